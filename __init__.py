@@ -1,0 +1,47 @@
+"""Hone: train on Ray, compress, compile, prove, and promote the fastest model that is good enough.
+
+The public names of the package are here and are imported when first used: `import prefect_hone`
+alone loads none of torch, ray, mlflow and prefect.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .flows.accelerate import accelerate as accelerate
+    from .flows.outcome import Outcome as Outcome
+    from .flows.servers import HoneServers as HoneServers
+    from .recipe import Data as Data
+    from .recipe import HoneError as HoneError
+    from .recipe import InputError as InputError
+    from .recipe import Recipe as Recipe
+    from .recipe import RecipeError as RecipeError
+    from .recipe import load_recipe as load_recipe
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Data": ".recipe.data",
+    "HoneError": ".recipe.errors",
+    "HoneServers": ".flows.servers",
+    "InputError": ".recipe.errors",
+    "Outcome": ".flows.outcome",
+    "Recipe": ".recipe.schema",
+    "RecipeError": ".recipe.errors",
+    "accelerate": ".flows.accelerate",
+    "load_recipe": ".recipe.load",
+}
+
+__all__ = [*sorted(_HOME), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,281 @@
+"""The flow: from a recipe to the champion."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.exceptions import MissingContextError
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from ..ray_workers.artifacts import Artifact
+from ..ray_workers.cluster import cores, require
+from ..recipe.errors import HoneError
+from ..recipe.schema import Recipe
+from ..tasks.steps import TRAIN, Call
+from ..tasks.track import PARENT, Tracker
+from .code import pack, source_commit
+from .conclude import conclude
+from .outcome import Outcome
+from .plan import make_plan
+from .publish import publish
+from .runner import Runner, StepResult
+from .session import Session, current
+from .way import CandidateWay, Way, check_targets, lay_out, measure
+
+Future = PrefectFuture[StepResult]
+
+
+@flow(
+    name="accelerate",
+    description="Train, compress, compile, prove and promote: the fastest model that is good enough.",
+    flow_run_name="{recipe.name}",
+    task_runner=ThreadPoolTaskRunner(max_workers=16),
+    validate_parameters=True,
+)
+def accelerate(recipe: Recipe) -> State[Outcome]:
+    """Run a recipe from training to the model registry.
+
+    The flow run completes if there is a champion, and fails, in a state named
+    `NoCandidatePassed`, if every candidate failed a gate; the outcome is the state's data.
+
+    Args:
+        recipe: All that is asked for.
+
+    Raises:
+        InputError: What the recipe asks for can't be done.
+        HoneError: A step that every candidate needs failed.
+    """
+    session = current(recipe)
+    try:
+        outcome = run_recipe(recipe, session)
+    except BaseException:
+        session.cluster.cancel()  # Prefect waits for the threads of running steps
+        raise
+    finally:
+        if session.owns_cluster:
+            session.cluster.close()
+    if outcome.champion is None:
+        return Failed(name="NoCandidatePassed", message=outcome.why, data=outcome)
+    return Completed(message=f"{outcome.champion.candidate}: {outcome.why}", data=outcome)
+
+
+def run_recipe(recipe: Recipe, session: Session) -> Outcome:
+    """The flow's work, within a flow run."""
+    check_targets(recipe)
+    plan = make_plan(recipe, session)
+    if plan.to_compute:
+        session.cluster.prepare()
+    tracker = Tracker(
+        session.settings.tracking,
+        session.settings.artifacts,
+        recipe.name,
+        session.settings.journals,
+    )
+    tags = _tags(recipe, session)
+    run_id = tracker.open(f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}", tags)
+    status = "FAILED"
+    try:
+        code = pack(session.code, session.store) if session.code is not None else None
+        runner = Runner(session, tracker, code)
+        _describe_run(recipe, tracker, session, code)
+        if any(step.call.step is TRAIN for step in plan.to_compute):
+            each = recipe.train.resources
+            capacity = session.cluster.capacity()
+            require(capacity, recipe.train.mesh.workers, each.cpus, each.gpus)
+        outcome = _measure_and_promote(recipe, session, runner, run_id, tags)
+        status = "FINISHED" if outcome.champion is not None else "FAILED"
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        session.cluster.cancel()
+        raise
+    finally:
+        if not tracker.close(status):
+            session.observer.note(
+                "MLflow does not answer: what is not sent yet is kept and sent when the next run "
+                "starts"
+            )
+        for problem in tracker.problems:
+            session.observer.note(problem)
+    return outcome
+
+
+def _measure_and_promote(
+    recipe: Recipe, session: Session, runner: Runner, run_id: str, tags: dict[str, str]
+) -> Outcome:
+    steps = Steps(runner)
+    runner.tracker.child(TRAIN.name, "train", {**_recipe_tags(recipe), "hone.kind": "train"})
+    runner.tracker.params(TRAIN.name, _flat("train", recipe.train.model_dump(mode="json")))
+    way = lay_out(recipe, steps)
+    _start_candidates(recipe, way, runner.tracker)
+    _need(way.check)
+    _need(way.train)
+    runner.tracker.finish(TRAIN.name, "FINISHED")
+    able = []
+    for candidate in way.candidates:
+        if candidate.validated is not None:
+            candidate.validated.wait()
+            if candidate.validated.state.is_completed():
+                able.append(candidate)
+    for step in (way.reference, way.export):
+        if not able:
+            _need(step)
+    measured = None
+    if able:
+        measured = measure(recipe, way, able, steps, cores())
+        _need(measured)
+    outcome = conclude(recipe, session, runner, run_id, tags, way, measured, steps)
+    publish(recipe, outcome)
+    return outcome
+
+
+class Steps:
+    """Hands steps to Prefect: the only place where one becomes a task run."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.futures: list[Future] = []
+
+    def __call__(
+        self,
+        call: Call,
+        inputs: dict[str, tuple[Future, str]],
+        after: Sequence[Future] = (),
+    ) -> Future:
+        retries = call.step.retries if call.retries is None else call.retries
+        submitted = step_task.with_options(
+            name=call.step.name,
+            task_run_name=call.label.replace("{", "(").replace("}", ")"),
+            retries=retries,
+            retry_delay_seconds=1,
+            retry_condition_fn=_is_worth_a_retry,
+            tags=[call.step.name, *([call.candidate] if call.candidate else [])],
+        )
+        future = submitted.submit(_Hidden(self._runner), call, inputs, wait_for=list(after))
+        self.futures.append(future)
+        return future
+
+    def results(self) -> list[StepResult]:
+        """Of all steps that succeeded, in order."""
+        done = [f for f in self.futures if f.state.is_completed()]
+        return [f.result() for f in done]
+
+
+class _Hidden:
+    """Keeps Prefect from walking through the runner in search of futures."""
+
+    __slots__ = ("runner",)
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, log_prints=False)
+def step_task(
+    hidden: _Hidden, call: Call, inputs: dict[str, tuple[StepResult, str]]
+) -> StepResult:
+    """One step of the way; the runner does the work."""
+    runner = hidden.runner
+    artifacts: dict[str, Artifact] = {
+        name: result.artifact(output) for name, (result, output) in inputs.items()
+    }
+    try:
+        return runner.run(call, artifacts, get_run_logger())
+    except HoneError as error:
+        runner.session.observer.failed(call.label, str(error))
+        raise
+
+
+def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """A lost worker is; what fails for a reason of its own would fail again."""
+    try:
+        state.result(raise_on_failure=True)
+    except HoneError as error:
+        return error.retryable
+    except Exception:
+        return False
+    return False
+
+
+def _need(future: Future) -> StepResult:
+    """The result of a step without which there is no candidate."""
+    result = future.result(raise_on_failure=True)
+    assert isinstance(result, StepResult)
+    return result
+
+
+def _start_candidates(recipe: Recipe, way: Way[Future], tracker: Tracker) -> None:
+    for candidate in way.candidates:
+        tracker.child(candidate.name, candidate.name, _candidate_tags(recipe, candidate))
+        passes = [step.model_dump(mode="json") for step in candidate.variant.passes]
+        tracker.params(
+            candidate.name,
+            {
+                "variant": candidate.variant.name,
+                "target": candidate.target.name,
+                "passes": passes or "none",
+                **{
+                    f"target/{name}": value
+                    for name, value in candidate.target.model_dump(mode="json").items()
+                },
+            },
+        )
+
+
+def _candidate_tags(recipe: Recipe, candidate: CandidateWay[Future]) -> dict[str, str]:
+    return {
+        **_recipe_tags(recipe),
+        "hone.kind": "candidate",
+        "hone.candidate": candidate.name,
+        "hone.variant": candidate.variant.name,
+        "hone.target": candidate.target.name,
+    }
+
+
+def _recipe_tags(recipe: Recipe) -> dict[str, str]:
+    return {"hone.recipe": recipe.name, "hone.recipe_digest": recipe.digest()}
+
+
+def _tags(recipe: Recipe, session: Session) -> dict[str, str]:
+    from .. import __version__
+
+    tags = {**_recipe_tags(recipe), "hone.kind": "pipeline", "hone.version": __version__}
+    commit = source_commit(session.code or session.place) if session.code or session.place else None
+    tags["hone.source_commit"] = commit or f"prefect-hone {__version__}"
+    try:
+        tags["hone.flow_run_id"] = str(flow_run.id or "")
+    except MissingContextError:
+        pass
+    return {name: value for name, value in tags.items() if value}
+
+
+def _describe_run(
+    recipe: Recipe, tracker: Tracker, session: Session, code: Artifact | None
+) -> None:
+    import yaml
+
+    plain = recipe.model_dump(mode="json")
+    tracker.text(PARENT, yaml.safe_dump(plain, sort_keys=False), "recipe.yaml")
+    if code is not None:
+        tracker.folder(PARENT, session.store.fetch(code), "code")
+    flat = {
+        "model/factory": recipe.model.factory,
+        "data/factory": recipe.data.factory,
+        "quality/metric": recipe.quality.metric,
+        "variants": ", ".join(v.name for v in recipe.variants),
+        "targets": ", ".join(t.name for t in recipe.targets),
+    }
+    tracker.params(PARENT, flat)
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for name, inner in value.items() for k, v in _flat(f"{prefix}/{name}", inner).items()}

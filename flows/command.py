@@ -1,0 +1,174 @@
+"""The command line: `hone`. Heavy imports happen inside the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from ..recipe.errors import HoneError
+
+app = typer.Typer(
+    name="hone",
+    help="Train a model on Ray, compress and compile it, prove which result is the fastest that is "
+    "still good enough, and promote it in MLflow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe file (YAML or TOML), or a bundled example: digits.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a field: train.epochs=3. Can be given several times."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output, all else elsewhere.")
+]
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Run a recipe: train, compress, compile, measure, promote.
+
+    Exit code 0: there is a champion. 2: the input is wrong. 3: no candidate passed its gates, and
+    the champion is untouched. 1: something failed. 130: interrupted.
+    """
+    from .run import run_command
+
+    _exit(run_command(recipe, overrides or [], as_json))
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Say what a run would do: which steps are kept and which would be computed. Runs nothing."""
+    from .plan import make_plan, needs
+    from .show import show_plan
+    from .start import load_for_command
+    from .way import check_targets
+
+    loaded, session = load_for_command(recipe, overrides or [])
+    check_targets(loaded)
+    made = make_plan(loaded, session)
+    if as_json:
+        steps = [
+            {"step": s.call.label, "cached": s.cached, "seconds": s.seconds,
+             "needs": None if s.cached else needs(loaded, s.call)}
+            for s in made.steps
+        ]  # fmt: skip
+        skipped = {c.name: c.unavailable.reason for c in made.candidates if c.unavailable}
+        _print_json({"recipe": loaded.name, "digest": loaded.digest(), "steps": steps,
+                     "skipped": skipped})  # fmt: skip
+    else:
+        show_plan(_console(), made, loaded)
+
+
+@app.command()
+def targets(as_json: JsonOption = False) -> None:
+    """Show the runtimes, which are available here, and what makes the others so."""
+    from .show import show_targets, target_rows
+
+    if as_json:
+        _print_json({"targets": target_rows()})
+    else:
+        show_targets(_console())
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Check this machine: versions, servers, stores, disk and cores."""
+    from .doctor import diagnose, show_findings
+
+    findings = diagnose()
+    if as_json:
+        _print_json({"findings": [finding.model_dump(mode="json") for finding in findings]})
+    else:
+        show_findings(_console(), findings)
+    _exit(1 if any(finding.state == "bad" for finding in findings) else 0)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A folder to make; it must be new or empty.")],
+) -> None:
+    """Write a recipe and its code to start from."""
+    from .init import write_start
+
+    written = write_start(folder)
+    console = _console()
+    for path in written:
+        console.print(f"wrote {path}", highlight=False, markup=False)
+    console.print(f"\nTry it:  hone run {folder}/recipe.yaml", highlight=False, markup=False)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from .. import __version__
+
+        typer.echo(f"hone {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    return None
+
+
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 180
+    return Console(stderr=stderr, width=None if os.environ.get("COLUMNS") else width)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def _exit(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
+
+
+def main() -> NoReturn:
+    """Entry point: a user's mistake is a sentence and an exit code, not a traceback."""
+    sys.exit(_guarded(lambda: app(standalone_mode=False)))
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    import click
+
+    try:
+        code = command()
+        return code if isinstance(code, int) else 0
+    except HoneError as error:
+        sys.stderr.write(f"hone: {error}\n")
+        return error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        sys.stderr.write("hone: interrupted\n")
+        return 130
+    except click.exceptions.ClickException as error:
+        error.show()
+        return 2
+    except click.exceptions.Exit as error:
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    main()

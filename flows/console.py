@@ -1,0 +1,138 @@
+"""What a person sees while a run goes on: live rows on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+
+class PlainLines:
+    """A line when something is done. For pipes, logs and `--json` (then on standard error)."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+
+    def _line(self, text: str) -> None:
+        with self._lock:
+            self._console.print(
+                f"{time.monotonic() - self._started:6.1f}s  {escape(text)}",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def phase(self, text: str) -> None:
+        self._line(text)
+
+    def started(self, label: str) -> None:
+        return None
+
+    def event(self, label: str, event: dict[str, Any]) -> None:
+        if event["kind"] in ("epoch", "note"):
+            self._line(f"{label}: {event['text']}")
+
+    def finished(self, label: str, seconds: float, cached: bool) -> None:
+        self._line(f"{label}: {'kept from before' if cached else f'done in {seconds:.1f} s'}")
+
+    def failed(self, label: str, error: str) -> None:
+        self._line(f"{label}: failed: {error}")
+
+    def note(self, text: str) -> None:
+        self._line(f"note: {text}")
+
+
+class LiveRows:
+    """Rows of running steps at the bottom of a terminal, finished ones above them."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lock = threading.RLock()
+        self._phase = "starts"
+        self._rows: dict[str, _Row] = {}
+        self._live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=8, transient=True
+        )
+
+    def __enter__(self) -> LiveRows:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False)
+
+    def phase(self, text: str) -> None:
+        with self._lock:
+            self._phase = text
+
+    def started(self, label: str) -> None:
+        with self._lock:
+            self._rows[label] = _Row(label)
+
+    def event(self, label: str, event: dict[str, Any]) -> None:
+        with self._lock:
+            row = self._rows.get(label)
+            kind = event["kind"]
+            if kind == "note":
+                self.note(f"{label}: {event['text']}")
+            elif row is not None and kind in ("progress", "epoch"):
+                row.text = str(event.get("text", ""))
+                if kind == "progress":
+                    row.done, row.total = float(event["done"]), float(event["total"])
+
+    def finished(self, label: str, seconds: float, cached: bool) -> None:
+        with self._lock:
+            self._rows.pop(label, None)
+            said = "[dim]kept from before[/]" if cached else f"[dim]{seconds:.1f} s[/]"
+            self._print(f"[green]✓[/] {escape(label)}  {said}")
+
+    def failed(self, label: str, error: str) -> None:
+        with self._lock:
+            self._rows.pop(label, None)
+            self._print(f"[red]✗[/] {escape(label)}  {escape(error)}")
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            self._print(f"[yellow]![/] {escape(text)}")
+
+    def _render(self) -> RenderableType:
+        with self._lock:
+            if not self._rows:
+                return Spinner("dots", Text(f" {self._phase}", style="dim"))
+            return Group(*(row.render() for row in self._rows.values()))
+
+
+class _Row:
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.text = ""
+        self.done = 0.0
+        self.total = 0.0
+        self._started = time.monotonic()
+        self._spinner = Spinner("dots", style="cyan")
+
+    def render(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 1))
+        bar: RenderableType = ""
+        if self.total:
+            bar = ProgressBar(total=self.total, completed=self.done, width=24)
+        seconds = Text(f"{time.monotonic() - self._started:.0f} s", style="dim")
+        grid.add_row(self._spinner, self.label, bar, seconds, Text(self.text, style="dim"))
+        return grid

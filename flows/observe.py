@@ -1,0 +1,38 @@
+"""What watches a run: the terminal, a plain log, nothing. An observer is told; it decides nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Observer(Protocol):
+    """Told what happens, from several threads."""
+
+    def phase(self, text: str) -> None:
+        """The run has come to something new (`starts Ray`)."""
+
+    def started(self, label: str) -> None:
+        """A step begins to be computed."""
+
+    def event(self, label: str, event: dict[str, Any]) -> None:
+        """A running step reports: progress, a finished epoch, a note."""
+
+    def finished(self, label: str, seconds: float, cached: bool) -> None:
+        """A step is done."""
+
+    def failed(self, label: str, error: str) -> None:
+        """A step failed for good."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+
+
+class Silent:
+    """Watches nothing."""
+
+    def phase(self, text: str) -> None: ...
+    def started(self, label: str) -> None: ...
+    def event(self, label: str, event: dict[str, Any]) -> None: ...
+    def finished(self, label: str, seconds: float, cached: bool) -> None: ...
+    def failed(self, label: str, error: str) -> None: ...
+    def note(self, text: str) -> None: ...

@@ -1,0 +1,51 @@
+"""Where things are kept: embedded defaults under `HONE_HOME`, or a team's servers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Places, read from the environment.
+
+    Attributes:
+        home: `HONE_HOME`, default `~/.hone`.
+        store: `HONE_STORE`, any fsspec URL; default a folder of `home`.
+        tracking: `MLFLOW_TRACKING_URI`; default an SQLite store in `home`.
+        artifacts: Where an embedded MLflow store keeps artifacts; None leaves it to the server.
+        ray_address: `RAY_ADDRESS`; None starts a cluster on this machine.
+    """
+
+    home: Path
+    store: str
+    tracking: str
+    artifacts: str | None
+    ray_address: str | None
+
+    @staticmethod
+    def from_environment() -> Settings:
+        home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser().resolve()
+        tracking = os.environ.get("MLFLOW_TRACKING_URI")
+        return Settings(
+            home=home,
+            store=os.environ.get("HONE_STORE") or str(home / "store"),
+            tracking=tracking or f"sqlite:///{home / 'mlflow.db'}",
+            artifacts=None if tracking else str(home / "mlartifacts"),
+            ray_address=os.environ.get("RAY_ADDRESS") or None,
+        )
+
+    @property
+    def cache(self) -> Path:
+        """Local copies of artifacts of a remote store."""
+        return self.home / "cache"
+
+    @property
+    def journals(self) -> Path:
+        return self.home / "journal"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"

@@ -1,0 +1,122 @@
+"""What the command prints of an outcome, a plan, targets: tables for people."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..recipe.schema import Recipe
+from ..tasks.compile import target_functions
+from ..tasks.steps import library_version
+from .outcome import Outcome
+from .plan import Plan, needs
+from .settings import Settings
+from .table import HEADERS, caption, headline, ordered, rows
+
+
+def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
+    """The table of candidates, who won and why, and what failed."""
+    statuses = ["baseline", *(candidate.status for candidate in ordered(outcome))]
+    winner = outcome.champion.candidate if outcome.champion else None
+    table = Table(header_style="bold", expand=False, pad_edge=False)
+    numeric = set(HEADERS[1:9])
+    for header in HEADERS:
+        table.add_column(header, justify="right" if header in numeric else "left", overflow="fold")
+    styles = {"passed": "", "gated": "yellow", "failed": "red", "skipped": "dim", "baseline": "dim"}
+    for status, row in zip(statuses, rows(outcome, recipe), strict=True):
+        name = f"★ {row[0]}" if row[0] == winner else row[0]
+        cells = [name, *row[1:]]
+        table.add_row(
+            *(escape(cell.replace(" [", "\n[")) for cell in cells),
+            style="bold green" if row[0] == winner else styles[status],
+        )
+    console.print()
+    console.print(table)
+    console.print(caption(recipe), style="dim", highlight=False)
+    for candidate in outcome.candidates:
+        if candidate.error:
+            console.print(f"[red]{escape(candidate.name)}[/]: {escape(candidate.error)}")
+    style = "green" if outcome.champion else "yellow"
+    console.print(f"\n[bold {style}]{escape(headline(outcome))}[/]", highlight=False)
+
+
+def show_places(
+    console: Console, settings: Settings, outcome: Outcome, prefect_url: str | None, flow_run: str
+) -> None:
+    """Where to look further."""
+
+    def line(name: str, text: str) -> None:
+        console.print(f"{name:8}{text}", highlight=False, soft_wrap=True, markup=False)
+
+    if outcome.champion is not None:
+        champion = outcome.champion
+        line("Use it", f'mlflow.pyfunc.load_model("models:/{champion.model}@{champion.alias}")')
+    if settings.tracking.startswith("http"):
+        line("MLflow", f"{settings.tracking}  run {outcome.run_id}")
+    else:
+        line("MLflow", f"mlflow ui --backend-store-uri {settings.tracking}  run {outcome.run_id}")
+    page = f"/runs/flow-run/{flow_run}"
+    if prefect_url is not None:
+        line("Prefect", prefect_url.removesuffix("/api") + page)
+    else:
+        line("Prefect", f"prefect server start, then http://127.0.0.1:4200{page}")
+
+
+def show_plan(console: Console, plan: Plan, recipe: Recipe) -> None:
+    """Each step: kept or to be computed, what it needs, how long it took before."""
+    table = Table(header_style="bold", pad_edge=False)
+    for header in ("step", "", "needs", "took"):
+        table.add_column(header)
+    for step in plan.steps:
+        took = "" if step.seconds is None else f"{step.seconds:.1f} s"
+        if step.cached:
+            table.add_row(escape(step.call.label), "[green]kept[/]", "", took)
+        else:
+            asked = needs(recipe, step.call)
+            table.add_row(escape(step.call.label), "[yellow]to compute[/]", asked, took)
+    for candidate in plan.candidates:
+        if candidate.unavailable is not None:
+            reason = candidate.unavailable.reason
+            table.add_row(escape(candidate.name), "[dim]skipped[/]", escape(reason), "")
+    console.print(table)
+    count = len(plan.to_compute)
+    said = f"{count} of {len(plan.steps)} steps would be computed" if count else "nothing to compute"
+    console.print(
+        f"{said}; then gates, selection and promotion of "
+        f"models:/{recipe.registry.model}@{recipe.registry.alias}",
+        highlight=False,
+    )
+
+
+def target_rows() -> list[dict[str, str | bool | None]]:
+    """Each target, whether it runs here, and what to do where it doesn't."""
+    from ..recipe.targets import OpenVinoCpu, all_targets
+
+    specs = [*all_targets(), OpenVinoCpu(kind="openvino-cpu", precision="bf16")]
+    found: list[dict[str, str | bool | None]] = []
+    for spec in specs:
+        unavailable = target_functions(spec.kind).availability(spec)
+        package = spec.kind.rpartition("-")[0]
+        found.append(
+            {
+                "target": spec.name,
+                "available": unavailable is None,
+                "version": library_version(package),
+                "reason": unavailable.reason if unavailable else None,
+                "do": unavailable.do if unavailable else None,
+            }
+        )
+    return found
+
+
+def show_targets(console: Console) -> None:
+    """The targets as a table."""
+    table = Table(header_style="bold", pad_edge=False)
+    for header in ("target", "available", "runtime", "what to do"):
+        table.add_column(header)
+    for row in target_rows():
+        available = "[green]yes[/]" if row["available"] else "[red]no[/]"
+        do = "" if row["available"] else f"{row['reason']}: {row['do']}"
+        table.add_row(str(row["target"]), available, str(row["version"]), escape(do))
+    console.print(table)

@@ -1,0 +1,169 @@
+"""The one Ray cluster of a flow: joined where `RAY_ADDRESS` names one, else started here.
+
+Starting takes seconds, so it happens in a thread while other things start. The thread lives as
+long as the cluster: Linux ends Ray's processes when the *thread* that started them ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from ..recipe.errors import HoneError, InputError, ServerUnreachable
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # 2.0 by default: seconds at the end of a fit
+    "RAY_DEDUP_LOGS": "0",
+    "GLOG_minloglevel": "3",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Cluster:
+    """A connection to Ray, started on demand.
+
+    Args:
+        address: A cluster to join; None starts one on this machine.
+        start_timeout: Longest wait for it (s).
+    """
+
+    def __init__(self, address: str | None = None, start_timeout: float = 120) -> None:
+        self.address = address
+        self.start_timeout = start_timeout
+        self._ready = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._channel: Any = None
+        self._owned = False
+        self.cancelled = threading.Event()
+
+    @staticmethod
+    def from_environment() -> Cluster:
+        address = os.environ.get("RAY_ADDRESS") or None
+        return Cluster(None if address == "local" else address)
+
+    def prepare(self) -> None:
+        """Begin to start, without waiting."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._hold, name="hone-ray", daemon=True)
+                self._thread.start()
+
+    def start(self) -> None:
+        """Wait until the cluster is there.
+
+        Raises:
+            ServerUnreachable: `RAY_ADDRESS` does not answer.
+            HoneError: Ray can't be started here.
+        """
+        self.prepare()
+        if not self._ready.wait(self.start_timeout):
+            raise ServerUnreachable(
+                f"Ray did not start within {self.start_timeout:.0f} s",
+                where=self.address or "this machine",
+            )
+        if self._error is not None:
+            if self.address is not None:
+                raise ServerUnreachable(
+                    "the Ray cluster does not answer",
+                    where=f"RAY_ADDRESS={self.address}",
+                    do="start it with `ray start --head`, or unset RAY_ADDRESS to use this machine",
+                ) from self._error
+            raise HoneError(f"Ray can't be started here: {self._error}") from self._error
+
+    def cancel(self) -> None:
+        """Tell everyone who waits for a step to give up."""
+        self.cancelled.set()
+
+    def close(self) -> None:
+        """Stop what was started here; leave a joined cluster as it is."""
+        if self._thread is not None:
+            self._ready.wait(self.start_timeout)
+            self._stop.set()
+            self._thread.join(30)
+            self._thread = None
+
+    @property
+    def channel(self) -> Any:
+        """The actor through which running steps send their events."""
+        self.start()
+        return self._channel
+
+    def capacity(self) -> dict[str, float]:
+        """CPUs and GPUs of the whole cluster."""
+        import ray
+
+        self.start()
+        found = ray.cluster_resources()
+        return {"cpus": float(found.get("CPU", 0)), "gpus": float(found.get("GPU", 0))}
+
+    def _hold(self) -> None:
+        try:
+            self._init()
+        except BaseException as error:
+            self._error = error
+            self._ready.set()
+            return
+        self._ready.set()
+        self._stop.wait()
+        import ray
+
+        if self._owned:
+            ray.shutdown()
+        else:
+            ray.kill(self._channel)
+
+    def _init(self) -> None:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        import ray
+
+        from .channel import open_channel
+
+        if not ray.is_initialized():
+            options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+            if self.address is None:
+                options |= {
+                    "num_cpus": cores(),
+                    "include_dashboard": False,
+                    "object_store_memory": 256 * 2**20,
+                    # Steps reuse a warm worker: its imports take longer than most steps.
+                    "_system_config": {"idle_worker_killing_time_threshold_ms": 600_000},
+                }
+            ray.init(address=self.address or "local", **options)
+            self._owned = True
+        self._channel = open_channel()
+
+
+def local_capacity() -> dict[str, float]:
+    """What a cluster started on this machine would have."""
+    return {"cpus": float(cores()), "gpus": float(len(list(Path("/dev").glob("nvidia[0-9]*"))))}
+
+
+def require(capacity: dict[str, float], workers: int, cpus: float, gpus: float) -> None:
+    """Refuse more than the cluster can hold, before anything waits for it.
+
+    Raises:
+        InputError: With what is asked for and what is there.
+    """
+    for name, each in (("cpus", cpus), ("gpus", gpus)):
+        has, needs = capacity[name], workers * each
+        if needs > has + 1e-9:
+            kind = name[:-1].upper()
+            raise InputError(
+                f"{workers} workers with {each:g} {kind} each need {needs:g} {kind}s, and the "
+                f"cluster has {has:g}",
+                where="train.mesh, train.resources",
+                do=f"lower mesh.data or resources.{name}, or join a larger cluster with RAY_ADDRESS",
+            )

@@ -1,0 +1,217 @@
+"""Send a step to a Ray worker, bring its events back, and name what went wrong.
+
+The worker fetches the input artifacts, runs the step's function, and keeps its outputs in the
+store before it returns; so a result that has come back is whole.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..recipe.errors import HoneError, StepCrashed, StepFailed, StepTimeout
+from ..recipe.factories import Allowed
+from ..recipe.strict import Strict
+from .artifacts import Artifact, Store
+from .cluster import Cluster
+from .workspace import Event, Report, Result, Workspace, user_code
+
+
+_BEGUN = "begun"
+
+
+class Job(Strict):
+    """A step to run, in plain data.
+
+    Attributes:
+        function: Import path of the step's function.
+        key: Cache key of the step.
+        spec: What it is asked to do.
+        inputs: Its input artifacts.
+        code: The recipe's code folder as an artifact.
+        allowed: Factories that may be called.
+        store: URL of the store.
+        cache: Local folder for artifacts of a remote store.
+        cpus: CPU cores that the worker reserves.
+        gpus: GPUs that the worker reserves.
+        timeout: Longest time that it may take (s).
+    """
+
+    function: str
+    key: str
+    spec: dict[str, Any]
+    inputs: dict[str, Artifact]
+    code: Artifact | None
+    allowed: Allowed
+    store: str
+    cache: str
+    cpus: float = 1
+    gpus: float = 0
+    timeout: float = 1800
+
+
+class Done(Strict):
+    """What came of a job: artifacts kept in the store, and what the step found out."""
+
+    outputs: dict[str, Artifact]
+    metrics: dict[str, float]
+    params: dict[str, Any]
+    facts: dict[str, Any]
+    notes: list[str]
+    seconds: float
+
+
+def execute(job: Job, report: Report) -> Done:
+    """Run a job in this process.
+
+    Raises:
+        HoneError: The step failed; an unexpected exception comes as a StepFailed with its place.
+    """
+    store = Store(job.store, Path(job.cache))
+    started = time.perf_counter()
+    scratch = Path(tempfile.mkdtemp(prefix="hone-step-"))
+    try:
+        inputs = {name: store.fetch(artifact) for name, artifact in job.inputs.items()}
+        workspace = Workspace(
+            spec=job.spec,
+            inputs=inputs,
+            scratch=scratch,
+            report=report,
+            allowed=job.allowed,
+            store_url=job.store,
+            cache_url=job.cache,
+            key=job.key,
+            code=job.code,
+            cpus=job.cpus,
+        )
+        module, _, name = job.function.partition(":")
+        function: Callable[[Workspace], Result] = getattr(importlib.import_module(module), name)
+        with user_code(job.code, job.store, job.cache):
+            result = function(workspace)
+        outputs = {
+            name: store.put(folder, kind) for name, (folder, kind) in workspace.outputs.items()
+        }
+    except HoneError:
+        raise
+    except Exception as error:
+        raise _unexpected(error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Done(
+        outputs=outputs,
+        metrics=result.metrics,
+        params=result.params,
+        facts=result.facts,
+        notes=result.notes,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def dispatch(job: Job, cluster: Cluster, report: Report) -> Done:
+    """Run a job in a Ray worker and wait for it.
+
+    Raises:
+        HoneError: What the step raised.
+        StepCrashed: The worker died; with the signal where it is known.
+        StepTimeout: It took longer than the job allows.
+    """
+    import ray
+
+    cluster.start()
+    channel = cluster.channel
+    remote = _remote_execute().options(num_cpus=job.cpus, num_gpus=job.gpus)
+    reference = remote.remote(job.model_dump(mode="json"), channel)
+    deadline = float("inf")  # begins when the worker does: others may hold the cores until then
+    try:
+        while True:
+            ready, _ = ray.wait([reference], timeout=0.2)
+            if _drain(channel, job.key, report):
+                deadline = time.monotonic() + job.timeout
+            if ready:
+                answer = ray.get(reference)
+                break
+            if cluster.cancelled.is_set():
+                raise HoneError("the run was interrupted")
+            if time.monotonic() > deadline:
+                raise StepTimeout(
+                    f"it took longer than {job.timeout:g} s and was stopped",
+                    do="raise `timeouts` in the recipe if it needs longer",
+                )
+    except ray.exceptions.RayTaskError as error:
+        raise _unexpected(error.cause or error) from error
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise StepCrashed(_why_crashed(error)) from error
+    except ray.exceptions.RayError as error:
+        raise StepCrashed(f"Ray lost the worker: {_first_line(error)}") from error
+    finally:
+        if not ray.wait([reference], timeout=0)[0]:
+            ray.cancel(reference, force=True)
+    if "error" in answer:
+        raise HoneError.from_dict(answer["error"])
+    return Done.model_validate(answer)
+
+
+def _remote_execute() -> Any:
+    import ray
+
+    global _REMOTE
+    if _REMOTE is None:
+        _REMOTE = ray.remote(max_retries=0)(_execute_in_worker)
+    return _REMOTE
+
+
+_REMOTE: Any = None
+
+
+def _execute_in_worker(fields: dict[str, Any], channel: Any) -> dict[str, Any]:
+    from .channel import reporter
+
+    report = reporter(channel, fields["key"])
+    report({"kind": _BEGUN})
+    try:
+        return execute(Job.model_validate(fields), report).model_dump(mode="json")
+    except HoneError as error:
+        return {"error": error.to_dict()}
+
+
+def _drain(channel: Any, key: str, report: Report) -> bool:
+    """Pass events on; whether the worker has just begun."""
+    import ray
+
+    events: list[Event] = ray.get(channel.drain.remote(key))
+    for event in events:
+        if event["kind"] != _BEGUN:
+            report(event)
+    return any(event["kind"] == _BEGUN for event in events)
+
+
+def _unexpected(error: BaseException) -> HoneError:
+    if isinstance(error, HoneError):
+        return error
+    frames = error.__traceback__
+    place = None
+    while frames is not None:
+        place = f"{Path(frames.tb_frame.f_code.co_filename).name}:{frames.tb_lineno}"
+        frames = frames.tb_next
+    return StepFailed(f"{type(error).__name__}: {_first_line(error)}", where=place)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _why_crashed(error: BaseException) -> str:
+    text = str(error)
+    signal = re.search(r"SIG[A-Z]+", text)
+    if signal is not None:
+        return f"the worker process died of {signal.group(0)}"
+    if "memory" in text.lower() and "OutOfMemory" in type(error).__name__:
+        return "the worker was ended because the machine ran out of memory"
+    return "the worker process died (a crash in native code, or the machine's memory ran out)"

@@ -1,0 +1,16 @@
+"""Share of samples whose largest output is the target's class (classes along axis 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import Array
+
+
+def per_sample(outputs: Array, targets: Array) -> Array:
+    correct = outputs.argmax(axis=1) == targets
+    return correct.reshape(len(targets), -1).mean(axis=1, keepdims=True).astype(np.float64)
+
+
+def aggregate(statistics: Array) -> float:
+    return float(statistics[:, 0].mean())

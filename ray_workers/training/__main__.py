@@ -1,0 +1,67 @@
+"""The same loop under plain torch.distributed:
+
+torchrun --nproc-per-node 2 -m prefect_hone.ray_workers.training RECIPE CHECKPOINTS
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from ...recipe.catalogue import METRICS
+from ...recipe.errors import HoneError
+from ...recipe.factories import Allowed, use_code
+from ...recipe.load import find_recipe, load_recipe
+from ..workspace import Event
+from .job import TrainJob
+from .loop import train_loop
+
+
+def main(arguments: list[str]) -> int:
+    """Train a recipe's model; checkpoints go to a folder of any fsspec URL."""
+    if len(arguments) < 2:
+        print(__doc__, file=sys.stderr)  # noqa: T201
+        return 2
+    recipe = load_recipe(arguments[0], arguments[2:])
+    code = None
+    if recipe.code is not None:
+        code = (find_recipe(arguments[0]).parent / recipe.code).resolve()
+        use_code(code)
+    job = TrainJob(
+        model=recipe.model,
+        data=recipe.data,
+        train=recipe.train,
+        metric=recipe.quality.metric,
+        higher_is_better=METRICS[recipe.quality.metric].higher_is_better,
+        allowed=Allowed.from_environment(code),
+        checkpoints=str(Path(arguments[1]).resolve()) if "://" not in arguments[1] else arguments[1],
+    )
+    gpu = torch.cuda.is_available() and recipe.train.resources.gpus > 0
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    torch.set_num_threads(max(1, int(recipe.train.resources.cpus)))
+    if "RANK" in os.environ:
+        dist.init_process_group("nccl" if gpu else "gloo")
+    try:
+        train_loop(job, _print_epochs)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    return 0
+
+
+def _print_epochs(event: Event) -> None:
+    if event["kind"] in ("epoch", "note"):
+        print(event["text"], flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except HoneError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)

@@ -1,0 +1,81 @@
+"""Losses by name: mean over the batch, with shapes that don't fit refused in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from ...recipe.errors import InputError
+from ...recipe.factories import Allowed
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def make_loss(name: str, allowed: Allowed) -> Loss:
+    """The loss of a recipe: a name of the catalogue, or an import path of your own function.
+
+    Returns:
+        A function of outputs and targets that gives a scalar: the mean over the batch.
+
+    Raises:
+        InputError: The import path does not resolve; on a call: the shapes don't fit.
+    """
+    function: Loss = allowed.resolve(name, "train.loss") if ":" in name else _NAMED[name]
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        try:
+            value = function(outputs, targets)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise InputError(
+                f"the loss '{name}' can't take the model's output: {str(error).splitlines()[0]}. "
+                f"Output: shape {_shape(outputs)}, {outputs.dtype}; target: shape "
+                f"{_shape(targets)}, {targets.dtype}{_range(targets)}",
+                where="train.loss",
+                do=_EXPECTS.get(name, "make the model's output and the target fit the loss"),
+            ) from error
+        if not isinstance(value, torch.Tensor) or value.ndim != 0:
+            raise InputError(
+                "a loss returns a scalar tensor: the mean over the batch", where="train.loss"
+            )
+        return value
+
+    return loss
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _range(targets: torch.Tensor) -> str:
+    if targets.is_floating_point() or targets.numel() == 0:
+        return ""
+    return f", values {int(targets.min())} to {int(targets.max())}"
+
+
+def _same_shape(function: Loss) -> Loss:
+    """Without the silent broadcast of (N, 1) against (N,)."""
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if outputs.shape != targets.shape:
+            raise ValueError("output and target differ in shape")
+        return function(outputs, targets.to(outputs.dtype))
+
+    return loss
+
+
+_NAMED: dict[str, Loss] = {
+    "cross_entropy": F.cross_entropy,
+    "mse": _same_shape(F.mse_loss),
+    "l1": _same_shape(F.l1_loss),
+    "huber": _same_shape(F.huber_loss),
+    "bce_with_logits": _same_shape(F.binary_cross_entropy_with_logits),
+}
+_EXPECTS = {
+    "cross_entropy": "it takes logits (N, classes) and integer targets (N,) below the number of "
+    "classes",
+    **dict.fromkeys(
+        ("mse", "l1", "huber", "bce_with_logits"), "it takes an output and a target of one shape"
+    ),
+}

@@ -1,0 +1,115 @@
+"""What can go wrong, said so that a person can mend it: what happened, where, and what to do.
+
+Errors cross process borders (a Ray worker raises, the flow reports), so each is its plain fields
+and can be turned into a dictionary and back. An error's class gives the command's exit code.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+
+class HoneError(Exception):
+    """A failure that Hone can explain.
+
+    Args:
+        what: What happened, in one sentence or a few lines.
+        where: The file, field, step or layer that it happened in.
+        do: What the reader can do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, what: str, *, where: str | None = None, do: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.do = do
+
+    def __str__(self) -> str:
+        lines = [self.what if self.where is None else f"{self.where}: {self.what}"]
+        if self.do is not None:
+            lines.append(f"  → {self.do}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "type": type(self).__name__,
+            "what": self.what,
+            "where": self.where,
+            "do": self.do,
+        }
+
+    @staticmethod
+    def from_dict(fields: dict[str, Any]) -> HoneError:
+        """The error that `to_dict` described; an unknown type comes back as a plain HoneError."""
+        cls = _BY_NAME.get(str(fields.get("type")), HoneError)
+        return cls(str(fields["what"]), where=fields.get("where"), do=fields.get("do"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (HoneError.from_dict, (self.to_dict(),))
+
+
+class InputError(HoneError):
+    """What the user gave can't work: a recipe, a factory, data, a target that isn't installed."""
+
+    exit_code = 2
+
+
+class RecipeError(InputError):
+    """A recipe that can't be read; `what` lists every mistake found."""
+
+
+class StepFailed(HoneError):
+    """A step ran and could not do its work (an operator can't be exported, a loss became NaN)."""
+
+
+class StepCrashed(HoneError):
+    """The process that ran a step died (a signal, out of memory, a lost node)."""
+
+    retryable = True
+
+
+class StepTimeout(HoneError):
+    """A step took longer than the recipe's `timeouts` allow."""
+
+
+class StoreError(HoneError):
+    """The artifact store can't be read or written (full disk, wrong permissions)."""
+
+
+class ServerUnreachable(HoneError):
+    """A server that the environment names (MLflow, Prefect, Ray) does not answer."""
+
+
+_BY_NAME: dict[str, type[HoneError]] = {
+    cls.__name__: cls
+    for cls in (
+        HoneError,
+        InputError,
+        RecipeError,
+        StepFailed,
+        StepCrashed,
+        StepTimeout,
+        StoreError,
+        ServerUnreachable,
+    )
+}
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` most likely stands for, or None if nothing is near."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?` where a name is near, else the list of what there is."""
+    names = sorted(known)
+    match = nearest(name, names)
+    if match is not None:
+        return f"did you mean '{match}'?"
+    return f"known: {', '.join(names)}" if names else "there is none"

@@ -1,0 +1,1 @@
+"""Handwritten digits: a small ResNet on scikit-learn's bundled images."""

@@ -1,0 +1,260 @@
+"""From a file and `--set` options to a `Recipe`, or to an error that lists every mistake.
+
+A mistake is given with file, line and field, what came, what was expected and, for a misspelt
+name, the nearest right one.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import types
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from .errors import RecipeError, did_you_mean
+from .schema import Recipe
+from .source import FieldPath, Source, parse_value, read_source
+
+
+def examples() -> dict[str, Path]:
+    """The bundled recipes by name."""
+    root = Path(str(resources.files(__package__))) / "examples"
+    return {path.parent.name: path for path in sorted(root.glob("*/recipe.yaml"))}
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The recipe's file: a path, or the name of a bundled example.
+
+    Raises:
+        RecipeError: There is no such file.
+    """
+    path = Path(name)
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    if path.exists():
+        return path
+    bundled = examples()
+    if str(name) in bundled:
+        return bundled[str(name)]
+    raise RecipeError(
+        "there is no such recipe",
+        where=str(name),
+        do=f"give a file, or the name of a bundled example ({', '.join(bundled)}); "
+        "`hone init` writes a recipe to start from",
+    )
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Args:
+        path: A YAML or TOML file, a folder that holds `recipe.yaml`, or a bundled example's name.
+        overrides: Options of the form `train.epochs=3`; the value is YAML.
+
+    Raises:
+        RecipeError: With every mistake that was found.
+
+    Example:
+        >>> load_recipe("digits", ["train.epochs=1"]).train.epochs
+        1
+    """
+    found = find_recipe(path)
+    source = read_source(found, name=str(path) if Path(path).exists() else str(found))
+    return parse_recipe(apply_overrides(source, overrides))
+
+
+def parse_recipe(source: Source) -> Recipe:
+    """Validate plain values.
+
+    Raises:
+        RecipeError: With every mistake that was found.
+    """
+    try:
+        # JSON mode is strict where Python mode would guess: "8" and true are not the number 8.
+        text = json.dumps(source.values)
+        return Recipe.model_validate_json(text, strict=True)
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            raise RecipeError(f"a value is not plain data: {error}", where=source.name) from None
+        mistakes = [_explain(item, source) for item in _sorted(error, source)]
+    count = f"{len(mistakes)} mistakes" if len(mistakes) > 1 else "a mistake"
+    raise RecipeError(f"{count} in the recipe\n" + "\n".join(mistakes))
+
+
+def _sorted(error: ValidationError, source: Source) -> list[dict[str, Any]]:
+    """In the order of the file; without 'too short' for a list whose items have mistakes."""
+    found = [dict(item) for item in error.errors(include_url=False)]
+    places = [item["loc"] for item in found]
+    kept = [
+        item
+        for item in found
+        if item["type"] != "too_short"
+        or not any(len(p) > len(item["loc"]) and p[: len(item["loc"])] == item["loc"] for p in places)
+    ]
+    return sorted(kept, key=lambda item: source.line(_walk(item["loc"])[0]))
+
+
+def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
+    """The source with `a.b=c` options applied; list items go by index or by their `name`.
+
+    Raises:
+        RecipeError: An option that has no `=`, or whose path leads nowhere.
+    """
+    values = copy.deepcopy(source.values)
+    overridden: dict[FieldPath, str] = {}
+    for option in overrides:
+        path, equals, text = option.partition("=")
+        if not equals or not path.strip():
+            raise RecipeError("expected FIELD=VALUE, as in train.epochs=3", where=f"--set {option}")
+        try:
+            value = parse_value(text)
+        except yaml.YAMLError:
+            raise RecipeError("the value is not valid YAML", where=f"--set {option}") from None
+        overridden[_assign(values, path.strip().split("."), value, option)] = option
+    return Source(source.name, values, source.lines, overridden)
+
+
+def _assign(values: Any, parts: list[str], value: Any, option: str) -> FieldPath:
+    place: Any = values
+    path: FieldPath = ()
+    for position, part in enumerate(parts):
+        last = position == len(parts) - 1
+        key: str | int = part
+        if isinstance(place, list):
+            key = _index(place, part, option)
+        elif not isinstance(place, dict):
+            raise RecipeError(
+                f"'{'.'.join(map(str, path))}' is a value and has no field '{part}'",
+                where=f"--set {option}",
+            )
+        path = (*path, key)
+        if last:
+            place[key] = value
+        elif isinstance(place, dict):
+            place = place.setdefault(str(key), {})
+            if place is None:
+                raise RecipeError("the field is empty", where=f"--set {option}")
+        else:
+            place = place[key]
+    return path
+
+
+def _index(items: list[Any], part: str, option: str) -> int:
+    if part.isdigit() and int(part) < len(items):
+        return int(part)
+    names = [item.get("name") if isinstance(item, dict) else item for item in items]
+    if part in names:
+        return names.index(part)
+    known = ", ".join(f"{i} ({name})" if name else str(i) for i, name in enumerate(names))
+    raise RecipeError(f"there is no item '{part}'; there are {known}", where=f"--set {option}")
+
+
+def _explain(error: dict[str, Any], source: Source) -> str:
+    path, models = _walk(error["loc"])
+    shown = ".".join(str(part) for part in path) or "recipe"
+    return f"  {source.where(path)}: {shown}: {_sentence(error, path, models)}"
+
+
+def _sentence(error: dict[str, Any], path: FieldPath, models: list[type[BaseModel]]) -> str:
+    kind, context, came = error["type"], error.get("ctx", {}), error.get("input")
+    if kind == "extra_forbidden":
+        known = {name for model in models for name in model.model_fields}
+        return f"there is no such field: {did_you_mean(str(path[-1]), known)}"
+    if kind == "missing":
+        return "this field is required and is not there"
+    if kind in ("literal_error", "union_tag_invalid"):
+        expected = str(context.get("expected") or context.get("expected_tags"))
+        names = re.findall(r"'([^']*)'", expected)
+        got = came
+        if kind == "union_tag_invalid" and isinstance(came, dict):
+            got = context.get("tag")
+        if isinstance(got, str):
+            return f"'{got}' is not one of {expected}: {did_you_mean(got, names)}"
+        return f"got {_shown(got)}, expected one of {expected}"
+    if kind == "union_tag_not_found":
+        return f"{context.get('discriminator')} is missing: it says which kind this is"
+    if kind == "string_pattern_mismatch":
+        return f"got {_shown(came)}, which {_PATTERNS.get(path[-1], 'has the wrong form')}"
+    message = str(error["msg"])
+    if kind in _OWN or isinstance(came, dict | list):
+        return message
+    return f"got {_shown(came)}: {message[0].lower() + message[1:]}"
+
+
+_OWN = {
+    "unknown_name", "mesh_axis", "precision", "batch_size", "batch_sizes", "order", "limit", "aim",
+    "alias", "groups", "quality", "twice", "loss", "nesterov",
+}  # fmt: skip
+_PATTERNS: dict[str | int, str] = {
+    "factory": "is not an import path of the form 'module:function'",
+    "name": "is not a name: lower-case letters, digits, '-' and '_', a letter or digit first",
+    "model": "is not a name for a registered model: ':' and '/' can't be in it",
+}
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _walk(location: Sequence[str | int]) -> tuple[FieldPath, list[type[BaseModel]]]:
+    """The field path without the tags that pydantic puts in for unions, and the models there."""
+    path: list[str | int] = []
+    models: list[type[BaseModel]] = [Recipe]
+    kinds: list[Any] = [Recipe]
+    for part in location:
+        if isinstance(part, int):
+            path.append(part)
+            kinds = [inner for kind in kinds for inner in _members(kind)]
+            models = [kind for kind in kinds if _is_model(kind)]
+            continue
+        tagged = [model for model in models if _tag(model) == part]
+        holds = [model for model in models if part in model.model_fields]
+        if tagged and not holds:
+            models = tagged
+            continue
+        path.append(part)
+        if not holds:
+            return tuple(path), models
+        parents = models
+        kinds = [
+            inner for model in holds for inner in _options(model.model_fields[part].annotation)
+        ]
+        models = [kind for kind in kinds if _is_model(kind)]
+        if part == location[-1]:
+            models = models or parents
+    return tuple(path), models
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _options(annotation: Any) -> list[Any]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _options(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [option for arg in get_args(annotation) for option in _options(arg)]
+    return [annotation]
+
+
+def _members(kind: Any) -> list[Any]:
+    args = get_args(kind)
+    return _options(args[0]) if get_origin(kind) is tuple and args else []
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    for name in ("kind", "name"):
+        info = model.model_fields.get(name)
+        values = get_args(info.annotation) if info is not None else ()
+        if values and isinstance(values[0], str):
+            return values[0]
+    return None

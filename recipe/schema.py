@@ -1,0 +1,292 @@
+"""The recipe: all that a user asks for, in one frozen model.
+
+The same fields serve YAML, TOML, Python and the form in the Prefect UI, so every field has a
+description with its unit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from .catalogue import LOSSES, MEASURES, METRICS, measure_names
+from .errors import did_you_mean
+from .passes import Pass
+from .strict import Strict
+from .targets import Target
+from .training import Train
+
+_IMPORT_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+_NAME = r"^[a-z0-9][a-z0-9_-]*$"
+
+
+def _one_of(value: str, known: Any, what: str) -> str:
+    if value not in known:
+        raise PydanticCustomError(
+            "unknown_name",
+            "there is no {what} '{value}': {hint}",
+            {"what": what, "value": value, "hint": did_you_mean(value, known)},
+        )
+    return value
+
+
+def _unique(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise PydanticCustomError(
+                "twice", "the {what} '{name}' is there twice", {"what": what, "name": name}
+            )
+
+
+def _check_batch_size(metric: str, batch_size: int | None) -> None:
+    if batch_size is not None and not MEASURES.get(metric, False):
+        raise PydanticCustomError(
+            "batch_size", "'{metric}' does not depend on the batch size", {"metric": metric}
+        )
+
+
+class Factory(Strict):
+    """A function of yours, named by its import path, and what to call it with."""
+
+    factory: str = Field(
+        pattern=_IMPORT_PATH, description="Import path 'module:function' of the factory."
+    )
+    args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
+
+
+class DataFactory(Factory):
+    """The factory of the data; it returns a `prefect_hone.Data`."""
+
+    version: str | None = Field(
+        None,
+        description="Change it when the data behind the same arguments changed, so that "
+        "nothing computed from the old data is used again.",
+    )
+
+
+class Quality(Strict):
+    """What 'good' means."""
+
+    metric: str = Field("accuracy", description=f"One of: {', '.join(METRICS)}.")
+    groups: Literal["label"] | None = Field(
+        None, description="Also measure the quality of each group; 'label' groups by the target."
+    )
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(value, METRICS, "metric")
+
+
+class Variant(Strict):
+    """A named chain of passes."""
+
+    name: str = Field(pattern=_NAME, description="Name of the variant.")
+    passes: tuple[Pass, ...] = Field((), description="Passes in order; none: uncompressed.")
+
+    @model_validator(mode="after")
+    def _order(self) -> Variant:
+        seen_graph: str | None = None
+        kinds: list[str] = []
+        for step in self.passes:
+            if step.works_on == "module" and seen_graph is not None:
+                raise PydanticCustomError(
+                    "order",
+                    "'{late}' works on the torch module and can't follow '{early}', which works "
+                    "on the exported graph: put '{late}' first",
+                    {"late": step.kind, "early": seen_graph},
+                )
+            if step.works_on == "graph":
+                seen_graph = step.kind
+            if step.kind in kinds and not step.repeatable:
+                raise PydanticCustomError(
+                    "order", "'{kind}' can stand only once in a chain", {"kind": step.kind}
+                )
+            kinds.append(step.kind)
+        return self
+
+
+class Benchmark(Strict):
+    """How candidates are timed."""
+
+    batch_sizes: tuple[int, ...] = Field(
+        (1,), min_length=1, description="Batch sizes to time (samples a call)."
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        description="Threads of each runtime; on a shared machine take one fewer than its cores.",
+    )
+    seconds: float = Field(
+        2.0, gt=0, le=600, description="Time for each candidate and batch size (s)."
+    )
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(size < 1 for size in value) or len(set(value)) != len(value):
+            raise PydanticCustomError("batch_sizes", "batch sizes are 1 or more, each once")
+        return value
+
+
+class Gate(Strict):
+    """What a candidate must fulfil: a measure, and the limit it must keep."""
+
+    metric: str = Field(description=f"One of: {', '.join(MEASURES)}, quality.METRIC.")
+    at_most: float | None = Field(None, description="Highest value that passes.")
+    at_least: float | None = Field(None, description="Lowest value that passes.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Of latency and throughput: at which batch size (samples)."
+    )
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(value, measure_names(), "measure")
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Gate:
+        if (self.at_most is None) == (self.at_least is None):
+            raise PydanticCustomError("limit", "give either at_most or at_least")
+        _check_batch_size(self.metric, self.batch_size)
+        return self
+
+
+class Select(Strict):
+    """Which of the candidates that pass every gate wins."""
+
+    minimize: str | None = Field(None, description="The lowest value of this measure wins.")
+    maximize: str | None = Field(None, description="The highest value of this measure wins.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Of latency and throughput: at which batch size (samples)."
+    )
+
+    @field_validator("minimize", "maximize")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        return None if value is None else _one_of(value, measure_names(), "measure")
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> Select:
+        if (self.minimize is None) == (self.maximize is None):
+            raise PydanticCustomError("aim", "give either minimize or maximize")
+        _check_batch_size(self.metric, self.batch_size)
+        return self
+
+    @property
+    def metric(self) -> str:
+        return str(self.minimize if self.minimize is not None else self.maximize)
+
+
+class Registry(Strict):
+    """Where the winner goes in the MLflow model registry."""
+
+    model: str = Field(
+        min_length=1, pattern=r"^[^/:]+$", description="Name of the registered model."
+    )
+    alias: str = Field(
+        "champion",
+        pattern=r"^[A-Za-z][\w-]*$",
+        description="Alias that the winner gets; the version before keeps the alias 'previous'.",
+    )
+
+    @field_validator("alias")
+    @classmethod
+    def _free(cls, value: str) -> str:
+        if value == "previous" or value == "latest" or re.fullmatch(r"v\d+", value):
+            raise PydanticCustomError("alias", "the alias '{alias}' is reserved", {"alias": value})
+        return value
+
+
+class Timeouts(Strict):
+    """How long a step may take before it is stopped."""
+
+    train: float = Field(86_400, gt=0, description="Training (s).")
+    step: float = Field(1_800, gt=0, description="Every other step (s).")
+
+
+class Recipe(Strict):
+    """All that a user asks for: a model, its data, variants, targets, gates and where it goes."""
+
+    name: str = Field(
+        pattern=_NAME, description="Name of the recipe, and of its MLflow experiment."
+    )
+    code: str | None = Field(
+        None,
+        description="A folder of yours, shipped to the workers and put on their path; only for "
+        "a recipe file that is run from the command line.",
+    )
+    model: Factory = Field(description="The factory of the model; it returns a torch.nn.Module.")
+    data: DataFactory = Field(description="The factory of the data.")
+    quality: Quality = Field(Quality(), description="What 'good' means.")
+    train: Train = Field(description="How to train.")
+    variants: tuple[Variant, ...] = Field(
+        (Variant(name="fp32"),), min_length=1, description="The variants to make."
+    )
+    targets: tuple[Target, ...] = Field(
+        min_length=1, description="The runtimes to compile each variant for."
+    )
+    benchmark: Benchmark = Field(Benchmark(), description="How to time.")
+    gates: tuple[Gate, ...] = Field((), description="What a winner must fulfil.")
+    select: Select = Field(
+        Select(minimize="latency.p50_ms"), description="Which candidate wins among those that pass."
+    )
+    registry: Registry = Field(description="Where the winner is registered.")
+    timeouts: Timeouts = Field(Timeouts(), description="How long steps may take.")
+
+    @field_validator("train")
+    @classmethod
+    def _known_loss(cls, value: Train) -> Train:
+        if ":" not in value.loss:
+            _one_of(value.loss, LOSSES, "loss")
+        elif re.match(_IMPORT_PATH, value.loss) is None:
+            raise PydanticCustomError("loss", "an import path looks like 'module:function'")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        _unique("variant", [v.name for v in self.variants])
+        _unique("target", [t.name for t in self.targets])
+        sizes = self.benchmark.batch_sizes
+        for what, size in [
+            *((f"gates.{i}", g.batch_size) for i, g in enumerate(self.gates)),
+            ("select", self.select.batch_size),
+        ]:
+            if size is not None and size not in sizes:
+                raise PydanticCustomError(
+                    "batch_size",
+                    "{what} asks for batch size {size}, which benchmark.batch_sizes {sizes} "
+                    "does not time",
+                    {"what": what, "size": size, "sizes": list(sizes)},
+                )
+        for i, name in enumerate([*(g.metric for g in self.gates), self.select.metric]):
+            where = f"gates.{i}" if i < len(self.gates) else "select"
+            if "worst_group" in name and self.quality.groups is None:
+                raise PydanticCustomError(
+                    "groups",
+                    "{where} asks for '{name}', which needs quality.groups",
+                    {"where": where, "name": name},
+                )
+            own = {"quality.drop", "quality.value", f"quality.{self.quality.metric}"}
+            if name.startswith("quality.") and "worst_group" not in name and name not in own:
+                raise PydanticCustomError(
+                    "quality",
+                    "{where} asks for '{name}', but quality.metric is '{metric}'",
+                    {"where": where, "name": name, "metric": self.quality.metric},
+                )
+        return self
+
+    def digest(self) -> str:
+        """sha256 of all fields; the same in every process and whatever order they were given in."""
+        canonical = json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def __hash__(self) -> int:
+        return int(self.digest()[:15], 16)

@@ -1,0 +1,3 @@
+"""One step of the way each: check, train, export, compress, compile, validate, benchmark, decide,
+track, promote. A step is a plain function; `tasks/steps.py` lists them.
+"""

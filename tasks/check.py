@@ -1,0 +1,146 @@
+"""Check: is what the recipe asks for possible? Before minutes are spent on it.
+
+Builds model and data once, runs one batch through model and loss, makes sure that the test split
+stays apart, and keeps the real inputs that later steps need without the user's code.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from safetensors.numpy import save_file
+
+from ..ray_workers.metrics import metric as load_metric
+from ..ray_workers.splits import Arrays, Splits, batches, call, fingerprints, split, stack
+from ..ray_workers.training.losses import make_loss
+from ..ray_workers.workspace import Result, Workspace
+from ..recipe.errors import InputError
+from .graph import SAMPLES_FILE
+
+#: Real test inputs kept for timing and as the registered model's example.
+SAMPLES = 64
+#: Calibration inputs kept at most.
+CALIBRATION = 4096
+
+
+def check(work: Workspace) -> Result:
+    """Spec: model, data, metric, loss, seed. Outputs: `samples`, `calibration`.
+
+    Raises:
+        InputError: What can't be trained, judged or kept apart.
+    """
+    spec = work.spec
+    data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
+    splits = split(data, spec["seed"])
+    overlaps = _check_overlaps(splits)
+    torch.manual_seed(spec["seed"])
+    model = work.allowed.call(spec["model"]["factory"], spec["model"]["args"], "model.factory")
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(
+            f"the factory returned a {type(model).__name__}, expected a torch.nn.Module",
+            where="model.factory",
+        )
+    outputs = _try_one_batch(model, splits, spec, work)
+    samples = stack(splits, splits.test, SAMPLES)
+    calibration = stack(splits, splits.calibration, CALIBRATION)
+    _check_alike(samples, calibration)
+    for name, values in (("samples", samples), ("calibration", calibration)):
+        save_file(_contiguous(values), str(work.output(name, "inputs") / SAMPLES_FILE))
+    sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "calibration", "test")}
+    parameters = sum(p.numel() for p in model.parameters())
+    notes = []
+    if overlaps:
+        notes.append(
+            f"{overlaps} of the {sizes['test']} test samples are also in train: the quality that "
+            "is measured may be too good"
+        )
+    return Result(
+        params={"model/parameters": parameters, **{f"data/{n}": s for n, s in sizes.items()}},
+        facts={
+            "data": {"name": splits.name, "sizes": sizes},
+            "parameters": parameters,
+            "inputs": {n: {"shape": list(v.shape[1:]), "dtype": str(v.dtype)}
+                       for n, v in samples.items()},
+            "output": {"shape": list(outputs.shape[1:]), "dtype": "float32"},
+        },
+        notes=notes,
+    )  # fmt: skip
+
+
+def _check_overlaps(splits: Splits) -> int:
+    """Refuse a calibration or validation split that shares samples with test; count train's."""
+    test = fingerprints(splits.test)
+    for name in sorted(splits.given):
+        shared = len(fingerprints(getattr(splits, name)) & test)
+        if shared:
+            raise InputError(
+                f"{shared} samples of the {name} split are also in the test split, which only "
+                "judges",
+                where=f"data.factory: Data.{name}",
+                do=f"take them out, or leave {name} out: it then is a slice of train",
+            )
+    return len(fingerprints(splits.train) & test)
+
+
+def _try_one_batch(
+    model: torch.nn.Module, splits: Splits, spec: dict[str, Any], work: Workspace
+) -> torch.Tensor:
+    count = min(256, len(splits.train))
+    inputs, target = next(batches(splits, splits.train, [range(count)]))
+    model.eval()
+    with torch.no_grad():
+        try:
+            outputs = call(model, inputs)
+        except InputError:
+            raise
+        except Exception as error:
+            shapes = {n: tuple(v.shape) for n, v in inputs.items()} if isinstance(
+                inputs, dict) else tuple(inputs.shape)  # fmt: skip
+            first = (str(error).splitlines() or [""])[0]
+            raise InputError(
+                f"the model can't take a batch of the data (inputs {shapes}): "
+                f"{type(error).__name__}: {first}",
+                where="model.factory",
+                do="make the model's forward fit the inputs that the data factory gives",
+            ) from error
+        loss = make_loss(spec["loss"], work.allowed)(outputs, target)
+    if outputs.shape[:1] != (count,):
+        raise InputError(
+            f"the model's output has shape {tuple(outputs.shape)} for a batch of {count}: the "
+            "first axis must be the batch",
+            where="model.factory",
+        )
+    if not math.isfinite(float(loss)):
+        raise InputError(
+            f"the loss of the untrained model is {float(loss)}",
+            where="train.loss",
+            do="look for NaN or infinite values in the data, or for a wrong initialization",
+        )
+    try:
+        measure = load_metric(spec["metric"])
+        measure.aggregate(measure.per_sample(outputs.float().numpy(), target.numpy()))
+    except (ValueError, IndexError, TypeError) as error:
+        raise InputError(
+            f"the metric '{spec['metric']}' can't judge the model's output {tuple(outputs.shape)} "
+            f"against targets {tuple(target.shape)}: {error}",
+            where="quality.metric",
+        ) from error
+    return outputs
+
+
+def _check_alike(samples: Arrays, calibration: Arrays) -> None:
+    for name, values in samples.items():
+        other = calibration.get(name)
+        if other is None or other.dtype != values.dtype or other.ndim != values.ndim:
+            found = "nothing" if other is None else f"{other.dtype}, shape {other.shape[1:]}"
+            raise InputError(
+                f"calibration has {found} for the input '{name}', test has {values.dtype}, shape "
+                f"{values.shape[1:]}",
+                where="data.factory: Data.calibration",
+            )
+
+
+def _contiguous(values: Arrays) -> Arrays:
+    return {name: value.copy(order="C") for name, value in values.items()}

@@ -1,0 +1,117 @@
+"""Export: the trained module as an ONNX graph with a dynamic batch axis."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from typing import Any
+
+import torch
+
+from ..ray_workers.splits import INPUT, primary, tensors
+from ..ray_workers.workspace import Result, Workspace
+from ..recipe.errors import StepFailed
+from .graph import OUTPUT, load_inputs, name_layers, write_graph
+from .module import load_module
+
+
+def export(work: Workspace) -> Result:
+    """Spec: model. Inputs: `weights`, `inputs` (real ones). Output: `graph`.
+
+    Uses `torch.onnx.export(dynamo=True)`
+    (https://docs.pytorch.org/docs/stable/onnx_export.html).
+
+    Raises:
+        StepFailed: Naming the operator or line that can't be exported.
+    """
+    model = load_module(work.spec["model"], work.allowed, work.inputs["weights"])
+    example = load_inputs(work.inputs["inputs"], 2)
+    inputs = tensors(example)
+    axis = torch.export.Dim("batch")
+    shapes: Any = {name: {0: axis} for name in example}
+    names, position = _outputs(model, inputs)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                model,
+                () if isinstance(inputs, dict) else (inputs,),
+                kwargs=inputs if isinstance(inputs, dict) else None,
+                dynamo=True,
+                input_names=list(example) if isinstance(inputs, dict) else [INPUT],
+                output_names=names,
+                dynamic_shapes=shapes if isinstance(inputs, dict) else ({0: axis},),
+                verbose=False,
+            )
+    except Exception as error:
+        raise _explained(error) from error
+    if program is None:
+        raise StepFailed("the exporter gave no program", where="export")
+    graph = program.model_proto
+    name_layers(graph)
+    write_graph(graph, work.output("graph", "onnx"))
+    return Result(
+        params={"graph/nodes": len(graph.graph.node), "graph/opset": graph.opset_import[0].version},
+        facts={"output": names[position]},
+    )
+
+
+def _outputs(model: torch.nn.Module, inputs: Any) -> tuple[list[str], int]:
+    """Names for the model's outputs, of which the main one is called `output`."""
+    with torch.no_grad():
+        outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+    leaves = [
+        leaf
+        for leaf in torch.utils._pytree.tree_leaves(outputs)
+        if isinstance(leaf, torch.Tensor)
+    ]
+    main = primary(outputs)
+    position = next(i for i, leaf in enumerate(leaves) if leaf is main)
+    names = [OUTPUT if i == position else f"output_{i}" for i in range(len(leaves))]
+    return names, position
+
+
+def _explained(error: BaseException) -> StepFailed:
+    """The operator, and the line of the model, that the exporter stopped at."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    text = "\n".join(str(link) for link in chain)
+    operator = re.search(r"(?:OpOverload\(op='|function for[^']*'|torch\.ops\.)([\w:.]+)", text)
+    frames = re.findall(r'File "([^"]+)", line (\d+), in (\w+)', text)
+    own = [f for f in frames if "/torch/" not in f[0] and "site-packages" not in f[0]]
+    scope = re.findall(r"nn_module_stack[^\n]*|L\['self'\]((?:\.\w+)+)", text)
+    reason = _reason(chain)
+    what = f"the model can't be exported: {reason}"
+    if operator and operator.group(1) not in what:
+        what += f" (operator {operator.group(1)})"
+    layer = next((found.strip(".") for found in scope if found), None)
+    if layer:
+        what += f" (layer {layer})"
+    where = None
+    if own:
+        where = f"{own[-1][0]}:{own[-1][1]} in {own[-1][2]}"
+    return StepFailed(
+        what,
+        where=where,
+        do="torch.export must be able to trace the model: no control flow on tensor values, no "
+        "operator without an ONNX form",
+    )
+
+
+def _reason(chain: list[BaseException]) -> str:
+    for link in reversed(chain):
+        lines = [line.strip() for line in str(link).splitlines() if line.strip()]
+        if lines:
+            return f"{type(link).__name__}: {lines[0]}"
+    return type(chain[0]).__name__

@@ -1,0 +1,31 @@
+"""Train: the model of the recipe, on Ray, from the last checkpoint if there is one."""
+
+from __future__ import annotations
+
+from ..ray_workers.training.checkpoints import Checkpoints
+from ..ray_workers.training.job import TrainJob
+from ..ray_workers.workspace import Result, Workspace
+from ..recipe.errors import StepFailed
+
+
+def train(work: Workspace) -> Result:
+    """Spec: a TrainJob without `allowed` and `checkpoints`. Output: `weights`, the best ones.
+
+    Raises:
+        HoneError: What a worker raised; StepCrashed, which is tried again, if one died.
+    """
+    from ..ray_workers.training.ray_train import fit
+
+    url = f"{work.store_url}/training/{work.key}"
+    job = TrainJob.model_validate({**work.spec, "allowed": work.allowed, "checkpoints": url})
+    fit(job, work)
+    folder = work.output("weights", "weights")
+    best = Checkpoints(url, job.higher_is_better).export_best(folder)
+    if best is None:
+        raise StepFailed("training ended without a checkpoint", where=url)
+    return Result(
+        metrics={f"validation/best_{job.metric}": best.quality},
+        params={"train/best_epoch": best.epoch + 1},
+        facts={"best_epoch": best.epoch + 1, "validation": best.quality},
+    )
+

@@ -1,0 +1,55 @@
+"""Groups: whom a candidate is wrong for, not only how often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...recipe.errors import InputError
+
+Array = np.ndarray[Any, Any]
+_MOST_GROUPS = 1000
+
+
+def group_quality(
+    candidate: Array,
+    reference: Array,
+    targets: Array,
+    aggregate: Callable[[Array], float],
+    higher_is_better: bool,
+) -> dict[str, float]:
+    """The worst group's quality, and the largest loss of quality of any group.
+
+    Args:
+        candidate: Statistics of the candidate, (N, k).
+        reference: Statistics of the trained model, (N, k).
+        targets: The label of each sample, (N,).
+        aggregate: From statistics to the metric.
+        higher_is_better: Which way the metric is good.
+
+    Raises:
+        InputError: The targets are no labels.
+    """
+    if targets.ndim != 1 or not np.issubdtype(targets.dtype, np.integer):
+        raise InputError(
+            f"groups: label needs a whole number for each sample, not {targets.dtype} of shape "
+            f"{targets.shape[1:]}",
+            where="quality.groups",
+        )
+    labels = np.unique(targets)
+    if len(labels) > _MOST_GROUPS:
+        raise InputError(f"there are {len(labels)} different labels", where="quality.groups")
+    sign = 1 if higher_is_better else -1
+    values, drops = [], []
+    for label in labels:
+        rows = targets == label
+        values.append(aggregate(candidate[rows]))
+        drops.append(sign * (aggregate(reference[rows]) - values[-1]))
+    return {
+        "quality/worst_group": min(values, key=lambda value: sign * value),
+        "quality/worst_group_label": float(labels[int(np.argmin(sign * np.asarray(values)))]),
+        "quality/worst_group_drop": max(drops),
+        "quality/worst_group_drop_label": float(labels[int(np.argmax(drops))]),
+    }

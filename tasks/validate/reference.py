@@ -1,0 +1,39 @@
+"""Reference: the quality of the trained model itself, in PyTorch, on the test split."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.splits import batches, call, in_batches, split
+from ...ray_workers.workspace import Result, Workspace
+from ..module import load_module
+from .interval import quality_interval
+
+BATCH = 64
+STATISTICS = "statistics.safetensors"
+
+
+def reference(work: Workspace) -> Result:
+    """Spec: model, data, metric, seed. Input: `weights`. Output: `statistics` of each test sample."""
+    spec = work.spec
+    splits = split(
+        work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory"),
+        spec["seed"],
+    )
+    model = load_module(spec["model"], work.allowed, work.inputs["weights"])
+    measure = load_metric(spec["metric"])
+    groups = in_batches(range(len(splits.test)), BATCH)
+    rows, targets = [], []
+    with torch.inference_mode():
+        for inputs, target in batches(splits, splits.test, groups):
+            rows.append(measure.per_sample(call(model, inputs).float().numpy(), target.numpy()))
+            targets.append(target.numpy())
+    statistics, labels = np.concatenate(rows), np.concatenate(targets)
+    value, low, high = quality_interval(statistics, measure.aggregate)
+    folder = work.output("statistics", "statistics")
+    save_file({"statistics": statistics, "targets": labels}, str(folder / STATISTICS))
+    name = f"quality/{spec['metric']}"
+    return Result(metrics={name: value, f"{name}_low": low, f"{name}_high": high})

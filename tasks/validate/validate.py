@@ -1,0 +1,102 @@
+"""Validate one candidate, through the runtime that would serve it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+
+from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.runtime_process import RuntimeProcess
+from ...ray_workers.splits import arrays, batches, call, in_batches, split
+from ...ray_workers.workspace import Result, Workspace
+from ...recipe.errors import StepFailed
+from ..module import load_module
+from .groups import group_quality
+from .interval import bootstrap, quality_interval
+from .parity import parity
+from .reference import BATCH, STATISTICS
+
+#: Samples of the test split whose outputs are compared with the trained model's.
+_PARITY_SAMPLES = 256
+
+
+def validate(work: Workspace) -> Result:
+    """Spec: model, data, metric, seed, groups, higher_is_better, loader.
+
+    Inputs: `weights`, `model` (the candidate), `statistics` (of the reference).
+
+    Raises:
+        StepFailed: The candidate's outputs have another shape, or are not finite.
+        StepCrashed: Its runtime died.
+    """
+    spec = work.spec
+    splits = split(
+        work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory"),
+        spec["seed"],
+    )
+    trained = load_module(spec["model"], work.allowed, work.inputs["weights"])
+    measure = load_metric(spec["metric"])
+    groups = in_batches(range(len(splits.test)), BATCH)
+    rows, expected, found = [], [], []
+    options = {"threads": max(1, int(work.cpus))}
+    with RuntimeProcess(spec["loader"], work.inputs["model"], options) as runtime:
+        runtime.wait_loaded()
+        for group, (inputs, target) in zip(
+            groups, batches(splits, splits.test, groups), strict=True
+        ):
+            outputs = runtime.predict(arrays(inputs))
+            _check_outputs(outputs, len(group))
+            rows.append(measure.per_sample(outputs, target.numpy()))
+            if group[0] < _PARITY_SAMPLES:
+                with torch.inference_mode():
+                    expected.append(call(trained, inputs).float().numpy())
+                found.append(outputs)
+            work.report({"kind": "progress", "done": group[-1] + 1, "total": len(splits.test)})
+    statistics = np.concatenate(rows)
+    kept = load_file(str(work.inputs["statistics"] / STATISTICS))
+    sign = 1 if spec["higher_is_better"] else -1
+    value, low, high = quality_interval(statistics, measure.aggregate)
+    reference = kept["statistics"]
+
+    def drop(chosen: np.ndarray) -> float:  # type: ignore[type-arg]
+        return sign * (
+            measure.aggregate(reference[chosen]) - measure.aggregate(statistics[chosen])
+        )
+
+    everything = np.arange(len(statistics))
+    drop_low, drop_high = bootstrap(drop, len(statistics))
+    name = f"quality/{spec['metric']}"
+    size = _size(work.inputs["model"])
+    metrics = {
+        name: value,
+        f"{name}_low": low,
+        f"{name}_high": high,
+        "quality/drop": drop(everything),
+        "quality/drop_low": drop_low,
+        "quality/drop_high": drop_high,
+        "size/bytes": float(size),
+        "size/ratio": _size(work.inputs["weights"]) / size,
+        **parity(np.concatenate(expected), np.concatenate(found)),
+    }
+    if spec["groups"]:
+        metrics |= group_quality(
+            statistics, reference, kept["targets"], measure.aggregate, spec["higher_is_better"]
+        )
+    return Result(metrics=metrics)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _check_outputs(outputs: np.ndarray, count: int) -> None:  # type: ignore[type-arg]
+    if outputs.shape[:1] != (count,):
+        raise StepFailed(
+            f"the candidate's output has shape {outputs.shape} for a batch of {count}",
+            where="validate",
+        )
+    if not np.isfinite(outputs).all():
+        raise StepFailed("the candidate's output has NaN or infinite values", where="validate")
