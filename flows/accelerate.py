@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingContextError
 from prefect.futures import PrefectFuture
@@ -37,7 +40,7 @@ Future = PrefectFuture[StepResult]
     name="accelerate",
     description="Train, compress, compile, prove and promote: the fastest model that is good enough.",
     flow_run_name="{recipe.name}",
-    task_runner=ThreadPoolTaskRunner(max_workers=16),
+    task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=2 * cores() + 1)),
     validate_parameters=True,
 )
 def accelerate(recipe: Recipe) -> State[Outcome]:
@@ -54,6 +57,7 @@ def accelerate(recipe: Recipe) -> State[Outcome]:
         HoneError: A step that every candidate needs failed.
     """
     session = current(recipe)
+    _tag_flow_run(recipe)
     try:
         outcome = run_recipe(recipe, session)
     except BaseException:
@@ -156,9 +160,11 @@ class Steps:
             retries=retries,
             retry_delay_seconds=1,
             retry_condition_fn=_is_worth_a_retry,
-            tags=[call.step.name, *([call.candidate] if call.candidate else [])],
+        )  # no tags: each would ask the server for a concurrency slot
+        arguments: dict[str, Any] = {"inputs": inputs}  # Prefect puts results for the futures in it
+        future: Future = submitted.submit(
+            _Hidden(self._runner), call, wait_for=list(after), return_state=False, **arguments
         )
-        future = submitted.submit(_Hidden(self._runner), call, inputs, wait_for=list(after))
         self.futures.append(future)
         return future
 
@@ -178,9 +184,7 @@ class _Hidden:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, log_prints=False)
-def step_task(
-    hidden: _Hidden, call: Call, inputs: dict[str, tuple[StepResult, str]]
-) -> StepResult:
+def step_task(hidden: _Hidden, call: Call, inputs: dict[str, tuple[StepResult, str]]) -> StepResult:
     """One step of the way; the runner does the work."""
     runner = hidden.runner
     artifacts: dict[str, Artifact] = {
@@ -191,6 +195,14 @@ def step_task(
     except HoneError as error:
         runner.session.observer.failed(call.label, str(error))
         raise
+
+
+def _tag_flow_run(recipe: Recipe) -> None:
+    run_id = flow_run.id
+    if run_id is not None:
+        with get_client(sync_client=True) as client:
+            tags = {*flow_run.tags, "hone", recipe.name}
+            client.update_flow_run(UUID(str(run_id)), tags=tags)
 
 
 def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -247,12 +259,11 @@ def _tags(recipe: Recipe, session: Session) -> dict[str, str]:
     from .. import __version__
 
     tags = {**_recipe_tags(recipe), "hone.kind": "pipeline", "hone.version": __version__}
-    commit = source_commit(session.code or session.place) if session.code or session.place else None
+    folder = session.code or session.place
+    commit = source_commit(folder) if folder is not None else None
     tags["hone.source_commit"] = commit or f"prefect-hone {__version__}"
-    try:
+    with contextlib.suppress(MissingContextError):
         tags["hone.flow_run_id"] = str(flow_run.id or "")
-    except MissingContextError:
-        pass
     return {name: value for name, value in tags.items() if value}
 
 
@@ -278,4 +289,6 @@ def _describe_run(
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {prefix: value}
-    return {k: v for name, inner in value.items() for k, v in _flat(f"{prefix}/{name}", inner).items()}
+    return {
+        k: v for name, inner in value.items() for k, v in _flat(f"{prefix}/{name}", inner).items()
+    }

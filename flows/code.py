@@ -34,7 +34,9 @@ def code_files(folder: Path) -> dict[str, Path]:
     size = 0
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if any(p in _LEFT_OUT or p.startswith(".") or p.endswith(".egg-info") for p in relative.parts):
+        if any(
+            p in _LEFT_OUT or p.startswith(".") or p.endswith(".egg-info") for p in relative.parts
+        ):
             continue
         if not path.is_file() or path.is_symlink() or path.suffix in (".pyc", ".md"):
             continue
@@ -55,7 +57,9 @@ def identify(recipe: Recipe, code: Path | None) -> UserCode:
     """Digest of all code that the recipe's factories can reach: the folder, or their packages."""
     digest = hashlib.sha256()
     if code is not None:
-        digest.update(tree_digest({n: file_digest(p) for n, p in code_files(code).items()}).encode())
+        digest.update(
+            tree_digest({n: file_digest(p) for n, p in code_files(code).items()}).encode()
+        )
     own = Allowed.from_environment(code).modules if code else ()
     paths = [recipe.model.factory, recipe.data.factory]
     paths += [recipe.train.loss] if ":" in recipe.train.loss else []

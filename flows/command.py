@@ -36,9 +36,7 @@ JsonOption = Annotated[
 
 
 @app.command()
-def run(
-    recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False
-) -> None:
+def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Run a recipe: train, compress, compile, measure, promote.
 
     Exit code 0: there is a champion. 2: the input is wrong. 3: no candidate passed its gates, and
@@ -50,9 +48,7 @@ def run(
 
 
 @app.command()
-def plan(
-    recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False
-) -> None:
+def plan(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Say what a run would do: which steps are kept and which would be computed. Runs nothing."""
     from .plan import make_plan, needs
     from .show import show_plan

@@ -185,9 +185,7 @@ def _baseline(recipe: Recipe, way: Way[Future], facts: dict[str, Any]) -> dict[s
     return metrics
 
 
-def _describe_data(
-    recipe: Recipe, runner: Runner, way: Way[Future], checked: StepResult
-) -> None:
+def _describe_data(recipe: Recipe, runner: Runner, way: Way[Future], checked: StepResult) -> None:
     facts = checked.done.facts
     source = recipe.data.model_dump(mode="json")
     for ref, contexts in (("train", ["training", "validation"]), (PARENT, ["evaluation"])):
@@ -217,11 +215,13 @@ def _track_candidate(
     checked: StepResult,
 ) -> None:
     tracker = runner.tracker
-    tags = {"hone.status": entry.status}
+    tags: dict[str, str] = {"hone.status": entry.status}
     if entry.error:
         tags["hone.error"] = entry.error
     for gate in entry.gates:
-        tags[f"hone.gate.{gate.metric}".replace("(", "").replace(")", "")] = "passed" if gate.passed else "failed"
+        tags[f"hone.gate.{gate.metric}".replace("(", "").replace(")", "")] = (
+            "passed" if gate.passed else "failed"
+        )
     for future in way.shared:
         if future.state.is_completed() and _result(future).label.startswith("compress"):
             tracker.params(entry.name, _result(future).done.params)
@@ -346,5 +346,3 @@ def _track_outcome(recipe: Recipe, runner: Runner, outcome: Outcome) -> None:
         tracker.metrics(PARENT, {f"champion/{name}": v for name, v in best.metrics.items()})
     tracker.tags(PARENT, tags)
     tracker.metrics(PARENT, {f"baseline/{name}": v for name, v in outcome.baseline.items()})
-
-

@@ -1,4 +1,4 @@
-"""What watches a run: the terminal, a plain log, nothing. An observer is told; it decides nothing."""
+"""What watches a run: the terminal, a log, nothing. An observer is told; it decides nothing."""
 
 from __future__ import annotations
 

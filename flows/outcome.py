@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from ..recipe.strict import Strict
 from ..tasks.decide import GateResult
 
@@ -40,7 +42,7 @@ class Candidate(Strict):
     status: Status
     error: str | None = None
     artifact: ArtifactSaid | None = None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
     gates: tuple[GateResult, ...] = ()
     notes: tuple[str, ...] = ()
 

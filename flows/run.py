@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -79,8 +81,8 @@ def _run_flow(
     Raises:
         HoneError: The flow failed.
     """
-    from prefect.logging.handlers import APILogHandler
-
+    preload = threading.Thread(target=_import_mlflow, daemon=True)
+    preload.start()
     from .accelerate import accelerate
     from .session import use
 
@@ -89,8 +91,7 @@ def _run_flow(
         server.wait()
     with use(session):
         state: Any = accelerate(recipe, return_state=True)
-    with contextlib.suppress(Exception):
-        APILogHandler.flush()
+    _send_what_is_left()
     result = state.data if isinstance(state.data, Outcome) else None
     if result is None:
         found = state.result(raise_on_failure=False)
@@ -103,6 +104,28 @@ def _run_flow(
         else:
             raise HoneError(f"the flow run ended as {state.name}: {state.message}")
     return result, str(state.state_details.flow_run_id or "")
+
+
+def _send_what_is_left() -> None:
+    """Let Prefect send its last logs and events while its server is still there.
+
+    Otherwise its threads try to reach a stopped server for a minute at exit.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        with contextlib.suppress(Exception):
+            worker.drain_all(timeout=5)
+
+
+def _import_mlflow() -> None:
+    """While Prefect's server starts."""
+    from ..tasks.track import quiet_mlflow
+
+    quiet_mlflow()
+    importlib.import_module("mlflow")
+    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 @contextlib.contextmanager

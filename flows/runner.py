@@ -84,7 +84,9 @@ class Runner:
             HoneError: The step failed.
         """
         key = cache_key(
-            call, {name: artifact.sha256 for name, artifact in inputs.items()}, self.session.user_code
+            call,
+            {name: artifact.sha256 for name, artifact in inputs.items()},
+            self.session.user_code,
         )
         with self._only_one(key, call.label):
             done = self._cached(call, key)
@@ -139,6 +141,7 @@ class Runner:
             timeout=call.timeout,
         )
         done = dispatch(job, self.session.cluster, report)
+        done = done.model_copy(update={"run_id": self.tracker.run_id(ref) or ""})
         self.session.store.write_record(record_name(call, key), done.model_dump(mode="json"))
         if call.step is TRAIN:
             self._drop_checkpoints(key)
@@ -152,7 +155,11 @@ class Runner:
         if ref != PARENT:
             self.tracker.params(ref, done.params)
             self.tracker.metrics(ref, done.metrics)
-        self.tracker.metrics(PARENT, {f"seconds/{call.step.name}/{_metric_safe(call)}": done.seconds})
+            if cached and done.run_id:
+                self.tracker.tags(ref, {f"hone.{call.step.name}_computed_in": done.run_id})
+        self.tracker.metrics(
+            PARENT, {f"seconds/{call.step.name}/{_metric_safe(call)}": done.seconds}
+        )
 
     def note(self, text: str) -> None:
         """Tell the user something, once."""

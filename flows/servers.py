@@ -17,7 +17,9 @@ class HoneServers(Block):
 
     _block_type_name = "Hone Servers"
     _block_type_slug = "hone-servers"
-    _description = "Addresses of the MLflow server, the Ray cluster and the artifact store that Hone uses."
+    _description = (
+        "Addresses of the MLflow server, the Ray cluster and the artifact store that Hone uses."
+    )
 
     mlflow_tracking_uri: str | None = Field(None, description="MLflow server, http(s)://HOST:PORT.")
     ray_address: str | None = Field(None, description="Ray cluster, HOST:PORT or ray://HOST:PORT.")

@@ -81,7 +81,9 @@ def show_plan(console: Console, plan: Plan, recipe: Recipe) -> None:
             table.add_row(escape(candidate.name), "[dim]skipped[/]", escape(reason), "")
     console.print(table)
     count = len(plan.to_compute)
-    said = f"{count} of {len(plan.steps)} steps would be computed" if count else "nothing to compute"
+    said = (
+        f"{count} of {len(plan.steps)} steps would be computed" if count else "nothing to compute"
+    )
     console.print(
         f"{said}; then gates, selection and promotion of "
         f"models:/{recipe.registry.model}@{recipe.registry.alias}",

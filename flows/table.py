@@ -21,7 +21,9 @@ def rows(outcome: Outcome, recipe: Recipe) -> list[tuple[str, ...]]:
         "PyTorch eager (baseline)",
         _interval(outcome.baseline, key, "{:.4f}"),
         "",
-        _interval(outcome.baseline, "latency/p50_ms", "{:.3f}", low="p50_low_ms", high="p50_high_ms"),
+        _interval(
+            outcome.baseline, "latency/p50_ms", "{:.3f}", low="p50_low_ms", high="p50_high_ms"
+        ),
         _number(outcome.baseline, "latency/p99_ms", "{:.3f}"),
         "1",
         "",

@@ -51,9 +51,7 @@ def check_targets(recipe: Recipe) -> None:
 class Submit(Protocol[H]):
     """How a step is run or looked up."""
 
-    def __call__(
-        self, call: Call, inputs: dict[str, tuple[H, str]], after: Sequence[H] = ()
-    ) -> H:
+    def __call__(self, call: Call, inputs: dict[str, tuple[H, str]], after: Sequence[H] = ()) -> H:
         """Hand over a step.
 
         Args:
@@ -128,9 +126,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
         after=[check],
     )
     weights = (train, "weights")
-    reference = submit(
-        Call(REFERENCE, "reference", factories, timeout=limit), {"weights": weights}
-    )
+    reference = submit(Call(REFERENCE, "reference", factories, timeout=limit), {"weights": weights})
     export = submit(
         Call(EXPORT, "export", {"model": factories["model"]}, timeout=limit),
         {"weights": weights, "inputs": (check, "calibration")},

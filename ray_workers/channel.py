@@ -10,7 +10,6 @@ import ray
 from .workspace import Event
 
 
-@ray.remote(num_cpus=0, max_concurrency=8)  # type: ignore[untyped-decorator]
 class Channel:
     """Events by the step that they came from."""
 
@@ -29,7 +28,7 @@ class Channel:
 
 
 def open_channel() -> Any:
-    return Channel.remote()
+    return ray.remote(num_cpus=0)(Channel).remote()
 
 
 def reporter(channel: Any, key: str) -> Any:

@@ -18,8 +18,6 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # 2.0 by default: seconds at the end of a fit
     "RAY_DEDUP_LOGS": "0",
-    "GLOG_minloglevel": "3",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 
@@ -165,5 +163,5 @@ def require(capacity: dict[str, float], workers: int, cpus: float, gpus: float) 
                 f"{workers} workers with {each:g} {kind} each need {needs:g} {kind}s, and the "
                 f"cluster has {has:g}",
                 where="train.mesh, train.resources",
-                do=f"lower mesh.data or resources.{name}, or join a larger cluster with RAY_ADDRESS",
+                do=f"lower mesh.data or resources.{name}, or join a larger cluster (RAY_ADDRESS)",
             )

@@ -22,7 +22,6 @@ from .artifacts import Artifact, Store
 from .cluster import Cluster
 from .workspace import Event, Report, Result, Workspace, user_code
 
-
 _BEGUN = "begun"
 
 
@@ -57,7 +56,12 @@ class Job(Strict):
 
 
 class Done(Strict):
-    """What came of a job: artifacts kept in the store, and what the step found out."""
+    """What came of a job: artifacts kept in the store, and what the step found out.
+
+    Attributes:
+        seconds: How long the step itself took (s).
+        run_id: The MLflow run that it was computed in, filled in by who records it.
+    """
 
     outputs: dict[str, Artifact]
     metrics: dict[str, float]
@@ -65,6 +69,7 @@ class Done(Strict):
     facts: dict[str, Any]
     notes: list[str]
     seconds: float
+    run_id: str = ""
 
 
 def execute(job: Job, report: Report) -> Done:

@@ -5,7 +5,7 @@ crash. So each artifact is loaded by a child that holds nothing else; the parent
 predict or to time calls, can stop it so that it takes no processor time while others are measured,
 and can name the signal that it died of.
 
-The child imports numpy and the one runtime; it is `python -m prefect_hone.ray_workers.runtime_process`.
+The child is this module, run with `python -m`; it imports numpy and the one runtime.
 """
 
 from __future__ import annotations

@@ -126,7 +126,8 @@ def raised(who: str, error: BaseException, where: str) -> InputError:
     ours = str(Path(__file__).parent.parent)
     theirs = [f for f in frames if not f.filename.startswith((ours, "<"))] or list(frames)
     bundled = [f for f in frames if "recipe/examples" in f.filename]
-    last = (bundled or theirs or [None])[-1]
+    found = bundled or theirs
+    last = found[-1] if found else None
     place = f" ({last.filename}:{last.lineno} in {last.name})" if last else ""
     return InputError(f"{who} raised {type(error).__name__}: {error}{place}", where=where)
 

@@ -90,14 +90,14 @@ def parse_recipe(source: Source) -> Recipe:
 
 def _sorted(error: ValidationError, source: Source) -> list[dict[str, Any]]:
     """In the order of the file; without 'too short' for a list whose items have mistakes."""
-    found = [dict(item) for item in error.errors(include_url=False)]
-    places = [item["loc"] for item in found]
-    kept = [
-        item
-        for item in found
-        if item["type"] != "too_short"
-        or not any(len(p) > len(item["loc"]) and p[: len(item["loc"])] == item["loc"] for p in places)
-    ]
+    found: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False)]
+    places = [tuple(item["loc"]) for item in found]
+    kept = []
+    for item in found:
+        here = tuple(item["loc"])
+        below = any(len(place) > len(here) and place[: len(here)] == here for place in places)
+        if item["type"] != "too_short" or not below:
+            kept.append(item)
     return sorted(kept, key=lambda item: source.line(_walk(item["loc"])[0]))
 
 

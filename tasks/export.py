@@ -69,9 +69,7 @@ def _outputs(model: torch.nn.Module, inputs: Any) -> tuple[list[str], int]:
     with torch.no_grad():
         outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
     leaves = [
-        leaf
-        for leaf in torch.utils._pytree.tree_leaves(outputs)
-        if isinstance(leaf, torch.Tensor)
+        leaf for leaf in torch.utils._pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor)
     ]
     main = primary(outputs)
     position = next(i for i, leaf in enumerate(leaves) if leaf is main)

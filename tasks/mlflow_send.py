@@ -172,6 +172,7 @@ class MlflowSender:
         """Log a candidate as a LoggedModel, in the pyfunc flavor with our loader."""
         import mlflow
         import numpy as np
+        from mlflow.entities import LoggedModelInput, LoggedModelOutput, LoggedModelStatus
         from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema, TensorSpec
         from safetensors.numpy import load_file
@@ -179,6 +180,7 @@ class MlflowSender:
         if f"model:{said['ref']}" in ids:
             return
         if (held := self._held_model(said)) is not None:
+            self._client.log_inputs(ids[said["ref"]], models=[LoggedModelInput(held)])
             ids[f"model:{said['ref']}"] = held
             return
         inputs, output = said["inputs"], said["output"]
@@ -196,31 +198,43 @@ class MlflowSender:
             folder = Path(scratch) / "data"
             shutil.copytree(said["folder"], folder / FILES)
             (folder / SETTINGS).write_text(json.dumps(said["settings"], indent=1))
-            info = Model.log(
-                None,
-                mlflow.pyfunc,
+            model = self._client.create_logged_model(
+                self._experiment_id,
                 name=said["name"],
-                run_id=run_id,
+                source_run_id=run_id,
+                tags=said["tags"],
+                params={k: str(v)[:490] for k, v in said["params"].items()},
+                model_type=said["target"],
+            )
+            # The high-level `log_model` would load the runtime into this process to try it out.
+            mlflow.pyfunc.save_model(
+                f"{scratch}/model",
+                mlflow_model=Model(
+                    artifact_path=model.artifact_location,
+                    model_uuid=model.model_id,
+                    run_id=run_id,
+                    model_id=model.model_id,
+                ),
                 loader_module="prefect_hone.tasks.serve",
                 data_path=str(folder),
                 signature=signature,
                 input_example=example["input"] if single else example,
                 pip_requirements=said["requirements"],
-                params={k: str(v)[:490] for k, v in said["params"].items()},
-                tags=said["tags"],
-                model_type=said["target"],
             )
-        ids[f"model:{said['ref']}"] = str(info.model_id)
-
-
+            self._client.log_model_artifacts(model.model_id, f"{scratch}/model")
+        self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self._client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
+        ids[f"model:{said['ref']}"] = str(model.model_id)
 
     def _held_model(self, said: Operation) -> str | None:
-        """The LoggedModel that already holds these bytes for this candidate, as input of the run."""
+        """The LoggedModel that already holds these bytes for this candidate."""
+        from mlflow.entities import LoggedModelStatus
+
         found = self._client.search_logged_models(
             [self._experiment_id],
             filter_string=f"tags.`hone.sha256` = '{said['tags']['hone.sha256']}' "
             f"AND tags.`hone.candidate` = '{said['tags']['hone.candidate']}'",
             max_results=5,
         )
-        ready = [model for model in found if str(model.status) == "READY"]
+        ready = [model for model in found if model.status == LoggedModelStatus.READY]
         return str(ready[0].model_id) if ready else None

@@ -19,7 +19,7 @@ def load_module(factory: dict[str, Any], allowed: Allowed, weights: Path) -> nn.
     Raises:
         InputError: The factory failed, or the weights are not this model's.
     """
-    model = allowed.call(factory["factory"], factory["args"], "model.factory")
+    model: nn.Module = allowed.call(factory["factory"], factory["args"], "model.factory")
     try:
         load_model(model, str(weights / WEIGHTS))
     except RuntimeError as error:
@@ -29,4 +29,4 @@ def load_module(factory: dict[str, Any], allowed: Allowed, weights: Path) -> nn.
             do="does the factory build the same model each time?",
         ) from error
     model.eval()
-    return model  # type: ignore[no-any-return]
+    return model

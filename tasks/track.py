@@ -11,7 +11,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ def quiet_mlflow() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -120,7 +120,9 @@ class Tracker:
 
     def params(self, ref: str, values: dict[str, Any]) -> None:
         if values:
-            self._add({"op": "params", "ref": ref, "values": {k: str(v) for k, v in values.items()}})
+            self._add(
+                {"op": "params", "ref": ref, "values": {k: str(v) for k, v in values.items()}}
+            )
 
     def tags(self, ref: str, values: dict[str, str]) -> None:
         if values:
@@ -293,5 +295,3 @@ def _is_dead(tags: dict[str, str]) -> bool:
     except psutil.Error:
         return False
     return abs(started - float(owner["started"])) > 1
-
-

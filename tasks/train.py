@@ -28,4 +28,3 @@ def train(work: Workspace) -> Result:
         params={"train/best_epoch": best.epoch + 1},
         facts={"best_epoch": best.epoch + 1, "validation": best.quality},
     )
-

@@ -9,7 +9,10 @@ from . import Array
 
 def per_sample(outputs: Array, targets: Array) -> Array:
     correct = outputs.argmax(axis=1) == targets
-    return correct.reshape(len(targets), -1).mean(axis=1, keepdims=True).astype(np.float64)
+    statistics: Array = (
+        correct.reshape(len(targets), -1).mean(axis=1, keepdims=True).astype(np.float64)
+    )
+    return statistics
 
 
 def aggregate(statistics: Array) -> float:

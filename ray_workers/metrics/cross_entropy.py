@@ -12,7 +12,8 @@ def per_sample(outputs: Array, targets: Array) -> Array:
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1))
     chosen = np.take_along_axis(shifted, targets[:, None].astype(np.int64), axis=1)[:, 0]
-    return (log_sum - chosen).reshape(len(targets), -1).mean(axis=1, keepdims=True)
+    statistics: Array = (log_sum - chosen).reshape(len(targets), -1).mean(axis=1, keepdims=True)
+    return statistics
 
 
 def aggregate(statistics: Array) -> float:

@@ -9,7 +9,8 @@ from . import Array
 
 def per_sample(outputs: Array, targets: Array) -> Array:
     error = np.abs(outputs.astype(np.float64).reshape(targets.shape) - targets)
-    return error.reshape(len(targets), -1).mean(axis=1, keepdims=True)
+    statistics: Array = error.reshape(len(targets), -1).mean(axis=1, keepdims=True)
+    return statistics
 
 
 def aggregate(statistics: Array) -> float:

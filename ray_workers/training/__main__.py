@@ -38,7 +38,9 @@ def main(arguments: list[str]) -> int:
         metric=recipe.quality.metric,
         higher_is_better=METRICS[recipe.quality.metric].higher_is_better,
         allowed=Allowed.from_environment(code),
-        checkpoints=str(Path(arguments[1]).resolve()) if "://" not in arguments[1] else arguments[1],
+        checkpoints=str(Path(arguments[1]).resolve())
+        if "://" not in arguments[1]
+        else arguments[1],
     )
     gpu = torch.cuda.is_available() and recipe.train.resources.gpus > 0
     if gpu:

@@ -54,7 +54,9 @@ class Checkpoints:
         found = []
         with contextlib.suppress(FileNotFoundError):
             for path in self.fs.ls(self.root, detail=False, refresh=True):
-                with contextlib.suppress(FileNotFoundError, ValueError, KeyError, NotADirectoryError):
+                with contextlib.suppress(
+                    FileNotFoundError, ValueError, KeyError, NotADirectoryError
+                ):
                     said = json.loads(self.fs.cat_file(f"{path}/{_COMMITTED}"))
                     found.append(Checkpoint(said["epoch"], said["quality"], str(path)))
         return sorted(found, key=lambda checkpoint: checkpoint.epoch)

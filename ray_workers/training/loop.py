@@ -196,7 +196,6 @@ def _autocast(precision: str, device: torch.device) -> Any:
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
-@torch.no_grad()
 def _validate(
     job: TrainJob, model: Any, splits: Splits, loss_of: Any, ranks: _Ranks
 ) -> tuple[float, float]:
@@ -210,7 +209,7 @@ def _validate(
     for group, (inputs, target) in zip(
         groups, batches(splits, splits.validation, groups), strict=True
     ):
-        with _autocast(job.train.precision, ranks.device):
+        with torch.no_grad(), _autocast(job.train.precision, ranks.device):
             outputs = call(module, move(inputs, ranks.device))
             loss = loss_of(outputs, target.to(ranks.device))
         statistics = measure.per_sample(outputs.float().cpu().numpy(), target.cpu().numpy())

@@ -149,7 +149,9 @@ def _left_in_float(model: Any) -> list[tuple[str, str]]:
 
 
 def _culprit(message: str, model: Any) -> str:
-    named = [node for node in model.graph.node if node.name and f"{node.name}" in message.split("'")]
+    named = [
+        node for node in model.graph.node if node.name and f"{node.name}" in message.split("'")
+    ]
     if named:
         return f" (layer {layer_of(named[0])}, operator {named[0].op_type})"
     operators = Counter(str(node.op_type) for node in model.graph.node)

@@ -17,7 +17,7 @@ STATISTICS = "statistics.safetensors"
 
 
 def reference(work: Workspace) -> Result:
-    """Spec: model, data, metric, seed. Input: `weights`. Output: `statistics` of each test sample."""
+    """Spec: model, data, metric, seed. Input: `weights`. Output: `statistics`, a row a sample."""
     spec = work.spec
     splits = split(
         work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory"),

@@ -14,7 +14,7 @@ from ...ray_workers.splits import arrays, batches, call, in_batches, split
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ..module import load_module
-from .groups import group_quality
+from .groups import Array, group_quality
 from .interval import bootstrap, quality_interval
 from .parity import parity
 from .reference import BATCH, STATISTICS
@@ -61,10 +61,8 @@ def validate(work: Workspace) -> Result:
     value, low, high = quality_interval(statistics, measure.aggregate)
     reference = kept["statistics"]
 
-    def drop(chosen: np.ndarray) -> float:  # type: ignore[type-arg]
-        return sign * (
-            measure.aggregate(reference[chosen]) - measure.aggregate(statistics[chosen])
-        )
+    def drop(chosen: Array) -> float:
+        return sign * (measure.aggregate(reference[chosen]) - measure.aggregate(statistics[chosen]))
 
     everything = np.arange(len(statistics))
     drop_low, drop_high = bootstrap(drop, len(statistics))
@@ -92,7 +90,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _check_outputs(outputs: np.ndarray, count: int) -> None:  # type: ignore[type-arg]
+def _check_outputs(outputs: Array, count: int) -> None:
     if outputs.shape[:1] != (count,):
         raise StepFailed(
             f"the candidate's output has shape {outputs.shape} for a batch of {count}",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
+from prefect_hone import Data
 from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
-
-from prefect_hone import Data
 
 
 def digits(size: int = 32, test_share: float = 0.2, seed: int = 0) -> Data:

@@ -1,0 +1,43 @@
+# make demo: the environment, then the digits recipe.   make test: the environment, then all tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made-from
+
+.PHONY: demo test quick lint env bench clean
+
+demo: $(STAMP)
+	$(BIN)/hone run digits
+
+test: $(STAMP)
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest
+
+quick: $(STAMP)
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(VENV)/typed && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache -p prefect_hone
+	$(BIN)/lint-imports --no-cache
+
+bench: $(STAMP)
+	$(BIN)/python tests/benchmarks/honesty.py
+	$(BIN)/python tests/benchmarks/run_time.py
+	$(BIN)/python tests/benchmarks/overhead.py
+
+env: $(STAMP)
+
+# torch comes first and exactly: another package's wish for it would bring gigabytes of CUDA.
+$(STAMP): pyproject.toml constraints.txt __init__.py Makefile
+	@$(PYTHON) -c 'import sys; sys.exit("Hone needs Python 3.11, 3.12 or 3.13; this is %d.%d. Try: make PYTHON=python3.11" % sys.version_info[:2]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	mkdir -p $(VENV)/typed && ln -sfn ../.. $(VENV)/typed/prefect_hone
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build *.egg-info
