@@ -38,7 +38,7 @@ Future = PrefectFuture[StepResult]
 
 @flow(
     name="accelerate",
-    description="Train, compress, compile, prove and promote: the fastest model that is good enough.",
+    description="Train, compress, compile, prove, promote: the fastest model that is good enough.",
     flow_run_name="{recipe.name}",
     task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=2 * cores() + 1)),
     validate_parameters=True,

@@ -89,9 +89,11 @@ def _run_flow(
     _quiet_prefect()
     if server is not None:
         server.wait()
-    with use(session):
-        state: Any = accelerate(recipe, return_state=True)
-    _send_what_is_left()
+    try:
+        with use(session):
+            state: Any = accelerate(recipe, return_state=True)
+    finally:
+        _send_what_is_left()
     result = state.data if isinstance(state.data, Outcome) else None
     if result is None:
         found = state.result(raise_on_failure=False)

@@ -140,6 +140,9 @@ class Cluster:
                     "_system_config": {"idle_worker_killing_time_threshold_ms": 600_000},
                 }
             ray.init(address=self.address or "local", **options)
+            # Ray prints a lost worker on standard output even with log_to_driver=False; here it
+            # is an error that is handled and told by the step.
+            ray._private.worker.print_to_stdstream = lambda *_, **__: None
             self._owned = True
         self._channel = open_channel()
 

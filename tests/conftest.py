@@ -1,0 +1,204 @@
+"""What tests share: a project to run, an environment of its own, and processes that are ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture()
+def project(tmp_path: Path) -> Path:
+    """A copy of the test project: a recipe, its model and its data."""
+    folder = tmp_path / "project"
+    shutil.copytree(HERE / "project", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def end(processes: list[psutil.Process], wait: float = 10) -> None:
+    """End processes by their own ids."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=wait)
+
+
+class Hone:
+    """The command line in an environment of its own.
+
+    Attributes:
+        home: Its HONE_HOME.
+        environment: What commands are run with.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))},
+            "HONE_HOME": str(self.home),
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        for name in ("RAY_ADDRESS", "HONE_STORE", "HONE_ALLOWED_PREFIXES"):
+            self.environment.pop(name, None)
+        self._started: list[subprocess.Popen[str]] = []
+        self._seen: dict[int, psutil.Process] = {}
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start `hone ARGUMENTS` and don't wait."""
+        process = subprocess.Popen(
+            [str(BIN / "hone"), *arguments],
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._started.append(process)
+        return process
+
+    def run(
+        self, *arguments: str, timeout: float = 240, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `hone ARGUMENTS` to its end."""
+        process = self.start(*arguments, **environment)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            end([*descendants(process.pid), psutil.Process(process.pid)])
+            out, err = process.communicate()
+            pytest.fail(f"hone {' '.join(arguments)} took too long\n{out}\n{err}")
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def json(self, *arguments: str, code: int = 0, **environment: str) -> dict:
+        """Run a command with `--json` and read its document."""
+        done = self.run(*arguments, "--json", **environment)
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return json.loads(done.stdout)
+
+    def wait_for(self, process: subprocess.Popen[str], text: str, timeout: float = 120) -> str:
+        """Read a process's lines until one has a text in it; give what was read."""
+        read = []
+        deadline = time.monotonic() + timeout
+        assert process.stdout is not None
+        while time.monotonic() < deadline:
+            line = process.stdout.readline()
+            if not line:
+                break
+            read.append(line)
+            if text in line:
+                self.remember(process)
+                return "".join(read)
+        rest = process.stderr.read() if process.poll() is not None and process.stderr else ""
+        pytest.fail(f"'{text}' did not come\n{''.join(read)}\n{rest}")
+
+    def remember(self, process: subprocess.Popen[str]) -> list[psutil.Process]:
+        """Note a process's descendants, to see later that they ended."""
+        found = descendants(process.pid)
+        self._seen.update({child.pid: child for child in found})
+        return found
+
+    def alive(self) -> list[psutil.Process]:
+        """Noted descendants that still run."""
+        return [
+            child
+            for child in self._seen.values()
+            if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+        ]
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                self.remember(process)
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+        end(list(self._seen.values()))
+
+    @property
+    def tracking(self) -> str:
+        return f"sqlite:///{self.home}/mlflow.db"
+
+
+@pytest.fixture()
+def hone(tmp_path: Path) -> Iterator[Hone]:
+    command = Hone(tmp_path)
+    yield command
+    command.close()
+
+
+@pytest.fixture(scope="module")
+def shared_hone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hone]:
+    """One environment for the tests of a file: what one run kept, the next one finds."""
+    command = Hone(tmp_path_factory.mktemp("shared"))
+    yield command
+    command.close()
+
+
+class Server:
+    """A server process that a test starts and ends.
+
+    Args:
+        command: Its arguments.
+        url: What must answer before it counts as started.
+        log: A file for its output.
+    """
+
+    def __init__(self, command: list[str], url: str, log: Path, env: dict[str, str]) -> None:
+        self.url = url
+        self._command = command
+        self._log = log
+        self._env = env
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, timeout: float = 90) -> None:
+        import urllib.request
+
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), urllib.request.urlopen(self.url, timeout=2) as said:
+                if said.status == 200:
+                    return
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.1)
+        self.stop()
+        pytest.fail(f"the server did not start\n{self._log.read_text()[-3000:]}")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            end([*descendants(self._process.pid), psutil.Process(self._process.pid)])
+            self._process.wait()
+            self._process = None

@@ -1,0 +1,137 @@
+"""Killed anywhere, interrupted, or diverged: a run goes on from there, and no MLflow run lies."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def statuses(tracking: str, recipe: str = "wine") -> dict[str, list[str]]:
+    """Statuses of all MLflow runs of a recipe, by name."""
+    client = mlflow.MlflowClient(tracking)
+    experiment = client.get_experiment_by_name(recipe)
+    found: dict[str, list[str]] = {}
+    for run in client.search_runs([experiment.experiment_id], max_results=100):
+        found.setdefault(run.info.run_name.split(" ")[0], []).append(run.info.status)
+    return found
+
+
+def wait_until_gone(hone, seconds: float = 30) -> None:
+    """Until all that was started has ended; Ray's agents notice it by themselves, after a minute."""
+
+    def left() -> list[str]:
+        names = [" ".join(process.cmdline()[:4]) for process in hone.alive()]
+        return [n for n in names if "ray::DashboardAgent" not in n and "RuntimeEnvAgent" not in n]
+
+    deadline = time.monotonic() + seconds
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left()
+
+
+def test_killed_while_training_goes_on_from_the_last_checkpoint(hone, project: Path) -> None:
+    slow = ["--set", "data.args={delay: 0.01}", "--set", "train.epochs=6"]
+    recipe = str(project / "recipe.yaml")
+    first = hone.start("run", recipe, *slow)
+    hone.wait_for(first, "train: epoch 3/6")
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    wait_until_gone(hone)
+
+    second = hone.run("run", recipe, *slow)
+
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "check: kept from before" in second.stdout
+    went_on = re.search(r"goes on after epoch (\d) of 6", second.stdout)
+    assert went_on, second.stdout
+    assert int(went_on.group(1)) >= 2
+    assert "epoch 1/6" not in second.stdout
+    found = statuses(hone.tracking)
+    assert "RUNNING" not in [status for runs in found.values() for status in runs]
+    assert sorted(found["train"]) == ["FINISHED", "KILLED"]
+    client = mlflow.MlflowClient(hone.tracking)
+    experiment = client.get_experiment_by_name("wine")
+    (run,) = client.search_runs(
+        [experiment.experiment_id], "tags.mlflow.runName = 'train' AND attributes.status = 'FINISHED'"
+    )
+    for name in ("train/loss", "validation/accuracy"):
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
+        assert len(steps) == len(set(steps)), f"{name} has two values for a step"
+    curve = client.get_metric_history(run.info.run_id, "validation/accuracy")
+    assert len(curve) == 6, "the curve of the continued run is whole"
+
+
+@pytest.mark.parametrize("moment", ["export: done", "decides and promotes"])
+def test_killed_later_goes_on_from_the_last_step(hone, project: Path, moment: str) -> None:
+    recipe = str(project / "recipe.yaml")
+    first = hone.start("run", recipe)
+    before = hone.wait_for(first, moment)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    wait_until_gone(hone)
+    done = re.findall(r"s  (.+): done in", before)
+
+    second = hone.run("run", recipe)
+
+    assert second.returncode == 0, second.stdout + second.stderr
+    for label in done:
+        assert f"{label}: kept from before" in second.stdout
+    assert "RUNNING" not in [s for runs in statuses(hone.tracking).values() for s in runs]
+    versions = mlflow.MlflowClient(hone.tracking).search_model_versions("name = 'wine'")
+    assert len(versions) == 1, "promoting twice makes one version"
+
+
+def test_ctrl_c_ends_everything_with_130(hone, project: Path) -> None:
+    process = hone.start(
+        "run", str(project / "recipe.yaml"), "--set", "data.args={delay: 0.02}",
+        "--set", "train.epochs=20",
+    )  # fmt: skip
+    hone.wait_for(process, "train: epoch 1/20")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130, out + err
+    assert "Traceback" not in out + err, out + err
+    wait_until_gone(hone)
+    found = statuses(hone.tracking)
+    assert {status for runs in found.values() for status in runs} == {"KILLED"}
+
+
+def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(hone, project: Path) -> None:
+    done = hone.run("run", str(project / "recipe.yaml"), "--set", "train.loss=wine_model:nan_loss")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert re.search(r"the loss became nan at step 7 \(epoch 2\)", said), said
+    kept = re.search(r"last good checkpoint is kept: (\S+) \(epoch 1\)", said)
+    assert kept, said
+    assert (Path(kept.group(1)) / "model.safetensors").is_file()
+    assert "Traceback" not in said
+    found = statuses(hone.tracking)
+    assert {status for runs in found.values() for status in runs} == {"FAILED"}
+
+
+def test_a_lost_worker_is_replaced(hone, project: Path, tmp_path: Path) -> None:
+    outcome = hone.json(
+        "run", str(project / "recipe.yaml"), "--set", "train.epochs=8",
+        "--set", "model.factory=wine_model:dying",
+        "--set", f"model.args={{marker: '{tmp_path / 'died'}'}}",
+    )  # fmt: skip
+
+    assert (tmp_path / "died").exists(), "the worker did not die"
+    assert outcome["champion"] is not None
+    client = mlflow.MlflowClient(hone.tracking)
+    (run,) = client.search_runs(
+        [client.get_experiment_by_name("wine").experiment_id], "tags.mlflow.runName = 'train'"
+    )
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
+    assert len(steps) == len(set(steps))
+    assert max(steps) == 8 * 4 - 1

@@ -1,0 +1,48 @@
+"""scikit-learn's wine, with faults on request."""
+
+import time
+
+import torch
+from sklearn.datasets import load_wine
+from torch.utils.data import Dataset, TensorDataset
+
+from prefect_hone import Data
+
+
+class Slow(Dataset):
+    def __init__(self, inner, seconds):
+        self.inner, self.seconds = inner, seconds
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, index):
+        time.sleep(self.seconds)
+        return self.inner[index]
+
+
+def wine(delay=0.0, fault=None, calibration=None):
+    bunch = load_wine()
+    x = torch.tensor(bunch.data, dtype=torch.float32)
+    x = (x - x.mean(0)) / x.std(0)
+    y = torch.tensor(bunch.target)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    x, y = x[order], y[order]
+    train = TensorDataset(x[40:], y[40:])
+    test = TensorDataset(x[:40], y[:40])
+    if fault == "empty":
+        test = TensorDataset(x[:0], y[:0])
+    if fault == "raises":
+        raise FileNotFoundError("/data/wine.csv")
+    if fault == "not data":
+        return x
+    if fault == "not pairs":
+        train = TensorDataset(x[40:])
+    kept = {}
+    if calibration == "overlap":
+        kept["calibration"] = TensorDataset(x[35:60], y[35:60])
+    if calibration == "other shape":
+        kept["calibration"] = TensorDataset(x[40:60].reshape(20, 13, 1), y[40:60])
+    return Data(
+        train=Slow(train, delay) if delay else train, test=test, name="sklearn-wine", **kept
+    )

@@ -1,0 +1,176 @@
+"""The training loop, alone and in a gloo process group: the same weights, resumed or not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from prefect_hone.ray_workers.training.checkpoints import WEIGHTS, Checkpoints
+from prefect_hone.ray_workers.training.job import TrainJob
+from prefect_hone.ray_workers.training.loop import _deal, _Ranks, train_loop
+from prefect_hone.ray_workers.training.optim import make_optimizer, rate_factor
+from prefect_hone.recipe.errors import InputError, StepFailed
+from prefect_hone.recipe.factories import Allowed, use_code
+from prefect_hone.recipe.load import load_recipe
+from prefect_hone.recipe.training import Schedule, Train
+
+
+def job(project: Path, checkpoints: Path, **train: object) -> TrainJob:
+    use_code(project)
+    recipe = load_recipe(project / "recipe.yaml")
+    fields = {**recipe.train.model_dump(), **train}
+    return TrainJob(
+        model=recipe.model,
+        data=recipe.data,
+        train=Train.model_validate(fields),
+        metric="accuracy",
+        higher_is_better=True,
+        allowed=Allowed.from_environment(project),
+        checkpoints=str(checkpoints),
+    )
+
+
+def last_weights(checkpoints: Path) -> dict[str, torch.Tensor]:
+    return load_file(Path(Checkpoints(str(checkpoints), True).all()[-1].path) / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True},
+        {"name": "adam", "lr": 0.01},
+        {"name": "adamw", "lr": 0.01},
+    ],
+)
+def test_it_learns(project: Path, tmp_path: Path, optimizer: dict) -> None:
+    events: list[dict] = []
+    train_loop(job(project, tmp_path / "ck", optimizer=optimizer, epochs=6), events.append)
+    found = {
+        name: [e["value"] for e in events if e["kind"] == "metric" and e["name"] == name]
+        for name in ("train/loss", "validation/accuracy")
+    }
+    assert found["train/loss"][-1] < found["train/loss"][0] / 2
+    assert found["validation/accuracy"][-1] >= 0.8
+
+
+def test_a_resumed_training_ends_with_the_same_bits(project: Path, tmp_path: Path) -> None:
+    whole = job(project, tmp_path / "whole", epochs=4, schedule={"name": "cosine"})
+    train_loop(whole, lambda _: None)
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_two(event: dict) -> None:
+        if event["kind"] == "epoch" and event["done"] == 2:
+            raise Stop
+
+    halved = job(project, tmp_path / "halved", epochs=4, schedule={"name": "cosine"})
+    with pytest.raises(Stop):
+        train_loop(halved, stop_after_two)
+    events: list[dict] = []
+    train_loop(halved, events.append)
+
+    assert "goes on after epoch 2" in next(e["text"] for e in events if e["kind"] == "note")
+    expected, found = last_weights(tmp_path / "whole"), last_weights(tmp_path / "halved")
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+    steps = [e["step"] for e in events if e["kind"] == "metric" and e["name"] == "train/loss"]
+    assert sorted(steps) == list(range(len(steps))), "the whole curve, each step once"
+
+
+def test_a_torn_checkpoint_does_not_count(project: Path, tmp_path: Path) -> None:
+    train_loop(job(project, tmp_path / "ck", epochs=3), lambda _: None)
+    checkpoints = Checkpoints(str(tmp_path / "ck"), True)
+    newest = Path(checkpoints.all()[-1].path)
+    (newest / WEIGHTS).write_bytes(b"torn")
+    model = job(project, tmp_path / "ck").allowed.call("wine_model:net", {"width": 32}, "model")
+    state = checkpoints.load_latest(model)
+    assert state is None or state["epoch"] < 2
+    (newest / "committed.json").unlink()
+    assert all(c.path != str(newest) for c in checkpoints.all())
+
+
+def test_nan_is_named_and_the_last_checkpoint_stays(project: Path, tmp_path: Path) -> None:
+    import wine_model
+
+    wine_model.nan_loss.calls = 0
+    with pytest.raises(StepFailed, match=r"the loss became nan at step 7 \(epoch 2\)") as caught:
+        train_loop(job(project, tmp_path / "ck", loss="wine_model:nan_loss"), lambda _: None)
+    assert "epoch-000000" in str(caught.value)
+    assert len(Checkpoints(str(tmp_path / "ck"), True).all()) == 1
+
+
+def test_fp16_without_a_gpu_is_refused(project: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    half = job(project, tmp_path, precision="fp16", resources={"cpus": 1, "gpus": 1})
+    with pytest.raises(InputError, match="needs a GPU"):
+        train_loop(half, lambda _: None)
+
+
+@pytest.mark.parametrize(("samples", "batch", "world"), [(100, 32, 2), (65, 32, 4), (7, 16, 3)])
+def test_every_sample_is_dealt_once(samples: int, batch: int, world: int) -> None:
+    seen: list[int] = []
+    for rank in range(world):
+        ranks = _Ranks(rank, world, torch.device("cpu"))
+        mine, counts = _deal(samples, batch, seed=0, epoch=0, ranks=ranks)
+        for indices, (own, whole) in zip(mine, counts, strict=True):
+            assert 0 < len(indices)
+            assert own <= whole <= batch
+            seen += list(indices)[:own]
+    assert sorted(seen) == list(range(samples))
+
+
+def test_schedules() -> None:
+    constant = [rate_factor(Schedule(name="constant", warmup=0.2), s, 10) for s in range(10)]
+    assert constant[0] < constant[1] < constant[2] == constant[-1] == 1
+    for name in ("cosine", "linear"):
+        rates = [rate_factor(Schedule(name=name, final=0.1), s, 11) for s in range(11)]
+        assert rates[0] == 1
+        assert rates[5] == pytest.approx(0.55)
+        assert rates[-1] == pytest.approx(0.1)
+        assert rates == sorted(rates, reverse=True)
+
+
+def test_optimizers_are_torchs() -> None:
+    train = Train.model_validate(
+        {"epochs": 1, "batch_size": 1, "optimizer": {"name": "sgd", "lr": 0.5, "nesterov": True}}
+    )
+    optimizer = make_optimizer(train.optimizer, [torch.nn.Parameter(torch.ones(1))])
+    assert type(optimizer) is torch.optim.SGD
+    assert optimizer.defaults["nesterov"]
+    assert optimizer.defaults["momentum"] == 0.9
+
+
+@pytest.mark.slow()
+def test_two_processes_train_the_same_model_as_one(project: Path, tmp_path: Path) -> None:
+    """Parity of data parallel training with gloo under plain torch.distributed, uneven last batch."""
+    options = ["train.epochs=3", "train.optimizer={name: sgd, lr: 0.05}", "train.batch_size=25"]
+    for world in (1, 2):
+        subprocess.run(
+            [
+                sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={world}",
+                "--standalone", "-m", "prefect_hone.ray_workers.training",
+                str(project / "recipe.yaml"), str(tmp_path / f"world{world}"),
+                *options, f"train.mesh.data={world}",
+            ],
+            check=True, timeout=120, capture_output=True,
+        )  # fmt: skip
+    one, two = (last_weights(tmp_path / f"world{world}") for world in (1, 2))
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-5), name
+
+
+def test_a_checkpoint_holds_no_pickled_code(project: Path, tmp_path: Path) -> None:
+    train_loop(job(project, tmp_path / "ck", epochs=1), lambda _: None)
+    (checkpoint,) = Checkpoints(str(tmp_path / "ck"), True).all()
+    state = torch.load(Path(checkpoint.path) / "training.pt", weights_only=True)
+    assert state["epoch"] == 0
+    said = json.loads((Path(checkpoint.path) / "committed.json").read_text())
+    assert set(said["files"]) == {"model.safetensors", "training.pt"}

@@ -1,0 +1,84 @@
+"""Which functions a recipe may name, and what is said of those that fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prefect_hone import InputError
+from prefect_hone.recipe.factories import Allowed, use_code
+
+
+@pytest.fixture()
+def code(tmp_path: Path) -> Path:
+    (tmp_path / "own_module.py").write_text(
+        "import os\nfrom collections import OrderedDict\n\n"
+        "def make(width=1):\n    return width\n\n"
+        "def broken():\n    raise ValueError('no weights')\n\n"
+        "value = 3\n"
+    )
+    (tmp_path / "own_broken.py").write_text("import no_such_module\n")
+    use_code(tmp_path)
+    return tmp_path
+
+
+def test_the_code_folder_of_a_recipe_that_a_person_runs_is_allowed(code: Path) -> None:
+    allowed = Allowed.from_environment(code)
+    assert allowed.call("own_module:make", {"width": 5}, "model.factory") == 5
+
+
+@pytest.mark.parametrize(
+    "path", ["os:system", "subprocess:run", "builtins:eval", "prefect_hone.flows.run:run_command"]
+)
+def test_outside_the_allowed_prefixes_nothing_is_imported(path: str) -> None:
+    with pytest.raises(InputError, match="outside the allowed prefixes"):
+        Allowed().resolve(path, "model.factory")
+
+
+def test_an_allowed_module_does_not_lend_what_it_imports(
+    code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HONE_ALLOWED_PREFIXES", "own_module")
+    allowed = Allowed.from_environment()
+    assert allowed.call("own_module:make", {}, "model.factory") == 1
+    with pytest.raises(InputError, match="is defined in 'collections'"):
+        allowed.resolve("own_module:OrderedDict", "model.factory")
+
+
+def test_a_prefix_is_a_whole_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_ALLOWED_PREFIXES", "own")
+    with pytest.raises(InputError, match="outside"):
+        Allowed.from_environment().check("own_module:make", "model.factory")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("own_module:mak", "did you mean 'make'?"),
+        ("own_module:value", "is not a function"),
+        ("own_broken:make", "there is no module 'no_such_module'"),
+    ],
+)
+def test_a_factory_that_can_not_be_found(code: Path, path: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Allowed.from_environment(code).resolve(path, "model.factory")
+    assert said in str(caught.value)
+    assert "model.factory" in str(caught.value)
+
+
+def test_what_a_factory_raises_comes_with_its_line(code: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        Allowed.from_environment(code).call("own_module:broken", {}, "model.factory")
+    assert "ValueError: no weights" in str(caught.value)
+    assert "own_module.py:8 in broken" in str(caught.value)
+
+
+def test_another_version_of_the_code_replaces_the_first(code: Path, tmp_path: Path) -> None:
+    allowed = Allowed.from_environment(code)
+    assert allowed.call("own_module:make", {}, "model.factory") == 1
+    other = tmp_path / "second"
+    other.mkdir()
+    (other / "own_module.py").write_text("def make():\n    return 'second'\n")
+    use_code(other)
+    assert allowed.call("own_module:make", {}, "model.factory") == "second"

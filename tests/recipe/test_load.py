@@ -1,0 +1,237 @@
+"""A recipe loads, or says every mistake with its place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prefect_hone import Recipe, RecipeError, load_recipe
+from prefect_hone.recipe.load import apply_overrides, parse_recipe
+from prefect_hone.recipe.source import read_source
+
+GOOD = """\
+name: small
+model: {factory: "mymodels:net", args: {width: 32}}
+data: {factory: "mydata:digits"}
+train:
+  epochs: 2
+  batch_size: 16
+  optimizer: {name: adamw, lr: 1e-3}
+targets: [onnxruntime-cpu]
+registry: {model: small}
+"""
+
+TOML = """\
+name = "small"
+targets = ["onnxruntime-cpu"]
+
+[model]
+factory = "mymodels:net"
+args = {width = 32}
+
+[data]
+factory = "mydata:digits"
+
+[train]
+epochs = 2
+batch_size = 16
+
+[train.optimizer]
+name = "adamw"
+lr = 0.001
+
+[registry]
+model = "small"
+"""
+
+
+def write(folder: Path, text: str, name: str = "recipe.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def mistakes(folder: Path, text: str, name: str = "recipe.yaml") -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(folder, text, name))
+    return str(caught.value)
+
+
+def test_yaml_and_toml_give_the_same_recipe(tmp_path: Path) -> None:
+    first = load_recipe(write(tmp_path, GOOD))
+    second = load_recipe(write(tmp_path, TOML, "recipe.toml"))
+    assert first == second
+    assert first.digest() == second.digest()
+    assert first.train.optimizer.lr == 0.001
+
+
+def test_digest_does_not_depend_on_order_or_process(tmp_path: Path) -> None:
+    turned = "\n".join(reversed(GOOD.split("train:")[0].strip().split("\n")))
+    turned += "\ntrain:" + GOOD.split("train:")[1]
+    here = load_recipe(write(tmp_path, GOOD)).digest()
+    assert load_recipe(write(tmp_path, turned, "turned.yaml")).digest() == here
+    code = f"from prefect_hone import load_recipe; print(load_recipe({str(tmp_path / 'recipe.yaml')!r}).digest())"
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={"PYTHONHASHSEED": "7", "PATH": ""},
+    )  # fmt: skip
+    assert other.stdout.strip() == here
+
+
+def test_digest_changes_with_every_field(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD))
+    changed = load_recipe(tmp_path / "recipe.yaml", ["train.epochs=3"])
+    assert recipe.digest() != changed.digest()
+    assert hash(recipe) != hash(changed)
+
+
+def test_a_recipe_is_frozen(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD))
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.name = "other"  # type: ignore[misc]
+
+
+def test_every_bundled_example_loads() -> None:
+    from prefect_hone import recipe
+
+    assert recipe.examples()
+    for name in recipe.examples():
+        assert isinstance(load_recipe(name), Recipe)
+
+
+def test_the_recipe_of_the_design_loads_but_for_its_unbuilt_pass(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "targets:",
+        "variants:\n"
+        "  - {name: fp32, passes: []}\n"
+        "  - {name: slim, passes: [{kind: prune, method: channel, ratio: 0.5}]}\n"
+        "targets:",
+    )
+    said = mistakes(tmp_path, text)
+    assert "recipe.yaml:10: variants.1.passes.0.kind" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "said"),
+    [
+        ("name: small", "name: small\nepoch: 3", ":2: epoch", "there is no such field"),
+        ("epochs: 2", "epochs: 2\n  sched: {name: cosine}", ":6: train.sched", "'schedule'"),
+        ("epochs: 2", 'epochs: "2"', ":5: train.epochs", 'got "2"'),
+        ("epochs: 2", "epochs: true", ":5: train.epochs", "got true"),
+        ("epochs: 2", "epochs: 0", ":5: train.epochs", "greater than or equal to 1"),
+        ("adamw", "adamww", ":7: train.optimizer", "did you mean 'adamw'?"),
+        ("onnxruntime-cpu", "onxruntime-cpu", ":8: targets.0", "did you mean 'onnxruntime-cpu'?"),
+        ("mymodels:net", "mymodels.net", ":2: model.factory", "'module:function'"),
+        ("epochs: 2", "epochs: 2\n  loss: cross_entropi", ":4: train", "'cross_entropy'"),
+        ("epochs: 2", "epochs: 2\n  mesh: {data: 0}", ":6: train.mesh.data", "greater than"),
+        ("epochs: 2", "epochs: 2\n  mesh: {tensor: 2}", ":6: train.mesh", "not built yet"),
+        ("epochs: 2", "epochs: 2\n  precision: fp16", ":4: train", "needs a GPU"),
+        ("batch_size: 16", "batch_size: 1\n  mesh: {data: 2}", ":4: train", "can't be split"),
+        ("registry:", "quality: {metric: acuracy}\nregistry:", ":9: quality.metric", "'accuracy'"),
+        (
+            "registry:",
+            "gates: [{metric: latency.p50, at_most: 3}]\nregistry:",
+            ":9: gates.0.metric",
+            "did you mean 'latency.p50_ms'?",
+        ),
+        ("registry:", "gates: [{metric: size.bytes}]\nregistry:", ":9: gates.0", "at_most or at_l"),
+        (
+            "registry:",
+            "gates: [{metric: latency.p50_ms, at_most: 1, batch_size: 8}]\nregistry:",
+            ":1: recipe",
+            "gates.0 asks for batch size 8",
+        ),
+        (
+            "registry:",
+            "variants: [{name: a, passes: [{kind: quantise}]}]\nregistry:",
+            ":9: variants.0.passes.0.kind",
+            "did you mean 'quantize'?",
+        ),
+        (
+            "registry:",
+            "variants: [{name: a}, {name: a}]\nregistry:",
+            ":1: recipe",
+            "variant 'a' is there twice",
+        ),
+        ("model: small", "model: small, alias: previous", ":9: registry.alias", "is reserved"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, place: str, said: str) -> None:
+    text = mistakes(tmp_path, GOOD.replace(old, new))
+    assert place in text
+    assert said in text
+    assert text.count("\n") == 1, f"one mistake, one line\n{text}"
+
+
+def test_several_mistakes_are_reported_together_in_order(tmp_path: Path) -> None:
+    text = GOOD.replace("epochs: 2", "epochs: x").replace("name: small", "nam: small")
+    said = mistakes(tmp_path, text)
+    assert said.startswith("3 mistakes")
+    assert said.index("nam:") < said.index("train.epochs")
+    assert "did you mean 'name'?" in said
+
+
+def test_toml_mistakes_have_lines_too(tmp_path: Path) -> None:
+    said = mistakes(tmp_path, TOML.replace("lr = 0.001", "lr = -1"), "recipe.toml")
+    assert "recipe.toml:17: train.optimizer.lr" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it is empty"),
+        ("- 1\n", "found a list"),
+        ("name: [\n", "not valid YAML"),
+        ("name: a\nname: b\n", "'name' is given twice (first in line 1)"),
+    ],
+)
+def test_what_is_no_recipe_at_all_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    assert said in mistakes(tmp_path, text)
+
+
+def test_a_missing_file_names_the_examples() -> None:
+    with pytest.raises(RecipeError, match="digits"):
+        load_recipe("no-such-file.yaml")
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    recipe = load_recipe(
+        path,
+        ["train.mesh.data=2", "variants=[{name: a}]", "variants.a.name=b", "model.args.width=64"],
+    )
+    assert recipe.train.mesh.data == 2
+    assert recipe.variants[0].name == "b"
+    assert recipe.model.args == {"width": 64}
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("train.epochs=x", "--set train.epochs=x: train.epochs"),
+        ("train.epochs", "expected FIELD=VALUE"),
+        ("targets.5=x", "there is no item '5'"),
+        ("name.x=1", "has no field 'x'"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path: Path, option: str, said: str) -> None:
+    source = read_source(write(tmp_path, GOOD))
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(apply_overrides(source, [option]))
+    assert said in str(caught.value)
+
+
+def test_every_field_has_a_description() -> None:
+    def walk(schema: dict, path: str) -> None:
+        for name, field in schema.get("properties", {}).items():
+            target = schema.get("$defs", {}).get(str(field.get("$ref")).rpartition("/")[2], {})
+            described = "description" in field or "description" in target
+            assert described or "$ref" in field, f"{path}.{name}"
+
+    schema = Recipe.model_json_schema()
+    walk(schema, "Recipe")
+    for name, definition in schema["$defs"].items():
+        walk(definition, name)
