@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
 
-@pytest.fixture()
+@pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the test project: a recipe, its model and its data."""
     folder = tmp_path / "project"
@@ -148,7 +148,7 @@ class Hone:
         return f"sqlite:///{self.home}/mlflow.db"
 
 
-@pytest.fixture()
+@pytest.fixture
 def hone(tmp_path: Path) -> Iterator[Hone]:
     command = Hone(tmp_path)
     yield command

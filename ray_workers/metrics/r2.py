@@ -9,7 +9,10 @@ from . import Array
 
 def per_sample(outputs: Array, targets: Array) -> Array:
     predicted = outputs.astype(np.float64).reshape(len(targets), -1)
-    return np.concatenate([predicted, targets.reshape(len(targets), -1)], axis=1)
+    target = targets.reshape(len(targets), -1)
+    if predicted.shape != target.shape:
+        raise ValueError(f"outputs {outputs.shape} and targets {targets.shape} differ in shape")
+    return np.concatenate([predicted, target], axis=1)
 
 
 def aggregate(statistics: Array) -> float:

@@ -60,9 +60,9 @@ def compile_graph(work: Workspace) -> Result:
         model = openvino.Core().read_model(str(work.inputs["graph"] / GRAPH))
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        telling = [line for line in lines if "OpConversion" in line or "not supported" in line]
+        telling = [line for line in lines if line.startswith("--") or "not supported" in line]
         raise StepFailed(
-            f"OpenVINO can't convert the graph: {(telling or lines or [''])[-1]}",
+            f"OpenVINO can't convert the graph: {(telling or lines or [''])[-1].lstrip('- ')}",
             where="openvino-cpu",
         ) from error
     openvino.save_model(model, str(folder / _FILE), compress_to_fp16=False)

@@ -139,12 +139,13 @@ def _nodes_to_skip(model: Any, layers: tuple[str, ...]) -> list[str]:
 
 
 def _left_in_float(model: Any) -> list[tuple[str, str]]:
-    """Layer and operator of each heavy node whose first input is not dequantized."""
+    """Layer and operator of each heavy node that has an input or a weight in floating point."""
     produced = {output: node.op_type for node in model.graph.node for output in node.output}
     return [
         (layer_of(node), str(node.op_type))
         for node in model.graph.node
-        if node.op_type in _HEAVY and produced.get(node.input[0]) != "DequantizeLinear"
+        if node.op_type in _HEAVY
+        and any(produced.get(name) != "DequantizeLinear" for name in node.input[:2])
     ]
 
 

@@ -60,7 +60,8 @@ def test_killed_while_training_goes_on_from_the_last_checkpoint(hone, project: P
     client = mlflow.MlflowClient(hone.tracking)
     experiment = client.get_experiment_by_name("wine")
     (run,) = client.search_runs(
-        [experiment.experiment_id], "tags.mlflow.runName = 'train' AND attributes.status = 'FINISHED'"
+        [experiment.experiment_id],
+        "tags.mlflow.runName = 'train' AND attributes.status = 'FINISHED'",
     )
     for name in ("train/loss", "validation/accuracy"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]

@@ -3,10 +3,9 @@
 import time
 
 import torch
+from prefect_hone import Data
 from sklearn.datasets import load_wine
 from torch.utils.data import Dataset, TensorDataset
-
-from prefect_hone import Data
 
 
 class Slow(Dataset):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from prefect_hone.ray_workers.artifacts import ArtifactCorrupted, Store, describe, safe_join
 from prefect_hone.recipe.errors import StoreError
 

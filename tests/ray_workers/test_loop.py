@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-
 from prefect_hone.ray_workers.training.checkpoints import WEIGHTS, Checkpoints
 from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.ray_workers.training.loop import _deal, _Ranks, train_loop
@@ -19,6 +17,7 @@ from prefect_hone.recipe.errors import InputError, StepFailed
 from prefect_hone.recipe.factories import Allowed, use_code
 from prefect_hone.recipe.load import load_recipe
 from prefect_hone.recipe.training import Schedule, Train
+from safetensors.torch import load_file
 
 
 def job(project: Path, checkpoints: Path, **train: object) -> TrainJob:
@@ -121,7 +120,7 @@ def test_every_sample_is_dealt_once(samples: int, batch: int, world: int) -> Non
         ranks = _Ranks(rank, world, torch.device("cpu"))
         mine, counts = _deal(samples, batch, seed=0, epoch=0, ranks=ranks)
         for indices, (own, whole) in zip(mine, counts, strict=True):
-            assert 0 < len(indices)
+            assert len(indices) > 0
             assert own <= whole <= batch
             seen += list(indices)[:own]
     assert sorted(seen) == list(range(samples))
@@ -148,7 +147,7 @@ def test_optimizers_are_torchs() -> None:
     assert optimizer.defaults["momentum"] == 0.9
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 def test_two_processes_train_the_same_model_as_one(project: Path, tmp_path: Path) -> None:
     """Parity of data parallel training with gloo under plain torch.distributed, uneven last batch."""
     options = ["train.epochs=3", "train.optimizer={name: sgd, lr: 0.05}", "train.batch_size=25"]

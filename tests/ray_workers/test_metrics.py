@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn import metrics as sk
-
 from prefect_hone.ray_workers.metrics import metric
 from prefect_hone.recipe.catalogue import METRICS
+from sklearn import metrics as sk
 
 rng = np.random.default_rng(0)
 LOGITS = rng.normal(size=(200, 5)).astype(np.float32)
@@ -47,7 +46,9 @@ def test_agrees_with_scikit_learn(name: str) -> None:
 def test_parts_give_the_whole(name: str) -> None:
     outputs, targets, _ = EXPECTED[name]
     measure = metric(name)
-    parts = [measure.per_sample(outputs[i : i + 30], targets[i : i + 30]) for i in range(0, 200, 30)]
+    parts = [
+        measure.per_sample(outputs[i : i + 30], targets[i : i + 30]) for i in range(0, 200, 30)
+    ]
     whole = measure.per_sample(outputs, targets)
     assert whole.ndim == 2
     assert measure.aggregate(np.concatenate(parts)) == pytest.approx(measure.aggregate(whole))

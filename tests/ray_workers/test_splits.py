@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils.data import TensorDataset
-
 from prefect_hone import Data, InputError
 from prefect_hone.ray_workers.splits import (
     arrays,
@@ -16,6 +14,7 @@ from prefect_hone.ray_workers.splits import (
     split,
     tensors,
 )
+from torch.utils.data import TensorDataset
 
 
 def dataset(count: int, start: int = 0) -> TensorDataset:

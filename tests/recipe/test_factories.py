@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from prefect_hone import InputError
 from prefect_hone.recipe.factories import Allowed, use_code
 
 
-@pytest.fixture()
+@pytest.fixture
 def code(tmp_path: Path) -> Path:
     (tmp_path / "own_module.py").write_text(
         "import os\nfrom collections import OrderedDict\n\n"

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from prefect_hone import Recipe, RecipeError, load_recipe
 from prefect_hone.recipe.load import apply_overrides, parse_recipe
 from prefect_hone.recipe.source import read_source

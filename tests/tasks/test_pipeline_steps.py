@@ -1,0 +1,281 @@
+"""Every step but training, run in this process on a small model: what it gives and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from prefect_hone.ray_workers.artifacts import Artifact, Store
+from prefect_hone.ray_workers.dispatch import Done, Job, execute
+from prefect_hone.recipe.errors import HoneError, InputError, StepFailed
+from prefect_hone.recipe.factories import Allowed, use_code
+from safetensors.torch import save_model
+
+MODEL = {"factory": "wine_model:net", "args": {}}
+DATA = {"factory": "wine_data:wine", "args": {}}
+BASE = {"model": MODEL, "data": DATA, "metric": "accuracy", "seed": 0}
+
+
+class Bench:
+    """Runs step functions as a worker would."""
+
+    def __init__(self, project: Path, folder: Path) -> None:
+        use_code(project)
+        self.store = Store(str(folder / "store"), folder / "cache")
+        self.allowed = Allowed.from_environment(project)
+        self.folder = folder
+
+    def run(self, function: str, spec: dict[str, Any], **inputs: Artifact) -> Done:
+        job = Job(
+            function=f"prefect_hone.tasks.{function}", key="k", spec=spec, inputs=inputs, code=None,
+            allowed=self.allowed, store=self.store.url, cache=str(self.store.cache),
+        )  # fmt: skip
+        return execute(job, lambda _: None)
+
+    def weights(self, factory: str = "wine_model:net") -> Artifact:
+        torch.manual_seed(0)
+        folder = self.folder / "weights"
+        folder.mkdir(exist_ok=True)
+        save_model(self.allowed.call(factory, {}, "model"), str(folder / "model.safetensors"))
+        return self.store.put(folder, "weights")
+
+    def check(self, **changed: Any) -> Done:
+        return self.run("check:check", {**BASE, "loss": "cross_entropy", **changed})
+
+    def graph(self, factory: str = "wine_model:net") -> tuple[Artifact, Artifact]:
+        calibration = self.check(model={"factory": factory, "args": {}}).outputs["calibration"]
+        done = self.run(
+            "export:export", {"model": {"factory": factory, "args": {}}},
+            weights=self.weights(factory), inputs=calibration,
+        )  # fmt: skip
+        return done.outputs["graph"], calibration
+
+
+@pytest.fixture
+def bench(project: Path, tmp_path: Path) -> Bench:
+    return Bench(project, tmp_path)
+
+
+def quantize(bench: Bench, graph: Artifact, calibration: Artifact, **options: Any) -> Done:
+    spec = {"pass": {"kind": "quantize", "scheme": "static-int8", **options}}
+    return bench.run("compress.quantize:apply", spec, graph=graph, calibration=calibration)
+
+
+def test_check_describes_what_later_steps_need(bench: Bench) -> None:
+    facts = bench.check().facts
+    assert facts["inputs"] == {"input": {"shape": [13], "dtype": "float32"}}
+    assert facts["output"]["shape"] == [3]
+    assert facts["data"]["sizes"]["test"] == 40
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"model": {"factory": "wine_model:raises", "args": {}}}, "ValueError: no such weights"),
+        ({"model": {"factory": "wine_model:net", "args": {"widht": 3}}}, "unexpected keyword"),
+        ({"model": {"factory": "wine_model:not_a_module", "args": {}}}, "expected a torch.nn.Mod"),
+        ({"model": {"factory": "wine_model:nett", "args": {}}}, "did you mean 'net'?"),
+        ({"model": {"factory": "wine_modle:net", "args": {}}}, "outside the allowed"),
+        (
+            {"model": {"factory": "wine_model:net", "args": {"outputs": 2}}},
+            "can't take the model's",
+        ),
+        ({"data": {"factory": "wine_data:wine", "args": {"fault": "empty"}}}, "split is empty"),
+        ({"data": {"factory": "wine_data:wine", "args": {"fault": "raises"}}}, "/data/wine.csv"),
+        ({"data": {"factory": "wine_data:wine", "args": {"fault": "not data"}}}, "prefect_hone.D"),
+        ({"data": {"factory": "wine_data:wine", "args": {"fault": "not pairs"}}}, "a pair"),
+        (
+            {"data": {"factory": "wine_data:wine", "args": {"calibration": "overlap"}}},
+            "5 samples of the calibration split are also in the test split",
+        ),
+        (
+            {"data": {"factory": "wine_data:wine", "args": {"calibration": "other shape"}}},
+            "calibration has float32, shape (13, 1)",
+        ),
+        ({"loss": "mse"}, "output and target differ in shape"),
+        ({"metric": "r2"}, "can't judge"),
+    ],
+)
+def test_check_refuses_what_can_not_work(bench: Bench, changed: dict, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        bench.check(**changed)
+    assert said in str(caught.value)
+    assert caught.value.where
+    assert "Traceback" not in str(caught.value)
+
+
+def test_the_exported_graph_computes_the_same(bench: Bench) -> None:
+    graph, _ = bench.graph()
+    done = bench.run(
+        "compile.onnxruntime_cpu:compile_graph",
+        {"target": {"kind": "onnxruntime-cpu"}},
+        graph=graph,
+    )
+    from prefect_hone.tasks.compile.onnxruntime_cpu import load
+
+    x = np.random.default_rng(0).normal(size=(7, 13)).astype(np.float32)
+    found = load(bench.store.fetch(done.outputs["model"]), {"threads": 1})({"input": x})
+    bench.weights()
+    model = bench.allowed.call("wine_model:net", {}, "model")
+    from safetensors.torch import load_model
+
+    load_model(model, str(bench.folder / "weights/model.safetensors"))
+    assert np.allclose(found, model(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
+
+
+def test_the_graph_tells_layers_and_no_paths_of_the_machine(bench: Bench) -> None:
+    graph, _ = bench.graph()
+    path = bench.store.fetch(graph) / "model.onnx"
+    assert str(bench.folder).encode() not in path.read_bytes()
+    props = [p.value for node in onnx.load(path).graph.node for p in node.metadata_props]
+    assert {"first", "second", "last"} <= set(props)
+
+
+def test_an_operator_that_can_not_be_exported_is_named(bench: Bench) -> None:
+    with pytest.raises(StepFailed) as caught:
+        bench.graph("wine_model:branching")
+    assert "can't be exported" in str(caught.value)
+    assert "wine_model.py" in str(caught.value), "the line of the model is named"
+
+
+def test_int8_is_smaller_and_near(bench: Bench) -> None:
+    graph, calibration = bench.graph()
+    done = quantize(bench, graph, calibration)
+    assert done.params["quantize/layers"] == 3
+    assert done.params["quantize/layers_left_in_float"] == 0
+    operators = {
+        n.op_type
+        for n in onnx.load(bench.store.fetch(done.outputs["graph"]) / "model.onnx").graph.node
+    }
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators
+
+
+def test_a_layer_can_be_left_in_float(bench: Bench) -> None:
+    graph, calibration = bench.graph()
+    done = quantize(bench, graph, calibration, skip_layers=["second"])
+    assert done.params["quantize/layers_left_in_float"] == 1
+    assert done.facts["left_in_float"] == [["second", "Gemm"]]
+
+
+def test_a_layer_that_does_not_exist_is_named(bench: Bench) -> None:
+    graph, calibration = bench.graph()
+    with pytest.raises(StepFailed, match="did you mean 'second'?"):
+        quantize(bench, graph, calibration, skip_layers=["secnod"])
+
+
+def test_a_model_without_layers_to_quantize_says_what_it_has(bench: Bench) -> None:
+    graph, calibration = bench.graph("wine_model:no_layers")
+    with pytest.raises(StepFailed, match="nothing to quantize.*ReduceSum"):
+        quantize(bench, graph, calibration)
+
+
+@pytest.mark.parametrize("kind", ["onnxruntime-cpu", "openvino-cpu"])
+def test_a_target_compiles_and_serves_any_batch(bench: Bench, kind: str) -> None:
+    pytest.importorskip(kind.removesuffix("-cpu"))
+    graph, calibration = bench.graph()
+    quantized = quantize(bench, graph, calibration).outputs["graph"]
+    module = kind.replace("-", "_")
+    import importlib
+
+    load = importlib.import_module(f"prefect_hone.tasks.compile.{module}").load
+    outputs = []
+    for source in (graph, quantized):
+        done = bench.run(
+            f"compile.{module}:compile_graph", {"target": {"kind": kind}}, graph=source
+        )
+        run = load(bench.store.fetch(done.outputs["model"]), {"threads": 1})
+        for size in (1, 5):
+            x = np.random.default_rng(size).normal(size=(size, 13)).astype(np.float32)
+            assert run({"input": x}).shape == (size, 3)
+        outputs.append(run({"input": x}).copy())
+    error = np.linalg.norm(outputs[0] - outputs[1]) / np.linalg.norm(outputs[0])
+    assert 0 < error < 0.2, "int8 differs, but little"
+
+
+@pytest.mark.parametrize("kind", ["onnxruntime-cpu", "openvino-cpu"])
+def test_a_graph_with_an_unknown_operator_fails_with_its_name(bench: Bench, kind: str) -> None:
+    pytest.importorskip(kind.removesuffix("-cpu"))
+    node = onnx.helper.make_node("NoSuchOperator", ["input"], ["output"], domain="my.domain")
+    tensor = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [node], "g", [tensor("input", 1, ["b", 3])], [tensor("output", 1, ["b", 3])]
+    )
+    folder = bench.folder / "odd"
+    folder.mkdir()
+    sets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("my.domain", 1)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=sets), folder / "model.onnx")
+    artifact = bench.store.put(folder, "onnx")
+    module = kind.replace("-", "_")
+    with pytest.raises(StepFailed, match="NoSuchOperator"):
+        bench.run(f"compile.{module}:compile_graph", {"target": {"kind": kind}}, graph=artifact)
+
+
+def test_validation_finds_what_the_candidate_lost(bench: Bench) -> None:
+    graph, calibration = bench.graph()
+    weights = bench.weights()
+    reference = bench.run("validate.reference:reference", BASE, weights=weights)
+    model = bench.run(
+        "compile.onnxruntime_cpu:compile_graph",
+        {"target": {"kind": "onnxruntime-cpu"}},
+        graph=graph,
+    ).outputs["model"]
+    spec = {
+        **BASE, "groups": "label", "higher_is_better": True,
+        "loader": "prefect_hone.tasks.compile.onnxruntime_cpu:load",
+    }  # fmt: skip
+    done = bench.run(
+        "validate.validate:validate", spec,
+        weights=weights, model=model, statistics=reference.outputs["statistics"],
+    )  # fmt: skip
+    metrics = done.metrics
+    assert metrics["quality/drop"] == 0
+    assert metrics["parity/cosine"] == pytest.approx(1)
+    assert metrics["parity/sqnr_db"] > 100
+    low, value, high = (metrics[f"quality/accuracy{end}"] for end in ("_low", "", "_high"))
+    assert low <= value <= high
+    assert metrics["size/bytes"] == model.bytes
+    assert "quality/worst_group" in metrics
+
+
+def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, project: Path) -> None:
+    graph, calibration = bench.graph()
+    model = bench.run(
+        "compile.onnxruntime_cpu:compile_graph",
+        {"target": {"kind": "onnxruntime-cpu"}},
+        graph=graph,
+    ).outputs["model"]
+    loader = "prefect_hone.tasks.compile.onnxruntime_cpu:load"
+    spec = {
+        "candidates": [
+            {"name": "good", "loader": loader},
+            {"name": "broken", "loader": "prefect_hone.tasks.compile.openvino_cpu:load"},
+        ],
+        "model": MODEL, "batch_sizes": [1, 8], "threads": 1, "seconds": 0.1, "processor": "here",
+    }  # fmt: skip
+    code = bench.store.put(project, "code")
+    job = Job(
+        function="prefect_hone.tasks.benchmark:benchmark", key="k", spec=spec,
+        inputs={"weights": bench.weights(), "samples": bench.check().outputs["samples"],
+                "good": model, "broken": model},
+        code=code, allowed=bench.allowed, store=bench.store.url, cache=str(bench.store.cache),
+    )  # fmt: skip
+    facts = execute(job, lambda _: None).facts
+    assert set(facts["measured"]) == {"baseline", "good"}
+    assert "broken" in facts["failed"]
+    for size in ("1", "8"):
+        said = facts["measured"]["good"][size]
+        assert 0 < said["p50_ms"] <= said["p90_ms"] <= said["p99_ms"]
+        assert said["ratio_low"] <= said["ratio"] <= said["ratio_high"]
+        assert facts["measured"]["baseline"][size]["ratio"] == 1
+    assert facts["memory"]["good"] > 1e6
+
+
+def test_an_unexpected_error_comes_with_its_place(bench: Bench) -> None:
+    with pytest.raises(HoneError) as caught:
+        bench.run("export:export", {})
+    assert "KeyError" in str(caught.value)
+    assert "export.py" in str(caught.value)
