@@ -202,3 +202,35 @@ class Server:
             end([*descendants(self._process.pid), psutil.Process(self._process.pid)])
             self._process.wait()
             self._process = None
+
+
+@pytest.fixture
+def mlflow_server(hone, tmp_path: Path) -> Iterator[Server]:
+    port = free_port()
+    server = Server(
+        [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+            "--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--workers", "1",
+            "--artifacts-destination", str(tmp_path / "artifacts"),
+        ],
+        f"http://127.0.0.1:{port}/health",
+        tmp_path / "mlflow.log",
+        hone.environment,
+    )  # fmt: skip
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def prefect_server(hone, tmp_path: Path) -> Iterator[Server]:
+    port = free_port()
+    server = Server(
+        [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        f"http://127.0.0.1:{port}/api/health",
+        tmp_path / "prefect.log",
+        {**hone.environment, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+    )
+    server.start()
+    yield server
+    server.stop()

@@ -25,7 +25,7 @@ def statuses(tracking: str, recipe: str = "wine") -> dict[str, list[str]]:
 
 
 def wait_until_gone(hone, seconds: float = 30) -> None:
-    """Until all that was started has ended; Ray's agents notice it by themselves, after a minute."""
+    """Until all that was started has ended; Ray's agents notice by themselves, after a minute."""
 
     def left() -> list[str]:
         names = [" ".join(process.cmdline()[:4]) for process in hone.alive()]

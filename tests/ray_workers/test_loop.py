@@ -149,7 +149,7 @@ def test_optimizers_are_torchs() -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_the_same_model_as_one(project: Path, tmp_path: Path) -> None:
-    """Parity of data parallel training with gloo under plain torch.distributed, uneven last batch."""
+    """Data parallel with gloo under plain torch.distributed, with an uneven last batch."""
     options = ["train.epochs=3", "train.optimizer={name: sgd, lr: 0.05}", "train.batch_size=25"]
     for world in (1, 2):
         subprocess.run(

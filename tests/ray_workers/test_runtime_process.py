@@ -40,7 +40,7 @@ def counts(folder, options):
 def _loaders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "loaders_for_test.py").write_text(LOADERS)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    yield
+    return
 
 
 def process(name: str, folder: Path) -> RuntimeProcess:

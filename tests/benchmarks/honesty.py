@@ -1,0 +1,76 @@
+"""Is the benchmark honest? The same artifact twice, and one that is a tenth slower.
+
+    python tests/benchmarks/honesty.py [TRIES]
+
+The interval of an artifact against itself must hold 1.0; the interval against the slowed one must
+lie above 1.0. Both in at least 18 of 20 tries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from prefect_hone.tasks.benchmark import Session
+from prefect_hone.tasks.compile.onnxruntime_cpu import _SETTINGS
+from prefect_hone.tasks.timing import ratio, round_medians
+
+HERE = Path(__file__).parent
+LOADER = "slowed:load"
+
+
+def make_artifact(folder: Path) -> Path:
+    """The digits model in fp32 as ONNX Runtime loads it."""
+    from prefect_hone.recipe.examples.digits.digits_model import small_resnet
+
+    program = torch.onnx.export(
+        small_resnet().eval(), (torch.zeros(2, 1, 32, 32),), dynamo=True, verbose=False,
+        input_names=["input"], output_names=["output"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )  # fmt: skip
+    program.save(str(folder / "model.onnx"))
+    (folder / _SETTINGS).write_text('{"kind": "onnxruntime-cpu"}')
+    return folder
+
+
+def compare(artifact: Path, slower: float, seconds: float) -> tuple[float, float, float]:
+    """How many times faster the original is than a copy that is slower by a share."""
+    rng = np.random.default_rng(0)
+    batches = [{"input": rng.normal(size=(1, 1, 32, 32)).astype(np.float32)} for _ in range(8)]
+    with contextlib.ExitStack() as stack:
+        session = Session(stack)
+        session.add("original", LOADER, artifact, {"threads": 1, "slower": 0.0})
+        session.add("copy", LOADER, artifact, {"threads": 1, "slower": slower})
+        session.load()
+        rounds = session.time(batches, seconds, lambda _: None)
+    return ratio(round_medians(rounds["copy"]), round_medians(rounds["original"]))
+
+
+def main(tries: int) -> int:
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = make_artifact(Path(folder))
+        same = [compare(artifact, 0.0, 2.0) for _ in range(tries)]
+        slow = [compare(artifact, 0.1, 2.0) for _ in range(tries)]
+    held = sum(low <= 1 <= high for _, low, high in same)
+    told = sum(low > 1 for _, low, _ in slow)
+    for name, found in (("the same artifact twice", same), ("a tenth slower", slow)):
+        values = [value for value, _, _ in found]
+        widths = [high - low for _, low, high in found]
+        print(
+            f"{name:24} ratio median {np.median(values):.3f} "
+            f"[{min(values):.3f}, {max(values):.3f}], width of the interval {np.median(widths):.3f}"
+        )
+    print(f"interval holds 1.0 for the same artifact: {held} of {tries}")
+    print(f"a tenth slower is told apart:             {told} of {tries}")
+    enough = 0.9 * tries
+    return 0 if held >= enough and told >= enough else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20))

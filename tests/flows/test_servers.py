@@ -1,0 +1,70 @@
+"""A team's servers: a real Prefect server, a real MLflow server that goes away in the middle."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from pathlib import Path
+
+import mlflow
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def test_an_mlflow_server_that_goes_away_in_training_loses_nothing(
+    hone, project: Path, mlflow_server
+) -> None:
+    uri = mlflow_server.url.removesuffix("/health")
+    process = hone.start(
+        "run", str(project / "recipe.yaml"), "--set", "data.args={delay: 0.01}",
+        "--set", "train.epochs=8", MLFLOW_TRACKING_URI=uri,
+    )  # fmt: skip
+    hone.wait_for(process, "train: epoch 2/8")
+    mlflow_server.stop()
+    hone.wait_for(process, "train: epoch 8/8")
+    mlflow_server.start()
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, out + err
+    assert "Traceback" not in out + err
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("wine").experiment_id
+    (train,) = client.search_runs([experiment], "tags.mlflow.runName = 'train'")
+    curve = client.get_metric_history(train.info.run_id, "train/loss")
+    assert sorted(point.step for point in curve) == list(range(8 * 4))
+    assert client.get_model_version_by_alias("wine", "champion").version == "1"
+
+
+def test_a_real_prefect_server_shows_the_run(hone, project: Path, prefect_server) -> None:
+    api = prefect_server.url.removesuffix("/health")
+    outcome = hone.json("run", str(project / "recipe.yaml"), PREFECT_API_URL=api)
+    assert outcome["champion"] is not None
+
+    def ask(path: str, body: dict) -> list[dict]:
+        request = urllib.request.Request(
+            f"{api}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    (run,) = ask("/flow_runs/filter", {})
+    assert run["state"]["type"] == "COMPLETED"
+    assert {"hone", "wine"} <= set(run["tags"])
+    assert run["parameters"]["recipe"]["name"] == "wine"
+    deadline = time.monotonic() + 30
+    names: set[str] = set()
+    while len(names) < 10 and time.monotonic() < deadline:
+        names = {task["name"] for task in ask("/task_runs/filter", {})}
+        time.sleep(0.5)
+    assert {"check", "train", "export", "compress int8", "benchmark"} <= names
+    kinds = {(item["key"], item["type"]) for item in ask("/artifacts/filter", {})}
+    assert {("wine-candidates", "table"), ("wine-outcome", "markdown")} <= kinds
+
+    gated = hone.run(
+        "run", str(project / "recipe.yaml"), "--set",
+        "gates=[{metric: size.bytes, at_most: 1}]", PREFECT_API_URL=api,
+    )  # fmt: skip
+    assert gated.returncode == 3
+    states = [(r["state_type"], r["state_name"]) for r in ask("/flow_runs/filter", {})]
+    assert ("FAILED", "NoCandidatePassed") in states
