@@ -20,7 +20,7 @@ quick: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	cd $(VENV)/typed && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache -p prefect_hone
+	cd $(VENV)/typed && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache $(addprefix -p prefect_hone.,recipe ray_workers tasks flows)
 	$(BIN)/lint-imports --no-cache
 
 bench: $(STAMP)

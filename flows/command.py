@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
@@ -23,6 +24,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+P = ParamSpec("P")
+
+
+def _explained(command: Callable[P, None]) -> Callable[P, None]:
+    """A user's mistake is a sentence and an exit code, not a traceback."""
+
+    @functools.wraps(command)
+    def explained(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            command(*arguments, **options)
+        except HoneError as error:
+            sys.stderr.write(f"hone: {error}\n")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            sys.stderr.write("hone: interrupted\n")
+            raise typer.Exit(130) from None
+
+    return explained
+
+
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file (YAML or TOML), or a bundled example: digits.")
 ]
@@ -36,6 +57,7 @@ JsonOption = Annotated[
 
 
 @app.command()
+@_explained
 def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Run a recipe: train, compress, compile, measure, promote.
 
@@ -48,6 +70,7 @@ def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption
 
 
 @app.command()
+@_explained
 def plan(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Say what a run would do: which steps are kept and which would be computed. Runs nothing."""
     from .plan import make_plan, needs
@@ -72,6 +95,7 @@ def plan(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOptio
 
 
 @app.command()
+@_explained
 def targets(as_json: JsonOption = False) -> None:
     """Show the runtimes, which are available here, and what makes the others so."""
     from .show import show_targets, target_rows
@@ -83,6 +107,7 @@ def targets(as_json: JsonOption = False) -> None:
 
 
 @app.command()
+@_explained
 def doctor(as_json: JsonOption = False) -> None:
     """Check this machine: versions, servers, stores, disk and cores."""
     from .doctor import diagnose, show_findings
@@ -96,6 +121,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 @app.command()
+@_explained
 def init(
     folder: Annotated[Path, typer.Argument(help="A folder to make; it must be new or empty.")],
 ) -> None:
@@ -143,27 +169,9 @@ def _exit(code: int) -> None:
 
 
 def main() -> NoReturn:
-    """Entry point: a user's mistake is a sentence and an exit code, not a traceback."""
-    sys.exit(_guarded(lambda: app(standalone_mode=False)))
-
-
-def _guarded(command: Callable[[], Any]) -> int:
-    import click
-
-    try:
-        code = command()
-        return code if isinstance(code, int) else 0
-    except HoneError as error:
-        sys.stderr.write(f"hone: {error}\n")
-        return error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        sys.stderr.write("hone: interrupted\n")
-        return 130
-    except click.exceptions.ClickException as error:
-        error.show()
-        return 2
-    except click.exceptions.Exit as error:
-        return error.exit_code
+    """Entry point."""
+    app()
+    sys.exit(0)
 
 
 if __name__ == "__main__":

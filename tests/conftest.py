@@ -199,8 +199,10 @@ class Server:
 
     def stop(self) -> None:
         if self._process is not None:
-            end([*descendants(self._process.pid), psutil.Process(self._process.pid)])
+            children = descendants(self._process.pid)
+            self._process.kill()
             self._process.wait()
+            end(children)
             self._process = None
 
 
