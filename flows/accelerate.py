@@ -259,6 +259,7 @@ def _tags(recipe: Recipe, session: Session) -> dict[str, str]:
     from .. import __version__
 
     tags = {**_recipe_tags(recipe), "hone.kind": "pipeline", "hone.version": __version__}
+    tags["mlflow.source.name"] = "prefect_hone.flows.accelerate"
     folder = session.code or session.place
     commit = source_commit(folder) if folder is not None else None
     tags["hone.source_commit"] = commit or f"prefect-hone {__version__}"

@@ -333,15 +333,15 @@ def _promote(
 
 
 def _track_outcome(recipe: Recipe, runner: Runner, outcome: Outcome) -> None:
-    from .table import markdown
+    from .table import markdown, markdown_table
 
     tracker = runner.tracker
     tracker.text(PARENT, json.dumps(outcome.to_json(), indent=1), "outcome.json")
     tracker.text(PARENT, markdown(outcome, recipe), "outcome.md")
-    tags = {"hone.why": outcome.why}
+    tags = {"hone.why": outcome.why, "mlflow.note.content": markdown_table(outcome, recipe)}
     if outcome.champion is not None:
         tags["hone.champion"] = outcome.champion.candidate
-        tags["hone.version"] = outcome.champion.version
+        tags["hone.champion_version"] = outcome.champion.version
         best = next(c for c in outcome.candidates if c.name == outcome.champion.candidate)
         tracker.metrics(PARENT, {f"champion/{name}": v for name, v in best.metrics.items()})
     tracker.tags(PARENT, tags)

@@ -122,6 +122,12 @@ def markdown(outcome: Outcome, recipe: Recipe) -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown_table(outcome: Outcome, recipe: Recipe) -> str:
+    """Who won, and the table: short enough for the description of an MLflow run."""
+    lines = [headline(outcome), "", *_markdown_table(HEADERS, rows(outcome, recipe))]
+    return "\n".join([*lines, "", caption(recipe)])
+
+
 def headline(outcome: Outcome) -> str:
     """Who won and why, in a sentence."""
     if outcome.champion is None:

@@ -140,7 +140,7 @@ class MlflowSender:
     def _send_tags(self, said: Operation, ids: dict[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        tags = [RunTag(name, value[:4900]) for name, value in said["values"].items()]
+        tags = [RunTag(name, value[:7900]) for name, value in said["values"].items()]
         self._client.log_batch(ids[said["ref"]], tags=tags)
 
     def _send_text(self, said: Operation, ids: dict[str, str]) -> None:
