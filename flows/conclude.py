@@ -88,11 +88,11 @@ def _is_plain(recipe: Recipe, variant: str) -> bool:
 
 def _fastest_uncompressed(
     recipe: Recipe, way: Way[Future], facts: dict[str, Any]
-) -> dict[str, list[float]]:
+) -> dict[str, list[list[float]]]:
     """For each batch size the rounds of the fastest candidate without passes (s)."""
     measured = facts.get("measured", {})
     plain = [c.name for c in way.candidates if not c.variant.passes and c.name in measured]
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[list[float]]] = {}
     for size in map(str, recipe.benchmark.batch_sizes):
         if plain:
             fastest = min(plain, key=lambda name: float(measured[name][size]["p50_ms"]))
@@ -104,7 +104,7 @@ def _candidate(
     recipe: Recipe,
     way: CandidateWay[Future],
     facts: dict[str, Any],
-    best_plain: dict[str, list[float]],
+    best_plain: dict[str, list[list[float]]],
 ) -> Candidate:
     fields: dict[str, Any] = {
         "name": way.name,
@@ -138,7 +138,7 @@ def _candidate(
 
 
 def timing_metrics(
-    recipe: Recipe, measured: dict[str, Any], best_plain: dict[str, list[float]]
+    recipe: Recipe, measured: dict[str, Any], best_plain: dict[str, list[list[float]]]
 ) -> dict[str, float]:
     """MLflow's names for the timings: plain ones for the main batch size, and one for each size."""
     from ..tasks.timing import ratio

@@ -2,8 +2,9 @@
 
 Every candidate has a process of its own. They are all loaded, and all but the one that is timed
 are stopped by signal, so nothing spins beside it. Rounds go through baseline and candidates in an
-order drawn anew, so that a slow minute of the machine falls on all. A lock keeps two
-measurements on one machine apart.
+order drawn anew, so that a slow minute of the machine falls on all. All processes are launched
+anew several times, because where a process's memory lies makes it faster or slower by a percent or
+three. A lock keeps two measurements on one machine apart.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ from .timing import latency, ratio, round_medians
 
 BASELINE = "baseline"
 _SLICE = 0.05  # s of a candidate's timing in a round
-_FEWEST_ROUNDS, _MOST_ROUNDS = 11, 60
+LAUNCHES = 4
+_FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
 
 
 def benchmark(work: Workspace) -> Result:
@@ -48,57 +51,115 @@ def benchmark(work: Workspace) -> Result:
     threads = {"threads": spec["threads"]}
     eager = {**threads, "model": spec["model"], "code": code}
     eager["allowed"] = work.allowed.model_dump(mode="json")
-    with _alone(work), contextlib.ExitStack() as stack:
-        session = Session(stack)
-        session.add(BASELINE, "prefect_hone.tasks.eager:load", work.inputs["weights"], eager)
-        for entry in spec["candidates"]:
-            session.add(entry["name"], entry["loader"], work.inputs[entry["name"]], threads)
-        session.load()
-        if BASELINE in session.failed:
-            raise session.failed[BASELINE]
-        measured: dict[str, dict[str, Any]] = {name: {} for name in session.running}
-        total = len(spec["batch_sizes"])
-        for index, size in enumerate(spec["batch_sizes"]):
+    entrants = [Entrant(BASELINE, "prefect_hone.tasks.eager:load", work.inputs["weights"], eager)]
+    for entry in spec["candidates"]:
+        folder = work.inputs[entry["name"]]
+        entrants.append(Entrant(entry["name"], entry["loader"], folder, threads))
 
-            def progress(share: float, index: int = index, size: int = size) -> None:
-                done = int(100 * (index + share) / total)
-                work.report(
-                    {"kind": "progress", "done": done, "total": 100, "text": f"batch {size}"}
-                )
+    def progress(share: float) -> None:
+        work.report({"kind": "progress", "done": int(100 * share), "total": 100})
 
-            timed = session.time(_batches_of(samples, size), spec["seconds"], progress)
-            for name, rounds in timed.items():
-                measured[name][str(size)] = _said(timed[BASELINE], rounds, size)
-        memory = session.memory()
-    if BASELINE in session.failed:
-        raise session.failed[BASELINE]
+    batches = {size: _batches_of(samples, size) for size in spec["batch_sizes"]}
+    with _alone(work):
+        timings = run_session(entrants, batches, spec["seconds"], progress)
+    if BASELINE in timings.failed:
+        raise timings.failed[BASELINE]
     return Result(
         facts={
-            "measured": {n: m for n, m in measured.items() if n not in session.failed},
-            "memory": memory,
-            "failed": {n: e.to_dict() for n, e in session.failed.items()},
+            "measured": {
+                name: {
+                    str(size): _said(timings.calls[BASELINE][size], launches, size)
+                    for size, launches in by_size.items()
+                }
+                for name, by_size in timings.calls.items()
+            },
+            "memory": timings.memory,
+            "failed": {n: e.to_dict() for n, e in timings.failed.items()},
             "processor": spec["processor"],
         }
     )
 
 
+@dataclass(frozen=True)
+class Entrant:
+    """An artifact to time: its name, who loads it, from where, with which options."""
+
+    name: str
+    loader: str
+    folder: Path
+    options: dict[str, Any]
+
+
+@dataclass
+class Timings:
+    """What a session measured.
+
+    Attributes:
+        calls: Durations of calls (s), by name and batch size, in launches of rounds.
+        memory: Largest resident memory of each (bytes).
+        failed: What the others died of.
+    """
+
+    calls: dict[str, dict[int, list[list[list[float]]]]]
+    memory: dict[str, int]
+    failed: dict[str, HoneError]
+
+
+def run_session(
+    entrants: list[Entrant],
+    batches: dict[int, list[Arrays]],
+    seconds: float,
+    progress: Callable[[float], None],
+) -> Timings:
+    """Time all entrants against each other.
+
+    Args:
+        entrants: What to time; one that fails is left out from then on.
+        batches: Inputs to go through in turn, by batch size.
+        seconds: Time for each entrant and batch size, over all launches.
+        progress: Told the share that is done.
+    """
+    calls: dict[str, dict[int, list[list[list[float]]]]] = {
+        entrant.name: {size: [] for size in batches} for entrant in entrants
+    }
+    memory: dict[str, int] = {}
+    failed: dict[str, HoneError] = {}
+    shuffled = random.Random(0)  # noqa: S311 (an order, not a secret)
+    for launch in range(LAUNCHES):
+        with contextlib.ExitStack() as stack:
+            session = Session(stack, shuffled)
+            for entrant in entrants:
+                if entrant.name not in failed:
+                    session.add(entrant)
+            session.load()
+            for index, (size, given) in enumerate(batches.items()):
+                for name, rounds in session.time(given, seconds / LAUNCHES).items():
+                    calls[name][size].append(rounds)
+                progress((launch + (index + 1) / len(batches)) / LAUNCHES)
+            for name, peak in session.memory().items():
+                memory[name] = max(peak, memory.get(name, 0))
+            failed |= session.failed
+    return Timings({n: c for n, c in calls.items() if n not in failed}, memory, failed)
+
+
 class Session:
-    """The processes of one measurement.
+    """The processes of one launch.
 
     Attributes:
         running: Those that still answer.
         failed: What the others died of.
     """
 
-    def __init__(self, stack: contextlib.ExitStack) -> None:
+    def __init__(self, stack: contextlib.ExitStack, shuffled: random.Random) -> None:
         self._stack = stack
+        self._shuffled = shuffled
         self.running: dict[str, RuntimeProcess] = {}
         self.failed: dict[str, HoneError] = {}
 
-    def add(self, name: str, loader: str, folder: Path, options: dict[str, Any]) -> None:
+    def add(self, entrant: Entrant) -> None:
         """Start a process that loads an artifact; `load` waits for it."""
-        process = self._stack.enter_context(RuntimeProcess(loader, folder, options))
-        self.running[name] = process
+        process = RuntimeProcess(entrant.loader, entrant.folder, entrant.options)
+        self.running[entrant.name] = self._stack.enter_context(process)
 
     def load(self) -> None:
         """Wait until all are loaded, and stop them."""
@@ -107,13 +168,12 @@ class Session:
                 self.running[name].wait_loaded()
                 self.running[name].stop()
 
-    def time(self, batches: list[Arrays], seconds: float, progress: Any) -> dict[str, Any]:
+    def time(self, batches: list[Arrays], seconds: float) -> dict[str, list[list[float]]]:
         """Durations of calls (s), by name and round.
 
         Args:
             batches: Inputs that are gone through in turn.
-            seconds: Time for each candidate.
-            progress: Told the share that is done.
+            seconds: Time for each entrant.
         """
         count = min(_MOST_ROUNDS, max(_FEWEST_ROUNDS, round(seconds / _SLICE)))
         rounds: dict[str, list[list[float]]] = {name: [] for name in self.running}
@@ -121,14 +181,12 @@ class Session:
             with self._failing(name), self._awake(name) as process:
                 process.prepare(batches)
                 process.time_calls(seconds / count)  # warms up; not counted
-        shuffled = random.Random(0)  # noqa: S311 (an order, not a secret)
-        for index in range(count):
+        for _ in range(count):
             names = list(self.running)
-            shuffled.shuffle(names)
+            self._shuffled.shuffle(names)
             for name in names:
                 with self._failing(name), self._awake(name) as process:
                     rounds[name].append(process.time_calls(seconds / count))
-            progress((index + 1) / count)
         return {name: found for name, found in rounds.items() if name in self.running}
 
     def memory(self) -> dict[str, int]:
@@ -193,8 +251,8 @@ def _batches_of(samples: Arrays, size: int) -> list[Arrays]:
     ]
 
 
-def _said(baseline: Any, rounds: Any, size: int) -> dict[str, Any]:
-    medians = round_medians(rounds)
-    value, low, high = ratio(round_medians(baseline), medians)
-    said: dict[str, Any] = latency(rounds, size)
+def _said(baseline: Any, launches: Any, size: int) -> dict[str, Any]:
+    medians = [round_medians(rounds) for rounds in launches]
+    value, low, high = ratio([round_medians(rounds) for rounds in baseline], medians)
+    said: dict[str, Any] = latency([r for rounds in launches for r in rounds], size)
     return said | {"ratio": value, "ratio_low": low, "ratio_high": high, "rounds": medians}

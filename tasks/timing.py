@@ -1,9 +1,11 @@
 """What rounds of timed calls say: percentiles, and ratios with an interval that survives noise.
 
 Every candidate is timed in every round, so a neighbour that slows the machine for a while slows
-both sides of a ratio. The interval is that of the median of the rounds' ratios by order
-statistics, which asks nothing of their distribution (Conover, Practical Nonparametric Statistics,
-section 3.2).
+both sides of a ratio. Two processes with the same artifact still differ by a percent or three,
+because their memory lies elsewhere; so each is launched several times, and a ratio's interval holds
+both the spread between rounds (order statistics, which ask nothing of their distribution: Conover,
+Practical Nonparametric Statistics, section 3.2) and the spread between launches (Student's t of the
+launches' log ratios).
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from collections.abc import Sequence
 import numpy as np
 
 Rounds = Sequence[Sequence[float]]
+Launches = Sequence[Sequence[float]]
+
+#: 97.5 % quantile of Student's t, by the number of launches.
+_STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -38,15 +44,29 @@ def round_medians(rounds: Rounds) -> list[float]:
     return [float(np.median(durations)) for durations in rounds]
 
 
-def ratio(slower: Sequence[float], faster: Sequence[float]) -> tuple[float, float, float]:
+def ratio(slower: Launches, faster: Launches) -> tuple[float, float, float]:
     """How many times faster the second is than the first, with its 95 % interval.
 
     Args:
-        slower: Median duration of each round (s).
-        faster: Median duration of each of the same rounds (s).
+        slower: Median duration of each round (s), by launch.
+        faster: Median duration of each of the same rounds (s), by launch.
+
+    Returns:
+        The median of all rounds' ratios, and the interval: the hull of that between rounds and
+        that between launches.
     """
-    ratios = [a / b for a, b in zip(slower, faster, strict=True)]
-    return (float(np.median(ratios)), *median_interval(ratios))
+    by_launch = [
+        [a / b for a, b in zip(one, other, strict=True)]
+        for one, other in zip(slower, faster, strict=True)
+    ]
+    ratios = [value for launch in by_launch for value in launch]
+    low, high = median_interval(ratios)
+    if len(by_launch) > 1:
+        logs = np.log([float(np.median(launch)) for launch in by_launch])
+        half = _STUDENT[len(logs)] * float(logs.std(ddof=1)) / math.sqrt(len(logs))
+        low = min(low, math.exp(float(logs.mean()) - half))
+        high = max(high, math.exp(float(logs.mean()) + half))
+    return float(np.median(ratios)), low, high
 
 
 def latency(rounds: Rounds, batch_size: int) -> dict[str, float]:

@@ -8,7 +8,6 @@ lie above 1.0. Both in at least 18 of 20 tries.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from prefect_hone.tasks.benchmark import Session
+from prefect_hone.tasks.benchmark import Entrant, run_session
 from prefect_hone.tasks.compile.onnxruntime_cpu import _SETTINGS
 from prefect_hone.tasks.timing import ratio, round_medians
 
@@ -42,13 +41,15 @@ def compare(artifact: Path, slower: float, seconds: float) -> tuple[float, float
     """How many times faster the original is than a copy that is slower by a share."""
     rng = np.random.default_rng(0)
     batches = [{"input": rng.normal(size=(1, 1, 32, 32)).astype(np.float32)} for _ in range(8)]
-    with contextlib.ExitStack() as stack:
-        session = Session(stack)
-        session.add("original", LOADER, artifact, {"threads": 1, "slower": 0.0})
-        session.add("copy", LOADER, artifact, {"threads": 1, "slower": slower})
-        session.load()
-        rounds = session.time(batches, seconds, lambda _: None)
-    return ratio(round_medians(rounds["copy"]), round_medians(rounds["original"]))
+    entrants = [
+        Entrant("original", LOADER, artifact, {"threads": 1, "slower": 0.0}),
+        Entrant("copy", LOADER, artifact, {"threads": 1, "slower": slower}),
+    ]
+    calls = run_session(entrants, {1: batches}, seconds, lambda _: None).calls
+    copy, original = (
+        [round_medians(launch) for launch in calls[name][1]] for name in ("copy", "original")
+    )
+    return ratio(copy, original)
 
 
 def main(tries: int) -> int:

@@ -26,10 +26,22 @@ def test_a_ratio_survives_a_machine_that_slows_down() -> None:
     speed = np.linspace(1, 3, 20)
     fast = speed * rng.normal(1.0, 0.01, 20)
     slow = 2 * speed * rng.normal(1.0, 0.01, 20)
-    value, low, high = ratio(slow.tolist(), fast.tolist())
+    value, low, high = ratio(slow.reshape(4, 5).tolist(), fast.reshape(4, 5).tolist())
     assert value == pytest.approx(2, rel=0.02)
     assert low <= 2 <= high
     assert high - low < 0.05
+
+
+def test_launches_that_differ_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        launches = rng.normal(0, 0.013, (4, 1))  # the same artifact, launched four times
+        noise = rng.normal(0, 0.005, (2, 4, 5))
+        one, other = np.exp(launches + noise[0]), np.exp(noise[1])
+        _, low, high = ratio(one.tolist(), other.tolist())
+        held += low <= 1 <= high
+    assert held / 300 >= 0.93
 
 
 def test_latency_in_milliseconds() -> None:
