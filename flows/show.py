@@ -20,15 +20,16 @@ def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
     statuses = ["baseline", *(candidate.status for candidate in ordered(outcome))]
     winner = outcome.champion.candidate if outcome.champion else None
     table = Table(header_style="bold", expand=False, pad_edge=False)
-    numeric = set(HEADERS[1:9])
-    for header in HEADERS:
-        table.add_column(header, justify="right" if header in numeric else "left", overflow="fold")
+    left_out = _left_out(console.width)
+    shown = [i for i, header in enumerate(HEADERS) if header not in left_out]
+    for i in shown:
+        side = "right" if 0 < i < len(HEADERS) - 1 else "left"
+        table.add_column(HEADERS[i], justify=side, no_wrap=i < len(HEADERS) - 1)  # type: ignore[arg-type]
     styles = {"passed": "", "gated": "yellow", "failed": "red", "skipped": "dim", "baseline": "dim"}
     for status, row in zip(statuses, rows(outcome, recipe), strict=True):
-        name = f"★ {row[0]}" if row[0] == winner else row[0]
-        cells = [name, *row[1:]]
+        cells = [f"★ {row[0]}" if row[0] == winner else row[0], *row[1:]]
         table.add_row(
-            *(escape(cell.replace(" [", "\n[")) for cell in cells),
+            *(escape(cells[i].replace(" [", "\n[")) for i in shown),
             style="bold green" if row[0] == winner else styles[status],
         )
     console.print()
@@ -39,6 +40,15 @@ def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
             console.print(f"[red]{escape(candidate.name)}[/]: {escape(candidate.error)}")
     style = "green" if outcome.champion else "yellow"
     console.print(f"\n[bold {style}]{escape(headline(outcome))}[/]", highlight=False)
+
+
+def _left_out(width: int) -> set[str]:
+    """Columns for which a terminal is too narrow; `outcome.md` in MLflow has them all."""
+    if width >= 160:
+        return set()
+    if width >= 120:
+        return {"p99 (ms)", "× best uncompressed", "SQNR"}
+    return {"quality", "drop", "p99 (ms)", "× best uncompressed", "SQNR", "size"}
 
 
 def show_places(
