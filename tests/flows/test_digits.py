@@ -197,7 +197,11 @@ def test_a_corrupted_artifact_is_computed_anew_and_said(cold: dict, shared_hone)
     assert "compile int8@openvino-cpu" in outcome["seconds"]
     assert "train" not in outcome["seconds"]
     assert any("missing or corrupted" in note for note in outcome["notes"]), outcome["notes"]
-    assert candidate(outcome, "int8@openvino-cpu")["artifact"] == entry["artifact"]
+    # OpenVINO does not write the same bytes twice; what was written now is measured again.
+    made = candidate(outcome, "int8@openvino-cpu")
+    assert made["status"] == "passed"
+    assert made["metrics"]["size/bytes"] == made["artifact"]["bytes"]
+    assert (Path(made["artifact"]["uri"]) / "model.bin").read_bytes().strip(b"\0")
 
 
 def test_the_table_is_what_a_person_reads(cold: dict, shared_hone) -> None:
