@@ -43,11 +43,7 @@ def conclude(
     candidates = tuple(
         _candidate(recipe, candidate, facts, best_plain) for candidate in way.candidates
     )
-    passing = [
-        Measured(name=c.name, uncompressed=_is_plain(recipe, c.variant), metrics=c.metrics)
-        for c in candidates
-        if c.status == "passed"
-    ]
+    passing = [Measured(name=c.name, metrics=c.metrics) for c in candidates if c.status == "passed"]
     winner, why = pick(recipe, passing)
     if not facts.get("measured"):
         why = "no candidate could be measured"
@@ -80,10 +76,6 @@ def _result(future: Future) -> StepResult:
     result = future.result()
     assert isinstance(result, StepResult)
     return result
-
-
-def _is_plain(recipe: Recipe, variant: str) -> bool:
-    return not next(v for v in recipe.variants if v.name == variant).passes
 
 
 def _fastest_uncompressed(

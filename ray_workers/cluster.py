@@ -46,11 +46,6 @@ class Cluster:
         self._owned = False
         self.cancelled = threading.Event()
 
-    @staticmethod
-    def from_environment() -> Cluster:
-        address = os.environ.get("RAY_ADDRESS") or None
-        return Cluster(None if address == "local" else address)
-
     def prepare(self) -> None:
         """Begin to start, without waiting."""
         with self._lock:

@@ -33,7 +33,6 @@ class Measured(Strict):
     """A candidate with all that was measured of it, under MLflow's names."""
 
     name: str
-    uncompressed: bool
     metrics: dict[str, float]
 
 

@@ -17,7 +17,6 @@ def recipe(*overrides: str) -> Recipe:
 def measured(name: str, **metrics: float) -> Measured:
     return Measured(
         name=name,
-        uncompressed=False,
         metrics={k.replace("__", "/"): v for k, v in metrics.items()},
     )
 
