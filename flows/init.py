@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..recipe.errors import InputError
-from ..recipe.load import examples
+from ..recipe.load import bundled_recipes
 
 _BUNDLED = "prefect_hone.recipe.examples.digits."
 
@@ -18,7 +18,7 @@ def write_start(folder: Path) -> list[Path]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("it is not an empty folder", where=str(folder), do="give a new folder")
-    source = examples()["digits"].parent
+    source = bundled_recipes()["digits"].parent
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

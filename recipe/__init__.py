@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .data import Data
 from .errors import HoneError, InputError, RecipeError
-from .load import examples, load_recipe
+from .load import bundled_recipes, load_recipe
 from .schema import Recipe
 
 __all__ = [
@@ -16,6 +16,6 @@ __all__ = [
     "InputError",
     "Recipe",
     "RecipeError",
-    "examples",
+    "bundled_recipes",
     "load_recipe",
 ]

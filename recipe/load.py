@@ -23,7 +23,7 @@ from .schema import Recipe
 from .source import FieldPath, Source, parse_value, read_source
 
 
-def examples() -> dict[str, Path]:
+def bundled_recipes() -> dict[str, Path]:
     """The bundled recipes by name."""
     root = Path(str(resources.files(__package__))) / "examples"
     return {path.parent.name: path for path in sorted(root.glob("*/recipe.yaml"))}
@@ -40,7 +40,7 @@ def find_recipe(name: str | Path) -> Path:
         return path / "recipe.yaml"
     if path.exists():
         return path
-    bundled = examples()
+    bundled = bundled_recipes()
     if str(name) in bundled:
         return bundled[str(name)]
     raise RecipeError(

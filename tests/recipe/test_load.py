@@ -96,8 +96,8 @@ def test_a_recipe_is_frozen(tmp_path: Path) -> None:
 def test_every_bundled_example_loads() -> None:
     from prefect_hone import recipe
 
-    assert recipe.examples()
-    for name in recipe.examples():
+    assert recipe.bundled_recipes()
+    for name in recipe.bundled_recipes():
         assert isinstance(load_recipe(name), Recipe)
 
 
