@@ -26,6 +26,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(higher_is_better=True, unit="fraction of samples"),
     "f1_macro": Metric(higher_is_better=True, unit="0 to 1"),
     "cross_entropy": Metric(higher_is_better=False, unit="nats a sample"),
+    "bits_per_token": Metric(higher_is_better=False, unit="bits a token"),
     "mae": Metric(higher_is_better=False, unit="the target's unit"),
     "rmse": Metric(higher_is_better=False, unit="the target's unit"),
     "r2": Metric(higher_is_better=True, unit="at most 1"),

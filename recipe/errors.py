@@ -73,6 +73,10 @@ class StepCrashed(HoneError):
     retryable = True
 
 
+class Preempted(StepCrashed):
+    """A worker was asked to stop, and kept its state before it did."""
+
+
 class StepTimeout(HoneError):
     """A step took longer than the recipe's `timeouts` allow."""
 
@@ -93,6 +97,7 @@ _BY_NAME: dict[str, type[HoneError]] = {
         RecipeError,
         StepFailed,
         StepCrashed,
+        Preempted,
         StepTimeout,
         StoreError,
         ServerUnreachable,

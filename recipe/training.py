@@ -2,88 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from .objectives import Objective, Supervised
+from .optimizers import AdamW, Optimizer, Schedule
+from .parallel import Mesh, Parallel
 from .strict import Strict
-
-
-class Sgd(Strict):
-    """Stochastic gradient descent, with momentum and Nesterov's variant of it."""
-
-    name: Literal["sgd"] = Field(description="torch.optim.SGD")
-    lr: float = Field(0.1, gt=0, description="Learning rate at its highest.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum; 0 is none.")
-    nesterov: bool = Field(False, description="Nesterov momentum.")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty a step.")
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Sgd:
-        if self.nesterov and self.momentum == 0:
-            raise PydanticCustomError("nesterov", "nesterov needs a momentum above 0")
-        return self
-
-
-class Adam(Strict):
-    """Adam (Kingma and Ba, https://arxiv.org/abs/1412.6980)."""
-
-    name: Literal["adam"] = Field(description="torch.optim.Adam")
-    lr: float = Field(0.001, gt=0, description="Learning rate at its highest.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the two averages.")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty a step.")
-
-
-class AdamW(Strict):
-    """Adam with decoupled weight decay (https://arxiv.org/abs/1711.05101)."""
-
-    name: Literal["adamw"] = Field(description="torch.optim.AdamW")
-    lr: float = Field(0.001, gt=0, description="Learning rate at its highest.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the two averages.")
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay a step.")
-
-
-Optimizer = Annotated[Sgd | Adam | AdamW, Field(discriminator="name")]
-
-
-class Schedule(Strict):
-    """How the learning rate changes from the first step to the last."""
-
-    name: Literal["constant", "cosine", "linear"] = Field(
-        "constant", description="Shape after the warm-up; cosine and linear end at `final`."
-    )
-    warmup: float = Field(
-        0.0, ge=0, lt=1, description="Share of all steps in which the rate rises from 0."
-    )
-    final: float = Field(
-        0.0, ge=0, le=1, description="Rate at the end as a share of the highest (not constant)."
-    )
-
-
-class Mesh(Strict):
-    """Workers along each axis of parallelism; their product is the number of workers."""
-
-    data: int = Field(1, ge=1, description="Data parallel: replicas of the model (a count).")
-    shard: int = Field(1, ge=1, description="Fully sharded (a count). Not built yet: 1.")
-    tensor: int = Field(1, ge=1, description="Tensor parallel (a count). Not built yet: 1.")
-    pipeline: int = Field(1, ge=1, description="Pipeline stages (a count). Not built yet: 1.")
-
-    @property
-    def workers(self) -> int:
-        return self.data * self.shard * self.tensor * self.pipeline
-
-    @model_validator(mode="after")
-    def _only_data(self) -> Mesh:
-        for axis in ("shard", "tensor", "pipeline"):
-            if getattr(self, axis) != 1:
-                raise PydanticCustomError(
-                    "mesh_axis",
-                    "the axis '{axis}' is not built yet: this version trains data parallel only; "
-                    "set it to 1 and use 'data'",
-                    {"axis": axis},
-                )
-        return self
 
 
 class Resources(Strict):
@@ -91,6 +18,18 @@ class Resources(Strict):
 
     cpus: float = Field(1, gt=0, description="CPU cores of each worker.")
     gpus: float = Field(0, ge=0, description="GPUs of each worker.")
+
+
+class Checkpointing(Strict):
+    """When the state of the training is kept, and how much of it."""
+
+    every_steps: int | None = Field(
+        None, ge=1, description="Steps between two checkpoints within an epoch; none: at its end."
+    )
+    keep: int = Field(1, ge=1, description="Newest checkpoints kept beside the best (a count).")
+    asynchronous: bool = Field(
+        True, description="Write while training goes on; only the copy of the state stops it."
+    )
 
 
 class Train(Strict):
@@ -103,21 +42,58 @@ class Train(Strict):
         description="cross_entropy, mse, l1, huber, bce_with_logits, or an import path "
         "'module:function' of (outputs, targets) -> scalar mean loss.",
     )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of the target spread over all classes (cross_entropy)."
+    )
+    objective: Objective = Field(
+        Supervised(kind="supervised"),
+        description="supervised (the loss), or distill (the loss and a teacher's outputs).",
+    )
     optimizer: Optimizer = Field(
-        AdamW(name="adamw"), description="sgd, adam or adamw, with its settings."
+        AdamW(name="adamw"), description="By name, with its settings, or by import path."
     )
     schedule: Schedule = Field(Schedule(), description="Of the learning rate.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="fp32, or autocast to bf16 or (GPU only) fp16."
+        "fp32", description="fp32, or autocast to bf16 or (GPU only) fp16 with loss scaling."
     )
     mesh: Mesh = Field(Mesh(), description="How many workers, and what they split.")
+    parallel: Parallel = Field(Parallel(), description="Settings of each parallelism.")
     resources: Resources = Field(Resources(), description="Of each worker.")
+    accumulate: int = Field(
+        1, ge=1, description="Parts that each worker's share of a batch is computed in (a count)."
+    )
     clip_grad_norm: float | None = Field(
-        None, gt=0, description="Largest norm of the gradient; none is no limit."
+        None, gt=0, description="Largest norm of the whole gradient; none is no limit."
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay a step of an exponential moving average of the weights, which then is "
+        "what is validated and kept; none is off.",
+    )
+    recompute: Literal["none", "selective", "full"] = Field(
+        "none",
+        description="Activation checkpointing of the blocks: full recomputes everything in the "
+        "backward pass, selective keeps the results of matrix products.",
+    )
+    compile: bool = Field(False, description="Compile each block with torch.compile.")
+    deterministic: bool = Field(
+        False, description="Same seed, same mesh, same bits: only deterministic kernels."
     )
     seed: int = Field(0, ge=0, description="Seed of weights, shuffling and splits.")
+    checkpoint: Checkpointing = Field(Checkpointing(), description="What is kept, and when.")
     max_failures: int = Field(
         2, ge=0, description="Times that training goes on after a lost worker (a count)."
+    )
+    stop_on_spike: float | None = Field(
+        None,
+        gt=1,
+        description="Stop when a step's loss is this many times the median of the last 50; none "
+        "is never. NaN always stops.",
+    )
+    wait_for_workers: float = Field(
+        0, ge=0, description="Longest wait for a cluster that is too small to grow (s)."
     )
 
     @model_validator(mode="after")
@@ -127,11 +103,65 @@ class Train(Strict):
                 "precision",
                 "fp16 training needs a GPU: set resources.gpus to 1, or precision to bf16 or fp32",
             )
-        if self.batch_size < self.mesh.workers:
+        if self.precision == "fp16" and self.mesh.pipeline > 1:
+            raise PydanticCustomError(
+                "precision", "loss scaling does not work across pipeline stages: take bf16"
+            )
+        self._batch_fits()
+        self._mesh_fits()
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise PydanticCustomError("label_smoothing", "label_smoothing needs loss cross_entropy")
+        return self
+
+    def _batch_fits(self) -> None:
+        readers = self.mesh.data_range[1] * self.mesh.shard
+        if self.batch_size < readers:
             raise PydanticCustomError(
                 "batch_size",
-                "a batch of {batch_size} can't be split over {workers} workers: "
-                "raise batch_size or lower mesh.data",
-                {"batch_size": self.batch_size, "workers": self.mesh.workers},
+                "a batch of {batch_size} can't be split over {readers} workers: raise batch_size "
+                "or lower mesh.data or mesh.shard",
+                {"batch_size": self.batch_size, "readers": readers},
             )
-        return self
+        if self.mesh.pipeline == 1:
+            return
+        if self.accumulate > 1:
+            raise PydanticCustomError(
+                "accumulate",
+                "a pipeline has micro-batches already: set parallel.pipeline.microbatches instead "
+                "of accumulate",
+            )
+        pipeline = self.parallel.pipeline
+        parts = readers * pipeline.microbatches
+        if self.batch_size % parts:
+            raise PydanticCustomError(
+                "batch_size",
+                "a batch of {batch_size} can't be dealt out evenly to {readers} pipelines with "
+                "{microbatches} micro-batches each: take a multiple of {parts}",
+                {
+                    "batch_size": self.batch_size,
+                    "readers": readers,
+                    "microbatches": pipeline.microbatches,
+                    "parts": parts,
+                },
+            )
+        if pipeline.schedule == "interleaved-1f1b" and pipeline.microbatches % self.mesh.pipeline:
+            raise PydanticCustomError(
+                "microbatches",
+                "interleaved-1f1b needs a multiple of mesh.pipeline as "
+                "parallel.pipeline.microbatches",
+            )
+
+    def _mesh_fits(self) -> None:
+        optimizer: Any = self.optimizer
+        split = [a for a in ("shard", "tensor") if getattr(self.mesh, a) > 1]
+        if optimizer.name in ("muon", "adafactor", "lamb", "lars") and split:
+            raise PydanticCustomError(
+                "optimizer",
+                "{name} looks at whole matrices, which the axis '{axis}' splits: take adamw, or "
+                "the axes data and pipeline",
+                {"name": optimizer.name, "axis": split[0]},
+            )
+        if self.mesh.is_elastic and (self.mesh.pipeline > 1 or self.mesh.tensor > 1):
+            return  # the other axes are fixed; only data gives and takes
+        if self.objective.kind == "distill" and self.mesh.context > 1:
+            raise PydanticCustomError("objective", "distill does not go with mesh.context yet")

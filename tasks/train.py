@@ -14,17 +14,19 @@ def train(work: Workspace) -> Result:
     Raises:
         HoneError: What a worker raised; StepCrashed, which is tried again, if one died.
     """
-    from ..ray_workers.training.ray_train import fit
+    from ..ray_workers.training.worker_group import fit
 
     url = f"{work.store_url}/training/{work.key}"
     job = TrainJob.model_validate({**work.spec, "allowed": work.allowed, "checkpoints": url})
     fit(job, work)
     folder = work.output("weights", "weights")
-    best = Checkpoints(url, job.higher_is_better).export_best(folder)
-    if best is None:
+    checkpoints = Checkpoints(url, job.higher_is_better)
+    best = checkpoints.best()
+    if best is None or best.quality is None:
         raise StepFailed("training ended without a checkpoint", where=url)
+    checkpoints.export(best, folder)
     return Result(
         metrics={f"validation/best_{job.metric}": best.quality},
-        params={"train/best_epoch": best.epoch + 1},
-        facts={"best_epoch": best.epoch + 1, "validation": best.quality},
+        params={"train/best_epoch": best.epoch},
+        facts={"best_epoch": best.epoch, "validation": best.quality},
     )

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "support"))
 BIN = Path(sys.executable).parent
 
 

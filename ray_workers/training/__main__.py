@@ -18,7 +18,7 @@ from ...recipe.factories import Allowed, use_code
 from ...recipe.load import find_recipe, load_recipe
 from ..workspace import Event
 from .job import TrainJob
-from .loop import train_loop
+from .loop import StopRequested, train_loop
 
 
 def main(arguments: list[str]) -> int:
@@ -48,8 +48,10 @@ def main(arguments: list[str]) -> int:
     torch.set_num_threads(max(1, int(recipe.train.resources.cpus)))
     if "RANK" in os.environ:
         dist.init_process_group("nccl" if gpu else "gloo")
+    stop = StopRequested()
+    stop.listen()
     try:
-        train_loop(job, _print_epochs)
+        train_loop(job, _print_epochs, stop)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

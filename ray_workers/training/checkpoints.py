@@ -1,126 +1,435 @@
-"""Checkpoints: weights as safetensors, the rest as tensors and plain values.
+"""Checkpoints: the whole state of a training, each worker's shards in a safetensors file.
 
-A checkpoint is a folder of the store that counts only once `committed.json` is in it, which is
-written last and holds the sha256 of the other files. Loading runs no pickled code
-(`weights_only=True`).
+Written through torch's distributed checkpoint (DCP), so what one mesh wrote, another one reads:
+tensors are known by their name in the whole model and their place in it. A checkpoint is a folder
+of the store that counts only once `committed.json` is in it, which is written last, by the
+coordinator, and holds the sha256 of the other files. Nothing in it is a pickle.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import torch
-from safetensors.torch import load_model, save_model
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from safetensors.torch import save_file
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.tensor import DTensor
 
+from ...recipe.errors import InputError
 from ..artifacts import Store, file_digest
 
 WEIGHTS = "model.safetensors"
-_REST = "training.pt"
 _COMMITTED = "committed.json"
+_DIGEST = ".sha256"
+_HISTORY = "history"
+#: Prefixes of what is in a checkpoint.
+MODEL, EMA, OPTIMIZER = "model/", "ema/", "optimizer/"
+State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint: the epoch after which it was made, and its validation quality."""
+    """A committed checkpoint.
 
+    Attributes:
+        step: Optimizer steps done.
+        epoch: Epochs done.
+        quality: On the validation split; None within an epoch.
+        path: Its folder.
+        files: sha256 of each file.
+        rest: Plain values of the training.
+    """
+
+    step: int
     epoch: int
-    quality: float
+    quality: float | None
     path: str
+    files: dict[str, str] = field(default_factory=dict)
+    rest: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoints:
-    """The checkpoints of one training run.
+    """The checkpoints of one training run, in a folder of their own.
 
     Args:
-        url: fsspec URL of their folder.
+        url: fsspec URL of the folder.
         higher_is_better: Which way the quality is good.
+        keep: How many of the newest are kept, beside the best.
+        asynchronous: Whether `save` returns once the state is copied.
     """
 
-    def __init__(self, url: str, higher_is_better: bool) -> None:
+    def __init__(
+        self, url: str, higher_is_better: bool, keep: int = 1, asynchronous: bool = False
+    ) -> None:
         self.url = url.rstrip("/")
         self.sign = 1 if higher_is_better else -1
+        self.keep = keep
+        self.asynchronous = asynchronous
         self.fs, self.root = fsspec.core.url_to_fs(self.url)
+        self._local = "file" in self.fs.protocol
+        self._group: Any = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future[None] | None = None
+        self._copies: State = {}
+
+    def open(self) -> None:
+        """Make what asynchronous saving needs; every worker calls it, once."""
+        if dist.is_initialized():
+            self._group = dist.new_group(backend="gloo")
+        if self.asynchronous:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="hone-checkpoint")
+
+    def close(self) -> None:
+        """Wait for the last save."""
+        try:
+            self.wait()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
 
     def all(self) -> list[Checkpoint]:
-        """Those that are committed, by epoch."""
-        found = []
+        """Those that are committed, by step."""
+        found: dict[int, Checkpoint] = {}
         with contextlib.suppress(FileNotFoundError):
             for path in self.fs.ls(self.root, detail=False, refresh=True):
-                with contextlib.suppress(
-                    FileNotFoundError, ValueError, KeyError, NotADirectoryError
-                ):
+                with contextlib.suppress(FileNotFoundError, ValueError, KeyError, OSError):
                     said = json.loads(self.fs.cat_file(f"{path}/{_COMMITTED}"))
-                    found.append(Checkpoint(said["epoch"], said["quality"], str(path)))
-        return sorted(found, key=lambda checkpoint: checkpoint.epoch)
+                    made = Checkpoint(
+                        said["step"], said["epoch"], said["quality"], str(path),
+                        said["files"], said["rest"],
+                    )  # fmt: skip
+                    found[made.step] = made
+        return [found[step] for step in sorted(found)]
 
     def best(self) -> Checkpoint | None:
         """The one of the best quality; of several, the earliest."""
-        return max(self.all(), key=lambda c: (self.sign * c.quality, -c.epoch), default=None)
+        judged = [c for c in self.all() if c.quality is not None]
+        return max(judged, key=lambda c: (self.sign * (c.quality or 0.0), -c.step), default=None)
 
-    def save(self, epoch: int, quality: float, model: Any, rest: dict[str, Any]) -> None:
-        """Write a checkpoint, then drop all but the last and the best."""
-        path = f"{self.root}/epoch-{epoch:06d}"
-        with (
-            tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as folder,
-            Store(self.url, Path(folder)).explained("write a checkpoint"),
-        ):
-            local = Path(folder)
-            save_model(model, str(local / WEIGHTS))
-            torch.save(rest, local / _REST)
-            digests = {name: file_digest(local / name) for name in (WEIGHTS, _REST)}
+    def save(
+        self, state: State, step: int, epoch: int, quality: float | None, rest: dict[str, Any]
+    ) -> None:
+        """Save this worker's part; every worker calls it.
+
+        The call waits for the save before it, copies the state, and, if saving is asynchronous,
+        returns.
+
+        Args:
+            state: This worker's tensors by their names in the whole.
+            step: Optimizer steps done.
+            epoch: Epochs done.
+            quality: On the validation split, if it was measured now.
+            rest: Plain values, the same on every worker.
+        """
+        self.wait()
+        said = {"step": step, "epoch": epoch, "quality": quality, "rest": rest}
+        token = [uuid.uuid4().hex[:8]]
+        if dist.is_initialized():
+            dist.broadcast_object_list(token)
+        path = f"{self.root}/step-{step:09d}-{token[0]}"
+        if self._thread is None:
+            self._write(path, state, said)
+        else:
+            self._pending = self._thread.submit(self._write, path, self._copied(state), said)
+
+    def wait(self) -> None:
+        """Until the last save is committed.
+
+        Raises:
+            StoreError: It could not be written.
+        """
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def latest(self) -> Checkpoint | None:
+        """The newest one whose files are what was written; every worker gets the same answer."""
+        found: list[Checkpoint | None] = [None]
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            with self._explained("read a checkpoint"):
+                found = [next((c for c in reversed(self.all()) if self._is_whole(c)), None)]
+        if dist.is_initialized():
+            dist.broadcast_object_list(found)
+        return found[0]
+
+    def names(self, checkpoint: Checkpoint) -> dict[str, tuple[torch.Size, torch.dtype]]:
+        """Whole shape and type of each tensor in a checkpoint."""
+        with self._at_hand(checkpoint) as folder:
+            return _described(HuggingFaceStorageReader(folder).read_metadata())
+
+    def load(self, checkpoint: Checkpoint, state: State) -> None:
+        """Fill tensors with what a checkpoint has for their names, in place, whatever the mesh
+        that wrote it; every worker calls it.
+
+        Raises:
+            InputError: The checkpoint is of another model.
+        """
+        with self._at_hand(checkpoint) as folder:
+            reader = HuggingFaceStorageReader(folder)
+            known = _described(reader.read_metadata())
+            for name, value in state.items():
+                if name not in known or known[name][0] != value.shape:
+                    has = f"shape {tuple(known[name][0])}" if name in known else "none"
+                    raise InputError(
+                        f"the checkpoint is of another model: '{name}' has shape "
+                        f"{tuple(value.shape)} here, and {has} there",
+                        where=checkpoint.path,
+                        do="delete the checkpoint, or train the model that it is of",
+                    )
+            dcp.load(
+                state,
+                storage_reader=reader,
+                no_dist=not dist.is_initialized(),
+                process_group=self._group,
+            )
+
+    def export(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """Gather a checkpoint's whole weights into a file of a folder, in this process.
+
+        Where an average of the weights was trained along, it is what counts.
+        """
+        with self._at_hand(checkpoint) as place:
+            reader = HuggingFaceStorageReader(place)
+            known = _described(reader.read_metadata())
+            state = {
+                name: torch.empty(size, dtype=dtype)
+                for name, (size, dtype) in known.items()
+                if not name.startswith(OPTIMIZER)
+            }
+            dcp.load(state, storage_reader=reader, no_dist=True)
+        weights = {k.removeprefix(MODEL): v for k, v in state.items() if k.startswith(MODEL)}
+        weights |= {k.removeprefix(EMA): v for k, v in state.items() if k.startswith(EMA)}
+        save_file({k: v.contiguous() for k, v in weights.items()}, str(folder / WEIGHTS))
+
+    def add_history(self, step: int, lines: list[dict[str, Any]]) -> None:
+        """Keep metrics that were logged since the last checkpoint, in order to tell them again."""
+        path = f"{self.root}/{_HISTORY}"
+        with self._explained("write a checkpoint"):
             self.fs.makedirs(path, exist_ok=True)
-            for name in digests:
-                self.fs.put_file(str(local / name), f"{path}/{name}")
-            said = {"epoch": epoch, "quality": quality, "files": digests}
-            self._write_whole(f"{path}/{_COMMITTED}", json.dumps(said).encode())
-        best = self.best()
-        for old in self.all()[:-1]:
-            if best is None or old.epoch != best.epoch:
-                self.fs.rm(old.path, recursive=True)
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            _write_whole(self.fs, f"{path}/{step:09d}.jsonl", text.encode())
 
-    def load_latest(self, model: Any) -> dict[str, Any] | None:
-        """Put the weights of the last whole checkpoint into a model; return the rest, or None."""
-        for checkpoint in reversed(self.all()):
-            with tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as folder:
-                if not self._download(checkpoint, Path(folder)):
+    def history(self, step: int) -> list[dict[str, Any]]:
+        """What was logged up to a step; what was kept after it is dropped."""
+        found: list[dict[str, Any]] = []
+        with contextlib.suppress(FileNotFoundError):
+            for path in sorted(self.fs.ls(f"{self.root}/{_HISTORY}", detail=False)):
+                name = str(path).rpartition("/")[2]
+                if not name.endswith(".jsonl"):
                     continue
-                load_model(model, str(Path(folder) / WEIGHTS))
-                rest = (Path(folder) / _REST).read_bytes()
-                state: dict[str, Any] = torch.load(
-                    io.BytesIO(rest), weights_only=True, map_location="cpu"
-                )
-                return state
-        return None
+                if int(name.removesuffix(".jsonl")) > step:
+                    self.fs.rm_file(path)
+                    continue
+                found += [json.loads(line) for line in self.fs.cat_file(path).splitlines()]
+        return found
 
-    def export_best(self, folder: Path) -> Checkpoint | None:
-        """Copy the best checkpoint's weights into a folder."""
-        best = self.best()
-        if best is not None:
-            self.fs.get_file(f"{best.path}/{WEIGHTS}", str(folder / WEIGHTS))
-        return best
+    def _write(self, path: str, state: State, said: dict[str, Any]) -> None:
+        with (
+            tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as aside,
+            self._explained("write a checkpoint"),
+        ):
+            writer = _Writer(self, path, path if self._local else aside, said)
+            dcp.save(
+                dict(state),
+                storage_writer=writer,
+                no_dist=not dist.is_initialized(),
+                process_group=self._group,
+            )
 
-    def _download(self, checkpoint: Checkpoint, folder: Path) -> bool:
-        said = json.loads(self.fs.cat_file(f"{checkpoint.path}/{_COMMITTED}"))
-        try:
-            for name in (WEIGHTS, _REST):
-                self.fs.get_file(f"{checkpoint.path}/{name}", str(folder / name))
-                if file_digest(folder / name) != said["files"][name]:
+    def _copied(self, state: State) -> State:
+        """Copies on the CPU, in buffers that are used again."""
+        for name, value in state.items():
+            local = value.to_local() if isinstance(value, DTensor) else value
+            kept = self._copies.get(name)
+            if kept is None or kept.shape != value.shape or type(kept) is not type(value):
+                self._copies[name] = _on_cpu(value)
+                continue
+            target = kept.to_local() if isinstance(kept, DTensor) else kept
+            target.copy_(local, non_blocking=True)
+        for name in set(self._copies) - set(state):
+            del self._copies[name]
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return self._copies
+
+    def _commit(self, path: str, folder: str, said: dict[str, Any]) -> None:
+        """The coordinator's last step: from now on the checkpoint counts."""
+        names = [str(p).rpartition("/")[2] for p in self.fs.ls(path, detail=False, refresh=True)]
+        files = {}
+        for name in names:
+            if name.endswith(_DIGEST):
+                content = self.fs.cat_file(f"{path}/{name}").decode()
+                files[name.removesuffix(_DIGEST)] = content
+        text = json.dumps({**said, "files": files}).encode()
+        _write_whole(self.fs, f"{path}/{_COMMITTED}", text)
+        self._drop_old()
+
+    def _drop_old(self) -> None:
+        saved, best = self.all(), self.best()
+        kept = {c.path for c in saved[-self.keep :]} | ({best.path} if best else set())
+        newest = saved[-1].step if saved else 0
+        for path in self.fs.ls(self.root, detail=False, refresh=True):
+            name = str(path).rpartition("/")[2]
+            if not name.startswith("step-") or str(path) in kept:
+                continue
+            if int(name.split("-")[1]) <= newest:  # torn ones too
+                with contextlib.suppress(FileNotFoundError):
+                    self.fs.rm(path, recursive=True)
+
+    def _is_whole(self, checkpoint: Checkpoint) -> bool:
+        with tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as aside:
+            for name, digest in checkpoint.files.items():
+                local = Path(checkpoint.path) / name
+                try:
+                    if not self._local:
+                        local = Path(aside) / name
+                        self.fs.get_file(f"{checkpoint.path}/{name}", str(local))
+                    if file_digest(local) != digest:
+                        return False
+                except OSError:
                     return False
-        except FileNotFoundError:
-            return False
+                if not self._local:
+                    local.unlink()
         return True
 
-    def _write_whole(self, path: str, content: bytes) -> None:
-        if "file" in self.fs.protocol:
-            Path(f"{path}.tmp").write_bytes(content)
-            os.replace(f"{path}.tmp", path)
-        else:
-            self.fs.pipe_file(path, content)
+    @contextlib.contextmanager
+    def _at_hand(self, checkpoint: Checkpoint) -> Iterator[str]:
+        """A local folder with a checkpoint's files."""
+        if self._local:
+            yield checkpoint.path
+            return
+        with tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as aside:
+            for name in checkpoint.files:
+                self.fs.get_file(f"{checkpoint.path}/{name}", str(Path(aside) / name))
+            yield aside
+
+    def _explained(self, doing: str) -> Any:
+        return Store(self.url, Path(tempfile.gettempdir())).explained(doing)
+
+
+class _Writer(HuggingFaceStorageWriter):
+    """Writes a worker's shards with their sha256 and, as the coordinator, commits."""
+
+    def __init__(
+        self, checkpoints: Checkpoints, path: str, folder: str, said: dict[str, Any]
+    ) -> None:
+        super().__init__(path=folder, save_distributed=True)
+        self._checkpoints = checkpoints
+        self._final = path
+        self._folder = Path(folder)
+        self._said = said
+        self._before: set[str] = set()
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Any:
+        written = super().write_data(plan, planner)
+        names = {result.storage_data.relative_path for result in written.wait()}
+        fs, remote = self._checkpoints.fs, str(self._folder) != self._final
+        for name in sorted(names):
+            digest = self._folder / f"{name}{_DIGEST}"
+            digest.write_text(file_digest(self._folder / name))
+            if remote:
+                fs.put_file(str(self._folder / name), f"{self._final}/{name}")
+                fs.put_file(str(digest), f"{self._final}/{digest.name}")
+        return written
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        self._checkpoints._commit(self._final, str(self._folder), self._said)
+
+
+def _described(metadata: Metadata) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {
+        name: (value.size, value.properties.dtype)
+        for name, value in metadata.state_dict_metadata.items()
+        if isinstance(value, TensorStorageMetadata)
+    }
+
+
+def _on_cpu(value: torch.Tensor) -> torch.Tensor:
+    """A copy in CPU memory, with the same place in the whole."""
+    if not isinstance(value, DTensor):
+        return value.detach().to("cpu", copy=True)
+    local = value.to_local().detach().to("cpu", copy=True)
+    return DTensor.from_local(
+        local,
+        value.device_mesh,
+        value.placements,
+        run_check=False,
+        shape=value.shape,
+        stride=value.stride(),
+    )
+
+
+def _write_whole(fs: Any, path: str, content: bytes) -> None:
+    """A small file, whole or not at all."""
+    if "file" in fs.protocol:
+        aside = f"{path}.{uuid.uuid4().hex}.tmp"
+        Path(aside).write_bytes(content)
+        os.replace(aside, path)
+    else:
+        fs.pipe_file(path, content)
+
+
+def optimizer_state(
+    optimizers: list[torch.optim.Optimizer], parameters: dict[str, torch.nn.Parameter]
+) -> State:
+    """An optimizer's state by the names of the parameters in the whole model.
+
+    Args:
+        optimizers: This worker's.
+        parameters: Its parameters by their names in the whole model.
+    """
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    tensors: State = {}
+    for optimizer in optimizers:
+        for parameter, values in optimizer.state.items():
+            for key, value in values.items():
+                if value is not None:
+                    made = value if isinstance(value, torch.Tensor) else torch.tensor(value)
+                    tensors[f"{OPTIMIZER}{names[id(parameter)]}/{key}"] = made
+    return tensors
+
+
+def blank_optimizer_state(
+    optimizers: list[torch.optim.Optimizer],
+    parameters: dict[str, torch.nn.Parameter],
+    names: dict[str, tuple[torch.Size, torch.dtype]],
+) -> State:
+    """Make the state that a checkpoint has for this worker's parameters, to be filled by `load`.
+
+    What has its parameter's shape is sharded as the parameter is.
+    """
+    owners = {id(p): o for o in optimizers for g in o.param_groups for p in g["params"]}
+    state: State = {}
+    for name, parameter in parameters.items():
+        owner = owners.get(id(parameter))
+        if owner is None:
+            continue
+        prefix = f"{OPTIMIZER}{name}/"
+        for full, (size, dtype) in names.items():
+            if not full.startswith(prefix):
+                continue
+            if size == parameter.shape:
+                value = torch.zeros_like(parameter.detach(), dtype=dtype)
+            else:
+                value = torch.zeros(size, dtype=dtype)
+            owner.state[parameter][full.removeprefix(prefix)] = value
+            state[full] = value
+    return state

@@ -1,277 +1,322 @@
 """The training loop, read top to bottom. It runs in every worker of the process group.
 
-The global batch is the recipe's, whatever the number of workers: each step's samples are one
-seeded draw, dealt out over the ranks, and the loss is weighted so that the averaged gradient is
-that of the whole batch, the last smaller one included.
+It knows neither Ray nor MLflow: under torchrun it does the same. Which parallelisms there are is
+decided in `parallel/parallelize.py`, who reads which samples in `dealing.py`, how a step is
+computed in `step.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
+import signal
+import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
-from ...recipe.errors import InputError, StepFailed
+from ...recipe.errors import InputError, Preempted, StepFailed
 from ..metrics import metric as load_metric
-from ..splits import Splits, batches, call, in_batches, move, split
-from ..workspace import Event, Report
-from .checkpoints import Checkpoints
+from ..splits import Splits, batches, move, split
+from ..workspace import Report
+from .checkpoints import EMA, MODEL, Checkpoints, blank_optimizer_state, optimizer_state
+from .dealing import Share, deal, mixed_seed, shuffled
+from .ema import Ema
+from .gradients import clip, settle
 from .job import TrainJob
-from .losses import make_loss
-from .optim import make_optimizer, make_schedule
+from .log import Log
+from .measure import CommunicationShare, flops_per_sample, peak_flops
+from .objectives import Objective, make_objective
+from .optim import make_optimizers, rate_factor, set_rate
+from .parallel.axes import Axes
+from .parallel.parallelize import Placed, parallelize
+from .step import MicroBatch, Passes, make_passes
 from .system import SystemMonitor
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-_LIVE_SECONDS = 0.3
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SPIKE_WINDOW = 50
 
 
-def train_loop(job: TrainJob, report: Report) -> None:
+class StopRequested:
+    """Whether someone asked this worker to stop, as a preemption's SIGTERM does."""
+
+    def __init__(self) -> None:
+        self.now = False
+
+    def listen(self) -> None:
+        """Take SIGTERM as the question; only in a process's main thread."""
+        signal.signal(signal.SIGTERM, self._asked)
+
+    def _asked(self, _number: int, _frame: Any) -> None:
+        self.now = True
+
+
+def train_loop(
+    job: TrainJob,
+    report: Report,
+    stop: StopRequested | None = None,
+    objective: Objective | None = None,
+) -> None:
     """Train, from the last checkpoint if there is one, and leave the checkpoints.
 
     Args:
         job: What to train.
         report: Takes events; only rank 0's are of use.
+        stop: Asked at every look at the loss; any worker's stops all, after a checkpoint.
+        objective: Instead of the recipe's.
 
     Raises:
         InputError: The factories, or what they made, can't be trained.
-        StepFailed: The loss became NaN or infinite; the last checkpoint stays.
+        StepFailed: The loss became NaN or infinite, or leapt; the last checkpoint stays.
+        Preempted: A worker was asked to stop; the state is kept.
     """
-    spec, ranks = job.train, _Ranks.here()
-    if spec.precision == "fp16" and ranks.device.type != "cuda":
-        raise InputError("fp16 training needs a GPU, and this worker has none", where="train")
-    torch.manual_seed(spec.seed)
+    spec, axes = job.train, Axes.here(job.train.mesh)
+    stop = stop or StopRequested()
+    _prepare(job, axes)
     splits = split(job.allowed.call(job.data.factory, job.data.args, "data.factory"), spec.seed)
-    plain = job.allowed.call(job.model.factory, job.model.args, "model.factory")
-    if not isinstance(plain, torch.nn.Module):
-        raise InputError(
-            f"the factory returned a {type(plain).__name__}, expected a torch.nn.Module",
-            where="model.factory",
-        )
-    plain.to(ranks.device)
-    model = DistributedDataParallel(plain) if ranks.world > 1 else plain
-    loss_of = make_loss(spec.loss, job.allowed)
-    optimizer = make_optimizer(spec.optimizer, plain.parameters())
+    model = _make_model(job)
+    sample = next(batches(splits, splits.train, [range(min(4, len(splits.train)))]))[0]
+    flops = flops_per_sample(model, sample, min(4, len(splits.train))) if axes.rank == 0 else 0.0
+    placed = parallelize(model, spec, axes, job.allowed, sample)
+    del model
+    objective = objective or make_objective(spec, job.allowed, axes.device)
+    optimizers = make_optimizers(spec.optimizer, placed.parts, job.allowed)
+    ema = Ema(placed.parts, spec.ema) if spec.ema is not None else None
+    scaler = torch.amp.GradScaler(axes.device.type, enabled=spec.precision == "fp16")
+    passes = make_passes(placed, objective, spec, axes, scaler)
+
     steps_per_epoch = math.ceil(len(splits.train) / spec.batch_size)
     steps = spec.epochs * steps_per_epoch
-    schedule = make_schedule(spec.schedule, optimizer, steps)
-    scaler = torch.amp.GradScaler(ranks.device.type, enabled=spec.precision == "fp16")
+    kept = spec.checkpoint
+    checkpoints = Checkpoints(job.checkpoints, job.higher_is_better, kept.keep, kept.asynchronous)
+    checkpoints.open()
+    log = Log(report, axes.rank == 0, checkpoints, spec.epochs, steps)
+    for note in placed.notes:
+        log.note(note)
+    step = _resume(checkpoints, placed, optimizers, ema, scaler, log, spec.epochs, steps_per_epoch)
 
-    checkpoints = Checkpoints(job.checkpoints, job.higher_is_better)
-    log = _Log(report, enabled=ranks.rank == 0)
-    first_epoch = 0
-    if (state := checkpoints.load_latest(plain)) is not None:
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        scaler.load_state_dict(state["scaler"])
-        first_epoch = state["epoch"] + 1
-        log.restore(state["history"])
-        log.note(f"goes on after epoch {first_epoch} of {spec.epochs}, from its last checkpoint")
-    # Nobody may write a checkpoint while another rank still reads the last one.
-    ranks.barrier()
+    def save(quality: float | None) -> None:
+        state = {f"{MODEL}{name}": value for name, value in placed.state().items()}
+        state |= optimizer_state(optimizers, placed.parameters())
+        if ema is not None:
+            state |= {f"{EMA}{name}": value for name, value in ema.values.items()}
+        log.saved(step)
+        rest = {"scaler": scaler.state_dict(), "mesh": axes.sizes}
+        checkpoints.save(state, step, step // steps_per_epoch, quality, rest)
 
-    step = first_epoch * steps_per_epoch
-    with SystemMonitor(log.metric, enabled=ranks.rank == 0) as monitor:
-        for epoch in range(first_epoch, spec.epochs):
-            model.train()
-            torch.manual_seed(_mixed_seed(spec.seed, epoch, ranks.rank))
-            epoch_started = time.perf_counter()
-            mine, counts = _deal(len(splits.train), spec.batch_size, spec.seed, epoch, ranks)
-            for (inputs, target), (own, whole) in zip(
-                batches(splits, splits.train, mine), counts, strict=True
-            ):
-                inputs, target = move(inputs, ranks.device), target.to(ranks.device)
-                weight = own * ranks.world / whole  # the mean over ranks is the batch's mean
-                with _autocast(spec.precision, ranks.device):
-                    loss = loss_of(call(model, inputs), target) * weight
-                mean_loss = ranks.mean(loss)
-                if not math.isfinite(mean_loss):
-                    raise StepFailed(
-                        f"the loss became {mean_loss} at step {step} (epoch {epoch + 1})",
-                        where="train",
-                        do="lower optimizer.lr, add schedule.warmup or clip_grad_norm. "
-                        + _kept(checkpoints),
-                    )
-                optimizer.zero_grad()
-                scaler.scale(loss).backward()
-                if spec.clip_grad_norm is not None:
+    communication = CommunicationShare(step + 3, 2, enabled=axes.world > 1)
+    monitor = SystemMonitor(axes)
+    reached = torch.tensor(peak_flops(axes.device, _DTYPES[spec.precision]), device=axes.device)
+    peak = float(axes.everywhere(reached))
+    recent: deque[float] = deque(maxlen=_SPIKE_WINDOW)
+    try:
+        for epoch in range(step // steps_per_epoch, spec.epochs):
+            placed.train(True)
+            epoch_started, first = time.perf_counter(), step
+            order = shuffled(len(splits.train), spec.seed, epoch)
+            for share in _dealt(splits, order, job, axes, skip=step % steps_per_epoch):
+                if (sending := communication.at(step)) is not None:
+                    log.metric("train/communication_share", sending, step)
+                torch.manual_seed(mixed_seed(spec.seed, step, axes.reader))
+                for optimizer in optimizers:
+                    optimizer.zero_grad()
+                loss = passes.train(share)
+                settle(placed.parts)
+                for optimizer in optimizers:
                     scaler.unscale_(optimizer)
-                    torch.nn.utils.clip_grad_norm_(plain.parameters(), spec.clip_grad_norm)
-                rate = schedule.get_last_lr()[0]
-                scaler.step(optimizer)
+                norm = clip(placed.parts, axes, spec.clip_grad_norm)
+                mean_loss, wants_stop = _look(loss, stop, axes)
+                _check(mean_loss, recent, spec.stop_on_spike, step, epoch, checkpoints)
+                rate = set_rate(optimizers, rate_factor(spec.schedule, step, steps))
+                for optimizer in optimizers:
+                    scaler.step(optimizer)
                 scaler.update()
-                schedule.step()
+                if ema is not None:
+                    ema.update(step)
                 log.metric("train/loss", mean_loss, step)
                 log.metric("train/learning_rate", rate, step)
+                log.metric("train/gradient_norm", float(norm), step)
                 step += 1
-                log.live(epoch, spec.epochs, step, steps, mean_loss)
+                log.live(epoch, step, mean_loss, spec.batch_size, monitor.memory())
+                if wants_stop:
+                    save(None)
+                    checkpoints.wait()
+                    raise Preempted(f"training was asked to stop at step {step}; its state is kept")
+                every = spec.checkpoint.every_steps
+                if every is not None and step % every == 0 and step % steps_per_epoch:
+                    save(None)
             seconds = time.perf_counter() - epoch_started
-            log.metric("train/samples_per_s", len(splits.train) / seconds, step - 1)
-            quality, validation_loss = _validate(job, model, splits, loss_of, ranks)
+            speed = (step - first) * spec.batch_size / seconds
+            log.metric("train/samples_per_s", speed, step - 1)
+            if flops:
+                log.metric("train/flops_per_s", flops * speed, step - 1)
+                log.metric("train/flops_utilization", flops * speed / peak, step - 1)
+            quality, validation_loss = _validate(job, splits, placed, passes, ema, axes)
             log.metric("validation/loss", validation_loss, step - 1)
             log.metric(f"validation/{job.metric}", quality, step - 1)
-            monitor.sample(step - 1)
-            if ranks.rank == 0:
-                rest = {
-                    "epoch": epoch,
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "scaler": scaler.state_dict(),
-                    "history": log.history,
-                }
-                checkpoints.save(epoch, quality, plain, rest)
-            log.epoch(epoch, spec.epochs, mean_loss, job.metric, quality)
-    ranks.barrier()
+            log.metrics(monitor.sample(), step - 1)
+            save(quality)
+            log.epoch(epoch, mean_loss, job.metric, quality)
+    finally:
+        communication.close()
+        checkpoints.close()
+    axes.barrier()
 
 
-@dataclass(frozen=True)
-class _Ranks:
-    """This process among those that train together."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @staticmethod
-    def here() -> _Ranks:
-        device = torch.device("cpu")
-        if torch.cuda.is_available():
-            device = torch.device("cuda", torch.cuda.current_device())
-        if not dist.is_initialized():
-            return _Ranks(0, 1, device)
-        return _Ranks(dist.get_rank(), dist.get_world_size(), device)
-
-    def mean(self, value: torch.Tensor) -> float:
-        """A scalar averaged over all ranks."""
-        value = value.detach().clone().float()
-        if self.world > 1:
-            dist.all_reduce(value)
-        return float(value) / self.world
-
-    def gather(self, value: Any) -> list[Any]:
-        """Every rank's value."""
-        if self.world == 1:
-            return [value]
-        gathered: list[Any] = [None] * self.world
-        dist.all_gather_object(gathered, value)
-        return gathered
-
-    def barrier(self) -> None:
-        if self.world > 1:
-            dist.barrier()
+def _prepare(job: TrainJob, axes: Axes) -> None:
+    spec = job.train
+    if spec.precision == "fp16" and axes.device.type != "cuda":
+        raise InputError("fp16 training needs a GPU, and this worker has none", where="train")
+    if spec.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    torch.manual_seed(spec.seed)
 
 
-def _deal(
-    samples: int, batch_size: int, seed: int, epoch: int, ranks: _Ranks
-) -> tuple[list[Sequence[int]], list[tuple[int, int]]]:
-    """This rank's indices of each step, and how many of the step's samples are its own.
-
-    No sample is seen twice in an epoch. A rank that gets none of a last small batch computes one
-    of its samples with weight 0, because every rank must take part in the gradient's reduction.
-    """
-    generator = torch.Generator().manual_seed(_mixed_seed(seed, epoch, 0))
-    order = torch.randperm(samples, generator=generator).tolist()
-    mine: list[Sequence[int]] = []
-    counts: list[tuple[int, int]] = []
-    for batch in in_batches(order, batch_size):
-        own = batch[ranks.rank :: ranks.world]
-        mine.append(own or batch[:1])
-        counts.append((len(own), len(batch)))
-    return mine, counts
+def _make_model(job: TrainJob) -> nn.Module:
+    model = job.allowed.call(job.model.factory, job.model.args, "model.factory")
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"the factory returned a {type(model).__name__}, expected a torch.nn.Module",
+            where="model.factory",
+        )
+    return model
 
 
-def _mixed_seed(seed: int, epoch: int, rank: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
+def _resume(
+    checkpoints: Checkpoints,
+    placed: Placed,
+    optimizers: list[torch.optim.Optimizer],
+    ema: Ema | None,
+    scaler: torch.amp.GradScaler,
+    log: Log,
+    epochs: int,
+    steps_per_epoch: int,
+) -> int:
+    """Take up the last whole checkpoint, whatever mesh wrote it; the step to go on with."""
+    found = checkpoints.latest()
+    if found is None:
+        return 0
+    state = {f"{MODEL}{name}": value for name, value in placed.state().items()}
+    names = checkpoints.names(found)
+    state |= blank_optimizer_state(optimizers, placed.parameters(), names)
+    if ema is not None:
+        state |= {f"{EMA}{name}": value for name, value in ema.values.items()}
+    checkpoints.load(found, state)
+    scaler.load_state_dict(found.rest["scaler"])
+    log.restore(found.step)
+    epoch, rest = divmod(found.step, steps_per_epoch)
+    where = f"epoch {epoch}" if not rest else f"step {rest} of epoch {epoch + 1}"
+    log.note(f"goes on after {where} of {epochs}, from its last checkpoint")
+    return found.step
 
 
-def _autocast(precision: str, device: torch.device) -> Any:
-    dtype = _AUTOCAST[precision]
-    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+def _dealt(
+    splits: Splits, order: Sequence[int], job: TrainJob, axes: Axes, skip: int
+) -> Iterator[list[MicroBatch]]:
+    """This worker's micro-batches of each step of an epoch, from a step on."""
+    spec = job.train
+    pipelined = axes["pipeline"] > 1
+    parts = spec.parallel.pipeline.microbatches if pipelined else spec.accumulate
+    dealt = deal(order, spec.batch_size, axes.readers, axes.reader, parts, same_size=pipelined)
+    yield from _loaded(splits, splits.train, dealt[skip:], axes)
+
+
+def _loaded(
+    splits: Splits, dataset: Any, dealt: Sequence[Sequence[Share]], axes: Axes
+) -> Iterator[list[MicroBatch]]:
+    loaded = batches(splits, dataset, [share.indices for shares in dealt for share in shares])
+    for shares in dealt:
+        step = []
+        for share in shares:
+            inputs, target = next(loaded)
+            inputs, target = move(inputs, axes.device), target.to(axes.device)
+            step.append(MicroBatch(inputs, target, share.own, share.weight))
+        yield step
+
+
+def _look(loss: torch.Tensor, stop: StopRequested, axes: Axes) -> tuple[float, bool]:
+    """The batch's mean loss, and whether any worker was asked to stop: one small reduction."""
+    mine = loss.float() if axes.is_last_stage and axes.at["tensor"] == 0 else loss.float() * 0
+    asked = torch.full_like(mine, float(stop.now))
+    both = axes.everywhere(torch.stack([mine, asked]))
+    return float(both[0]) / (axes.readers * axes["context"]), float(both[1]) > 0
+
+
+def _check(
+    loss: float,
+    recent: deque[float],
+    spike: float | None,
+    step: int,
+    epoch: int,
+    checkpoints: Checkpoints,
+) -> None:
+    """Refuse to go on from a loss that is not finite, or far above the last ones."""
+    problem = None
+    if not math.isfinite(loss):
+        problem = f"the loss became {loss} at step {step} (epoch {epoch + 1})"
+    elif spike is not None and len(recent) == recent.maxlen:
+        usual = statistics.median(recent)
+        if loss > spike * usual > 0:
+            problem = (
+                f"the loss leapt to {loss:.4g} at step {step} (epoch {epoch + 1}), more than "
+                f"{spike:g} times the median of the last {len(recent)} steps ({usual:.4g})"
+            )
+    recent.append(loss)
+    if problem is not None:
+        checkpoints.wait()
+        raise StepFailed(
+            problem,
+            where="train",
+            do="lower optimizer.lr, add schedule.warmup or clip_grad_norm. " + _kept(checkpoints),
+        )
 
 
 def _validate(
-    job: TrainJob, model: Any, splits: Splits, loss_of: Any, ranks: _Ranks
+    job: TrainJob,
+    splits: Splits,
+    placed: Placed,
+    passes: Passes,
+    ema: Ema | None,
+    axes: Axes,
 ) -> tuple[float, float]:
     """The metric and the mean loss on the validation split, each sample counted once."""
-    measure = load_metric(job.metric)
-    model.eval()
-    module = model.module if isinstance(model, DistributedDataParallel) else model
-    indices = list(range(len(splits.validation)))[ranks.rank :: ranks.world]
-    groups = in_batches(indices, max(1, job.train.batch_size // ranks.world))
-    parts: list[tuple[Sequence[int], Any, float]] = []
-    for group, (inputs, target) in zip(
-        groups, batches(splits, splits.validation, groups), strict=True
-    ):
-        with torch.no_grad(), _autocast(job.train.precision, ranks.device):
-            outputs = call(module, move(inputs, ranks.device))
-            loss = loss_of(outputs, target.to(ranks.device))
-        statistics = measure.per_sample(outputs.float().cpu().numpy(), target.cpu().numpy())
-        parts.append((group, statistics, float(loss) * len(group)))
-    gathered = [part for rank in ranks.gather(parts) for part in rank]
-    order = np.argsort(np.concatenate([np.asarray(part[0]) for part in gathered]))
-    statistics = np.concatenate([part[1] for part in gathered])[order]
-    loss_sum = sum(part[2] for part in gathered)
-    return measure.aggregate(statistics), loss_sum / len(splits.validation)
+    measure, spec = load_metric(job.metric), job.train
+    pipelined = axes["pipeline"] > 1
+    parts = spec.parallel.pipeline.microbatches if pipelined else 1
+    count = len(splits.validation)
+    dealt = deal(
+        range(count), spec.batch_size, axes.readers, axes.reader, parts, same_size=pipelined
+    )
+    found: list[tuple[list[int], Any]] = []
+    loss_sum = 0.0
+    placed.train(False)
+    with ema.in_place() if ema is not None else contextlib.nullcontext():
+        loaded = _loaded(splits, splits.validation, dealt, axes)
+        for shares, step in zip(dealt, loaded, strict=True):
+            outputs, loss = passes.evaluate(step)
+            if outputs is None or not axes.speaks or not len(outputs):
+                continue
+            target = torch.cat([batch.target[: batch.own] for batch in step])
+            rows = measure.per_sample(outputs.float().cpu().numpy(), target.cpu().numpy())
+            found.append(([i for s in shares for i in s.indices[: s.own]], rows))
+            loss_sum += loss
+    gathered = axes.gather((found, loss_sum))
+    parts_found = [part for worker, _ in gathered for part in worker]
+    order = np.argsort(np.concatenate([np.asarray(indices) for indices, _ in parts_found]))
+    rows = np.concatenate([rows for _, rows in parts_found])[order]
+    return measure.aggregate(rows), sum(loss for _, loss in gathered) / count
 
 
 def _kept(checkpoints: Checkpoints) -> str:
     saved = checkpoints.all()
     if not saved:
         return "No checkpoint was made before it."
-    return f"The last good checkpoint is kept: {saved[-1].path} (epoch {saved[-1].epoch + 1})"
-
-
-class _Log:
-    """Rank 0's events, and the history of metrics that a checkpoint keeps.
-
-    After a recovery the history is sent again with its first timestamps, so that a run that was
-    continued elsewhere has the whole curve.
-    """
-
-    def __init__(self, report: Report, enabled: bool) -> None:
-        self._report = report
-        self._enabled = enabled
-        self._last_live = 0.0
-        self._started = time.perf_counter()
-        self._first_step: int | None = None
-        self.history: list[Event] = []
-
-    def metric(self, name: str, value: float, step: int) -> None:
-        if self._enabled:
-            event = {"kind": "metric", "name": name, "value": value, "step": step}
-            event["time_ms"] = int(time.time() * 1000)
-            self.history.append(event)
-            self._report(event)
-
-    def restore(self, history: list[Event]) -> None:
-        self.history = list(history)
-        if self._enabled:
-            for event in history:
-                self._report(event)
-
-    def note(self, text: str) -> None:
-        if self._enabled:
-            self._report({"kind": "note", "text": text})
-
-    def live(self, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
-        now = time.perf_counter()
-        if self._first_step is None:
-            self._first_step = step - 1
-        if not self._enabled or now - self._last_live < _LIVE_SECONDS:
-            return
-        self._last_live = now
-        left = (now - self._started) / (step - self._first_step) * (steps - step)
-        text = f"epoch {epoch + 1}/{epochs}, loss {loss:.4f}, {left:.0f} s left"
-        self._report({"kind": "progress", "done": step, "total": steps, "text": text})
-
-    def epoch(self, epoch: int, epochs: int, loss: float, metric: str, quality: float) -> None:
-        if self._enabled:
-            text = f"epoch {epoch + 1}/{epochs}: loss {loss:.4f}, validation {metric} {quality:.4f}"
-            self._report({"kind": "epoch", "text": text, "done": epoch + 1, "total": epochs})
+    return f"The last good checkpoint is kept: {saved[-1].path} (epoch {saved[-1].epoch})"

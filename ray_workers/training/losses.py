@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -13,7 +14,7 @@ from ...recipe.factories import Allowed
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def make_loss(name: str, allowed: Allowed) -> Loss:
+def make_loss(name: str, allowed: Allowed, label_smoothing: float = 0.0) -> Loss:
     """The loss of a recipe: a name of the catalogue, or an import path of your own function.
 
     Returns:
@@ -23,6 +24,8 @@ def make_loss(name: str, allowed: Allowed) -> Loss:
         InputError: The import path does not resolve; on a call: the shapes don't fit.
     """
     function: Loss = allowed.resolve(name, "train.loss") if ":" in name else _NAMED[name]
+    if label_smoothing:
+        function = functools.partial(_cross_entropy, label_smoothing=label_smoothing)
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         try:
@@ -65,8 +68,17 @@ def _same_shape(function: Loss) -> Loss:
     return loss
 
 
+def _cross_entropy(
+    outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Classes along axis 1, as torch has it; of a sequence (N, T, C) with targets (N, T), last."""
+    if outputs.ndim == 3 and targets.shape == outputs.shape[:2]:
+        outputs, targets = outputs.flatten(0, 1), targets.flatten()
+    return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
+
+
 _NAMED: dict[str, Loss] = {
-    "cross_entropy": F.cross_entropy,
+    "cross_entropy": _cross_entropy,
     "mse": _same_shape(F.mse_loss),
     "l1": _same_shape(F.l1_loss),
     "huber": _same_shape(F.huber_loss),
@@ -74,7 +86,7 @@ _NAMED: dict[str, Loss] = {
 }
 _EXPECTS = {
     "cross_entropy": "it takes logits (N, classes) and integer targets (N,) below the number of "
-    "classes",
+    "classes, or of sequences (N, T, classes) and (N, T)",
     **dict.fromkeys(
         ("mse", "l1", "huber", "bce_with_logits"), "it takes an output and a target of one shape"
     ),

@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Any
 
 import psutil
 import torch
 
-Metric = Callable[[str, float, int], None]
+from .measure import worker_memory
+from .parallel.axes import Axes
 
 
 class SystemMonitor:
     """Samples when told to: once an epoch."""
 
-    def __init__(self, metric: Metric, enabled: bool) -> None:
-        self._metric = metric
-        self._enabled = enabled
-        self._process = psutil.Process()
-
-    def __enter__(self) -> SystemMonitor:
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
         psutil.cpu_percent()  # the first call starts the interval
-        return self
 
-    def __exit__(self, *_: Any) -> None:
-        return None
+    def memory(self) -> str:
+        """What this worker holds, for people."""
+        return f"{worker_memory(self._axes.device) / 2**30:.2f} GiB"
 
-    def sample(self, step: int) -> None:
-        """The processor's load since the last call, and memory now (MB)."""
-        if not self._enabled:
-            return
+    def sample(self) -> dict[str, float]:
+        """The processor's load since the last call, and memory now (MB); every worker calls it.
+
+        The memory of the worker that holds most is among it.
+        """
+        held = self._axes.gather(worker_memory(self._axes.device))
         memory = psutil.virtual_memory()
-        self._metric("system/cpu_utilization_percentage", psutil.cpu_percent(), step)
-        self._metric("system/system_memory_usage_megabytes", memory.used / 1e6, step)
-        self._metric("system/system_memory_usage_percentage", memory.percent, step)
-        self._metric("system/worker_memory_megabytes", self._process.memory_info().rss / 1e6, step)
+        found = {
+            "system/cpu_utilization_percentage": psutil.cpu_percent(),
+            "system/system_memory_usage_megabytes": memory.used / 1e6,
+            "system/system_memory_usage_percentage": memory.percent,
+            "system/worker_memory_megabytes": max(held) / 1e6,
+        }
         if torch.cuda.is_available():
-            used = torch.cuda.max_memory_allocated() / 1e6
-            self._metric("system/gpu_0_memory_usage_megabytes", used, step)
+            found["system/gpu_0_memory_usage_megabytes"] = held[0] / 1e6
             with contextlib.suppress(ModuleNotFoundError, RuntimeError):
-                load = float(torch.cuda.utilization())
-                self._metric("system/gpu_0_utilization_percentage", load, step)
+                found["system/gpu_0_utilization_percentage"] = float(torch.cuda.utilization())
+        return found

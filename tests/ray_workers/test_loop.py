@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 from prefect_hone.ray_workers.training.checkpoints import WEIGHTS, Checkpoints
+from prefect_hone.ray_workers.training.dealing import deal, shuffled
 from prefect_hone.ray_workers.training.job import TrainJob
-from prefect_hone.ray_workers.training.loop import _deal, _Ranks, train_loop
-from prefect_hone.ray_workers.training.optim import make_optimizer, rate_factor
+from prefect_hone.ray_workers.training.loop import train_loop
+from prefect_hone.ray_workers.training.optim import make_optimizers, rate_factor
 from prefect_hone.recipe.errors import InputError, StepFailed
 from prefect_hone.recipe.factories import Allowed, use_code
 from prefect_hone.recipe.load import load_recipe
@@ -36,7 +37,11 @@ def job(project: Path, checkpoints: Path, **train: object) -> TrainJob:
 
 
 def last_weights(checkpoints: Path) -> dict[str, torch.Tensor]:
-    return load_file(Path(Checkpoints(str(checkpoints), True).all()[-1].path) / WEIGHTS)
+    """The whole weights of the newest checkpoint, whichever mesh wrote it."""
+    kept = Checkpoints(str(checkpoints), True)
+    with tempfile.TemporaryDirectory() as folder:
+        kept.export(kept.all()[-1], Path(folder))
+        return load_file(Path(folder) / WEIGHTS)
 
 
 @pytest.mark.parametrize(
@@ -86,13 +91,13 @@ def test_a_resumed_training_ends_with_the_same_bits(project: Path, tmp_path: Pat
 def test_a_torn_checkpoint_does_not_count(project: Path, tmp_path: Path) -> None:
     train_loop(job(project, tmp_path / "ck", epochs=3), lambda _: None)
     checkpoints = Checkpoints(str(tmp_path / "ck"), True)
-    newest = Path(checkpoints.all()[-1].path)
-    (newest / WEIGHTS).write_bytes(b"torn")
-    model = job(project, tmp_path / "ck").allowed.call("wine_model:net", {"width": 32}, "model")
-    state = checkpoints.load_latest(model)
-    assert state is None or state["epoch"] < 2
-    (newest / "committed.json").unlink()
-    assert all(c.path != str(newest) for c in checkpoints.all())
+    newest = checkpoints.all()[-1]
+    (shard,) = newest.files
+    (Path(newest.path) / shard).write_bytes(b"torn")
+    found = checkpoints.latest()
+    assert found is None or found.step < newest.step
+    (Path(newest.path) / "committed.json").unlink()
+    assert all(c.path != newest.path for c in checkpoints.all())
 
 
 def test_nan_is_named_and_the_last_checkpoint_stays(project: Path, tmp_path: Path) -> None:
@@ -101,7 +106,7 @@ def test_nan_is_named_and_the_last_checkpoint_stays(project: Path, tmp_path: Pat
     wine_model.nan_loss.calls = 0
     with pytest.raises(StepFailed, match=r"the loss became nan at step 7 \(epoch 2\)") as caught:
         train_loop(job(project, tmp_path / "ck", loss="wine_model:nan_loss"), lambda _: None)
-    assert "epoch-000000" in str(caught.value)
+    assert "step-000000004" in str(caught.value)
     assert len(Checkpoints(str(tmp_path / "ck"), True).all()) == 1
 
 
@@ -113,17 +118,24 @@ def test_fp16_without_a_gpu_is_refused(project: Path, tmp_path: Path) -> None:
         train_loop(half, lambda _: None)
 
 
+@pytest.mark.parametrize(("parts", "same_size"), [(1, False), (3, False), (4, True)])
 @pytest.mark.parametrize(("samples", "batch", "world"), [(100, 32, 2), (65, 32, 4), (7, 16, 3)])
-def test_every_sample_is_dealt_once(samples: int, batch: int, world: int) -> None:
+def test_every_sample_is_dealt_once(
+    samples: int, batch: int, world: int, parts: int, same_size: bool
+) -> None:
     seen: list[int] = []
+    order = shuffled(samples, seed=0, epoch=0)
+    weights: dict[int, float] = {}
     for rank in range(world):
-        ranks = _Ranks(rank, world, torch.device("cpu"))
-        mine, counts = _deal(samples, batch, seed=0, epoch=0, ranks=ranks)
-        for indices, (own, whole) in zip(mine, counts, strict=True):
-            assert len(indices) > 0
-            assert own <= whole <= batch
-            seen += list(indices)[:own]
+        for step, shares in enumerate(deal(order, batch, world, rank, parts, same_size)):
+            assert shares
+            assert len({len(share.indices) for share in shares}) == 1 or not same_size
+            for share in shares:
+                assert 0 < len(share.indices) >= share.own
+                seen += list(share.indices)[: share.own]
+                weights[step] = weights.get(step, 0.0) + share.weight / world
     assert sorted(seen) == list(range(samples))
+    assert all(weight == pytest.approx(1.0) for weight in weights.values())
 
 
 def test_schedules() -> None:
@@ -141,7 +153,7 @@ def test_optimizers_are_torchs() -> None:
     train = Train.model_validate(
         {"epochs": 1, "batch_size": 1, "optimizer": {"name": "sgd", "lr": 0.5, "nesterov": True}}
     )
-    optimizer = make_optimizer(train.optimizer, [torch.nn.Parameter(torch.ones(1))])
+    (optimizer,) = make_optimizers(train.optimizer, [torch.nn.Linear(2, 2)], Allowed())
     assert type(optimizer) is torch.optim.SGD
     assert optimizer.defaults["nesterov"]
     assert optimizer.defaults["momentum"] == 0.9
@@ -169,7 +181,5 @@ def test_two_processes_train_the_same_model_as_one(project: Path, tmp_path: Path
 def test_a_checkpoint_holds_no_pickled_code(project: Path, tmp_path: Path) -> None:
     train_loop(job(project, tmp_path / "ck", epochs=1), lambda _: None)
     (checkpoint,) = Checkpoints(str(tmp_path / "ck"), True).all()
-    state = torch.load(Path(checkpoint.path) / "training.pt", weights_only=True)
-    assert state["epoch"] == 0
-    said = json.loads((Path(checkpoint.path) / "committed.json").read_text())
-    assert set(said["files"]) == {"model.safetensors", "training.pt"}
+    kinds = {path.suffix for path in Path(checkpoint.path).iterdir()}
+    assert kinds == {".safetensors", ".sha256", ".json"}

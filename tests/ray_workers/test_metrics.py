@@ -15,10 +15,13 @@ PREDICTED = rng.normal(size=(200, 2)).astype(np.float32)
 TARGETS = PREDICTED + rng.normal(size=(200, 2)).astype(np.float32)
 PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
 
+TOKEN_LOGITS, TOKENS = LOGITS.reshape(50, 4, 5), LABELS.reshape(50, 4)
+
 EXPECTED = {
     "accuracy": (LOGITS, LABELS, sk.accuracy_score(LABELS, LOGITS.argmax(1))),
     "f1_macro": (LOGITS, LABELS, sk.f1_score(LABELS, LOGITS.argmax(1), average="macro")),
     "cross_entropy": (LOGITS, LABELS, sk.log_loss(LABELS, PROBABILITIES)),
+    "bits_per_token": (TOKEN_LOGITS, TOKENS, sk.log_loss(LABELS, PROBABILITIES) / np.log(2)),
     "mae": (PREDICTED, TARGETS, sk.mean_absolute_error(TARGETS, PREDICTED)),
     "rmse": (PREDICTED, TARGETS, np.sqrt(sk.mean_squared_error(TARGETS, PREDICTED))),
     "r2": (
@@ -47,7 +50,8 @@ def test_parts_give_the_whole(name: str) -> None:
     outputs, targets, _ = EXPECTED[name]
     measure = metric(name)
     parts = [
-        measure.per_sample(outputs[i : i + 30], targets[i : i + 30]) for i in range(0, 200, 30)
+        measure.per_sample(outputs[i : i + 30], targets[i : i + 30])
+        for i in range(0, len(targets), 30)
     ]
     whole = measure.per_sample(outputs, targets)
     assert whole.ndim == 2

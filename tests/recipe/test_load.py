@@ -126,7 +126,12 @@ def test_the_recipe_of_the_design_loads_but_for_its_unbuilt_pass(tmp_path: Path)
         ("mymodels:net", "mymodels.net", ":2: model.factory", "'module:function'"),
         ("epochs: 2", "epochs: 2\n  loss: cross_entropi", ":4: train", "'cross_entropy'"),
         ("epochs: 2", "epochs: 2\n  mesh: {data: 0}", ":6: train.mesh.data", "greater than"),
-        ("epochs: 2", "epochs: 2\n  mesh: {tensor: 2}", ":6: train.mesh", "not built yet"),
+        (
+            "epochs: 2",
+            "epochs: 2\n  mesh: {tensor: 0}",
+            ":6: train.mesh",
+            "greater than or equal to 1",
+        ),
         ("epochs: 2", "epochs: 2\n  precision: fp16", ":4: train", "needs a GPU"),
         ("batch_size: 16", "batch_size: 1\n  mesh: {data: 2}", ":4: train", "can't be split"),
         ("registry:", "quality: {metric: acuracy}\nregistry:", ":9: quality.metric", "'accuracy'"),

@@ -1,0 +1,101 @@
+"""What training tells: metrics by step, live progress, and epochs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..workspace import Event, Report
+from .checkpoints import Checkpoints
+
+_LIVE_SECONDS = 0.3
+
+
+class Log:
+    """Rank 0's events, and the history of metrics that goes with the checkpoints.
+
+    After a recovery the history is told again with its first timestamps, so that a run that was
+    continued elsewhere has the whole curve, each step once.
+
+    Args:
+        report: Takes events.
+        enabled: Whether this is the worker that tells.
+        checkpoints: Keep the history.
+        epochs: Of the whole training.
+        steps: Of the whole training.
+    """
+
+    def __init__(
+        self, report: Report, enabled: bool, checkpoints: Checkpoints, epochs: int, steps: int
+    ) -> None:
+        self._report = report
+        self._enabled = enabled
+        self._checkpoints = checkpoints
+        self._epochs = epochs
+        self._steps = steps
+        self._last_live = 0.0
+        self._started = time.perf_counter()
+        self._first_step: int | None = None
+        self._unsaved: list[Event] = []
+        self._rate = 0.0
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        if self._enabled:
+            event = {"kind": "metric", "name": name, "value": value, "step": step}
+            event["time_ms"] = int(time.time() * 1000)
+            self._unsaved.append(event)
+            self._report(event)
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.metric(name, value, step)
+
+    def saved(self, step: int) -> None:
+        """A checkpoint was made: what was told so far need not be told again by those after it."""
+        if self._enabled:
+            self._checkpoints.add_history(step, self._unsaved)
+            self._unsaved = []
+
+    def restore(self, step: int) -> None:
+        """Tell again what was told up to a checkpoint."""
+        if self._enabled:
+            for event in self._checkpoints.history(step):
+                self._report(event)
+
+    def note(self, text: str) -> None:
+        if self._enabled:
+            self._report({"kind": "note", "text": text})
+
+    def live(self, epoch: int, step: int, loss: float, samples: int, memory: str) -> None:
+        """Progress, a few times a second.
+
+        Args:
+            epoch: From 0.
+            step: Steps done.
+            loss: Of the last step.
+            samples: In the last step.
+            memory: Of a worker, for people.
+        """
+        now = time.perf_counter()
+        if self._first_step is None:
+            self._first_step, self._started = step, now
+            return
+        if not self._enabled or now - self._last_live < _LIVE_SECONDS:
+            return
+        self._last_live = now
+        each = (now - self._started) / (step - self._first_step)
+        left = each * (self._steps - step)
+        text = (
+            f"epoch {epoch + 1}/{self._epochs}, step {step}/{self._steps}, loss {loss:.4f}, "
+            f"{samples / each:,.0f} samples/s, {memory} a worker, {left:.0f} s left"
+        )
+        self._report({"kind": "progress", "done": step, "total": self._steps, "text": text})
+
+    def epoch(self, epoch: int, loss: float, metric: str, quality: float) -> None:
+        if self._enabled:
+            text = (
+                f"epoch {epoch + 1}/{self._epochs}: loss {loss:.4f}, validation {metric} "
+                f"{quality:.4f}"
+            )
+            done: dict[str, Any] = {"done": epoch + 1, "total": self._epochs}
+            self._report({"kind": "epoch", "text": text, **done})

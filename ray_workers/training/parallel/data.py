@@ -1,0 +1,45 @@
+"""Data parallel: a replica on each worker, gradients averaged in buckets while they are computed.
+
+Li et al., "PyTorch Distributed", https://arxiv.org/abs/2006.15704. A communication hook compresses
+what is sent: rounded to 16 bits, or as a low-rank product (PowerSGD, Vogels et al.,
+https://arxiv.org/abs/1905.13727).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from ....recipe.parallel import DataParallel
+from .axes import Axes
+
+
+def replicate(model: nn.Module, axes: Axes, spec: DataParallel) -> DistributedDataParallel:
+    """A replica that averages its gradients with the others'."""
+    group = axes.group("data")
+    made = DistributedDataParallel(
+        model,
+        process_group=group,
+        bucket_cap_mb=spec.bucket_mb,
+        gradient_as_bucket_view=True,
+        device_ids=[axes.device.index] if axes.device.type == "cuda" else None,
+    )
+    state: Any = group
+    match spec.compress:
+        case "none":
+            return made
+        case "fp16":
+            made.register_comm_hook(state, default_hooks.fp16_compress_hook)
+        case "bf16":
+            made.register_comm_hook(state, default_hooks.bf16_compress_hook)
+        case "powersgd":
+            state = powerSGD_hook.PowerSGDState(
+                process_group=group,
+                matrix_approximation_rank=spec.powersgd_rank,
+                start_powerSGD_iter=spec.powersgd_after,
+            )
+            made.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+    return made

@@ -1,0 +1,201 @@
+"""From one model to this worker's part of it: the parallelisms in the order they are applied.
+
+A technique is imported where the mesh asks for it: together they take a second.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from ....recipe.errors import InputError
+from ....recipe.factories import Allowed
+from ....recipe.training import Train
+from ...splits import call, move
+from .axes import Axes
+from .blocks import find_blocks
+
+
+@dataclass
+class Placed:
+    """A model, as this worker has it.
+
+    Attributes:
+        parts: Its modules, under the names that they have in the whole model: the whole one, or a
+            pipeline stage or several.
+        callable: What a batch goes through, where there is no pipeline.
+        notes: What was done, in words.
+    """
+
+    parts: list[nn.Module]
+    callable: nn.Module
+    notes: list[str] = field(default_factory=list)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """This worker's shards of weights and buffers, by their names in the whole model."""
+        found: dict[str, torch.Tensor] = {}
+        for part in self.parts:
+            found |= {k: v for k, v in part.state_dict().items() if isinstance(v, torch.Tensor)}
+        return found
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """This worker's parameters by their names in the whole model."""
+        return {name: p for part in self.parts for name, p in part.named_parameters()}
+
+    def train(self, mode: bool) -> None:
+        for part in self.parts:
+            part.train(mode)
+
+
+def parallelize(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, sample: Any) -> Placed:
+    """Split a model over the mesh.
+
+    Args:
+        model: The whole model, the same on every worker; it is taken apart.
+        spec: The recipe's `train`.
+        axes: This worker's place.
+        allowed: Factories that may be called.
+        sample: Inputs of a small batch, to prove and to balance with.
+
+    Raises:
+        InputError: The mesh asks for what the model can't; with what to implement.
+    """
+    notes: list[str] = []
+    if axes["context"] > 1:
+        from . import context
+
+        context.refuse_if_unable(axes.device)
+    if axes["shard"] == 1 or axes["pipeline"] > 1 or axes["tensor"] > 1:
+        model.to(axes.device)  # else each block goes there when it is sharded
+    split = None
+    if axes["pipeline"] > 1:
+        split = _pipeline_split(model, spec, axes, allowed, sample)
+        notes.append("pipeline stages: " + "; ".join(", ".join(names) for names in split))
+    if axes["tensor"] > 1:
+        notes.append(_split_layers(model, spec, axes, allowed, sample))
+    parts: list[nn.Module] = [model]
+    if split is not None:
+        from . import pipeline
+
+        own = range(axes.at["pipeline"], len(split), axes["pipeline"])
+        parts = [pipeline.Stage(model, split[index]) for index in own]
+    for part in parts:
+        for block in find_blocks(part).values():
+            if spec.recompute != "none":
+                from .recompute import recompute
+
+                recompute(block, spec.recompute)
+            if spec.compile:
+                block.compile()
+    placed = Placed(parts, parts[0], notes)
+    only_data = all(axes[axis] == 1 for axis in ("shard", "tensor", "pipeline", "context"))
+    if axes["data"] > 1 and only_data:
+        from .data import replicate
+
+        placed.callable = replicate(parts[0], axes, spec.parallel.data)
+    elif axes["shard"] > 1 or axes["context"] > 1:
+        from .shard import shard
+
+        for part in parts:
+            shard(part, axes, spec.parallel.shard)
+    elif axes["data"] > 1:
+        from .shard import replicate_sharded
+
+        for part in parts:
+            replicate_sharded(part, axes, spec.parallel.shard)
+    return placed
+
+
+def check_mesh(model: nn.Module, spec: Train, allowed: Allowed, sample: Any) -> list[str]:
+    """Refuse, in one process and before anything starts, a mesh that a model can't take.
+
+    Returns:
+        What will be done, in words.
+
+    Raises:
+        InputError: With what to implement.
+    """
+    mesh, notes = spec.mesh, []
+    if mesh.context > 1:
+        from . import context
+
+        device = torch.device("cuda" if spec.resources.gpus else "cpu")
+        context.refuse_if_unable(device)
+    if mesh.shard > 1 and not find_blocks(model):
+        notes.append(
+            "the model has no blocks (an nn.ModuleList or nn.Sequential of modules), so it is "
+            "sharded as a whole: each worker gathers all of it in every pass"
+        )
+    if mesh.pipeline > 1:
+        from . import pipeline
+
+        stages = mesh.pipeline * spec.parallel.pipeline.stages_each
+        split = pipeline.split_for(model, spec.parallel.pipeline, stages, allowed, sample)
+        notes.append("pipeline stages: " + "; ".join(", ".join(names) for names in split))
+    if mesh.tensor > 1:
+        from . import tensor
+
+        plan = tensor.plan_for(model, spec.parallel.tensor, mesh.tensor, allowed)
+        notes.append(plan.describe())
+    if spec.compile and not find_blocks(model):
+        raise InputError(
+            "the model has no blocks to compile",
+            where="train.compile",
+            do="put its repeated parts into an nn.ModuleList or nn.Sequential",
+        )
+    return notes
+
+
+def _pipeline_split(
+    model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, sample: Any
+) -> list[list[str]]:
+    """Rank 0 measures what the parts cost; everyone takes its split."""
+    from . import pipeline
+
+    said: list[Any] = [None]
+    stages = axes["pipeline"] * spec.parallel.pipeline.stages_each
+    if axes.rank == 0:
+        try:
+            inputs = move(sample, axes.device)
+            said = [pipeline.split_for(model, spec.parallel.pipeline, stages, allowed, inputs)]
+        except InputError as error:
+            said = [error]
+    dist.broadcast_object_list(said)
+    if isinstance(said[0], InputError):
+        raise said[0]
+    split: list[list[str]] = said[0]
+    return split
+
+
+def _split_layers(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, sample: Any) -> str:
+    from . import tensor
+
+    plan = tensor.plan_for(model, spec.parallel.tensor, axes["tensor"], allowed)
+    expected = _outputs(copy.deepcopy(model), axes, sample) if plan.derived else None
+    tensor.split_layers(model, plan, axes, spec.parallel.tensor.sequence)
+    if expected is not None:
+        try:
+            found = _outputs(model, axes, sample)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"the model does not run with the plan that was derived ({error}): "
+                f"{plan.describe()}",
+                where="train.mesh.tensor",
+                do=tensor.IMPLEMENT,
+            ) from error
+        tensor.prove(plan, expected, found)
+    return plan.describe()
+
+
+def _outputs(model: nn.Module, axes: Axes, sample: Any) -> torch.Tensor:
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        found = call(model, move(sample, axes.device))
+    model.train(training)
+    return found

@@ -1,0 +1,65 @@
+"""Fully sharded: parameters, gradients and optimizer state are dealt out, block by block.
+
+FSDP2 (`fully_shard`, https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html; after
+ZeRO-3, Rajbhandari et al., https://arxiv.org/abs/1910.02054). With the axis `data` beside it,
+shards are replicated (hybrid sharding). Without `shard`, the same machinery replicates a model
+that other axes have split already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed._composable.replicate_with_fsdp import replicate as replicate_split
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
+
+from ....recipe.parallel import Sharding
+from .axes import Axes
+from .blocks import find_blocks
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def shard(part: nn.Module, axes: Axes, spec: Sharding) -> None:
+    """Shard a model, or one pipeline stage of it, in place: each block, then the rest."""
+    options: dict[str, Any] = {
+        "mesh": _mesh(axes),
+        "reshard_after_forward": spec.reshard_after_forward,
+        "mp_policy": _precision(spec),
+        "offload_policy": CPUOffloadPolicy() if spec.cpu_offload else OffloadPolicy(),
+    }
+    for block in find_blocks(part).values():
+        fully_shard(block, **options)
+    fully_shard(part, **options)
+
+
+def replicate_sharded(part: nn.Module, axes: Axes, spec: Sharding) -> None:
+    """Average over `data` the gradients of a model that `tensor` or `pipeline` has split."""
+    options: dict[str, Any] = {"mesh": axes.sub("data"), "mp_policy": _precision(spec)}
+    for block in find_blocks(part).values():
+        replicate_split(block, **options)
+    replicate_split(part, **options)
+
+
+def _mesh(axes: Axes) -> DeviceMesh:
+    """Over the shards, and with `context` over those who share them: they see other tokens."""
+    if axes["context"] > 1:
+        flat = axes.sub("shard", "context")._flatten("shard_context")
+        return axes.sub("data", "shard_context") if axes["data"] > 1 else flat
+    return axes.sub("data", "shard") if axes["data"] > 1 else axes.sub("shard")
+
+
+def _precision(spec: Sharding) -> MixedPrecisionPolicy:
+    return MixedPrecisionPolicy(
+        param_dtype=None if spec.compute == "fp32" else _DTYPES[spec.compute],
+        reduce_dtype=_DTYPES[spec.reduce],
+        output_dtype=None if spec.compute == "fp32" else torch.float32,
+    )

@@ -1,0 +1,234 @@
+"""Tensor parallel: the matrices of a block are dealt out over the workers of the axis `tensor`.
+
+Column- and row-parallel linear layers (Shoeybi et al., "Megatron-LM",
+https://arxiv.org/abs/1909.08053) and sequence parallel between them (Korthikanti et al.,
+https://arxiv.org/abs/2205.05198), through torch's DTensor. A plan says for each layer how it is
+split: the model's own, a transformers model's, a function that the recipe names, or one that is
+derived from the names of the layers and proven on a batch.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import Replicate, Shard
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    PrepareModuleOutput,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
+
+from ....recipe.errors import InputError
+from ....recipe.factories import Allowed
+from ....recipe.parallel import TensorParallel
+from .axes import Axes
+
+IMPLEMENT = (
+    "give the model a method tensor_parallel_plan(sequence_parallel) that returns "
+    "{'blocks.*.query': 'colwise', 'blocks.*.out': 'rowwise', ...}, or name such a function of the "
+    "model in train.parallel.tensor.plan"
+)
+#: Layers of attention and MLP as they are usually called: split by columns, then by rows.
+_COLWISE = (
+    "query|key|value|q|k|v|q_proj|k_proj|v_proj|to_q|to_k|to_v|q_lin|k_lin|v_lin|wq|wk|wv|"
+    "up|gate|fc1|c_fc|lin1|linear1|up_proj|gate_proj|w1|w3|wi|wi_0|wi_1|dense_h_to_4h"
+)
+_ROWWISE = (
+    "out|o|out_proj|o_proj|to_out|out_lin|wo|down|fc2|lin2|linear2|down_proj|w2|"
+    "dense_4h_to_h|attention_out|proj"
+)
+_ATTENTION = re.compile("^(query|key|value|q|k|v|to_[qkv]|[qkv]_proj|[qkv]_lin|w[qkv])$")
+_HEADS = (
+    "num_heads",
+    "n_heads",
+    "n_head",
+    "heads",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "n_kv_heads",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How each layer is split.
+
+    Attributes:
+        source: Where the plan comes from, in words.
+        styles: A style, by name or as torch's object, for each layer or pattern of layers.
+        derived: Whether it was guessed from names, so that it must be proven.
+        heads: Modules whose count of heads is divided, with the attribute's name.
+    """
+
+    source: str
+    styles: dict[str, str | ParallelStyle]
+    derived: bool = False
+    heads: tuple[tuple[str, str], ...] = ()
+
+    def describe(self) -> str:
+        """A sentence for the user."""
+        said = ", ".join(f"{name} {style}" for name, style in self.styles.items())
+        return f"tensor parallel by {self.source}: {said}"
+
+
+def plan_for(model: nn.Module, spec: TensorParallel, workers: int, allowed: Allowed) -> Plan:
+    """The plan of a model.
+
+    Raises:
+        InputError: There is none and none can be derived, or it does not fit the model; with what
+            to implement.
+    """
+    if spec.plan != "auto":
+        function: Callable[..., Any] = allowed.resolve(spec.plan, "train.parallel.tensor.plan")
+        plan = Plan(f"'{spec.plan}'", dict(function(model, spec.sequence)))
+    elif callable(own := getattr(model, "tensor_parallel_plan", None)):
+        plan = Plan("the model's tensor_parallel_plan", dict(own(spec.sequence)))
+    elif isinstance(built_in := getattr(model, "tp_plan", None), Mapping) and built_in:
+        plan = Plan("the plan that transformers has for the model", dict(built_in))
+    else:
+        if spec.sequence:
+            raise InputError(
+                "sequence parallel can't be derived from a model's layers",
+                where="train.parallel.tensor.sequence",
+                do=IMPLEMENT,
+            )
+        plan = _derive(model)
+    _check(model, plan, workers)
+    return plan
+
+
+def split_layers(model: nn.Module, plan: Plan, axes: Axes, sequence: bool) -> None:
+    """Split a model's layers in place."""
+    styles = {
+        pattern: _style(style, sequence) if isinstance(style, str) else style
+        for pattern, style in plan.styles.items()
+    }
+    parallelize_module(model, axes.sub("tensor"), styles)
+    for name, attribute in plan.heads:
+        module = model.get_submodule(name)
+        setattr(module, attribute, getattr(module, attribute) // axes["tensor"])
+
+
+def prove(plan: Plan, expected: torch.Tensor, found: torch.Tensor) -> None:
+    """Refuse a derived plan that changes what the model computes.
+
+    Args:
+        plan: The plan.
+        expected: The whole model's outputs.
+        found: The split model's.
+
+    Raises:
+        InputError: They differ.
+    """
+    same_shape = expected.shape == found.shape
+    if not same_shape or not torch.allclose(expected, found, rtol=1e-3, atol=1e-4):
+        error = float((expected - found).abs().max()) if same_shape else float("nan")
+        raise InputError(
+            f"the plan that was derived changes the model's outputs (by up to {error:.2g}): "
+            f"{plan.describe()}",
+            where="train.mesh.tensor",
+            do=IMPLEMENT,
+        )
+
+
+def _style(name: str, sequence: bool) -> ParallelStyle:
+    match name:
+        case "colwise":
+            return ColwiseParallel(input_layouts=Shard(1) if sequence else Replicate())
+        case "rowwise":
+            return RowwiseParallel(output_layouts=Shard(1) if sequence else Replicate())
+        case "colwise_gather_output" | "colwise_rep":
+            return ColwiseParallel(output_layouts=Replicate())
+        case "embedding_rowwise":
+            return RowwiseParallel(input_layouts=Replicate())
+        case "sequence" | "sequence_parallel":
+            return SequenceParallel(use_local_output=True)
+        case "split_sequence":
+            return PrepareModuleOutput(
+                output_layouts=Replicate(),
+                desired_output_layouts=Shard(1),
+                use_local_output=True,
+            )
+        case "join_sequence":
+            return ColwiseParallel(input_layouts=Shard(1), output_layouts=Replicate())
+    raise InputError(
+        f"the tensor plan has the unknown style '{name}'",
+        where="train.mesh.tensor",
+        do="known: colwise, rowwise, colwise_gather_output, embedding_rowwise, sequence, "
+        "split_sequence, join_sequence, or a ParallelStyle of torch",
+    )
+
+
+def _check(model: nn.Module, plan: Plan, workers: int) -> None:
+    """Every pattern meets a layer, and every layer can be dealt out evenly."""
+    names = dict(model.named_modules())
+    for pattern, style in plan.styles.items():
+        met = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not met:
+            raise InputError(
+                f"{plan.source} names '{pattern}', and the model has no such layer",
+                where="train.mesh.tensor",
+                do=f"its layers are: {', '.join(list(names)[1:12])}, ...",
+            )
+        if isinstance(style, str):
+            _style(style, sequence=False)
+        for name in met:
+            layer = names[name]
+            if not isinstance(layer, nn.Linear) or not isinstance(style, str):
+                continue
+            size = layer.in_features if style == "rowwise" else layer.out_features
+            if style in ("colwise", "rowwise") and size % workers:
+                raise InputError(
+                    f"{name} has {size} {'inputs' if style == 'rowwise' else 'outputs'}, which "
+                    f"can't be dealt out evenly to {workers} workers",
+                    where="train.mesh.tensor",
+                    do="take a number that divides it, or widen the layer",
+                )
+    for name, module in names.items():
+        for attribute in _HEADS:
+            count = getattr(module, attribute, None)
+            if isinstance(count, int) and not isinstance(count, bool) and count % workers:
+                raise InputError(
+                    f"{name or 'the model'} has {attribute}={count}, which can't be dealt out to "
+                    f"{workers} workers",
+                    where="train.mesh.tensor",
+                    do="take a number of workers that divides the heads",
+                )
+
+
+def _derive(model: nn.Module) -> Plan:
+    """A plan from the names of layers; a parent is split only if it has both halves."""
+    styles: dict[str, str | ParallelStyle] = {}
+    heads: list[tuple[str, str]] = []
+    for name, parent in model.named_modules():
+        layers = {n: m for n, m in parent.named_children() if isinstance(m, nn.Linear)}
+        columns = [n for n in layers if re.fullmatch(_COLWISE, n)]
+        rows = [n for n in layers if re.fullmatch(_ROWWISE, n)]
+        if isinstance(parent, nn.MultiheadAttention):
+            continue  # its projections are one parameter, used by a fused kernel
+        if not columns or len(rows) != 1:
+            continue
+        width = layers[rows[0]].in_features
+        if any(layers[n].out_features > width for n in columns):
+            continue
+        prefix = f"{name}." if name else ""
+        styles |= {f"{prefix}{n}": "colwise" for n in columns}
+        styles[f"{prefix}{rows[0]}"] = "rowwise"
+        if any(_ATTENTION.match(n) for n in columns):
+            heads += [(name, a) for a in _HEADS if isinstance(getattr(parent, a, None), int)]
+    if not styles:
+        raise InputError(
+            "the model has no attention or MLP block that can be split by the names of its layers",
+            where="train.mesh.tensor",
+            do=IMPLEMENT,
+        )
+    return Plan("a plan derived from the layers' names", styles, derived=True, heads=tuple(heads))

@@ -1,0 +1,43 @@
+"""What training minimizes: the `objective` of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .optimizers import IMPORT_PATH
+from .strict import Strict
+
+
+class Supervised(Strict):
+    """The loss against the targets."""
+
+    kind: Literal["supervised"] = Field(description="The recipe's loss alone.")
+
+
+class Distill(Strict):
+    """The loss against the targets, and the distance from a teacher's outputs.
+
+    Hinton et al., https://arxiv.org/abs/1503.02531: both softened by a temperature, compared by the
+    Kullback-Leibler divergence, scaled by the temperature's square. Where outputs are no logits
+    (losses other than cross entropy), the distance is the mean squared error.
+    """
+
+    kind: Literal["distill"] = Field(description="The loss, and a frozen teacher's outputs.")
+    factory: str = Field(
+        pattern=IMPORT_PATH, description="Import path 'module:function' of the teacher's factory."
+    )
+    args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
+    weights: str | None = Field(
+        None,
+        description="Path or fsspec URL of the teacher's weights (safetensors); none: the factory "
+        "gives a trained teacher.",
+    )
+    temperature: float = Field(2.0, gt=0, description="Softens both sides; 1 is as they are.")
+    weight: float = Field(
+        0.5, ge=0, le=1, description="Share of the teacher in the sum; the rest is the loss."
+    )
+
+
+Objective = Annotated[Supervised | Distill, Field(discriminator="kind")]

@@ -1,0 +1,134 @@
+"""Optimizers and learning-rate schedules that a recipe can name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from .strict import Strict
+
+IMPORT_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+
+
+class _Decayed(Strict):
+    """What all optimizers have."""
+
+    decay_all: bool = Field(
+        False,
+        description="Decay norms' weights and biases too; usually only matrices and kernels are.",
+    )
+
+
+class Sgd(_Decayed):
+    """Stochastic gradient descent, with momentum and Nesterov's variant of it."""
+
+    name: Literal["sgd"] = Field(description="torch.optim.SGD")
+    lr: float = Field(0.1, gt=0, description="Learning rate at its highest.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum; 0 is none.")
+    nesterov: bool = Field(False, description="Nesterov momentum.")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty a step.")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Sgd:
+        if self.nesterov and self.momentum == 0:
+            raise PydanticCustomError("nesterov", "nesterov needs a momentum above 0")
+        return self
+
+
+class Adam(_Decayed):
+    """Adam (Kingma and Ba, https://arxiv.org/abs/1412.6980)."""
+
+    name: Literal["adam"] = Field(description="torch.optim.Adam")
+    lr: float = Field(0.001, gt=0, description="Learning rate at its highest.")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the two averages.")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty a step.")
+
+
+class AdamW(_Decayed):
+    """Adam with decoupled weight decay (https://arxiv.org/abs/1711.05101)."""
+
+    name: Literal["adamw"] = Field(description="torch.optim.AdamW")
+    lr: float = Field(0.001, gt=0, description="Learning rate at its highest.")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the two averages.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay a step.")
+
+
+class NAdam(_Decayed):
+    """Adam with Nesterov momentum (Dozat, 2016)."""
+
+    name: Literal["nadam"] = Field(description="torch.optim.NAdam")
+    lr: float = Field(0.002, gt=0, description="Learning rate at its highest.")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the two averages.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay a step.")
+
+
+class Adafactor(_Decayed):
+    """Adafactor: second moments in factored form (https://arxiv.org/abs/1804.04235)."""
+
+    name: Literal["adafactor"] = Field(description="torch.optim.Adafactor")
+    lr: float = Field(0.01, gt=0, description="Learning rate at its highest.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay a step.")
+
+
+class Muon(_Decayed):
+    """Muon (https://kellerjordan.github.io/posts/muon/) for the matrices of the hidden layers,
+    AdamW for embeddings, norms, biases and the last layer.
+    """
+
+    name: Literal["muon"] = Field(description="torch.optim.Muon, with torch.optim.AdamW")
+    lr: float = Field(0.02, gt=0, description="Learning rate of the matrices at its highest.")
+    momentum: float = Field(0.95, ge=0, lt=1, description="Momentum of the matrices.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay a step.")
+    adamw_lr: float = Field(0.001, gt=0, description="Learning rate of the rest at its highest.")
+
+
+class Lamb(_Decayed):
+    """LAMB, for large batches (https://arxiv.org/abs/1904.00962)."""
+
+    name: Literal["lamb"] = Field(description="pytorch_optimizer.Lamb (extra: large-batch)")
+    lr: float = Field(0.002, gt=0, description="Learning rate at its highest.")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the two averages.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay a step.")
+
+
+class Lars(_Decayed):
+    """LARS, for large batches (https://arxiv.org/abs/1708.03888)."""
+
+    name: Literal["lars"] = Field(description="pytorch_optimizer.LARS (extra: large-batch)")
+    lr: float = Field(1.0, gt=0, description="Learning rate at its highest.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum.")
+    weight_decay: float = Field(0.0001, ge=0, description="L2 penalty a step.")
+
+
+class Imported(_Decayed):
+    """An optimizer of yours, by its import path."""
+
+    name: Literal["import"] = Field(description="An optimizer class or factory of your own.")
+    factory: str = Field(
+        pattern=IMPORT_PATH,
+        description="Import path 'module:function' of (parameters, lr, **args) -> torch Optimizer.",
+    )
+    lr: float = Field(0.001, gt=0, description="Learning rate at its highest.")
+    args: dict[str, Any] = Field({}, description="Further keyword arguments.")
+
+
+Optimizer = Annotated[
+    Sgd | Adam | AdamW | NAdam | Adafactor | Muon | Lamb | Lars | Imported,
+    Field(discriminator="name"),
+]
+
+
+class Schedule(Strict):
+    """How the learning rate changes from the first step to the last."""
+
+    name: Literal["constant", "cosine", "linear"] = Field(
+        "constant", description="Shape after the warm-up; cosine and linear end at `final`."
+    )
+    warmup: float = Field(
+        0.0, ge=0, lt=1, description="Share of all steps in which the rate rises from 0."
+    )
+    final: float = Field(
+        0.0, ge=0, le=1, description="Rate at the end as a share of the highest (not constant)."
+    )

@@ -1,0 +1,91 @@
+"""Processes that train together, forked from one that has the imports done."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_PRELOADED = ["torch", "torch.distributed.tensor", "prefect_hone.ray_workers.training.loop"]
+
+
+def together(
+    world: int, work: Callable[..., Any], *arguments: Any, timeout: float = 150
+) -> list[Any]:
+    """What `work(*arguments)` gives in each of a gloo group of processes; they end with it.
+
+    Raises:
+        RuntimeError: One of them raised; with its traceback.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    with tempfile.TemporaryDirectory(prefix="gang-") as folder:
+        processes = [
+            context.Process(target=_run, args=(rank, world, folder, work, arguments), daemon=True)
+            for rank in range(world)
+        ]
+        for process in processes:
+            process.start()
+        try:
+            for process in processes:
+                process.join(timeout)
+        finally:
+            for process in processes:
+                if process.is_alive():
+                    os.kill(process.pid, signal.SIGKILL)
+                    process.join()
+        answers = []
+        for rank, process in enumerate(processes):
+            said = Path(folder) / f"{rank}.json"
+            silent = {"error": f"ended with {process.exitcode} and no answer"}
+            answers.append(json.loads(said.read_text()) if said.exists() else silent)
+        errors = [f"rank {rank}: {a['error']}" for rank, a in enumerate(answers) if "error" in a]
+        if errors:
+            raise RuntimeError(min(errors, key=lambda error: "Connection" in error))
+        return [answer["value"] for answer in answers]
+
+
+def _run(rank: int, world: int, folder: str, work: Callable[..., Any], arguments: Any) -> None:
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    try:
+        if world > 1:
+            dist.init_process_group(
+                "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world
+            )
+        answer = {"value": work(*arguments)}
+    except BaseException:
+        answer = {"error": traceback.format_exc()}
+    aside = Path(folder) / f"{rank}.tmp"
+    aside.write_text(json.dumps(answer))
+    aside.rename(Path(folder) / f"{rank}.json")
+    os._exit(0)  # without waiting for the others' goodbye
+
+
+def train(job: dict[str, Any], stop_at: int | None = None) -> list[dict[str, Any]]:
+    """Run the training loop in this process group; the events that rank 0 tells."""
+    from prefect_hone.ray_workers.training.job import TrainJob
+    from prefect_hone.ray_workers.training.loop import StopRequested, train_loop
+    from prefect_hone.recipe.errors import Preempted
+
+    events: list[dict[str, Any]] = []
+    stop = StopRequested()
+
+    def report(event: dict[str, Any]) -> None:
+        events.append(event)
+        if event.get("name") == "train/loss" and event["step"] + 1 == stop_at:
+            stop.now = True
+
+    try:
+        train_loop(TrainJob.model_validate(job), report, stop)
+    except Preempted:
+        events.append({"kind": "preempted"})
+    return events
