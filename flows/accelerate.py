@@ -93,7 +93,8 @@ def run_recipe(recipe: Recipe, session: Session) -> Outcome:
         if any(step.call.step is TRAIN for step in plan.to_compute):
             each = recipe.train.resources
             capacity = session.cluster.capacity()
-            require(capacity, recipe.train.mesh.workers, each.cpus, each.gpus)
+            if not recipe.train.wait_for_workers:
+                require(capacity, recipe.train.mesh.least_workers, each.cpus, each.gpus)
         outcome = _measure_and_promote(recipe, session, runner, run_id, tags)
         status = "FINISHED" if outcome.champion is not None else "FAILED"
     except BaseException as error:

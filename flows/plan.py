@@ -78,5 +78,5 @@ def needs(recipe: Recipe, call: Call) -> str:
     if call.step is TRAIN:
         mesh, each = recipe.train.mesh, recipe.train.resources
         gpus = f", {each.gpus:g} GPU" if each.gpus else ""
-        return f"{mesh.workers} workers with {each.cpus:g} CPU{gpus} each"
+        return f"{mesh.describe()} workers with {each.cpus:g} CPU{gpus} each"
     return "all cores, alone" if call.step.name == "benchmark" else f"{call.cpus:g} CPU"

@@ -46,7 +46,7 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
     todo = make_plan(recipe, session).to_compute
     if session.settings.ray_address is None and any(s.call.step is TRAIN for s in todo):
         each = recipe.train.resources
-        require(local_capacity(), recipe.train.mesh.workers, each.cpus, each.gpus)
+        require(local_capacity(), recipe.train.mesh.least_workers, each.cpus, each.gpus)
     server: PrefectServer | None = None
     with _quiet(), contextlib.ExitStack() as stack:
         stack.callback(session.cluster.close)

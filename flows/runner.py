@@ -83,17 +83,15 @@ class Runner:
         Raises:
             HoneError: The step failed.
         """
-        key = cache_key(
-            call,
-            {name: artifact.sha256 for name, artifact in inputs.items()},
-            self.session.user_code,
-        )
-        with self._only_one(key, call.label):
+        digests = {name: artifact.sha256 for name, artifact in inputs.items()}
+        key = cache_key(call, digests, self.session.user_code)
+        lineage = cache_key(call.anywhere(), digests, self.session.user_code)
+        with self._only_one(lineage, call.label):
             done = self._cached(call, key)
             if done is not None:
                 self._tell(call, done, cached=True)
                 return StepResult(label=call.label, key=key, cached=True, done=done)
-            done = self._compute(call, key, inputs, log)
+            done = self._compute(call, key, lineage, inputs, log)
         self._tell(call, done, cached=False)
         return StepResult(label=call.label, key=key, cached=False, done=done)
 
@@ -110,7 +108,9 @@ class Runner:
             return None
         return done
 
-    def _compute(self, call: Call, key: str, inputs: dict[str, Artifact], log: Any) -> Done:
+    def _compute(
+        self, call: Call, key: str, lineage: str, inputs: dict[str, Artifact], log: Any
+    ) -> Done:
         observer = self.session.observer
         observer.started(call.label)
         ref = self._ref(call)
@@ -130,7 +130,8 @@ class Runner:
         job = Job(
             function=call.step.function,
             key=key,
-            spec=call.spec,
+            lineage=lineage,
+            spec=_with(call.spec, call.settings),
             inputs=inputs,
             code=self.code if call.step.runs_user_code else None,
             allowed=self.session.allowed,
@@ -144,7 +145,7 @@ class Runner:
         done = done.model_copy(update={"run_id": self.tracker.run_id(ref) or ""})
         self.session.store.write_record(record_name(call, key), done.model_dump(mode="json"))
         if call.step is TRAIN:
-            self._drop_checkpoints(key)
+            self._drop_checkpoints(lineage)
         return done
 
     def _tell(self, call: Call, done: Done, cached: bool) -> None:
@@ -173,10 +174,10 @@ class Runner:
             return TRAIN.name
         return call.candidate or PARENT
 
-    def _drop_checkpoints(self, key: str) -> None:
+    def _drop_checkpoints(self, lineage: str) -> None:
         store = self.session.store
         with contextlib.suppress(FileNotFoundError, OSError):
-            store.fs.rm(f"{store.root}/training/{key}", recursive=True)
+            store.fs.rm(f"{store.root}/training/{lineage}", recursive=True)
 
     @contextlib.contextmanager
     def _only_one(self, key: str, label: str) -> Iterator[None]:
@@ -211,6 +212,11 @@ class Runner:
         finally:
             os.close(descriptor)
             mine.release()
+
+
+def _with(spec: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """A spec with further settings in its parts."""
+    return {**spec, **{name: {**spec.get(name, {}), **more} for name, more in settings.items()}}
 
 
 def _metric_safe(call: Call) -> str:

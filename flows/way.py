@@ -14,6 +14,7 @@ from ..recipe.catalogue import METRICS
 from ..recipe.errors import InputError
 from ..recipe.schema import Recipe, Variant
 from ..recipe.targets import AnyTarget
+from ..recipe.training import Train
 from ..tasks.compile import Unavailable, loader, target_functions
 from ..tasks.machine import processor
 from ..tasks.steps import (
@@ -30,6 +31,10 @@ from ..tasks.steps import (
 )
 
 H = TypeVar("H")
+
+
+#: Settings of a training that change nothing of what it computes.
+_PATIENCE = {"max_failures", "wait_for_workers"}
 
 
 def check_targets(recipe: Recipe) -> None:
@@ -105,7 +110,13 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
     higher = METRICS[recipe.quality.metric].higher_is_better
     limit = recipe.timeouts.step
     check = submit(
-        Call(CHECK, "check", {**factories, "loss": recipe.train.loss}, timeout=limit), {}
+        Call(
+            CHECK,
+            "check",
+            {**factories, "loss": recipe.train.loss, "train": _checked(recipe.train)},
+            timeout=limit,
+        ),
+        {},
     )
     train = submit(
         Call(
@@ -114,13 +125,15 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
             {
                 "model": factories["model"],
                 "data": factories["data"],
-                "train": recipe.train.model_dump(mode="json", exclude={"max_failures"}),
+                "train": recipe.train.model_dump(mode="json", exclude=_PATIENCE),
                 "metric": recipe.quality.metric,
                 "higher_is_better": higher,
             },
             cpus=0,  # its workers reserve theirs
             timeout=recipe.timeouts.train,
-            retries=recipe.train.max_failures,
+            retries=0,  # it starts again by itself, within max_failures
+            settings={"train": recipe.train.model_dump(mode="json", include=_PATIENCE)},
+            placement=frozenset({"mesh", "parallel", "resources", "checkpoint", "accumulate"}),
         ),
         {},
         after=[check],
@@ -185,6 +198,13 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                 },
             )
     return Way(check, train, reference, export, candidates)
+
+
+def _checked(train: Train) -> dict[str, Any]:
+    """What of the training the check looks at; the rest may change without another check."""
+    placed = {"mesh", "parallel", "resources", "compile", "recompute"}
+    held = {"batch_size", "accumulate", "optimizer", "ema"}
+    return {"epochs": 1, **train.model_dump(mode="json", include=placed | held)}
 
 
 def measure(

@@ -31,6 +31,7 @@ class Job(Strict):
     Attributes:
         function: Import path of the step's function.
         key: Cache key of the step.
+        lineage: The same for every placement of the same work; its checkpoints are kept under it.
         spec: What it is asked to do.
         inputs: Its input artifacts.
         code: The recipe's code folder as an artifact.
@@ -44,6 +45,7 @@ class Job(Strict):
 
     function: str
     key: str
+    lineage: str
     spec: dict[str, Any]
     inputs: dict[str, Artifact]
     code: Artifact | None
@@ -92,6 +94,7 @@ def execute(job: Job, report: Report) -> Done:
             store_url=job.store,
             cache_url=job.cache,
             key=job.key,
+            lineage=job.lineage,
             code=job.code,
             cpus=job.cpus,
         )

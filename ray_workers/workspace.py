@@ -34,6 +34,7 @@ class Workspace:
         store_url: Where checkpoints go.
         cache_url: Local folder for artifacts of a remote store.
         key: The step's cache key; the same work has the same key.
+        lineage: The same for every placement of the same work; its checkpoints are kept under it.
         code: The recipe's code folder as an artifact.
         cpus: CPU cores that the step may use.
     """
@@ -46,6 +47,7 @@ class Workspace:
     store_url: str
     cache_url: str
     key: str
+    lineage: str = ""
     code: Artifact | None = None
     cpus: float = 1
     outputs: dict[str, tuple[Path, str]] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """Check: is what the recipe asks for possible? Before minutes are spent on it.
 
-Builds model and data once, runs one batch through model and loss, makes sure that the test split
-stays apart, and keeps the real inputs that later steps need without the user's code.
+Builds model and data once, runs one batch through model and loss, refuses a mesh that the model
+can't take, estimates the memory of a worker, makes sure that the test split stays apart, and keeps
+the real inputs that later steps need without the user's code.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from safetensors.numpy import save_file
 
 from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.splits import Arrays, Splits, batches, call, fingerprints, split, stack
+from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import make_loss
+from ..ray_workers.training.parallel.parallelize import check_mesh
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import InputError
+from ..recipe.training import Train
 from .graph import SAMPLES_FILE
 
 #: Real test inputs kept for timing and as the registered model's example.
@@ -26,7 +30,7 @@ CALIBRATION = 4096
 
 
 def check(work: Workspace) -> Result:
-    """Spec: model, data, metric, loss, seed. Outputs: `samples`, `calibration`.
+    """Spec: model, data, metric, loss, seed, train. Outputs: `samples`, `calibration`.
 
     Raises:
         InputError: What can't be trained, judged or kept apart.
@@ -43,6 +47,11 @@ def check(work: Workspace) -> Result:
             where="model.factory",
         )
     outputs = _try_one_batch(model, splits, spec, work)
+    train = Train.model_validate(spec["train"])
+    few = min(4, len(splits.train))
+    sample = next(batches(splits, splits.train, [range(few)]))[0]
+    placement = check_mesh(model, train, work.allowed, sample)
+    memory = estimate(model, train, work.allowed, sample, few)
     samples = stack(splits, splits.test, SAMPLES)
     calibration = stack(splits, splits.calibration, CALIBRATION)
     _check_alike(samples, calibration)
@@ -50,7 +59,7 @@ def check(work: Workspace) -> Result:
         save_file(_contiguous(values), str(work.output(name, "inputs") / SAMPLES_FILE))
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "calibration", "test")}
     parameters = sum(p.numel() for p in model.parameters())
-    notes = []
+    notes = [*placement]
     if overlaps:
         notes.append(
             f"{overlaps} of the {sizes['test']} test samples are also in train: the quality that "
@@ -61,6 +70,7 @@ def check(work: Workspace) -> Result:
         facts={
             "data": {"name": splits.name, "sizes": sizes},
             "parameters": parameters,
+            "memory": memory.model_dump(mode="json"),
             "inputs": {n: {"shape": list(v.shape[1:]), "dtype": str(v.dtype)}
                        for n, v in samples.items()},
             "output": {"shape": list(outputs.shape[1:]), "dtype": "float32"},

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,9 @@ class Call:
         gpus: GPUs that its worker reserves.
         timeout: Longest time that it may take (s).
         retries: Times it is tried again after its worker died; None: as its step says.
+        settings: Further plain data for it that changes nothing of its result.
+        placement: Parts of the spec that change how, not what is computed: the same work with
+            another placement goes on from the same checkpoints.
     """
 
     step: Step
@@ -153,6 +156,13 @@ class Call:
     gpus: float = 0
     timeout: float = 1800
     retries: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    placement: frozenset[str] = frozenset()
+
+    def anywhere(self) -> Call:
+        """The same work, without saying where."""
+        train = {k: v for k, v in self.spec.get("train", {}).items() if k not in self.placement}
+        return replace(self, spec={**self.spec, "train": train})
 
 
 def cache_key(call: Call, inputs: dict[str, str], code: UserCode) -> str:

@@ -16,7 +16,7 @@ def train(work: Workspace) -> Result:
     """
     from ..ray_workers.training.worker_group import fit
 
-    url = f"{work.store_url}/training/{work.key}"
+    url = f"{work.store_url}/training/{work.lineage}"
     job = TrainJob.model_validate({**work.spec, "allowed": work.allowed, "checkpoints": url})
     fit(job, work)
     folder = work.output("weights", "weights")

@@ -18,6 +18,7 @@ from safetensors.torch import save_model
 MODEL = {"factory": "wine_model:net", "args": {}}
 DATA = {"factory": "wine_data:wine", "args": {}}
 BASE = {"model": MODEL, "data": DATA, "metric": "accuracy", "seed": 0}
+TRAINED = {"loss": "cross_entropy", "train": {"epochs": 1, "batch_size": 16}}
 
 
 class Bench:
@@ -31,7 +32,7 @@ class Bench:
 
     def run(self, function: str, spec: dict[str, Any], **inputs: Artifact) -> Done:
         job = Job(
-            function=f"prefect_hone.tasks.{function}", key="k", spec=spec, inputs=inputs, code=None,
+            function=f"prefect_hone.tasks.{function}", key="k", lineage="k", spec=spec, inputs=inputs, code=None,
             allowed=self.allowed, store=self.store.url, cache=str(self.store.cache),
         )  # fmt: skip
         return execute(job, lambda _: None)
@@ -44,7 +45,7 @@ class Bench:
         return self.store.put(folder, "weights")
 
     def check(self, **changed: Any) -> Done:
-        return self.run("check:check", {**BASE, "loss": "cross_entropy", **changed})
+        return self.run("check:check", {**BASE, **TRAINED, **changed})
 
     def graph(self, factory: str = "wine_model:net") -> tuple[Artifact, Artifact]:
         calibration = self.check(model={"factory": factory, "args": {}}).outputs["calibration"]
@@ -258,7 +259,7 @@ def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, pro
     }  # fmt: skip
     code = bench.store.put(project, "code")
     job = Job(
-        function="prefect_hone.tasks.benchmark:benchmark", key="k", spec=spec,
+        function="prefect_hone.tasks.benchmark:benchmark", key="k", lineage="k", spec=spec,
         inputs={"weights": bench.weights(), "samples": bench.check().outputs["samples"],
                 "good": model, "broken": model},
         code=code, allowed=bench.allowed, store=bench.store.url, cache=str(bench.store.cache),

@@ -1,0 +1,127 @@
+"""What a training will hold in memory on each worker, before it starts.
+
+Weights, gradients and optimizer state are counted from the parameters and the mesh; activations
+are counted on a few samples: the bytes that autograd keeps for the backward pass.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...recipe.errors import InputError
+from ...recipe.factories import Allowed
+from ...recipe.strict import Strict
+from ...recipe.training import Train
+from ..splits import call, primary
+from .parallel.blocks import find_blocks
+
+#: Values of a parameter's size that an optimizer keeps for it.
+_STATES = {"adam": 2, "adamw": 2, "nadam": 2, "lamb": 2, "lars": 1, "muon": 1, "adafactor": 0}
+
+
+class Estimate(Strict):
+    """Bytes on the worker that holds most.
+
+    Attributes:
+        parameters: Of the whole model (a count).
+        weights: This worker's shards of the weights, and the largest block that is gathered.
+        gradients: Of its shards.
+        optimizer: State of its shards, an average of the weights included.
+        activations: Kept for the backward pass; None where no samples were at hand.
+    """
+
+    parameters: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int | None
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + (self.activations or 0)
+
+
+def estimate(model: nn.Module, spec: Train, allowed: Allowed, sample: Any, count: int) -> Estimate:
+    """Estimate one worker's memory.
+
+    Args:
+        model: The whole model; on the meta device, if there is no sample.
+        spec: How it is trained.
+        allowed: Factories that may be called.
+        sample: Inputs of a few samples, or None.
+        count: How many.
+    """
+    mesh = spec.mesh
+    sizes = {name: p.numel() * p.element_size() for name, p in model.named_parameters()}
+    split = _split_layers(model, spec, allowed)
+    even = mesh.shard * mesh.pipeline
+    local = sum(
+        size / even / (mesh.tensor if name.rpartition(".")[0] in split else 1)
+        for name, size in sizes.items()
+    )
+    gathered = 0.0
+    if mesh.shard > 1:
+        blocks = [_bytes(block) for block in find_blocks(model).values()]
+        gathered = max(blocks, default=sum(sizes.values())) / mesh.tensor
+    optimizer: Any = spec.optimizer
+    states = _STATES.get(optimizer.name, 2)
+    if optimizer.name == "sgd":
+        states = 1 if optimizer.momentum else 0
+    averaged = 1 if spec.ema is not None else 0
+    activations = None
+    if sample is not None:
+        each = _kept_for_backward(model, sample) / count
+        readers = mesh.data_range[0] * mesh.shard
+        parts = spec.parallel.pipeline.microbatches if mesh.pipeline > 1 else spec.accumulate
+        flying = min(parts, mesh.pipeline)  # micro-batches between forward and backward
+        samples = spec.batch_size / readers / parts * flying
+        activations = int(each * samples / mesh.pipeline / mesh.tensor / mesh.context)
+    return Estimate(
+        parameters=sum(p.numel() for p in model.parameters()),
+        weights=int(local + gathered),
+        gradients=int(local),
+        optimizer=int(local * (states + averaged)),
+        activations=activations,
+    )
+
+
+def _split_layers(model: nn.Module, spec: Train, allowed: Allowed) -> set[str]:
+    if spec.mesh.tensor == 1:
+        return set()
+    from .parallel.tensor import plan_for
+
+    plan = plan_for(model, spec.parallel.tensor, spec.mesh.tensor, allowed)
+    names = [name for name, _ in model.named_modules()]
+    return {n for n in names if any(fnmatch.fnmatchcase(n, p) for p in plan.styles)}
+
+
+def _kept_for_backward(model: nn.Module, sample: Any) -> int:
+    """Bytes that autograd keeps of a forward pass, parameters not counted."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    training = model.training
+    model.eval()  # no statistics are changed
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            outputs = primary(call(model, sample))
+    except (RuntimeError, InputError):
+        return 0
+    finally:
+        model.train(training)
+    del outputs
+    return sum(kept.values())
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
