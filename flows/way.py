@@ -34,7 +34,7 @@ H = TypeVar("H")
 
 
 #: Settings of a training that change nothing of what it computes.
-_PATIENCE = {"max_failures", "wait_for_workers"}
+_PATIENCE = {"max_failures", "wait_for_workers", "launcher"}
 
 
 def check_targets(recipe: Recipe) -> None:

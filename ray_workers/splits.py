@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Subset, default_collate
 
 from ..recipe.data import Data
 from ..recipe.errors import InputError
+from .streaming import Streamed, in_memory
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -50,10 +51,14 @@ def split(data: Any, seed: int) -> Splits:
             where="data.factory",
         )
     given = {n for n in ("validation", "calibration") if getattr(data, n) is not None}
+    data = in_memory(data)
     for name in ("train", "test", *given):
         _check_split(name, getattr(data, name))
-    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed)).tolist()
     train, validation = data.train, data.validation
+    order: list[int] = []
+    if not isinstance(train, Streamed):
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(train), generator=generator).tolist()
     if validation is None:
         cut = max(1, int(len(order) * _VALIDATION_SHARE))
         if cut >= len(order):
@@ -162,9 +167,12 @@ def stack(splits: Splits, dataset: Any, count: int) -> Arrays:
 
 
 def fingerprints(dataset: Any) -> set[bytes]:
-    """A digest of the inputs of each sample, to tell whether two splits overlap."""
+    """A digest of the inputs of each sample, to tell whether two splits overlap.
+
+    Of a stream, only of its first rows.
+    """
     found = set()
-    for index in range(len(dataset)):
+    for index in range(len(dataset.head if isinstance(dataset, Streamed) else dataset)):
         inputs = dataset[index][0]
         digest = hashlib.sha256()
         named = inputs if isinstance(inputs, dict) else {INPUT: inputs}

@@ -2,7 +2,9 @@
 
 A split is a torch dataset of `(inputs, target)`: inputs are a tensor without its batch dimension,
 or a dictionary of such tensors (then the model is called with keywords), target is a number or a
-tensor. This module imports no torch; `ray_workers/splits.py` does the work.
+tensor. Or it is a Ray dataset, of which `inputs` and `target` name the columns: then train streams
+to the workers and may be larger than memory. This module imports no torch;
+`ray_workers/splits.py` and `ray_workers/streaming.py` do the work.
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ class Data:
             `train` keeps.
         collate: From a list of samples to a batch `(inputs, target)`; default: torch's.
         name: Name of the data set, for MLflow.
+        inputs: Of Ray datasets: the column that is the model's input, or the columns that it is
+            called with by keyword.
+        target: Of Ray datasets: the column of the target.
+        shuffle_rows: Of a Ray dataset as train: rows that each worker draws from at a time, beside
+            the order of the blocks, which is drawn for each epoch (a count).
     """
 
     train: Any
@@ -32,3 +39,6 @@ class Data:
     calibration: Any | None = None
     collate: Callable[[list[Any]], Any] | None = None
     name: str = "data"
+    inputs: str | tuple[str, ...] = "inputs"
+    target: str = "target"
+    shuffle_rows: int = 4096

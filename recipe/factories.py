@@ -159,3 +159,14 @@ def use_code(folder: Path) -> None:
         _used.append(path)
         sys.path.insert(0, path)
     importlib.invalidate_caches()
+
+
+def user_modules() -> list[Any]:
+    """Loaded modules that came from a code folder."""
+    return [
+        module
+        for module in list(sys.modules.values())
+        if str(getattr(module, "__file__", None) or "").startswith(
+            tuple(f"{p}{os.sep}" for p in _used)
+        )
+    ]

@@ -24,9 +24,11 @@ from .source import FieldPath, Source, parse_value, read_source
 
 
 def bundled_recipes() -> dict[str, Path]:
-    """The bundled recipes by name."""
+    """The bundled recipes by name: that of an example, and `EXAMPLE/NAME` of those beside it."""
     root = Path(str(resources.files(__package__))) / "examples"
-    return {path.parent.name: path for path in sorted(root.glob("*/recipe.yaml"))}
+    found = {path.parent.name: path for path in sorted(root.glob("*/recipe.yaml"))}
+    beside = sorted(path for path in root.glob("*/*.yaml") if path.name != "recipe.yaml")
+    return found | {f"{path.parent.name}/{path.stem}": path for path in beside}
 
 
 def find_recipe(name: str | Path) -> Path:

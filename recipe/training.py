@@ -92,6 +92,11 @@ class Train(Strict):
         description="Stop when a step's loss is this many times the median of the last 50; none "
         "is never. NaN always stops.",
     )
+    launcher: Literal["actors", "ray-train"] = Field(
+        "actors",
+        description="Who starts the workers: Hone's own Ray actors (quicker, elastic while "
+        "running), or Ray Train's TorchTrainer.",
+    )
     wait_for_workers: float = Field(
         0, ge=0, description="Longest wait for a cluster that is too small to grow (s)."
     )

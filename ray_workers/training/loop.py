@@ -24,6 +24,7 @@ from torch import nn
 from ...recipe.errors import InputError, Preempted, StepFailed
 from ..metrics import metric as load_metric
 from ..splits import Splits, batches, move, split
+from ..streaming import Feed, is_ray_dataset
 from ..workspace import Report
 from .checkpoints import EMA, MODEL, Checkpoints, blank_optimizer_state, optimizer_state
 from .dealing import Share, deal, mixed_seed, shuffled
@@ -37,6 +38,7 @@ from .optim import make_optimizers, rate_factor, set_rate
 from .parallel.axes import Axes
 from .parallel.parallelize import Placed, parallelize
 from .step import MicroBatch, Passes, make_passes
+from .stream import streamed_steps
 from .system import SystemMonitor
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,6 +64,7 @@ def train_loop(
     report: Report,
     stop: StopRequested | None = None,
     objective: Objective | None = None,
+    feed: Feed | None = None,
 ) -> None:
     """Train, from the last checkpoint if there is one, and leave the checkpoints.
 
@@ -70,6 +73,7 @@ def train_loop(
         report: Takes events; only rank 0's are of use.
         stop: Asked at every look at the loss; any worker's stops all, after a checkpoint.
         objective: Instead of the recipe's.
+        feed: Where the train split is a stream: the way to it.
 
     Raises:
         InputError: The factories, or what they made, can't be trained.
@@ -79,7 +83,7 @@ def train_loop(
     spec, axes = job.train, Axes.here(job.train.mesh)
     stop = stop or StopRequested()
     _prepare(job, axes)
-    splits = split(job.allowed.call(job.data.factory, job.data.args, "data.factory"), spec.seed)
+    splits = split(_data(job, feed), spec.seed)
     model = _make_model(job)
     sample = next(batches(splits, splits.train, [range(min(4, len(splits.train)))]))[0]
     flops = flops_per_sample(model, sample, min(4, len(splits.train))) if axes.rank == 0 else 0.0
@@ -119,8 +123,7 @@ def train_loop(
         for epoch in range(step // steps_per_epoch, spec.epochs):
             placed.train(True)
             epoch_started, first = time.perf_counter(), step
-            order = shuffled(len(splits.train), spec.seed, epoch)
-            for share in _dealt(splits, order, job, axes, skip=step % steps_per_epoch):
+            for share in _dealt(splits, job, axes, feed, epoch, step % steps_per_epoch):
                 if (sending := communication.at(step)) is not None:
                     log.metric("train/communication_share", sending, step)
                 torch.manual_seed(mixed_seed(spec.seed, step, axes.reader))
@@ -218,13 +221,30 @@ def _resume(
     return found.step
 
 
+def _data(job: TrainJob, feed: Feed | None) -> Any:
+    if feed is not None:
+        return feed.data
+    data = job.allowed.call(job.data.factory, job.data.args, "data.factory")
+    if is_ray_dataset(getattr(data, "train", None)):
+        raise InputError(
+            "a Ray dataset as train streams to Ray workers, and these were started without Ray",
+            where="data.factory",
+            do="train with `hone run`, or give a torch dataset",
+        )
+    return data
+
+
 def _dealt(
-    splits: Splits, order: Sequence[int], job: TrainJob, axes: Axes, skip: int
+    splits: Splits, job: TrainJob, axes: Axes, feed: Feed | None, epoch: int, skip: int
 ) -> Iterator[list[MicroBatch]]:
     """This worker's micro-batches of each step of an epoch, from a step on."""
     spec = job.train
     pipelined = axes["pipeline"] > 1
     parts = spec.parallel.pipeline.microbatches if pipelined else spec.accumulate
+    if feed is not None:
+        yield from streamed_steps(feed, axes, spec.batch_size, parts, pipelined, epoch, skip)
+        return
+    order = shuffled(len(splits.train), spec.seed, epoch)
     dealt = deal(order, spec.batch_size, axes.readers, axes.reader, parts, same_size=pipelined)
     yield from _loaded(splits, splits.train, dealt[skip:], axes)
 

@@ -64,7 +64,10 @@ def test_a_cold_run_is_quick_enough(cold: dict) -> None:
 
 @pytest.mark.parametrize("target", ["onnxruntime-cpu", "openvino-cpu"])
 def test_the_champion_is_served_in_a_fresh_process(cold: dict, shared_hone, target: str) -> None:
-    outcome = shared_hone.json("run", "digits", "--set", f"targets=[{target}]")
+    outcome = shared_hone.json(
+        "run", "digits", "--set", f"targets=[{target}]",
+        "--set", "benchmark={batch_sizes: [1], seconds: 0.2}",
+    )  # fmt: skip
     assert outcome["champion"]["candidate"].endswith(target)
     from prefect_hone.recipe.examples.digits.digits_data import digits
 

@@ -45,3 +45,34 @@ def wine(delay=0.0, fault=None, calibration=None):
     return Data(
         train=Slow(train, delay) if delay else train, test=test, name="sklearn-wine", **kept
     )
+
+
+def _scaled(batch):
+    return {
+        "features": (batch["raw"] * batch["scale"][:, None]).astype("float32"),
+        "label": batch["label"],
+    }
+
+
+def streamed(rows=138, inputs="features", blocks=6):
+    """The same as a Ray dataset whose preprocessing runs in Ray tasks; each row knows its number."""
+    import numpy as np
+    import ray.data
+
+    torch_data = wine()
+    x = np.stack([sample[0].numpy() for sample in torch_data.train])[:rows]
+    y = np.array([int(sample[1]) for sample in torch_data.train])[:rows]
+    table = ray.data.from_items(
+        [{"raw": a, "scale": np.float32(1), "label": b} for a, b in zip(x, y, strict=True)],
+        override_num_blocks=blocks,
+    )
+    train = table.map_batches(_scaled, batch_format="numpy")
+    validation = ray.data.from_items(
+        [{"features": sample[0].numpy(), "label": int(sample[1])} for sample in torch_data.train][
+            :20
+        ]
+    )
+    return Data(
+        train=train, validation=validation, test=torch_data.test, name="wine-streamed",
+        inputs=inputs, target="label", shuffle_rows=32,
+    )  # fmt: skip

@@ -44,22 +44,23 @@ def branching():
 class Dying(Net):
     """Dies of SIGKILL in the training worker, once."""
 
-    def __init__(self, marker):
+    def __init__(self, marker, after=20):
         super().__init__()
         self.marker = marker
+        self.after = after
         self.calls = 0
 
     def forward(self, x):
         if self.training:
             self.calls += 1
-            if self.calls > 20 and not os.path.exists(self.marker):
+            if self.calls > self.after and not os.path.exists(self.marker):
                 open(self.marker, "w").close()
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(x)
 
 
-def dying(marker):
-    return Dying(marker)
+def dying(marker, after=20):
+    return Dying(marker, after)
 
 
 def _nothing_heavy(x):

@@ -70,8 +70,14 @@ def _run(rank: int, world: int, folder: str, work: Callable[..., Any], arguments
     os._exit(0)  # without waiting for the others' goodbye
 
 
-def train(job: dict[str, Any], stop_at: int | None = None) -> list[dict[str, Any]]:
+def train(
+    job: dict[str, Any], stop_at: int | None = None, code: str | None = None
+) -> list[dict[str, Any]]:
     """Run the training loop in this process group; the events that rank 0 tells."""
+    if code is not None:
+        from prefect_hone.recipe.factories import use_code
+
+        use_code(Path(code))
     from prefect_hone.ray_workers.training.job import TrainJob
     from prefect_hone.ray_workers.training.loop import StopRequested, train_loop
     from prefect_hone.recipe.errors import Preempted
