@@ -71,9 +71,20 @@ def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption
 
 @app.command()
 @_explained
-def plan(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+def plan(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Build model and data now to count parameters and memory, if no run has yet.",
+        ),
+    ] = False,
+) -> None:
     """Say what a run would do: which steps are kept and which would be computed. Runs nothing."""
-    from .plan import make_plan, needs
+    from .plan import make_plan, needs, plan_memory
     from .show import show_plan
     from .start import load_for_command
     from .way import check_targets
@@ -81,6 +92,7 @@ def plan(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOptio
     loaded, session = load_for_command(recipe, overrides or [])
     check_targets(loaded)
     made = make_plan(loaded, session)
+    memory = plan_memory(loaded, made, session, estimate)
     if as_json:
         steps = [
             {"step": s.call.label, "cached": s.cached, "seconds": s.seconds,
@@ -88,10 +100,11 @@ def plan(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOptio
             for s in made.steps
         ]  # fmt: skip
         skipped = {c.name: c.unavailable.reason for c in made.candidates if c.unavailable}
+        said = {**memory.model_dump(mode="json"), "fits": memory.fits} if memory else None
         _print_json({"recipe": loaded.name, "digest": loaded.digest(), "steps": steps,
-                     "skipped": skipped})  # fmt: skip
+                     "skipped": skipped, "memory": said})  # fmt: skip
     else:
-        show_plan(_console(), made, loaded)
+        show_plan(_console(), made, loaded, memory)
 
 
 @app.command()

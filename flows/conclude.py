@@ -43,7 +43,12 @@ def conclude(
     candidates = tuple(
         _candidate(recipe, candidate, facts, best_plain) for candidate in way.candidates
     )
-    passing = [Measured(name=c.name, metrics=c.metrics) for c in candidates if c.status == "passed"]
+    size = str(primary_batch(recipe))
+    passing = [
+        Measured(name=c.name, metrics=c.metrics, rounds=facts["measured"][c.name][size]["rounds"])
+        for c in candidates
+        if c.status == "passed"
+    ]
     winner, why = pick(recipe, passing)
     if not facts.get("measured"):
         why = "no candidate could be measured"

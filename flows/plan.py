@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
 
 from ..ray_workers.artifacts import Artifact
 from ..ray_workers.cluster import cores
 from ..recipe.schema import Recipe
-from ..tasks.steps import TRAIN, Call, cache_key
+from ..recipe.strict import Strict
+from ..tasks.steps import CHECK, TRAIN, Call, cache_key
 from .runner import find_record
 from .session import Session
 from .way import CandidateWay, lay_out, measure
@@ -22,11 +26,13 @@ class PlannedStep:
         call: The step.
         outputs: Its kept outputs; None where it would be computed.
         seconds: How long it took when it was computed (s), None where that is not known.
+        facts: What it found out, where it is kept.
     """
 
     call: Call
     outputs: dict[str, Artifact] | None
     seconds: float | None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def cached(self) -> bool:
@@ -62,7 +68,9 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
         if len(digests) == len(inputs):
             key = cache_key(call, digests, session.user_code)
             done = find_record(session.store, call, key)
-        step = PlannedStep(call, done.outputs if done else None, done.seconds if done else None)
+        step = PlannedStep(call, None, None)
+        if done is not None:
+            step = PlannedStep(call, done.outputs, done.seconds, done.facts)
         steps.append(step)
         return step
 
@@ -80,3 +88,101 @@ def needs(recipe: Recipe, call: Call) -> str:
         gpus = f", {each.gpus:g} GPU" if each.gpus else ""
         return f"{mesh.describe()} workers with {each.cpus:g} CPU{gpus} each"
     return "all cores, alone" if call.step.name == "benchmark" else f"{call.cpus:g} CPU"
+
+
+class MemoryPlan(Strict):
+    """What training would hold, and whether the machine has it.
+
+    Attributes:
+        workers: How many train.
+        parameters: Of the whole model (a count).
+        weights: Of each worker, as the rest (bytes).
+        gradients: Of its shards.
+        optimizer: State of its shards, an average of the weights included.
+        activations: Kept for the backward pass; None where they were not counted.
+        total: Of one worker.
+        needed: Of all workers.
+        available: Of the cluster (bytes); None where it was not asked.
+        device: Whose memory it is.
+    """
+
+    workers: int
+    parameters: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int | None
+    total: int
+    needed: int
+    available: int | None
+    device: str
+
+    @property
+    def fits(self) -> bool | None:
+        return None if self.available is None else self.needed <= self.available
+
+
+def plan_memory(
+    recipe: Recipe, plan: Plan, session: Session, estimate_now: bool
+) -> MemoryPlan | None:
+    """What each training worker would hold: as the check found it, or counted now.
+
+    Args:
+        recipe: The recipe.
+        plan: Its plan.
+        session: The surroundings.
+        estimate_now: Build model and data in this process, if the check has not run.
+    """
+    check = next(step for step in plan.steps if step.call.step is CHECK)
+    found = check.facts.get("memory")
+    if found is None and estimate_now:
+        found = _estimate(recipe, session)
+    if found is None:
+        return None
+    workers = recipe.train.mesh.workers
+    parts = (found["weights"], found["gradients"], found["optimizer"], found["activations"] or 0)
+    total = sum(parts)
+    return MemoryPlan(
+        workers=workers,
+        **found,
+        total=total,
+        needed=total * workers,
+        available=_available(recipe, session, estimate_now),
+        device="GPU" if recipe.train.resources.gpus else "CPU",
+    )
+
+
+def _estimate(recipe: Recipe, session: Session) -> dict[str, Any]:
+    from ..ray_workers.splits import batches, split
+    from ..ray_workers.training.estimate import estimate
+    from ..recipe.factories import use_code
+
+    if session.code is not None:
+        use_code(session.code)
+    data = session.allowed.call(recipe.data.factory, recipe.data.args, "data.factory")
+    model = session.allowed.call(recipe.model.factory, recipe.model.args, "model.factory")
+    splits = split(data, recipe.train.seed)
+    few = min(4, len(splits.train))
+    sample = next(batches(splits, splits.train, [range(few)]))[0]
+    return estimate(model, recipe.train, session.allowed, sample, few).model_dump(mode="json")
+
+
+def _available(recipe: Recipe, session: Session, ask: bool) -> int | None:
+    """Memory that workers can have: of this machine, or of the cluster that is joined."""
+    gpus = recipe.train.resources.gpus
+    if session.settings.ray_address is None:
+        if gpus:
+            import torch
+
+            count = torch.cuda.device_count()
+            return sum(torch.cuda.get_device_properties(i).total_memory for i in range(count))
+        return int(psutil.virtual_memory().total)
+    if not ask or gpus:  # Ray does not know how much memory its GPUs have
+        return None
+    import ray
+
+    session.cluster.start()
+    try:
+        return int(ray.cluster_resources().get("memory", 0))
+    finally:
+        session.cluster.close()

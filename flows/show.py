@@ -10,9 +10,9 @@ from ..recipe.schema import Recipe
 from ..tasks.compile import target_functions
 from ..tasks.steps import library_version
 from .outcome import Outcome
-from .plan import Plan, needs
+from .plan import MemoryPlan, Plan, needs
 from .settings import Settings
-from .table import HEADERS, caption, headline, ordered, rows
+from .table import HEADERS, caption, headline, ordered, rows, size
 
 
 def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
@@ -73,7 +73,7 @@ def show_places(
         line("Prefect", f"prefect server start, then http://127.0.0.1:4200{page}")
 
 
-def show_plan(console: Console, plan: Plan, recipe: Recipe) -> None:
+def show_plan(console: Console, plan: Plan, recipe: Recipe, memory: MemoryPlan | None) -> None:
     """Each step: kept or to be computed, what it needs, how long it took before."""
     table = Table(header_style="bold", pad_edge=False)
     for header in ("step", "", "needs", "took"):
@@ -99,6 +99,30 @@ def show_plan(console: Console, plan: Plan, recipe: Recipe) -> None:
         f"models:/{recipe.registry.model}@{recipe.registry.alias}",
         highlight=False,
     )
+    console.print(_memory_line(memory), highlight=False)
+
+
+def _memory_line(memory: MemoryPlan | None) -> str:
+    """Parameters, what each worker holds, and whether there is room for it."""
+    if memory is None:
+        return (
+            "[dim]parameters and memory: known once a run has checked; or hone plan --estimate[/]"
+        )
+    parts = {
+        "weights": memory.weights,
+        "gradients": memory.gradients,
+        "optimizer": memory.optimizer,
+        "activations": memory.activations,
+    }
+    held = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count is not None)
+    said = (
+        f"{memory.parameters:,} parameters; each of {memory.workers} workers holds about "
+        f"{size(memory.total)} ({held}) beside its libraries"
+    )
+    if memory.available is None:
+        return said
+    room = f"{size(memory.needed)} of the cluster's {size(memory.available)} {memory.device} memory"
+    return f"{said}: {room}" if memory.fits else f"{said}: [red]too much, {room}[/]"
 
 
 def target_rows() -> list[dict[str, str | bool | None]]:

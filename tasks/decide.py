@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import Field
+
 from ..recipe.catalogue import MEASURES
 from ..recipe.schema import Gate, Recipe
 from ..recipe.strict import Strict
@@ -30,10 +32,17 @@ class GateResult(Strict):
 
 
 class Measured(Strict):
-    """A candidate with all that was measured of it, under MLflow's names."""
+    """A candidate with all that was measured of it.
+
+    Attributes:
+        name: Of the candidate.
+        metrics: Under MLflow's names.
+        rounds: Median duration of each round (s), by launch, at the batch size that selects.
+    """
 
     name: str
     metrics: dict[str, float]
+    rounds: list[list[float]] = Field(default_factory=list)
 
 
 def primary_batch(recipe: Recipe) -> int:
@@ -94,14 +103,16 @@ def pick(recipe: Recipe, passing: Sequence[Measured]) -> tuple[Measured | None, 
         return best, f"{why}; no other candidate passed every gate"
     second = ordered[1]
     why += f", before {second.name} ({second.metrics[wanted]:.4g})"
-    if recipe.select.metric == "latency.p50_ms" and _overlap(recipe, best, second):
+    if recipe.select.metric.startswith("latency.") and _alike(best, second):
         why += "; at 95 % confidence the two can't be told apart"
     return best, why
 
 
-def _overlap(recipe: Recipe, first: Measured, second: Measured) -> bool:
-    low = metric_name(recipe, "latency.ratio_low", recipe.select.batch_size)
-    high = low.replace("ratio_low", "ratio_high")
-    if low not in first.metrics or high not in second.metrics:
+def _alike(first: Measured, second: Measured) -> bool:
+    """Whether the 95 % interval of the ratio of the two, round by round, holds 1."""
+    from .timing import ratio
+
+    if not first.rounds or not second.rounds:
         return False
-    return first.metrics[low] <= second.metrics[high]
+    _, low, high = ratio(second.rounds, first.rounds)
+    return low <= 1 <= high

@@ -29,6 +29,7 @@ _PLACE_SECONDS = 30.0
 #: How long a cluster must have had room for more workers before an elastic mesh takes them.
 _GROW_SECONDS = 5.0
 _SETTLE_SECONDS = 3.0
+_STEADY_SECONDS = 1.5
 
 
 def fit(job: TrainJob, work: Workspace) -> None:
@@ -171,10 +172,14 @@ def _wait_for_room(config: WorkerConfig) -> int:
     deadline = time.monotonic() + spec.wait_for_workers
     settle = time.monotonic() + _SETTLE_SECONDS  # what just ended gives its CPUs back in a moment
     told = False
+    before, since = -1, time.monotonic()
     while True:
         room = _room(each, spare=1.0 if config.feed is not None else 0.0)
+        if room != before:
+            before, since = room, time.monotonic()
         workers = _workers(spec.mesh, room)
-        if workers is not None:
+        steady = time.monotonic() - since >= _STEADY_SECONDS
+        if workers is not None and (workers == spec.mesh.workers or steady):
             if spec.mesh.is_elastic:
                 report({"kind": "note", "text": f"trains with {workers} workers"})
             return workers

@@ -69,11 +69,15 @@ def test_maximize_turns_it_around() -> None:
 
 
 def test_indistinguishable_is_said() -> None:
-    near = [
-        measured("a", latency__p50_ms=1.0, latency__ratio_low=1.9, latency__ratio_high=2.1),
-        measured("b", latency__p50_ms=1.1, latency__ratio_low=1.8, latency__ratio_high=2.0),
-    ]
-    assert "can't be told apart" in pick(recipe(), near)[1]
+    def timed(name: str, *rounds: float) -> Measured:
+        metrics = {"latency/p50_ms": sum(rounds) / len(rounds)}
+        return Measured(name=name, metrics=metrics, rounds=[list(rounds), list(rounds)[::-1]])
+
+    first = timed("a", 1.0, 1.1, 1.0, 0.9, 1.0, 1.1)
+    near = timed("b", 1.0, 1.2, 0.9, 1.0, 1.0, 1.1)
+    far = timed("c", 2.0, 2.2, 2.0, 1.8, 2.0, 2.2)
+    assert "can't be told apart" in pick(recipe(), [first, near])[1]
+    assert "can't be told apart" not in pick(recipe(), [first, far])[1]
 
 
 def test_nobody_wins_where_nobody_passes() -> None:
