@@ -175,7 +175,8 @@ def _available(recipe: Recipe, session: Session, ask: bool) -> int | None:
             import torch
 
             count = torch.cuda.device_count()
-            return sum(torch.cuda.get_device_properties(i).total_memory for i in range(count))
+            sizes = [torch.cuda.get_device_properties(i).total_memory for i in range(count)]
+            return int(sum(sizes))
         return int(psutil.virtual_memory().total)
     if not ask or gpus:  # Ray does not know how much memory its GPUs have
         return None
