@@ -2,7 +2,7 @@
 
 Ray Train's `TorchTrainer` (`train.launcher: ray-train`, `ray_train.py`) does the same with a
 controller, a cleaner and a watcher, each a process that imports all of it: seconds at each start,
-measured in `tests/benchmarks/training_start.py`. The loop runs under either.
+measured in `tests/benchmarks/training.py`. The loop runs under either.
 """
 
 from __future__ import annotations

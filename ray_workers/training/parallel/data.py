@@ -9,16 +9,33 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from ....recipe.errors import InputError
 from ....recipe.parallel import DataParallel
 from .axes import Axes
 
 
+def refuse_if_unable(spec: DataParallel, device: torch.device) -> None:
+    """Refuse a hook that torch has for GPUs only.
+
+    Raises:
+        InputError: With what to take instead.
+    """
+    if spec.compress == "bf16" and device.type != "cuda":
+        raise InputError(
+            "rounding gradients to bf16 needs GPUs (torch's hook runs on NCCL only)",
+            where="train.parallel.data.compress",
+            do="take fp16 or powersgd, or give the workers GPUs (train.resources.gpus)",
+        )
+
+
 def replicate(model: nn.Module, axes: Axes, spec: DataParallel) -> DistributedDataParallel:
     """A replica that averages its gradients with the others'."""
+    refuse_if_unable(spec, axes.device)
     group = axes.group("data")
     made = DistributedDataParallel(
         model,

@@ -121,11 +121,15 @@ def check_mesh(model: nn.Module, spec: Train, allowed: Allowed, sample: Any) -> 
         InputError: With what to implement.
     """
     mesh, notes = spec.mesh, []
+    device = torch.device("cuda" if spec.resources.gpus else "cpu")
     if mesh.context > 1:
         from . import context
 
-        device = torch.device("cuda" if spec.resources.gpus else "cpu")
         context.refuse_if_unable(device)
+    if mesh.workers > 1:
+        from . import data
+
+        data.refuse_if_unable(spec.parallel.data, device)
     if mesh.shard > 1 and not find_blocks(model):
         notes.append(
             "the model has no blocks (an nn.ModuleList or nn.Sequential of modules), so it is "

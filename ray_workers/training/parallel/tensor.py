@@ -205,11 +205,22 @@ def _check(model: nn.Module, plan: Plan, workers: int) -> None:
                 )
 
 
+#: Layouts whose halves are in different children, as in BERT and ViT: columns, row, who has heads.
+_SPREAD = (
+    (("self.query", "self.key", "self.value"), "output.dense", "self"),
+    (("attention.query", "attention.key", "attention.value"), "output.dense", "attention"),
+    (("intermediate.dense",), "output.dense", None),
+)
+
+
 def _derive(model: nn.Module) -> Plan:
     """A plan from the names of layers; a parent is split only if it has both halves."""
     styles: dict[str, str | ParallelStyle] = {}
     heads: list[tuple[str, str]] = []
     for name, parent in model.named_modules():
+        found, owners = _derive_spread(name, parent)
+        styles |= found
+        heads += owners
         layers = {n: m for n, m in parent.named_children() if isinstance(m, nn.Linear)}
         columns = [n for n in layers if re.fullmatch(_COLWISE, n)]
         rows = [n for n in layers if re.fullmatch(_ROWWISE, n)]
@@ -232,3 +243,22 @@ def _derive(model: nn.Module) -> Plan:
             do=IMPLEMENT,
         )
     return Plan("a plan derived from the layers' names", styles, derived=True, heads=tuple(heads))
+
+
+def _derive_spread(
+    name: str, parent: nn.Module
+) -> tuple[dict[str, str | ParallelStyle], list[tuple[str, str]]]:
+    inner = dict(parent.named_modules())
+    prefix = f"{name}." if name else ""
+    for columns, row, owner in _SPREAD:
+        layers = [inner.get(part) for part in (*columns, row)]
+        if not all(isinstance(layer, nn.Linear) for layer in layers):
+            continue
+        styles: dict[str, str | ParallelStyle] = {f"{prefix}{n}": "colwise" for n in columns}
+        styles[f"{prefix}{row}"] = "rowwise"
+        module = inner.get(owner) if owner is not None else None
+        heads = [
+            (f"{prefix}{owner}", a) for a in _HEADS if isinstance(getattr(module, a, None), int)
+        ]
+        return styles, heads
+    return {}, []
