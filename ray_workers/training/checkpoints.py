@@ -9,6 +9,7 @@ coordinator, and holds the sha256 of the other files. Nothing in it is a pickle.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -24,6 +25,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
@@ -33,7 +35,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
 
-from ...recipe.errors import InputError
+from ...recipe.errors import HoneError, InputError
 from ..artifacts import Store, file_digest
 
 WEIGHTS = "model.safetensors"
@@ -247,12 +249,15 @@ class Checkpoints:
             self._explained("write a checkpoint"),
         ):
             writer = _Writer(self, path, path if self._local else aside, said)
-            dcp.save(
-                dict(state),
-                storage_writer=writer,
-                no_dist=not dist.is_initialized(),
-                process_group=self._group,
-            )
+            try:
+                dcp.save(
+                    dict(state),
+                    storage_writer=writer,
+                    no_dist=not dist.is_initialized(),
+                    process_group=self._group,
+                )
+            except CheckpointException as error:  # a BaseException with each rank's own
+                raise _first_failure(error) from error
 
     def _copied(self, state: State) -> State:
         """Copies on the CPU, in buffers that are used again."""
@@ -352,6 +357,18 @@ class _Writer(HuggingFaceStorageWriter):
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         self._checkpoints._commit(self._final, str(self._folder), self._said)
+
+
+def _first_failure(error: CheckpointException) -> Exception:
+    """What a rank failed of: an error of the file system, if one did."""
+    causes = [failure[0] for failure in error.failures.values()]
+    causes += [c for cause in causes if (c := cause.__cause__ or cause.__context__) is not None]
+    for kind in (HoneError, OSError, Exception):
+        for cause in causes:
+            if isinstance(cause, kind):
+                return cause
+    full = "No space left" in str(error)
+    return OSError(errno.ENOSPC if full else errno.EIO, str(error).splitlines()[0])
 
 
 def _described(metadata: Metadata) -> dict[str, tuple[torch.Size, torch.dtype]]:
