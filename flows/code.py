@@ -61,9 +61,7 @@ def identify(recipe: Recipe, code: Path | None) -> UserCode:
             tree_digest({n: file_digest(p) for n, p in code_files(code).items()}).encode()
         )
     own = Allowed.from_environment(code).modules if code else ()
-    paths = [recipe.model.factory, recipe.data.factory]
-    paths += [recipe.train.loss] if ":" in recipe.train.loss else []
-    for module in sorted({path.partition(":")[0] for path in paths}):
+    for module in sorted({path.partition(":")[0] for path, _ in recipe.factories()}):
         if module.partition(".")[0] not in own:
             digest.update(_package_digest(module).encode())
     return UserCode(digest.hexdigest())

@@ -221,7 +221,9 @@ def _track_candidate(
         )
     for future in way.shared:
         if future.state.is_completed() and _result(future).label.startswith("compress"):
-            tracker.params(entry.name, _result(future).done.params)
+            done = _result(future).done
+            tracker.params(entry.name, done.params)
+            tracker.metrics(entry.name, done.metrics)
     if entry.artifact is not None:
         tags["hone.sha256"] = entry.artifact.sha256
     tracker.tags(entry.name, tags)

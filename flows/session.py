@@ -69,10 +69,8 @@ def new_session(
     """
     settings = Settings.from_environment()
     allowed = Allowed.from_environment(code)
-    allowed.check(recipe.model.factory, "model.factory")
-    allowed.check(recipe.data.factory, "data.factory")
-    if ":" in recipe.train.loss:
-        allowed.check(recipe.train.loss, "train.loss")
+    for path, where in recipe.factories():
+        allowed.check(path, where)
     return Session(
         settings=settings,
         allowed=allowed,

@@ -33,6 +33,8 @@ from ..tasks.steps import (
 H = TypeVar("H")
 
 
+#: Where and in which parts training is computed: other ones go on from the same checkpoints.
+_PLACEMENT = frozenset({"mesh", "parallel", "resources", "checkpoint", "accumulate"})
 #: Settings of a training that change nothing of what it computes.
 _PATIENCE = {"max_failures", "wait_for_workers", "launcher"}
 
@@ -133,29 +135,42 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
             timeout=recipe.timeouts.train,
             retries=0,  # it starts again by itself, within max_failures
             settings={"train": recipe.train.model_dump(mode="json", include=_PATIENCE)},
-            placement=frozenset({"mesh", "parallel", "resources", "checkpoint", "accumulate"}),
+            placement=_PLACEMENT,
         ),
         {},
         after=[check],
     )
     weights = (train, "weights")
     reference = submit(Call(REFERENCE, "reference", factories, timeout=limit), {"weights": weights})
-    export = submit(
-        Call(EXPORT, "export", {"model": factories["model"]}, timeout=limit),
-        {"weights": weights, "inputs": (check, "calibration")},
-    )
+
+    def export_of(module: tuple[H, str], label: str) -> H:
+        return submit(
+            Call(EXPORT, label, {"model": factories["model"]}, timeout=limit),
+            {"weights": module, "inputs": (check, "calibration")},
+        )
+
+    export = export_of(weights, "export")
     candidates: list[CandidateWay[H]] = []
     for variant in recipe.variants:
-        graph, shared = export, [check, train, reference, export]
-        for position, step in enumerate(variant.passes):
-            label = f"compress {variant.name}"
-            if len(variant.passes) > 1:
-                label += f" ({position + 1}: {step.kind})"
+        module, shared = weights, [check, train, reference]
+        on_module = [step for step in variant.passes if step.works_on == "module"]
+        on_graph = [step for step in variant.passes if step.works_on == "graph"]
+        for position, step in enumerate(on_module):
+            call = _module_pass(recipe, factories, variant, step, position)
+            module = (submit(call, {"module": module}), "module")
+            shared.append(module[0])
+        graph = export_of(module, f"export {variant.name}") if on_module else export
+        shared.append(graph)
+        for position, graph_step in enumerate(on_graph, len(on_module)):
+            controls = getattr(graph_step, "accuracy_control", None) is not None
             graph = submit(
                 Call(
-                    compress_step(step.kind),
-                    label,
-                    {"pass": step.model_dump(mode="json")},
+                    compress_step(graph_step.kind, controls),
+                    _pass_label(variant, position),
+                    {
+                        "pass": graph_step.model_dump(mode="json"),
+                        **({**factories, "higher_is_better": higher} if controls else {}),
+                    },
                     timeout=limit,
                 ),
                 {"graph": (graph, "graph"), "calibration": (check, "calibration")},
@@ -198,6 +213,36 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                 },
             )
     return Way(check, train, reference, export, candidates)
+
+
+def _pass_label(variant: Variant, position: int) -> str:
+    label = f"compress {variant.name}"
+    if len(variant.passes) > 1:
+        label += f" ({position + 1}: {variant.passes[position].kind})"
+    return label
+
+
+def _module_pass(
+    recipe: Recipe, factories: dict[str, Any], variant: Variant, step: Any, position: int
+) -> Call:
+    """A pass on the torch module; one that trains has workers of its own."""
+    trains = bool(getattr(step, "epochs", 0) or getattr(step, "recover_epochs", 0))
+    return Call(
+        compress_step(step.kind),
+        _pass_label(variant, position),
+        {
+            **factories,
+            "pass": step.model_dump(mode="json"),
+            "label": f"{variant.name}/{step.kind}",
+            "train": recipe.train.model_dump(mode="json", exclude=_PATIENCE),
+            "higher_is_better": METRICS[recipe.quality.metric].higher_is_better,
+        },
+        cpus=0 if trains else 1,
+        timeout=recipe.timeouts.train if trains else recipe.timeouts.step,
+        retries=0 if trains else None,
+        settings={"train": recipe.train.model_dump(mode="json", include=_PATIENCE)},
+        placement=_PLACEMENT,
+    )
 
 
 def _checked(train: Train) -> dict[str, Any]:

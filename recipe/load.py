@@ -192,7 +192,8 @@ def _sentence(error: dict[str, Any], path: FieldPath, models: list[type[BaseMode
 
 _OWN = {
     "unknown_name", "mesh_axis", "precision", "batch_size", "batch_sizes", "order", "limit", "aim",
-    "alias", "groups", "quality", "twice", "loss", "nesterov",
+    "alias", "groups", "quality", "twice", "loss", "nesterov", "engine", "elastic", "microbatches",
+    "optimizer", "accumulate", "label_smoothing", "objective", "data",
 }  # fmt: skip
 _PATTERNS: dict[str | int, str] = {
     "factory": "is not an import path of the form 'module:function'",
@@ -217,7 +218,7 @@ def _walk(location: Sequence[str | int]) -> tuple[FieldPath, list[type[BaseModel
             kinds = [inner for kind in kinds for inner in _members(kind)]
             models = [kind for kind in kinds if _is_model(kind)]
             continue
-        tagged = [model for model in models if _tag(model) == part]
+        tagged = [model for model in models if part in _tags(model)]
         holds = [model for model in models if part in model.model_fields]
         if tagged and not holds:
             models = tagged
@@ -253,10 +254,11 @@ def _members(kind: Any) -> list[Any]:
     return _options(args[0]) if get_origin(kind) is tuple and args else []
 
 
-def _tag(model: type[BaseModel]) -> str | None:
-    for name in ("kind", "name"):
+def _tags(model: type[BaseModel]) -> set[str]:
+    """The values of the fields that tell the members of a union apart."""
+    found: set[str] = set()
+    for name in ("kind", "name", "method", "scheme"):
         info = model.model_fields.get(name)
         values = get_args(info.annotation) if info is not None else ()
-        if values and isinstance(values[0], str):
-            return values[0]
-    return None
+        found |= {value for value in values if isinstance(value, str)}
+    return found

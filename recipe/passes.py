@@ -1,33 +1,217 @@
 """Passes: one compression step each, as a recipe asks for it.
 
-A pass works either on the torch module (prune, distil: before the export) or on the exported
-graph (after it). `works_on` tells them apart, and a chain in the wrong order is refused here.
-The work itself is in `tasks/compress/KIND.py`.
+A pass works either on the torch module (prune, distil, low rank, quantization-aware training:
+before the export) or on the exported graph (after it). `works_on` tells them apart, and a chain in
+the wrong order is refused here. The work itself is in `tasks/compress/KIND.py`.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from .optimizers import IMPORT_PATH
 from .strict import Strict
 
 WorksOn = Literal["module", "graph"]
 
 
-class Quantize(Strict):
-    """Weights and activations in 8-bit integers, with ranges measured on calibration data."""
+class _ModulePass(Strict):
+    works_on: ClassVar[WorksOn] = "module"
+    repeatable: ClassVar[bool] = True
 
+
+class _Recovered(_ModulePass):
+    """A pass after which training may make good what was lost."""
+
+    recover_epochs: int = Field(
+        0, ge=0, description="Epochs of training after it, on the recipe's mesh (a count)."
+    )
+    recover_lr_scale: float = Field(
+        0.3, gt=0, le=10, description="Learning rate of the recovery over the recipe's."
+    )
+    recover_teacher: bool = Field(
+        False, description="The model before this pass teaches in the recovery."
+    )
+
+
+class PruneChannels(_Recovered):
+    """Whole channels are removed, so that every runtime gets a smaller model (torch-pruning)."""
+
+    kind: Literal["prune"] = Field(description="This pass removes weights.")
+    method: Literal["channel"] = Field(description="Removes output channels of layers.")
+    ratio: float | None = Field(None, gt=0, lt=1, description="Share of the channels to remove.")
+    reach: Literal["flops", "parameters", "latency"] | None = Field(
+        None, description="Instead of a ratio: remove until this is down to `at_most`."
+    )
+    at_most: float | None = Field(
+        None, gt=0, lt=1, description="Of `reach`: the share of it that may be left."
+    )
+    importance: Literal["magnitude", "taylor", "bn-scale"] = Field(
+        "magnitude", description="What tells how much a channel matters; taylor uses gradients."
+    )
+    scope: Literal["layer", "global"] = Field(
+        "layer", description="The same share of each layer, or the least important of all."
+    )
+    round_to: int = Field(8, ge=1, description="Channels left are a multiple of this (a count).")
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave as they are.")
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> PruneChannels:
+        if (self.ratio is None) == (self.reach is None):
+            raise PydanticCustomError("aim", "give either ratio, or reach and at_most")
+        if (self.reach is None) != (self.at_most is None):
+            raise PydanticCustomError("aim", "reach and at_most belong together")
+        return self
+
+
+class PruneMagnitude(_Recovered):
+    """Single weights become zero (Han et al., https://arxiv.org/abs/1506.02626)."""
+
+    kind: Literal["prune"] = Field(description="This pass removes weights.")
+    method: Literal["magnitude"] = Field(description="Zeroes the smallest weights.")
+    ratio: float = Field(gt=0, lt=1, description="Share of the weights to zero.")
+    scope: Literal["layer", "global"] = Field(
+        "global", description="The same share of each layer, or the smallest of all."
+    )
+    rounds: int = Field(
+        1,
+        ge=1,
+        description="Steps of gradual pruning with recovery between them, the share growing by "
+        "a cubic schedule (Zhu and Gupta, https://arxiv.org/abs/1710.01878).",
+    )
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave as they are.")
+
+    @model_validator(mode="after")
+    def _rounds_recover(self) -> PruneMagnitude:
+        if self.rounds > 1 and self.recover_epochs < self.rounds:
+            raise PydanticCustomError("aim", "gradual pruning needs an epoch of recovery a round")
+        return self
+
+
+class PruneTwoFour(_Recovered):
+    """Two of each four weights along the input become zero, as sparse tensor cores want it."""
+
+    kind: Literal["prune"] = Field(description="This pass removes weights.")
+    method: Literal["2:4"] = Field(description="Zeroes two of each four neighbouring weights.")
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave as they are.")
+
+
+class PruneWidths(_Recovered):
+    """Attention heads and the hidden units of MLPs of a transformer are removed."""
+
+    kind: Literal["prune"] = Field(description="This pass removes weights.")
+    method: Literal["transformer"] = Field(description="Removes heads and MLP units.")
+    heads: float = Field(0.0, ge=0, lt=1, description="Share of each layer's heads to remove.")
+    mlp: float = Field(0.0, ge=0, lt=1, description="Share of each MLP's hidden units to remove.")
+    round_to: int = Field(8, ge=1, description="Units left are a multiple of this (a count).")
+
+    @model_validator(mode="after")
+    def _something(self) -> PruneWidths:
+        if not self.heads and not self.mlp:
+            raise PydanticCustomError("aim", "give heads or mlp, or both")
+        return self
+
+
+class FeaturePair(Strict):
+    """A layer of the teacher and one of the student whose outputs should be alike."""
+
+    teacher: str = Field(description="Layer of the teacher, by its name in the module.")
+    student: str = Field(description="Layer of the student.")
+    weight: float = Field(1.0, gt=0, description="Of this term in the sum.")
+
+
+class Distill(_ModulePass):
+    """A large teacher teaches a small student (Hinton et al., https://arxiv.org/abs/1503.02531)."""
+
+    repeatable: ClassVar[bool] = False
+
+    kind: Literal["distill"] = Field(description="This pass trains a student.")
+    factory: str = Field(
+        pattern=IMPORT_PATH, description="Import path 'module:function' of the student's factory."
+    )
+    args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
+    epochs: int = Field(ge=1, description="Passes over the training split (a count).")
+    lr_scale: float = Field(1.0, gt=0, le=10, description="Learning rate over the recipe's.")
+    temperature: float = Field(2.0, gt=0, description="Softens both sides; 1 is as they are.")
+    weight: float = Field(
+        0.5, ge=0, le=1, description="Share of the teacher's outputs; the rest is the loss."
+    )
+    hidden: tuple[FeaturePair, ...] = Field(
+        (),
+        description="Hidden states to match by squared error, through a trained projection where "
+        "the widths differ (FitNets, https://arxiv.org/abs/1412.6550).",
+    )
+    attention: tuple[FeaturePair, ...] = Field(
+        (),
+        description="Attention modules whose maps (the last output) should be alike, averaged "
+        "over heads where their numbers differ (TinyBERT, https://arxiv.org/abs/1909.10351).",
+    )
+
+
+class LowRank(_Recovered):
+    """Layers become two of a lower rank, by truncated singular value decomposition."""
+
+    kind: Literal["low-rank"] = Field(description="This pass factorizes layers.")
+    energy: float | None = Field(
+        None, gt=0, lt=1, description="Share of each layer's squared singular values to keep."
+    )
+    budget: float | None = Field(
+        None, gt=0, lt=1, description="Share of each factorized layer's weights that may be left."
+    )
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave as they are.")
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> LowRank:
+        if (self.energy is None) == (self.budget is None):
+            raise PydanticCustomError("aim", "give either energy or budget")
+        return self
+
+
+class QuantizationAware(_ModulePass):
+    """Training with the rounding of int8 in the forward pass (torchao), so that a static-int8
+    quantization after it loses less (Jacob et al., https://arxiv.org/abs/1712.05877).
+    """
+
+    repeatable: ClassVar[bool] = False
+
+    kind: Literal["qat"] = Field(description="This pass trains with fake quantization.")
+    epochs: int = Field(ge=1, description="Passes over the training split (a count).")
+    lr_scale: float = Field(0.1, gt=0, le=10, description="Learning rate over the recipe's.")
+    teacher: bool = Field(False, description="The model before this pass teaches.")
+
+
+class AccuracyControl(Strict):
+    """Layers go back to floating point, the most sensitive first, until quality holds."""
+
+    at_most: float = Field(
+        ge=0, description="Largest loss of the quality metric on the validation split."
+    )
+    most_layers: int | None = Field(
+        None, ge=1, description="Layers put back at most; none is all but one (a count)."
+    )
+
+
+class _GraphPass(Strict):
     works_on: ClassVar[WorksOn] = "graph"
     repeatable: ClassVar[bool] = False
 
+
+class StaticInt8(_GraphPass):
+    """Weights and activations in 8-bit integers, with ranges measured on calibration data."""
+
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
     scheme: Literal["static-int8"] = Field(
-        "static-int8",
         description="static-int8: weights and activations in int8, ranges fixed beforehand.",
     )
-    calibration: Literal["minmax", "percentile"] = Field(
+    engine: Literal["onnxruntime", "nncf"] = Field(
+        "onnxruntime",
+        description="Who quantizes: ONNX Runtime, or NNCF (extra: nncf), which corrects biases "
+        "and smooths transformers' activations.",
+    )
+    calibration: Literal["minmax", "entropy", "percentile", "mse"] = Field(
         "minmax", description="How the range of an activation is found on the calibration split."
     )
     percentile: float = Field(
@@ -45,9 +229,88 @@ class Quantize(Strict):
     activations: Literal["u8", "s8"] = Field(
         "u8", description="Type of the quantized activations; u8 is the faster one on most CPUs."
     )
+    symmetric: bool = Field(False, description="Activations' ranges are symmetric around 0.")
+    smooth_quant: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="SmoothQuant's alpha (https://arxiv.org/abs/2211.10438): how much of the "
+        "activations' range moves into the weights; for transformers, with engine nncf.",
+    )
     skip_layers: tuple[str, ...] = Field(
         (), description="Layers to leave in floating point, by their name in the torch module."
     )
+    accuracy_control: AccuracyControl | None = Field(
+        None, description="Put layers back until the quality holds; none: keep what there is."
+    )
+
+    @model_validator(mode="after")
+    def _engine_can(self) -> StaticInt8:
+        if self.engine == "onnxruntime" and self.smooth_quant is not None:
+            raise PydanticCustomError("engine", "smooth_quant needs engine nncf")
+        if self.engine == "nncf" and self.calibration in ("entropy", "percentile"):
+            raise PydanticCustomError("engine", "engine nncf calibrates by minmax or mse")
+        if self.engine == "nncf" and not (self.per_channel and self.activations == "u8"):
+            raise PydanticCustomError(
+                "engine", "engine nncf has per_channel: true and activations: u8"
+            )
+        return self
 
 
-Pass = Quantize
+class DynamicInt8(_GraphPass):
+    """Weights in int8; activations are quantized while running, with ranges of each call."""
+
+    kind: Literal["quantize"] = Field(description="This pass quantizes.")
+    scheme: Literal["dynamic-int8"] = Field(description="dynamic-int8: ranges of each call.")
+    per_channel: bool = Field(True, description="A scale for each output channel of a weight.")
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave in floating point.")
+
+
+class WeightOnly(_GraphPass):
+    """Only weights in integers: smaller, and faster where memory is what limits."""
+
+    kind: Literal["quantize"] = Field(description="This pass quantizes.")
+    scheme: Literal["weight-int8", "weight-int4"] = Field(
+        description="weight-int8 or weight-int4: activations stay in floating point."
+    )
+    group_size: int = Field(
+        128, ge=16, description="Weights along the input that share a scale (int4; a count)."
+    )
+    algorithm: Literal["rtn", "awq", "gptq"] = Field(
+        "rtn",
+        description="rtn rounds to nearest; awq and gptq use calibration data (int4, extra: nncf).",
+    )
+    samples: int = Field(64, ge=1, le=100_000, description="Calibration samples (a count).")
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave in floating point.")
+
+    @model_validator(mode="after")
+    def _int4_only(self) -> WeightOnly:
+        if self.scheme == "weight-int8" and self.algorithm != "rtn":
+            raise PydanticCustomError("engine", "weight-int8 is rounded to nearest: algorithm rtn")
+        return self
+
+
+class HalfFloat(_GraphPass):
+    """All numbers in a shorter floating-point format."""
+
+    kind: Literal["quantize"] = Field(description="This pass quantizes.")
+    scheme: Literal["fp16", "bf16", "fp8"] = Field(
+        description="fp16, bf16, or (GPU targets only) fp8."
+    )
+
+
+class Fold(_GraphPass):
+    """Constants, batch norms, common subexpressions and identities are folded on the graph."""
+
+    kind: Literal["fold"] = Field(description="This pass simplifies the graph.")
+
+
+Quantize = Annotated[
+    StaticInt8 | DynamicInt8 | WeightOnly | HalfFloat, Field(discriminator="scheme")
+]
+Prune = Annotated[
+    PruneChannels | PruneMagnitude | PruneTwoFour | PruneWidths, Field(discriminator="method")
+]
+Pass = Annotated[
+    Prune | Distill | LowRank | QuantizationAware | Quantize | Fold, Field(discriminator="kind")
+]

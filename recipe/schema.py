@@ -281,6 +281,26 @@ class Recipe(Strict):
                 )
         return self
 
+    def factories(self) -> list[tuple[str, str]]:
+        """Every import path in it, with the field that it is in."""
+        train: Any = self.train
+        found = [(self.model.factory, "model.factory"), (self.data.factory, "data.factory")]
+        for path, where in (
+            (train.loss, "train.loss"),
+            (getattr(train.optimizer, "factory", ""), "train.optimizer.factory"),
+            (getattr(train.objective, "factory", ""), "train.objective.factory"),
+            (train.parallel.tensor.plan, "train.parallel.tensor.plan"),
+            (train.parallel.pipeline.split, "train.parallel.pipeline.split"),
+            *(
+                (getattr(step, "factory", ""), f"variants.{i}.passes.{j}.factory")
+                for i, variant in enumerate(self.variants)
+                for j, step in enumerate(variant.passes)
+            ),
+        ):
+            if ":" in path:
+                found.append((path, where))
+        return found
+
     def digest(self) -> str:
         """sha256 of all fields; the same in every process and whatever order they were given in."""
         canonical = json.dumps(

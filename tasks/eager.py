@@ -16,9 +16,9 @@ def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], An
     """
     import torch
 
+    from ..ray_workers.module import load_module
     from ..ray_workers.splits import call, tensors
     from ..recipe.factories import Allowed, use_code
-    from .module import load_module
 
     if options.get("code"):
         use_code(Path(options["code"]))

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from ..ray_workers.module import load_module
 from ..ray_workers.splits import INPUT, primary, tensors
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import StepFailed
 from .graph import OUTPUT, load_inputs, name_layers, write_graph
-from .module import load_module
 
 
 def export(work: Workspace) -> Result:

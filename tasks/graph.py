@@ -18,6 +18,8 @@ OUTPUT = "output"
 SAMPLES_FILE = "samples.safetensors"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _LAYER = "hone.layer"
+#: Note on a graph: the floating-point format that it wants to be computed in.
+PRECISION = "hone.precision"
 #: Above this many bytes the weights lie beside the graph: protobuf ends at 2 GB.
 _BESIDE_ABOVE = 1_500_000_000
 
@@ -56,6 +58,36 @@ def name_layers(model: Any) -> None:
             entry = node.metadata_props.add()
             entry.key, entry.value = _LAYER, layer
         node.doc_string = ""
+
+
+def restore_layers(model: Any, source: Any) -> None:
+    """Give nodes the layers that they had, where a tool dropped them: by name, then by output."""
+    by_name = {node.name: layer_of(node) for node in source.graph.node}
+    by_output = {output: layer_of(node) for node in source.graph.node for output in node.output}
+    for node in model.graph.node:
+        if any(entry.key == _LAYER for entry in node.metadata_props):
+            continue
+        layer = by_name.get(node.name) or next(
+            (by_output[output] for output in node.output if output in by_output), None
+        )
+        if layer and node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            entry = node.metadata_props.add()
+            entry.key, entry.value = _LAYER, layer
+
+
+def set_property(model: Any, name: str, value: str) -> None:
+    """A note on the whole graph."""
+    for entry in model.metadata_props:
+        if entry.key == name:
+            entry.value = value
+            return
+    entry = model.metadata_props.add()
+    entry.key, entry.value = name, value
+
+
+def property_of(model: Any, name: str) -> str | None:
+    """A note on the whole graph, if it is there."""
+    return next((str(e.value) for e in model.metadata_props if e.key == name), None)
 
 
 def layer_of(node: Any) -> str:

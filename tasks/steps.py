@@ -58,7 +58,7 @@ TRAIN = Step(
 REFERENCE = Step(
     "reference",
     "prefect_hone.tasks.validate.reference:reference",
-    ("tasks/validate", "tasks/module.py", "ray_workers/splits.py", "ray_workers/metrics"),
+    ("tasks/validate", "ray_workers/module.py", "ray_workers/splits.py", "ray_workers/metrics"),
     ("torch",),
     runs_user_code=True,
     retries=1,
@@ -66,7 +66,7 @@ REFERENCE = Step(
 EXPORT = Step(
     "export",
     "prefect_hone.tasks.export:export",
-    ("tasks/export.py", "tasks/module.py", "tasks/graph.py", "ray_workers/splits.py"),
+    ("tasks/export.py", "ray_workers/module.py", "tasks/graph.py", "ray_workers/splits.py"),
     ("torch", "onnx", "onnxscript"),
     runs_user_code=True,
     retries=1,
@@ -74,7 +74,7 @@ EXPORT = Step(
 VALIDATE = Step(
     "validate",
     "prefect_hone.tasks.validate.validate:validate",
-    ("tasks/validate", "tasks/module.py", "ray_workers/splits.py", "ray_workers/metrics"),
+    ("tasks/validate", "ray_workers/module.py", "ray_workers/splits.py", "ray_workers/metrics"),
     ("torch",),
     runs_user_code=True,
     retries=1,
@@ -82,21 +82,48 @@ VALIDATE = Step(
 BENCHMARK = Step(
     "benchmark",
     "prefect_hone.tasks.benchmark:benchmark",
-    ("tasks/benchmark.py", "tasks/timing.py", "ray_workers/runtime_process.py", "tasks/module.py"),
+    (
+        "tasks/benchmark.py",
+        "tasks/timing.py",
+        "ray_workers/runtime_process.py",
+        "ray_workers/module.py",
+    ),
     ("torch",),
     runs_user_code=True,
     retries=1,
 )
 
 
-def compress_step(kind: str) -> Step:
-    """The step of a pass, by its kind."""
+#: What each pass needs beside its own file; those on a module may train.
+_TRAINED = (
+    "tasks/compress/taught.py", "tasks/compress/account.py", "ray_workers/module.py",
+    "ray_workers/training", "ray_workers/splits.py", "ray_workers/metrics",
+)  # fmt: skip
+_PASSES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "prune": (("tasks/compress/widths.py", *_TRAINED), ("torch", "torch-pruning")),
+    "distill": (_TRAINED, ("torch",)),
+    "low-rank": (_TRAINED, ("torch",)),
+    "qat": (_TRAINED, ("torch", "torchao")),
+    "quantize": (("tasks/compress/schemes", "tasks/graph.py"), ("onnx", "onnxruntime", "nncf")),
+    "fold": (("tasks/graph.py",), ("onnx", "onnxruntime")),
+}
+
+
+def compress_step(kind: str, controls_accuracy: bool = False) -> Step:
+    """The step of a pass, by its kind.
+
+    Args:
+        kind: Of the pass.
+        controls_accuracy: Whether it looks at the validation split.
+    """
     module = kind.replace("-", "_")
+    sources, libraries = _PASSES[kind]
     return Step(
         "compress",
         f"prefect_hone.tasks.compress.{module}:apply",
-        (f"tasks/compress/{module}.py", "tasks/graph.py"),
-        ("onnx", "onnxruntime"),
+        (f"tasks/compress/{module}.py", *sources),
+        libraries,
+        runs_user_code=sources[-len(_TRAINED) :] == _TRAINED or controls_accuracy,
         retries=1,
     )
 

@@ -37,8 +37,8 @@ from torch.distributed.tensor import DTensor
 
 from ...recipe.errors import HoneError, InputError
 from ..artifacts import Store, file_digest
+from ..module import WEIGHTS
 
-WEIGHTS = "model.safetensors"
 _COMMITTED = "committed.json"
 _DIGEST = ".sha256"
 _HISTORY = "history"

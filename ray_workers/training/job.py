@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ...recipe.factories import Allowed
+from ...recipe.passes import FeaturePair
 from ...recipe.schema import DataFactory, Factory
 from ...recipe.strict import Strict
 from ...recipe.training import Train
+from ..artifacts import Artifact, Store
+
+
+class Lesson(Strict):
+    """How a teacher's outputs enter the loss.
+
+    Attributes:
+        temperature: Softens both sides.
+        weight: Share of the teacher's outputs; the rest is the loss.
+        hidden: Layers whose outputs should be alike.
+        attention: Attention modules whose maps should be alike.
+    """
+
+    temperature: float = 2.0
+    weight: float = 0.5
+    hidden: tuple[FeaturePair, ...] = ()
+    attention: tuple[FeaturePair, ...] = ()
 
 
 class TrainJob(Strict):
@@ -19,6 +39,13 @@ class TrainJob(Strict):
         higher_is_better: Which way it is good.
         allowed: Factories that may be called.
         checkpoints: fsspec URL of the run's checkpoints.
+        start: A module artifact to go on from; None: what the factory makes.
+        teacher: A module artifact that teaches, or None.
+        lesson: How it teaches.
+        keep_zeros: Weights that are zero at the start stay so.
+        qat: Train with the rounding of int8 in the forward pass.
+        store: URL of the store, where there are artifacts to fetch.
+        cache: Local folder for artifacts of a remote store.
     """
 
     model: Factory
@@ -28,3 +55,14 @@ class TrainJob(Strict):
     higher_is_better: bool
     allowed: Allowed
     checkpoints: str
+    start: Artifact | None = None
+    teacher: Artifact | None = None
+    lesson: Lesson | None = None
+    keep_zeros: bool = False
+    qat: bool = False
+    store: str = ""
+    cache: str = ""
+
+    def fetched(self, artifact: Artifact) -> Path:
+        """A local folder with an artifact's files."""
+        return Store(self.store, Path(self.cache)).fetch(artifact)

@@ -23,6 +23,7 @@ from torch import nn
 
 from ...recipe.errors import InputError, Preempted, StepFailed
 from ..metrics import metric as load_metric
+from ..module import build, load_module
 from ..splits import Splits, batches, move, split
 from ..streaming import Feed, is_ray_dataset
 from ..workspace import Report
@@ -33,13 +34,14 @@ from .gradients import clip, settle
 from .job import TrainJob
 from .log import Log
 from .measure import CommunicationShare, flops_per_sample, peak_flops
-from .objectives import Objective, make_objective
+from .objectives import Objective, make_objective, prepare_lesson
 from .optim import make_optimizers, rate_factor, set_rate
 from .parallel.axes import Axes
 from .parallel.parallelize import Placed, parallelize
 from .step import MicroBatch, Passes, make_passes
 from .stream import streamed_steps
 from .system import SystemMonitor
+from .zeros import keep_zeros, zero_masks
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SPIKE_WINDOW = 50
@@ -84,12 +86,14 @@ def train_loop(
     stop = stop or StopRequested()
     _prepare(job, axes)
     splits = split(_data(job, feed), spec.seed)
-    model = _make_model(job)
     sample = next(batches(splits, splits.train, [range(min(4, len(splits.train)))]))[0]
+    model = _make_model(job, sample)
     flops = flops_per_sample(model, sample, min(4, len(splits.train))) if axes.rank == 0 else 0.0
+    lesson = prepare_lesson(job, model, sample)
     placed = parallelize(model, spec, axes, job.allowed, sample)
     del model
-    objective = objective or make_objective(spec, job.allowed, axes.device)
+    objective = objective or make_objective(job, lesson, placed, axes)
+    zeros = zero_masks(placed.parameters()) if job.keep_zeros else {}
     optimizers = make_optimizers(spec.optimizer, placed.parts, job.allowed)
     ema = Ema(placed.parts, spec.ema) if spec.ema is not None else None
     scaler = torch.amp.GradScaler(axes.device.type, enabled=spec.precision == "fp16")
@@ -140,6 +144,7 @@ def train_loop(
                 for optimizer in optimizers:
                     scaler.step(optimizer)
                 scaler.update()
+                keep_zeros(zeros, placed.parameters())
                 if ema is not None:
                     ema.update(step)
                 log.metric("train/loss", mean_loss, step)
@@ -183,13 +188,16 @@ def _prepare(job: TrainJob, axes: Axes) -> None:
     torch.manual_seed(spec.seed)
 
 
-def _make_model(job: TrainJob) -> nn.Module:
-    model = job.allowed.call(job.model.factory, job.model.args, "model.factory")
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"the factory returned a {type(model).__name__}, expected a torch.nn.Module",
-            where="model.factory",
-        )
+def _make_model(job: TrainJob, sample: Any) -> nn.Module:
+    factory = job.model.model_dump(mode="json")
+    if job.start is None:
+        model = build(factory, job.allowed)
+    else:
+        model = load_module(factory, job.allowed, job.fetched(job.start)).train()
+    if job.qat:
+        from .qat import with_fake_quantization
+
+        model = with_fake_quantization(model, sample)
     return model
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +20,80 @@ from torch import nn
 
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
-from ...recipe.objectives import Distill, Supervised
-from ...recipe.training import Train
+from ...recipe.objectives import Distill
+from ..module import load_module
 from ..splits import call
+from .features import Features
+from .job import Lesson, TrainJob
 from .losses import Loss, make_loss
+from .parallel.axes import Axes
+from .parallel.parallelize import Placed
 
 Objective = Callable[[torch.Tensor, Any, torch.Tensor], torch.Tensor]
 
 
-def make_objective(spec: Train, allowed: Allowed, device: torch.device) -> Objective:
-    """The recipe's objective.
+@dataclass(frozen=True)
+class Taught:
+    """A teacher that is at hand.
+
+    Attributes:
+        teacher: The frozen module.
+        lesson: How it teaches.
+        features: Inner layers to match, if there are any.
+    """
+
+    teacher: nn.Module
+    lesson: Lesson
+    features: Features | None
+
+
+def prepare_lesson(job: TrainJob, student: nn.Module, sample: Any) -> Taught | None:
+    """Load the teacher, before the student is split over the mesh; None where there is none.
 
     Raises:
-        InputError: The loss or the teacher can't be had, or, on a call, does not fit the model.
+        InputError: The teacher can't be had, or its layers don't fit the student's.
     """
-    loss = make_loss(spec.loss, allowed, spec.label_smoothing)
-    match spec.objective:
-        case Supervised():
-            return supervised(loss)
-        case Distill() as distill:
-            teacher = load_teacher(distill, allowed).to(device)
-            classes = spec.loss == "cross_entropy"
-            return distillation(loss, teacher, distill.temperature, distill.weight, classes)
+    objective = job.train.objective
+    if job.lesson is not None and job.teacher is not None:
+        factory = job.model.model_dump(mode="json")
+        teacher = load_module(factory, job.allowed, job.fetched(job.teacher))
+        lesson = job.lesson
+    elif isinstance(objective, Distill):
+        teacher = load_teacher(objective, job.allowed)
+        lesson = Lesson(temperature=objective.temperature, weight=objective.weight)
+    else:
+        return None
+    teacher.eval().requires_grad_(False)
+    features = None
+    if lesson.hidden or lesson.attention:
+        mesh = job.train.mesh
+        if mesh.tensor > 1 or mesh.pipeline > 1 or mesh.context > 1:
+            raise InputError(
+                "matching hidden states needs whole layers: axes data and shard only",
+                where="train.mesh",
+                do="leave out tensor, pipeline and context, or hidden and attention",
+            )
+        features = Features(lesson, teacher)
+        features.project(student, teacher, sample)
+    return Taught(teacher, lesson, features)
+
+
+def make_objective(job: TrainJob, taught: Taught | None, placed: Placed, axes: Axes) -> Objective:
+    """The recipe's objective, or a teacher's.
+
+    Raises:
+        InputError: The loss can't be had, or, on a call, does not fit the model.
+    """
+    spec = job.train
+    loss = make_loss(spec.loss, job.allowed, spec.label_smoothing)
+    if taught is None:
+        return supervised(loss)
+    lesson, classes = taught.lesson, spec.loss == "cross_entropy"
+    features = taught.features
+    if features is not None:
+        features.watch(placed.parts[0])
+    teacher = taught.teacher.to(axes.device)
+    return distillation(loss, teacher, lesson.temperature, lesson.weight, classes, features)
 
 
 def supervised(loss: Loss) -> Objective:
@@ -49,7 +102,12 @@ def supervised(loss: Loss) -> Objective:
 
 
 def distillation(
-    loss: Loss, teacher: nn.Module, temperature: float, weight: float, classes: bool
+    loss: Loss,
+    teacher: nn.Module,
+    temperature: float,
+    weight: float,
+    classes: bool,
+    features: Features | None = None,
 ) -> Objective:
     """The loss, and how far the outputs are from a frozen teacher's.
 
@@ -61,6 +119,7 @@ def distillation(
         temperature: Softens both sides.
         weight: Share of the teacher.
         classes: Whether outputs are logits; else they are compared by their squared difference.
+        features: Inner layers that should be alike too.
     """
     teacher.eval().requires_grad_(False)
 
@@ -74,9 +133,9 @@ def distillation(
                 where="train.objective",
                 do="take a teacher that was trained for the same task and the same classes",
             )
-        return weight * _distance(outputs, soft, temperature, classes) + (1 - weight) * loss(
-            outputs, target
-        )
+        distance = _distance(outputs, soft, temperature, classes)
+        total = weight * distance + (1 - weight) * loss(outputs, target)
+        return total if features is None else total + features.loss()
 
     return objective
 

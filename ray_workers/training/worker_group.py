@@ -171,10 +171,11 @@ def _wait_for_room(config: WorkerConfig) -> int:
     each = _each(config.job)
     deadline = time.monotonic() + spec.wait_for_workers
     settle = time.monotonic() + _SETTLE_SECONDS  # what just ended gives its CPUs back in a moment
+    spare = 1.0 if config.feed is not None else 0.0
     told = False
     before, since = -1, time.monotonic()
     while True:
-        room = _room(each, spare=1.0 if config.feed is not None else 0.0)
+        room = _room(each, spare)
         if room != before:
             before, since = room, time.monotonic()
         workers = _workers(spec.mesh, room)
@@ -183,7 +184,8 @@ def _wait_for_room(config: WorkerConfig) -> int:
             if spec.mesh.is_elastic:
                 report({"kind": "note", "text": f"trains with {workers} workers"})
             return workers
-        if time.monotonic() >= max(deadline, settle):
+        busy = _workers(spec.mesh, _room(each, spare, in_all=True)) is not None
+        if not busy and time.monotonic() >= max(deadline, settle):
             reading = ", beside a CPU that reads the Ray dataset" if config.feed else ""
             raise InputError(
                 f"the mesh ({spec.mesh.describe()}) needs {spec.mesh.least_workers} workers with "
@@ -194,6 +196,7 @@ def _wait_for_room(config: WorkerConfig) -> int:
             )
         if not told and time.monotonic() >= settle:
             text = f"waits for {spec.mesh.least_workers} workers; there is room for {room}"
+            text += ", others are at work" if busy else ""
             report({"kind": "note", "text": text})
             told = True
         time.sleep(0.2)
@@ -212,17 +215,19 @@ def _workers(mesh: Mesh, room: int) -> int | None:
     return data * mesh.replica if data >= mesh.data_range[0] else None
 
 
-def _room(each: dict[str, float], spare: float = 0.0) -> int:
+def _room(each: dict[str, float], spare: float = 0.0, in_all: bool = False) -> int:
     """How many workers the nodes that are alive can hold now.
 
     Args:
         each: Resources of a worker.
         spare: CPUs to leave free.
+        in_all: Instead, how many they could hold if nothing else ran.
     """
-    from ray._private.state import available_resources_per_node
+    from ray._private.state import available_resources_per_node, total_resources_per_node
 
     total = 0
-    for free in available_resources_per_node().values():
+    nodes = total_resources_per_node() if in_all else available_resources_per_node()
+    for free in nodes.values():
         left = dict(free)
         taken = min(spare, left.get("CPU", 0.0))
         spare -= taken

@@ -1,128 +1,165 @@
-"""Quantize: weights and activations of the graph in int8, in the QDQ form every runtime reads.
-
-Uses ONNX Runtime's static quantization
-(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
-"""
+"""Quantize: the graph's numbers in fewer bits, in a form that every runtime reads."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import warnings
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import StepFailed, did_you_mean
-from ...recipe.passes import Quantize
-from ..graph import GRAPH, Arrays, in_batches, layer_of, load_inputs, read_graph, write_graph
+import numpy as np
+from pydantic import TypeAdapter
 
-#: Operators whose cost is in their weights: they are what quantization is for.
-_HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_CALIBRATION_BATCH = 32
+from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.splits import arrays, batches, in_batches, split
+from ...ray_workers.workspace import Result, Workspace
+from ...recipe.errors import HoneError, StepFailed, did_you_mean
+from ...recipe.passes import DynamicInt8, HalfFloat, Quantize, StaticInt8, WeightOnly
+from ..graph import GRAPH, layer_of, load_inputs, read_graph, restore_layers, write_graph
+from .schemes.accuracy import control, draw, runner_of
+from .schemes.job import SchemeJob, heavy_nodes, left_in_float
+from .schemes.others import dynamic_int8, half_float, weight_only
+from .schemes.static_int8 import static_int8
 
 
 def apply(work: Workspace) -> Result:
-    """Spec: a Quantize. Inputs: `graph`, `calibration`. Output: `graph`, quantized.
+    """Spec: pass, and with accuracy control data, metric, seed, higher_is_better.
+
+    Inputs: `graph`, `calibration`. Output: `graph`, quantized; with accuracy control also
+    `sensitivity`.
 
     Raises:
         StepFailed: Naming the layers that can't be quantized, if none can; a layer to skip that
             does not exist; or calibration inputs that the graph can't take.
     """
-    spec = Quantize.model_validate(work.spec["pass"])
+    spec: Any = TypeAdapter(Quantize).validate_python(work.spec["pass"])
     source = read_graph(work.inputs["graph"])
-    heavy = [node for node in source.graph.node if node.op_type in _HEAVY]
-    if not heavy:
+    if not heavy_nodes(source):
         found = ", ".join(sorted({node.op_type for node in source.graph.node}))
         raise StepFailed(
             f"there is nothing to quantize: no convolution or matrix product among {found}",
             where="quantize",
         )
-    skipped = _nodes_to_skip(source, spec.skip_layers)
-    inputs = load_inputs(work.inputs["calibration"], spec.samples)
-    prepared = work.scratch / "prepared.onnx"
-    raw = work.scratch / "quantized.onnx"
+    job = SchemeJob(
+        source=work.inputs["graph"] / GRAPH,
+        graph=source,
+        scratch=work.scratch,
+        inputs=load_inputs(work.inputs["calibration"], getattr(spec, "samples", 1)),
+        skipped=_nodes_to_skip(source, getattr(spec, "skip_layers", ())),
+    )
+    graph = _quantized(job, spec)
+    restore_layers(graph, source)
+    if not isinstance(spec, StaticInt8):
+        write_graph(graph, work.output("graph", "onnx"))
+        return Result(params={"quantize/scheme": spec.scheme}, notes=job.notes)
+    return _static_result(work, spec, job, graph)
+
+
+def _quantized(job: SchemeJob, spec: Any) -> Any:
     log = logging.getLogger()
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            _prepare(work.inputs["graph"] / GRAPH, prepared)
-            _quantize(prepared, raw, spec, inputs, skipped)
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            match spec:
+                case StaticInt8():
+                    return static_int8(job, spec)
+                case DynamicInt8():
+                    return dynamic_int8(job, spec)
+                case WeightOnly():
+                    return weight_only(job, spec)
+                case HalfFloat():
+                    return half_float(job, spec)
+        raise AssertionError(spec)
+    except HoneError:
+        raise
     except Exception as error:
         raise StepFailed(
             f"the graph can't be quantized: {type(error).__name__}: {_first_line(error)}"
-            f"{_culprit(str(error), source)}",
+            f"{_culprit(str(error), job.graph)}",
             where="quantize",
         ) from error
     finally:
         log.setLevel(level)
-    import onnx
 
-    graph = onnx.load(str(raw))
-    left = _left_in_float(graph)
-    quantized = [node for node in graph.graph.node if node.op_type in _HEAVY]
-    if len(left) == len(quantized):
+
+def _static_result(work: Workspace, spec: StaticInt8, job: SchemeJob, graph: Any) -> Result:
+    heavy = heavy_nodes(graph)
+    left = left_in_float(graph)
+    if len(left) == len(heavy):
         named = ", ".join(f"{layer} ({op})" for layer, op in left[:5])
         raise StepFailed(f"no layer could be quantized: {named}", where="quantize")
+    result = Result(notes=job.notes)
+    put_back: list[str] = []
+    if spec.accuracy_control is not None:
+        controlled = control(
+            graph, job.graph, job.inputs, _drop_on_validation(work, job.graph),
+            spec.accuracy_control,
+            lambda done, total: work.report({"kind": "progress", "done": done, "total": total}),
+        )  # fmt: skip
+        graph, put_back = controlled.graph, controlled.put_back
+        draw(controlled, work.output("sensitivity", "report"))
+        result.metrics |= {
+            "quantize/validation_drop_before_control": controlled.before,
+            "quantize/validation_drop": controlled.after,
+        }
+        result.facts["sensitivity_db"] = controlled.sensitivity
+        if put_back:
+            named = ", ".join(put_back[:6]) + (", ..." if len(put_back) > 6 else "")
+            result.notes.append(
+                f"accuracy control put {len(put_back)} of {len(controlled.sensitivity)} layers "
+                f"back: {named}; the validation drop went from {controlled.before:.4g} to "
+                f"{controlled.after:.4g}"
+            )
+        if not controlled.holds:
+            result.notes.append(
+                f"accuracy control could not hold {spec.accuracy_control.at_most:g} with "
+                f"{len(put_back)} layers back"
+            )
+        left = left_in_float(graph)
     write_graph(graph, work.output("graph", "onnx"))
-    notes = []
-    unwanted = [entry for entry in left if entry[0] not in spec.skip_layers]
+    wanted = {*spec.skip_layers, *put_back}
+    unwanted = [entry for entry in left if entry[0] not in wanted]
     if unwanted:
         named = ", ".join(f"{layer} ({op})" for layer, op in unwanted[:5])
-        notes.append(f"{len(unwanted)} layers stay in floating point: {named}")
-    count = len(next(iter(inputs.values())))
-    return Result(
-        params={
-            "quantize/layers": len(quantized) - len(left),
-            "quantize/layers_left_in_float": len(left),
-            "quantize/calibration_samples": count,
-        },
-        facts={"quantized": True, "left_in_float": [list(entry) for entry in left]},
-        notes=notes,
-    )
+        result.notes.append(f"{len(unwanted)} layers stay in floating point: {named}")
+    result.params = {
+        "quantize/layers": len(heavy) - len(left),
+        "quantize/layers_left_in_float": len(left),
+        "quantize/calibration_samples": len(next(iter(job.inputs.values()))),
+        "quantize/layers_put_back": len(put_back),
+    }
+    result.facts |= {"quantized": True, "left_in_float": [list(entry) for entry in left]}
+    return result
 
 
-def _prepare(source: Path, target: Path) -> None:
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+def _drop_on_validation(work: Workspace, source: Any) -> Any:
+    """How much quality a graph loses against the float graph, on the validation split."""
+    spec = work.spec
+    data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
+    splits = split(data, spec["seed"])
+    measure = load_metric(spec["metric"])
+    groups = in_batches(range(len(splits.validation)), 64)
+    kept = [
+        (arrays(inputs), target.numpy())
+        for inputs, target in batches(splits, splits.validation, groups)
+    ]
+    sign = 1 if spec["higher_is_better"] else -1
 
-    quant_pre_process(str(source), str(target))
+    def quality(graph: Any) -> float:
+        run = runner_of(graph)
+        rows = [measure.per_sample(run(inputs), target) for inputs, target in kept]
+        return measure.aggregate(np.concatenate(rows))
 
-
-def _quantize(
-    source: Path, target: Path, spec: Quantize, inputs: Arrays, skipped: list[str]
-) -> None:
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._batches = iter(in_batches(inputs, _CALIBRATION_BATCH))
-
-        def get_next(self) -> Any:
-            return next(self._batches, None)
-
-    # ONNX Runtime's third method, entropy, gives the same ranges as minmax here: it has 128 bins
-    # for 128 levels, and no setting for that.
-    methods = {"minmax": "MinMax", "percentile": "Percentile"}
-    quantize_static(
-        str(source),
-        str(target),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        per_channel=spec.per_channel,
-        activation_type=QuantType.QUInt8 if spec.activations == "u8" else QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=getattr(CalibrationMethod, methods[spec.calibration]),
-        nodes_to_exclude=skipped,
-        extra_options={"CalibPercentile": spec.percentile},
-    )
+    reference = quality(source)
+    return lambda graph: sign * (reference - quality(graph))
 
 
 def _nodes_to_skip(model: Any, layers: tuple[str, ...]) -> list[str]:
@@ -136,17 +173,6 @@ def _nodes_to_skip(model: Any, layers: tuple[str, ...]) -> list[str]:
                 where="quantize.skip_layers",
             )
     return [name for layer in layers for name in by_layer[layer]]
-
-
-def _left_in_float(model: Any) -> list[tuple[str, str]]:
-    """Layer and operator of each heavy node that has an input or a weight in floating point."""
-    produced = {output: node.op_type for node in model.graph.node for output in node.output}
-    return [
-        (layer_of(node), str(node.op_type))
-        for node in model.graph.node
-        if node.op_type in _HEAVY
-        and any(produced.get(name) != "DequantizeLinear" for name in node.input[:2])
-    ]
 
 
 def _culprit(message: str, model: Any) -> str:

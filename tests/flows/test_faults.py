@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -28,7 +30,10 @@ def wait_until_gone(hone, seconds: float = 30) -> None:
     """Until all that was started has ended; Ray's agents notice by themselves, after a minute."""
 
     def left() -> list[str]:
-        names = [" ".join(process.cmdline()[:4]) for process in hone.alive()]
+        names = []
+        for process in hone.alive():
+            with contextlib.suppress(psutil.Error):  # it ended just now
+                names.append(" ".join(process.cmdline()[:4]))
         return [n for n in names if "ray::DashboardAgent" not in n and "RuntimeEnvAgent" not in n]
 
     deadline = time.monotonic() + seconds

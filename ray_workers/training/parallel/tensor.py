@@ -213,29 +213,74 @@ _SPREAD = (
 )
 
 
-def _derive(model: nn.Module) -> Plan:
-    """A plan from the names of layers; a parent is split only if it has both halves."""
-    styles: dict[str, str | ParallelStyle] = {}
-    heads: list[tuple[str, str]] = []
+@dataclass(frozen=True)
+class Group:
+    """Layers that belong together: the columns of some are the rows of one.
+
+    Attributes:
+        columns: Linear layers whose outputs meet.
+        row: The linear layer that takes them.
+        is_attention: Whether the columns are query, key and value.
+        heads: Modules that count heads, with the attribute's name.
+    """
+
+    columns: tuple[str, ...]
+    row: str
+    is_attention: bool
+    heads: tuple[tuple[str, str], ...] = ()
+
+    def head_count(self, model: nn.Module) -> int | None:
+        """Heads of an attention group, where the model says it."""
+        for owner, attribute in self.heads:
+            return int(getattr(model.get_submodule(owner), attribute))
+        parent = model.get_submodule(self.row.rpartition(".")[0])
+        size = getattr(parent, "head_size", getattr(parent, "head_dim", None))
+        width = model.get_submodule(self.row).in_features
+        return int(width) // size if isinstance(size, int) and size else None
+
+
+def groups_of(model: nn.Module) -> list[Group]:
+    """The attention and MLP blocks of a model, known by the names of their layers."""
+    found: list[Group] = []
     for name, parent in model.named_modules():
-        found, owners = _derive_spread(name, parent)
-        styles |= found
-        heads += owners
-        layers = {n: m for n, m in parent.named_children() if isinstance(m, nn.Linear)}
-        columns = [n for n in layers if re.fullmatch(_COLWISE, n)]
-        rows = [n for n in layers if re.fullmatch(_ROWWISE, n)]
+        prefix = f"{name}." if name else ""
+        inner = dict(parent.named_modules())
+        for columns, row, owner in _SPREAD:
+            layers = [inner.get(part) for part in (*columns, row)]
+            if all(isinstance(layer, nn.Linear) for layer in layers):
+                heads = _head_attributes(inner.get(owner or ""), f"{prefix}{owner}")
+                named = tuple(f"{prefix}{n}" for n in columns)
+                found.append(Group(named, f"{prefix}{row}", owner is not None, heads))
+                break
+        layers_here = {n: m for n, m in parent.named_children() if isinstance(m, nn.Linear)}
+        first = [n for n in layers_here if re.fullmatch(_COLWISE, n)]
+        last = [n for n in layers_here if re.fullmatch(_ROWWISE, n)]
         if isinstance(parent, nn.MultiheadAttention):
             continue  # its projections are one parameter, used by a fused kernel
-        if not columns or len(rows) != 1:
+        if not first or len(last) != 1:
             continue
-        width = layers[rows[0]].in_features
-        if any(layers[n].out_features > width for n in columns):
+        width = layers_here[last[0]].in_features
+        if any(layers_here[n].out_features > width for n in first):
             continue
-        prefix = f"{name}." if name else ""
-        styles |= {f"{prefix}{n}": "colwise" for n in columns}
-        styles[f"{prefix}{rows[0]}"] = "rowwise"
-        if any(_ATTENTION.match(n) for n in columns):
-            heads += [(name, a) for a in _HEADS if isinstance(getattr(parent, a, None), int)]
+        is_attention = any(_ATTENTION.match(n) for n in first)
+        heads = _head_attributes(parent, name) if is_attention else ()
+        named = tuple(f"{prefix}{n}" for n in first)
+        found.append(Group(named, f"{prefix}{last[0]}", is_attention, heads))
+    return found
+
+
+def _head_attributes(module: nn.Module | None, name: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, a) for a in _HEADS if isinstance(getattr(module, a, None), int))
+
+
+def _derive(model: nn.Module) -> Plan:
+    """A plan from the names of layers; a block is split only if it has both halves."""
+    styles: dict[str, str | ParallelStyle] = {}
+    heads: list[tuple[str, str]] = []
+    for group in groups_of(model):
+        styles |= dict.fromkeys(group.columns, "colwise")
+        styles[group.row] = "rowwise"
+        heads += group.heads
     if not styles:
         raise InputError(
             "the model has no attention or MLP block that can be split by the names of its layers",
@@ -243,22 +288,3 @@ def _derive(model: nn.Module) -> Plan:
             do=IMPLEMENT,
         )
     return Plan("a plan derived from the layers' names", styles, derived=True, heads=tuple(heads))
-
-
-def _derive_spread(
-    name: str, parent: nn.Module
-) -> tuple[dict[str, str | ParallelStyle], list[tuple[str, str]]]:
-    inner = dict(parent.named_modules())
-    prefix = f"{name}." if name else ""
-    for columns, row, owner in _SPREAD:
-        layers = [inner.get(part) for part in (*columns, row)]
-        if not all(isinstance(layer, nn.Linear) for layer in layers):
-            continue
-        styles: dict[str, str | ParallelStyle] = {f"{prefix}{n}": "colwise" for n in columns}
-        styles[f"{prefix}{row}"] = "rowwise"
-        module = inner.get(owner) if owner is not None else None
-        heads = [
-            (f"{prefix}{owner}", a) for a in _HEADS if isinstance(getattr(module, a, None), int)
-        ]
-        return styles, heads
-    return {}, []

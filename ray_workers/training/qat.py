@@ -1,0 +1,67 @@
+"""Quantization-aware training: the rounding of int8 in the forward pass, by torchao (PT2E).
+
+https://docs.pytorch.org/ao/stable/pt2e_quantization/pt2e_quant_qat.html. The model is exported,
+batch norms are folded into the convolutions that they follow, and fake quantization of weights (a
+scale for each channel) and activations is put in; the weights keep their names.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...recipe.errors import InputError, StepFailed
+from ..splits import call
+
+
+def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
+    """The model as a graph that rounds as a static int8 quantization will.
+
+    Args:
+        model: Any module that can be exported.
+        sample: Inputs of a few samples: a tensor (N, ...) or a dictionary of them.
+
+    Raises:
+        InputError: torchao is not installed.
+        StepFailed: The model can't be exported.
+    """
+    try:
+        logging.getLogger("torchao").setLevel(logging.ERROR)
+        from torchao.quantization.pt2e import allow_exported_model_train_eval
+        from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
+        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+    except ModuleNotFoundError:
+        raise InputError(
+            "quantization-aware training needs the package torchao, which is not installed",
+            where="qat",
+            do="pip install 'prefect-hone[torchao]'",
+        ) from None
+    axis = torch.export.Dim("batch", min=1)
+    named = sample if isinstance(sample, dict) else {}
+    arguments = () if named else (sample,)
+    shapes: Any = {name: {0: axis} for name in named} if named else ({0: axis},)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = torch.export.export(
+                model.train(), arguments, dict(named), dynamic_shapes=shapes
+            ).module()
+            quantizer = x86.X86InductorQuantizer().set_global(
+                x86.get_default_x86_inductor_quantization_config(is_qat=True)
+            )
+            prepared: nn.Module = prepare_qat_pt2e(graph, quantizer)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StepFailed(
+            f"the model can't be exported for quantization-aware training: {first}",
+            where="qat",
+            do="leave the pass out, or make the model traceable by torch.export",
+        ) from error
+    allow_exported_model_train_eval(prepared)
+    with torch.no_grad():  # observers get their shapes now: replicas must have the same ones
+        call(prepared, sample)
+    return prepared

@@ -1,0 +1,45 @@
+"""Distil: the module so far teaches a smaller student that a factory makes."""
+
+from __future__ import annotations
+
+import torch
+
+from ...ray_workers.module import Operation, build
+from ...ray_workers.training.job import Lesson
+from ...ray_workers.workspace import Result, Workspace
+from ...recipe.passes import Distill
+from .account import account, changed
+from .taught import Bench, train_on
+
+
+def apply(work: Workspace) -> Result:
+    """Spec: pass, label, model, data, train, metric, higher_is_better. Input and output: `module`.
+
+    Raises:
+        InputError: The student can't be made, or its outputs don't match the teacher's.
+    """
+    spec = Distill.model_validate(work.spec["pass"])
+    bench = Bench.of(work)
+    before = account(bench.model, bench.sample, bench.samples)
+    operation: Operation = {"op": "student", "factory": spec.factory, "args": spec.args}
+    torch.manual_seed(work.spec["train"]["seed"])
+    student = build(work.spec["model"], work.allowed, [operation])
+    lesson = Lesson(
+        temperature=spec.temperature,
+        weight=spec.weight,
+        hidden=spec.hidden,
+        attention=spec.attention,
+    )
+    trained, quality = train_on(
+        bench, student, [operation], "distill", spec.epochs, spec.lr_scale, lesson
+    )
+    bench.keep(trained, [operation])
+    after = account(trained, bench.sample, bench.samples)
+    result = changed("distill", before, after)
+    result.metrics[f"distill/validation_{work.spec['metric']}"] = quality
+    if after["parameters"] >= before["parameters"]:
+        result.notes.append(
+            f"the student has {after['parameters']:,} parameters, no fewer than its teacher's "
+            f"{before['parameters']:,}"
+        )
+    return result

@@ -1,0 +1,77 @@
+"""Low rank: linear layers and convolutions become two each, by truncated SVD."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from ...ray_workers.module import factorize
+from ...ray_workers.training.job import Lesson
+from ...ray_workers.workspace import Result, Workspace
+from ...recipe.errors import StepFailed, did_you_mean
+from ...recipe.passes import LowRank
+from .account import account, changed
+from .taught import Bench, train_on
+
+
+def apply(work: Workspace) -> Result:
+    """Spec: pass, label, model, data, train, metric, higher_is_better. Input and output: `module`.
+
+    Raises:
+        StepFailed: No layer becomes smaller so, or a layer to skip does not exist.
+    """
+    spec = LowRank.model_validate(work.spec["pass"])
+    bench = Bench.of(work)
+    before = account(bench.model, bench.sample, bench.samples)
+    model = copy.deepcopy(bench.model)
+    ranks = _ranks(model, spec)
+    for name, rank in ranks.items():
+        factorize(model, name, rank)
+    operations = [*bench.operations, {"op": "low-rank", "ranks": ranks}]
+    quality = None
+    if spec.recover_epochs:
+        lesson = Lesson() if spec.recover_teacher else None
+        model, quality = train_on(
+            bench, model, operations, "recover", spec.recover_epochs, spec.recover_lr_scale, lesson
+        )
+    bench.keep(model, operations)
+    result = changed("low-rank", before, account(model, bench.sample, bench.samples))
+    result.params["low-rank/layers"] = len(ranks)
+    result.facts["ranks"] = ranks
+    if quality is not None:
+        result.metrics[f"low-rank/validation_{work.spec['metric']}"] = quality
+    return result
+
+
+def _ranks(model: nn.Module, spec: LowRank) -> dict[str, int]:
+    """The rank of each layer that becomes smaller by it."""
+    known = dict(model.named_modules())
+    for name in spec.skip_layers:
+        if name not in known:
+            raise StepFailed(
+                f"there is no layer '{name}': {did_you_mean(name, known)}",
+                where="low-rank.skip_layers",
+            )
+    found: dict[str, int] = {}
+    for name, layer in known.items():
+        plain = isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+        if not plain or name in spec.skip_layers:
+            continue
+        matrix = layer.weight.detach().flatten(1).float()
+        rows, columns = matrix.shape
+        if spec.energy is not None:
+            energy = torch.linalg.svdvals(matrix).square().cumsum(0)
+            rank = int((energy < spec.energy * energy[-1]).sum()) + 1
+        else:
+            rank = max(1, int(float(spec.budget or 0) * rows * columns / (rows + columns)))
+        if rank * (rows + columns) < rows * columns:
+            found[name] = rank
+    if not found:
+        raise StepFailed(
+            "no layer would become smaller",
+            where="low-rank",
+            do="lower energy or budget",
+        )
+    return found

@@ -1,0 +1,186 @@
+"""dynamic-int8, weight-int8, weight-int4, and shorter floating-point formats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ....recipe.errors import StepFailed
+from ....recipe.passes import DynamicInt8, HalfFloat, WeightOnly
+from ...graph import PRECISION, layer_of, set_property
+from .job import HEAVY, SchemeJob
+from .static_int8 import dataset, require_nncf
+
+#: Smaller weights cost more to unpack than they save.
+_SMALLEST = 512
+
+
+def dynamic_int8(job: SchemeJob, spec: DynamicInt8) -> Any:
+    """Weights in int8, activations quantized with the range of each call, by ONNX Runtime."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    target = job.scratch / "quantized.onnx"
+    quantize_dynamic(
+        str(job.prepared()),
+        str(target),
+        per_channel=spec.per_channel,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=job.skipped,
+        op_types_to_quantize=["MatMul", "Gemm"],
+    )
+    made = onnx.load(str(target))
+    if not any(
+        node.op_type in ("MatMulInteger", "DynamicQuantizeMatMul") for node in made.graph.node
+    ):
+        layers = sorted({layer_of(n) for n in job.graph.graph.node if n.op_type in HEAVY})
+        raise StepFailed(
+            "dynamic-int8 quantizes matrix products with constant weights, and the graph has none "
+            f"(layers: {', '.join(layers[:5])})",
+            where="quantize.scheme",
+            do="take static-int8 for convolutions",
+        )
+    return made
+
+
+def weight_only(job: SchemeJob, spec: WeightOnly) -> Any:
+    """Weights in int8 or int4, unpacked by DequantizeLinear where they are used.
+
+    Raises:
+        StepFailed: Naming convolutions, which int4 can't have.
+    """
+    if spec.scheme == "weight-int4":
+        return _int4(job, spec)
+    return _int8(job)
+
+
+def _int8(job: SchemeJob) -> Any:
+    """Symmetric int8 with a scale for each output channel."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(job.source))
+    values = {item.name: item for item in graph.graph.initializer}
+    done: dict[str, str] = {}
+    added: list[Any] = []
+    for node in graph.graph.node:
+        if node.op_type not in HEAVY or node.name in job.skipped or len(node.input) < 2:
+            continue
+        name = node.input[1]
+        if name not in values or np.prod(values[name].dims) < _SMALLEST:
+            continue
+        if name not in done:
+            weight = numpy_helper.to_array(values[name]).astype(np.float32)
+            axis = _output_axis(node, weight.ndim)
+            others = tuple(i for i in range(weight.ndim) if i != axis)
+            scale = np.maximum(np.abs(weight).max(axis=others), 1e-12) / 127
+            shape = [1] * weight.ndim
+            shape[axis] = -1
+            rounded = np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
+            for suffix, array in (("_int8", rounded), ("_scale", scale.astype(np.float32))):
+                graph.graph.initializer.append(numpy_helper.from_array(array, name + suffix))
+            made = onnx.helper.make_node(
+                "DequantizeLinear", [f"{name}_int8", f"{name}_scale"], [f"{name}_unpacked"],
+                name=f"{name}_unpack", axis=axis,
+            )  # fmt: skip
+            added.append(made)
+            done[name] = f"{name}_unpacked"
+        node.input[1] = done[name]
+    nodes = [*added, *graph.graph.node]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    for name in done:
+        if not any(name in node.input for node in graph.graph.node):
+            graph.graph.initializer.remove(values[name])
+    if not done:
+        raise StepFailed("no layer's weights are worth quantizing", where="quantize")
+    return graph
+
+
+def _output_axis(node: Any, dimensions: int) -> int:
+    """Of the weight: the axis of output channels."""
+    if node.op_type == "MatMul":
+        return dimensions - 1
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transB" and a.i for a in node.attribute)
+        return 0 if transposed else 1
+    return 1 if node.op_type == "ConvTranspose" else 0
+
+
+def _int4(job: SchemeJob, spec: WeightOnly) -> Any:
+    import onnx
+
+    convolutions = [n for n in job.graph.graph.node if n.op_type.startswith("Conv")]
+    products = [
+        n
+        for n in job.graph.graph.node
+        if n.op_type in ("MatMul", "Gemm") and n.name not in job.skipped
+    ]
+    if not products:
+        named = ", ".join(f"'{layer_of(n)}'" for n in convolutions[:5])
+        raise StepFailed(
+            f"int4 weights are for matrix products; a convolution can't have them: {named}",
+            where="quantize.scheme",
+            do="take static-int8 or weight-int8 for convolutions",
+        )
+    if convolutions:
+        named = ", ".join(f"'{layer_of(n)}'" for n in convolutions[:5])
+        job.notes.append(f"{len(convolutions)} convolutions stay in floating point: {named}")
+    nncf = require_nncf()
+    graph = onnx.load(str(job.source))
+    width = min(_input_width(graph, node) or spec.group_size for node in products)
+    group = spec.group_size
+    while group > 16 and width % group:
+        group //= 2
+    if width % group:
+        raise StepFailed(
+            f"a layer has {width} inputs, which groups of {group} don't divide",
+            where="quantize.group_size",
+            do="name it in skip_layers",
+        )
+    if group != spec.group_size:
+        job.notes.append(f"groups of {group} weights, because a layer has {width} inputs")
+    with_data = spec.algorithm != "rtn"
+    try:
+        return nncf.compress_weights(
+            graph,
+            mode=nncf.CompressWeightsMode.INT4_SYM,
+            group_size=group,
+            all_layers=True,
+            ignored_scope=nncf.IgnoredScope(names=job.skipped) if job.skipped else None,
+            awq=True if spec.algorithm == "awq" else None,
+            gptq=True if spec.algorithm == "gptq" else None,
+            dataset=dataset(nncf, job) if with_data else None,
+        )
+    except Exception as error:
+        if spec.algorithm == "rtn":
+            raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StepFailed(
+            f"NNCF can't do {spec.algorithm} on this graph: {first}",
+            where="quantize.algorithm",
+            do="take algorithm rtn",
+        ) from error
+
+
+def _input_width(graph: Any, node: Any) -> int | None:
+    values = {item.name: list(item.dims) for item in graph.graph.initializer}
+    dims = values.get(node.input[1])
+    if dims is None or len(dims) != 2:
+        return None
+    transposed = node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
+    return int(dims[1] if transposed else dims[0])
+
+
+def half_float(job: SchemeJob, spec: HalfFloat) -> Any:
+    """fp16 in the graph itself; bf16 and fp8 as a wish that a target fulfils or refuses."""
+    import onnx
+
+    graph = onnx.load(str(job.source))
+    if spec.scheme == "fp16":
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        graph = convert_float_to_float16(graph, keep_io_types=True, disable_shape_infer=True)
+    set_property(graph, PRECISION, spec.scheme)
+    return graph
