@@ -31,7 +31,7 @@ from .plan import make_plan
 from .publish import publish
 from .runner import Runner, StepResult
 from .session import Session, current
-from .way import CandidateWay, Way, check_targets, lay_out, measure
+from .way import candidate_name, check_targets, lay_out, measure
 
 Future = PrefectFuture[StepResult]
 
@@ -118,8 +118,8 @@ def _measure_and_promote(
     steps = Steps(runner)
     runner.tracker.child(TRAIN.name, "train", {**_recipe_tags(recipe), "hone.kind": "train"})
     runner.tracker.params(TRAIN.name, _flat("train", recipe.train.model_dump(mode="json")))
+    _start_candidates(recipe, runner.tracker)  # before a step that is kept tells of itself
     way = lay_out(recipe, steps)
-    _start_candidates(recipe, way, runner.tracker)
     _need(way.check)
     _need(way.train)
     runner.tracker.finish(TRAIN.name, "FINISHED")
@@ -224,32 +224,29 @@ def _need(future: Future) -> StepResult:
     return result
 
 
-def _start_candidates(recipe: Recipe, way: Way[Future], tracker: Tracker) -> None:
-    for candidate in way.candidates:
-        tracker.child(candidate.name, candidate.name, _candidate_tags(recipe, candidate))
-        passes = [step.model_dump(mode="json") for step in candidate.variant.passes]
-        tracker.params(
-            candidate.name,
-            {
-                "variant": candidate.variant.name,
-                "target": candidate.target.name,
-                "passes": passes or "none",
-                **{
-                    f"target/{name}": value
-                    for name, value in candidate.target.model_dump(mode="json").items()
+def _start_candidates(recipe: Recipe, tracker: Tracker) -> None:
+    for variant in recipe.variants:
+        for target in recipe.targets:
+            name = candidate_name(variant, target)
+            tags = {
+                **_recipe_tags(recipe),
+                "hone.kind": "candidate",
+                "hone.candidate": name,
+                "hone.variant": variant.name,
+                "hone.target": target.name,
+            }
+            tracker.child(name, name, tags)
+            passes = [step.model_dump(mode="json") for step in variant.passes]
+            settings = target.model_dump(mode="json")
+            tracker.params(
+                name,
+                {
+                    "variant": variant.name,
+                    "target": target.name,
+                    "passes": passes or "none",
+                    **{f"target/{key}": value for key, value in settings.items()},
                 },
-            },
-        )
-
-
-def _candidate_tags(recipe: Recipe, candidate: CandidateWay[Future]) -> dict[str, str]:
-    return {
-        **_recipe_tags(recipe),
-        "hone.kind": "candidate",
-        "hone.candidate": candidate.name,
-        "hone.variant": candidate.variant.name,
-        "hone.target": candidate.target.name,
-    }
+            )
 
 
 def _recipe_tags(recipe: Recipe) -> dict[str, str]:

@@ -224,6 +224,9 @@ def _track_candidate(
             done = _result(future).done
             tracker.params(entry.name, done.params)
             tracker.metrics(entry.name, done.metrics)
+            if "sensitivity" in done.outputs:
+                found = session.store.fetch(done.outputs["sensitivity"])
+                tracker.folder(entry.name, found, "sensitivity")
     if entry.artifact is not None:
         tags["hone.sha256"] = entry.artifact.sha256
     tracker.tags(entry.name, tags)
@@ -253,7 +256,11 @@ def model_fields(
     artifact = _result(way.compiled).artifact("model")
     facts = checked.done.facts
     samples = session.store.fetch(checked.artifact("samples")) / SAMPLES_FILE
-    runtime = {n: v for n, v in runtime_versions(way.target.kind).items() if n != "onnx"}
+    runtime = {
+        name: version
+        for name, version in runtime_versions(way.target.kind).items()
+        if name != "onnx" and ":" not in name
+    }
     return {
         "name": entry.name.replace("@", "-"),
         "folder": str(session.store.fetch(artifact)),

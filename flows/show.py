@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ..recipe.schema import Recipe
 from ..tasks.compile import target_functions
+from ..tasks.environments import environment
 from ..tasks.steps import library_version
 from .outcome import Outcome
 from .plan import MemoryPlan, Plan, needs
@@ -126,33 +129,53 @@ def _memory_line(memory: MemoryPlan | None) -> str:
 
 
 def target_rows() -> list[dict[str, str | bool | None]]:
-    """Each target, whether it runs here, and what to do where it doesn't."""
+    """Each target, whether it runs here, what it needs, and what to do where it doesn't run."""
     from ..recipe.targets import OpenVinoCpu, all_targets
 
     specs = [*all_targets(), OpenVinoCpu(kind="openvino-cpu", precision="bf16")]
-    found: list[dict[str, str | bool | None]] = []
-    for spec in specs:
-        unavailable = target_functions(spec.kind).availability(spec)
-        package = spec.kind.rpartition("-")[0]
-        found.append(
-            {
-                "target": spec.name,
-                "available": unavailable is None,
-                "version": library_version(package),
-                "reason": unavailable.reason if unavailable else None,
-                "do": unavailable.do if unavailable else None,
-            }
-        )
-    return found
+    return [_target_row(spec) for spec in specs]
+
+
+def _target_row(spec: Any) -> dict[str, str | bool | None]:
+    unavailable = target_functions(spec.kind).availability(spec)
+    family = spec.kind.partition("-")[0]
+    return {
+        "target": spec.name,
+        "available": unavailable is None,
+        "version": library_version(_PACKAGES.get(family, family)),
+        "needs": _needs(spec),
+        "reason": unavailable.reason if unavailable else None,
+        "do": unavailable.do if unavailable else None,
+    }
+
+
+_PACKAGES = {
+    "inductor": "torch",
+    "litert": "litert:ai-edge-litert",
+    "executorch": "executorch:executorch",
+}
+
+
+def _needs(spec: Any) -> str:
+    """In a few words."""
+    if spec.environment is not None:
+        state = "made" if environment(spec.environment).is_made else "made at its first use"
+        return f"an environment of its own ({state})"
+    words = ["an NVIDIA GPU"] if spec.gpu else []
+    package = spec.kind.partition("-")[0]
+    words.append({"inductor": "torch and a C++ compiler"}.get(package, package))
+    return ", ".join(words)
 
 
 def show_targets(console: Console) -> None:
     """The targets as a table."""
     table = Table(header_style="bold", pad_edge=False)
-    for header in ("target", "available", "runtime", "what to do"):
+    for header in ("target", "available", "runtime", "needs", "what to do"):
         table.add_column(header)
     for row in target_rows():
         available = "[green]yes[/]" if row["available"] else "[red]no[/]"
         do = "" if row["available"] else f"{row['reason']}: {row['do']}"
-        table.add_row(str(row["target"]), available, str(row["version"]), escape(do))
+        table.add_row(
+            str(row["target"]), available, str(row["version"]), str(row["needs"]), escape(do)
+        )
     console.print(table)

@@ -159,9 +159,12 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
             call = _module_pass(recipe, factories, variant, step, position)
             module = (submit(call, {"module": module}), "module")
             shared.append(module[0])
+        after_module: list[H] = []
         graph = export_of(module, f"export {variant.name}") if on_module else export
         shared.append(graph)
-        for position, graph_step in enumerate(on_graph, len(on_module)):
+        after_module.append(graph)
+        takes_graph = any(target.takes == "graph" for target in recipe.targets)
+        for position, graph_step in enumerate(on_graph if takes_graph else (), len(on_module)):
             controls = getattr(graph_step, "accuracy_control", None) is not None
             graph = submit(
                 Call(
@@ -176,21 +179,34 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                 {"graph": (graph, "graph"), "calibration": (check, "calibration")},
             )
             shared.append(graph)
+            after_module.append(graph)
         for target in recipe.targets:
             way = CandidateWay(candidate_name(variant, target), variant, target, shared=shared)
+            if target.takes == "module":
+                way.shared = [step for step in shared if step not in after_module]
             way.unavailable = target_functions(target.kind).availability(target)
             candidates.append(way)
             if way.unavailable is not None:
                 continue
+            spec: dict[str, Any] = {"target": target.model_dump(mode="json")}
+            sources = {"graph": (graph, "graph")}
+            if target.takes == "module":
+                spec |= {
+                    "model": factories["model"],
+                    "passes": [step.model_dump(mode="json") for step in on_graph],
+                    "batch_sizes": list(recipe.benchmark.batch_sizes),
+                }
+                sources = {"module": module, "calibration": (check, "calibration")}
             way.compiled = submit(
                 Call(
                     compile_step(target.kind),
                     f"compile {way.name}",
-                    {"target": target.model_dump(mode="json")},
+                    spec,
                     candidate=way.name,
+                    gpus=1 if target.gpu else 0,
                     timeout=limit,
                 ),
-                {"graph": (graph, "graph")},
+                sources,
             )
             way.validated = submit(
                 Call(
@@ -201,9 +217,11 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                         "groups": recipe.quality.groups,
                         "higher_is_better": higher,
                         "loader": loader(target.kind),
+                        "environment": target.environment,
                         "runtime": runtime_versions(target.kind),
                     },
                     candidate=way.name,
+                    gpus=1 if target.gpu else 0,
                     timeout=limit,
                 ),
                 {
@@ -269,7 +287,12 @@ def measure(
         inputs[candidate.name] = (candidate.compiled, "model")
         kind = candidate.target.kind
         entries.append(
-            {"name": candidate.name, "loader": loader(kind), "runtime": runtime_versions(kind)}
+            {
+                "name": candidate.name,
+                "loader": loader(kind),
+                "environment": candidate.target.environment,
+                "runtime": runtime_versions(kind),
+            }
         )
     call = Call(
         BENCHMARK,
@@ -281,6 +304,7 @@ def measure(
             "processor": processor(),
         },
         cpus=cores,
+        gpus=1 if any(candidate.target.gpu for candidate in able) else 0,
         timeout=recipe.timeouts.step,
     )
     after = [candidate.validated for candidate in able if candidate.validated is not None]
@@ -289,4 +313,6 @@ def measure(
 
 def runtime_versions(kind: str) -> dict[str, str]:
     """Versions of the libraries that a target's artifact runs with."""
-    return {name: library_version(name) for name in compile_step(kind).libraries}
+    return {
+        name: library_version(name) for name in compile_step(kind).libraries if name != "torchao"
+    }

@@ -44,16 +44,23 @@ class RuntimeProcess:
         folder: The artifact's files.
         options: What the loader takes (`threads`, ...), plain data.
         timeout: Longest wait for an answer (s).
+        python: The interpreter of another environment, and what its processes need in theirs.
     """
 
     def __init__(
-        self, loader: str, folder: Path, options: dict[str, Any], timeout: float = 600
+        self,
+        loader: str,
+        folder: Path,
+        options: dict[str, Any],
+        timeout: float = 600,
+        python: tuple[str, dict[str, str]] | None = None,
     ) -> None:
         self.timeout = timeout
+        interpreter, variables = python or (sys.executable, dict(os.environ))
         ours, theirs = socket.socketpair()
         threads = str(options.get("threads", 1))
         environment = {
-            **os.environ,
+            **variables,
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
@@ -62,7 +69,7 @@ class RuntimeProcess:
         }
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                [interpreter, "-m", __name__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -18,7 +18,7 @@ from .catalogue import LOSSES, MEASURES, METRICS, measure_names
 from .errors import did_you_mean
 from .passes import Pass
 from .strict import Strict
-from .targets import Target
+from .targets import Target, expanded
 from .training import Train
 
 _IMPORT_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
@@ -238,6 +238,11 @@ class Recipe(Strict):
     )
     registry: Registry = Field(description="Where the winner is registered.")
     timeouts: Timeouts = Field(Timeouts(), description="How long steps may take.")
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _tried(cls, value: Any) -> Any:
+        return expanded(value)
 
     @field_validator("train")
     @classmethod

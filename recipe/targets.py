@@ -1,20 +1,56 @@
 """Targets: a runtime on a kind of device, as a recipe asks for it.
 
 In a recipe a target is its name (`onnxruntime-cpu`) or its name with settings
-(`{kind: openvino-cpu, precision: bf16}`). The work itself is in `tasks/compile/KIND.py`, found by
-the kind with `_` for `-`.
+(`{kind: openvino-cpu, precision: bf16}`); a setting that is a list is tried with each of its values
+(`{kind: openvino-cpu, precision: [fp32, bf16]}` is two targets). The work itself is in
+`tasks/compile/KIND.py`, found by the kind with `_` for `-`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+import itertools
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
 from .strict import Strict
 
 
-class OnnxRuntimeCpu(Strict):
+class _Target(Strict):
+    """What all targets have.
+
+    `takes` says from what it compiles: the exported ONNX graph, or the torch module, which it
+    exports and quantizes itself. `environment` names the environment of its own, if it needs one.
+    """
+
+    takes: ClassVar[Literal["graph", "module"]] = "graph"
+    environment: ClassVar[str | None] = None
+    gpu: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """The kind, and each setting that is not the default."""
+        fields = type(self).model_fields
+        said = [
+            _short(name, getattr(self, name))
+            for name, info in fields.items()
+            if name != "kind" and getattr(self, name) != info.default
+        ]
+        return "-".join([str(getattr(self, "kind")), *said])  # noqa: B009
+
+
+def _short(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return name.replace("_", "") if value else "no" + name.replace("_", "")
+    return str(value) if isinstance(value, str) else f"{name.replace('_', '')}{value}"
+
+
+_THREADS: Any = Field(
+    None, ge=1, description="Threads of this target; none: those of the benchmark (a count)."
+)
+
+
+class OnnxRuntimeCpu(_Target):
     """ONNX Runtime's CPU execution provider."""
 
     kind: Literal["onnxruntime-cpu"] = Field(description="ONNX Runtime on the processor.")
@@ -22,43 +58,154 @@ class OnnxRuntimeCpu(Strict):
         "all", description="How far ONNX Runtime rewrites the graph."
     )
     arena: bool = Field(True, description="Keep freed memory for the next call.")
-
-    @property
-    def name(self) -> str:
-        changed = [] if self.graph_level == "all" else [self.graph_level]
-        return "-".join([self.kind, *changed, *([] if self.arena else ["noarena"])])
+    denormals: bool = Field(True, description="Compute with denormal numbers; false: they are 0.")
+    threads: int | None = _THREADS
 
 
-class OpenVinoCpu(Strict):
+class OnnxRuntimeCuda(_Target):
+    """ONNX Runtime's CUDA execution provider."""
+
+    gpu: ClassVar[bool] = True
+    kind: Literal["onnxruntime-cuda"] = Field(description="ONNX Runtime on an NVIDIA GPU.")
+    cuda_graphs: bool = Field(False, description="Record a call once and replay it.")
+    tf32: bool = Field(True, description="Allow TF32 in matrix products.")
+
+
+class OnnxRuntimeTensorRt(_Target):
+    """ONNX Runtime's TensorRT execution provider."""
+
+    gpu: ClassVar[bool] = True
+    kind: Literal["onnxruntime-tensorrt"] = Field(description="TensorRT within ONNX Runtime.")
+    precision: Literal["fp32", "fp16"] = Field("fp32", description="Of what is not quantized.")
+
+
+class TensorRt(_Target):
+    """TensorRT, through its builder's Python interface."""
+
+    gpu: ClassVar[bool] = True
+    kind: Literal["tensorrt"] = Field(description="A TensorRT engine.")
+    precision: Literal["fp32", "fp16", "fp8"] = Field(
+        "fp32", description="Of what is not quantized; the engine may take it where it is faster."
+    )
+    largest_batch: int = Field(64, ge=1, description="Of the optimization profile (samples).")
+    usual_batch: int = Field(1, ge=1, description="That the profile is tuned for (samples).")
+    workspace_mb: int = Field(2048, ge=16, description="Memory for tactics (MB).")
+    optimization_level: int = Field(3, ge=0, le=5, description="How long the builder searches.")
+
+
+class _OpenVino(_Target):
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="Precision of what is not quantized; needs a device that has it.",
+    )
+    streams: int = Field(1, ge=1, description="Calls that may run side by side (a count).")
+
+
+class OpenVinoCpu(_OpenVino):
     """OpenVINO's CPU plugin."""
 
     kind: Literal["openvino-cpu"] = Field(description="OpenVINO on the processor.")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32",
-        description="Precision of what is not quantized; bf16 needs a processor that has it.",
-    )
+    threads: int | None = _THREADS
 
-    @property
-    def name(self) -> str:
-        return self.kind if self.precision == "fp32" else f"{self.kind}-{self.precision}"
+
+class OpenVinoGpu(_OpenVino):
+    """OpenVINO's GPU plugin (Intel)."""
+
+    kind: Literal["openvino-gpu"] = Field(description="OpenVINO on an Intel GPU.")
+
+
+class OpenVinoNpu(_OpenVino):
+    """OpenVINO's NPU plugin (Intel)."""
+
+    kind: Literal["openvino-npu"] = Field(description="OpenVINO on an Intel NPU.")
+
+
+class InductorCpu(_Target):
+    """torch.compile's compiler, ahead of time (AOTInductor)."""
+
+    takes: ClassVar[Literal["graph", "module"]] = "module"
+    kind: Literal["inductor-cpu"] = Field(description="AOTInductor on the processor.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of weights and computation.")
+    max_autotune: bool = Field(False, description="Time several kernels and take the fastest.")
+    threads: int | None = _THREADS
+
+
+class InductorCuda(_Target):
+    """AOTInductor on an NVIDIA GPU."""
+
+    takes: ClassVar[Literal["graph", "module"]] = "module"
+    gpu: ClassVar[bool] = True
+    kind: Literal["inductor-cuda"] = Field(description="AOTInductor on an NVIDIA GPU.")
+    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="Of weights.")
+    max_autotune: bool = Field(True, description="Time several kernels and take the fastest.")
+    cuda_graphs: bool = Field(True, description="Record a call once and replay it.")
+
+
+class LiteRt(_Target):
+    """LiteRT, TensorFlow Lite's successor, for phones and small devices."""
+
+    takes: ClassVar[Literal["graph", "module"]] = "module"
+    environment: ClassVar[str | None] = "litert"
+    kind: Literal["litert"] = Field(description="A .tflite file, run by LiteRT with XNNPACK.")
+    threads: int | None = _THREADS
+
+
+class ExecuTorch(_Target):
+    """ExecuTorch with XNNPACK, for phones and small devices."""
+
+    takes: ClassVar[Literal["graph", "module"]] = "module"
+    environment: ClassVar[str | None] = "executorch"
+    kind: Literal["executorch"] = Field(description="A .pte file, run by ExecuTorch and XNNPACK.")
 
 
 def _from_name(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-AnyTarget = OnnxRuntimeCpu | OpenVinoCpu
+AnyTarget = (
+    OnnxRuntimeCpu | OnnxRuntimeCuda | OnnxRuntimeTensorRt | TensorRt | OpenVinoCpu | OpenVinoGpu
+    | OpenVinoNpu | InductorCpu | InductorCuda | LiteRt | ExecuTorch
+)  # fmt: skip
 Target = Annotated[
     Annotated[AnyTarget, Field(discriminator="kind")],
     BeforeValidator(_from_name, json_schema_input_type=str | AnyTarget),
 ]
 
 
+def expanded(targets: Any) -> Any:
+    """Each target once for every combination of the settings that are lists."""
+    if not isinstance(targets, list | tuple):
+        return targets
+    found: list[Any] = []
+    for target in targets:
+        listed = (
+            {k: v for k, v in target.items() if isinstance(v, list)}
+            if isinstance(target, dict)
+            else {}
+        )
+        if not listed:
+            found.append(target)
+            continue
+        found += [
+            {**target, **dict(zip(listed, values, strict=True))}
+            for values in itertools.product(*listed.values())
+        ]
+    return tuple(found)
+
+
+def target_class(kind: str) -> type[_Target]:
+    """The spec of a target, by its kind."""
+    found: type[_Target] = next(cls for cls in get_args(AnyTarget) if _kind_of(cls) == kind)
+    return found
+
+
+def _kind_of(cls: Any) -> str:
+    return str(get_args(cls.model_fields["kind"].annotation)[0])
+
+
 def target_kinds() -> tuple[str, ...]:
     """The kinds of all targets, in the order of `AnyTarget`."""
-    return tuple(
-        str(get_args(cls.model_fields["kind"].annotation)[0]) for cls in get_args(AnyTarget)
-    )
+    return tuple(_kind_of(cls) for cls in get_args(AnyTarget))
 
 
 def all_targets() -> tuple[AnyTarget, ...]:

@@ -26,6 +26,7 @@ from ..ray_workers.artifacts import Store
 from ..ray_workers.runtime_process import Arrays, RuntimeProcess
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import HoneError
+from .environments import interpreter_for
 from .graph import load_inputs
 from .timing import latency, ratio, round_medians
 
@@ -36,7 +37,8 @@ _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
 
 
 def benchmark(work: Workspace) -> Result:
-    """Spec: candidates (name, loader), model, batch_sizes, threads, seconds, processor.
+    """Spec: candidates (name, loader, environment), model, batch_sizes, threads, seconds,
+    processor.
 
     Inputs: `weights`, `samples` (real inputs), and each candidate under its name.
 
@@ -54,7 +56,8 @@ def benchmark(work: Workspace) -> Result:
     entrants = [Entrant(BASELINE, "prefect_hone.tasks.eager:load", work.inputs["weights"], eager)]
     for entry in spec["candidates"]:
         folder = work.inputs[entry["name"]]
-        entrants.append(Entrant(entry["name"], entry["loader"], folder, threads))
+        python = interpreter_for(entry["environment"])
+        entrants.append(Entrant(entry["name"], entry["loader"], folder, threads, python))
 
     def progress(share: float) -> None:
         work.report({"kind": "progress", "done": int(100 * share), "total": 100})
@@ -82,12 +85,15 @@ def benchmark(work: Workspace) -> Result:
 
 @dataclass(frozen=True)
 class Entrant:
-    """An artifact to time: its name, who loads it, from where, with which options."""
+    """An artifact to time: its name, who loads it, from where, with which options, in which
+    environment (None: this one).
+    """
 
     name: str
     loader: str
     folder: Path
     options: dict[str, Any]
+    python: tuple[str, dict[str, str]] | None = None
 
 
 @dataclass
@@ -158,7 +164,9 @@ class Session:
 
     def add(self, entrant: Entrant) -> None:
         """Start a process that loads an artifact; `load` waits for it."""
-        process = RuntimeProcess(entrant.loader, entrant.folder, entrant.options)
+        process = RuntimeProcess(
+            entrant.loader, entrant.folder, entrant.options, python=entrant.python
+        )
         self.running[entrant.name] = self._stack.enter_context(process)
 
     def load(self) -> None:

@@ -52,7 +52,7 @@ def export(work: Workspace) -> Result:
                 verbose=False,
             )
     except Exception as error:
-        raise _explained(error) from error
+        raise explained(error) from error
     if program is None:
         raise StepFailed("the exporter gave no program", where="export")
     graph = program.model_proto
@@ -77,7 +77,7 @@ def _outputs(model: torch.nn.Module, inputs: Any) -> tuple[list[str], int]:
     return names, position
 
 
-def _explained(error: BaseException) -> StepFailed:
+def explained(error: BaseException) -> StepFailed:
     """The operator, and the line of the model, that the exporter stopped at."""
     chain: list[BaseException] = []
     current: BaseException | None = error

@@ -6,12 +6,18 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from ..ray_workers.artifacts import describe
+from ..ray_workers.runtime_process import RuntimeProcess
 from ..recipe.errors import StoreError
+from ..recipe.targets import target_class
+from .environments import interpreter_for
 from .steps import target_module
+
+log = logging.getLogger("hone")
 
 SETTINGS = "hone.json"
 FILES = "artifact"
@@ -50,5 +56,14 @@ def _load_pyfunc(data_path: str) -> ServedModel:
             f"{settings['sha256'][:12]})",
             where=data_path,
         )
-    module = importlib.import_module(target_module(settings["target"]))
+    path = target_module(settings["target"])
+    own = target_class(settings["target"]).environment
+    if own is not None:
+        process = RuntimeProcess(
+            f"{path}:load", folder / FILES, settings["options"],
+            python=interpreter_for(own, log.info),
+        )  # fmt: skip
+        process.wait_loaded()
+        return ServedModel(process.predict, settings["inputs"])
+    module = importlib.import_module(path)
     return ServedModel(module.load(folder / FILES, settings["options"]), settings["inputs"])

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..recipe.targets import target_class
+from .environments import version_of
+
 PACKAGE = Path(__file__).parent.parent
 
 
@@ -133,15 +136,36 @@ def target_module(kind: str) -> str:
     return f"prefect_hone.tasks.compile.{kind.replace('-', '_')}"
 
 
+_ONNX = ("tasks/graph.py",)
+_MODULE = (
+    "tasks/compile/program.py", "tasks/export.py", "tasks/graph.py", "ray_workers/module.py",
+    "ray_workers/splits.py",
+)  # fmt: skip
+_EDGE = (*_MODULE, "tasks/compile/edge.py", "tasks/compile/fixed.py", "tasks/environments")
+#: What each family of targets is made of: files beside its own, and libraries.
+_TARGETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "onnxruntime": (("tasks/compile/_onnxruntime.py", *_ONNX), ("onnx", "onnxruntime")),
+    "openvino": (("tasks/compile/_openvino.py", *_ONNX), ("onnx", "openvino")),
+    "tensorrt": (_ONNX, ("onnx", "tensorrt")),
+    "inductor": (("tasks/compile/_inductor.py", *_MODULE), ("torch", "torchao")),
+    "litert": (("tasks/compile/litert_build.py", *_EDGE), ("torch", "litert:ai-edge-litert")),
+    "executorch": (
+        ("tasks/compile/executorch_build.py", *_EDGE),
+        ("torch", "executorch:executorch"),
+    ),
+}
+
+
 def compile_step(kind: str) -> Step:
     """The step that compiles for a target, by the target's kind."""
     module = target_module(kind)
-    runtime = {"onnxruntime-cpu": "onnxruntime", "openvino-cpu": "openvino"}.get(kind, kind)
+    sources, libraries = _TARGETS[kind.partition("-")[0]]
     return Step(
         "compile",
         f"{module}:compile_graph",
-        (f"tasks/compile/{module.rpartition('.')[2]}.py", "tasks/graph.py"),
-        ("onnx", runtime),
+        (f"tasks/compile/{module.rpartition('.')[2]}.py", *sources),
+        libraries,
+        runs_user_code=target_class(kind).takes == "module",
         retries=1,
     )
 
@@ -214,7 +238,13 @@ def cache_key(call: Call, inputs: dict[str, str], code: UserCode) -> str:
 
 @functools.cache
 def library_version(name: str) -> str:
-    """Version of an installed distribution; `none` where it isn't."""
+    """Version of an installed distribution; `none` where it isn't.
+
+    `litert:ai-edge-litert` is a distribution in the environment `litert`.
+    """
+    environment, colon, distribution = name.partition(":")
+    if colon:
+        return version_of(environment, distribution)
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -227,7 +257,8 @@ def source_digest(places: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for place in places:
         root = PACKAGE / place
-        for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
+        found = [*root.rglob("*.py"), *root.rglob("*.txt")]
+        for path in [root] if root.is_file() else sorted(found):
             digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0")
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -1,7 +1,8 @@
 """Targets: a file each, named after its kind, with three functions.
 
 - `availability(target)`: None if it runs here, else an `Unavailable` with the reason.
-- `compile_graph(work)`: a step; reads the input `graph`, writes the output `model`.
+- `compile_graph(work)`: a step; reads the input `graph`, or where the target's spec takes modules
+  `module`, `calibration` and the passes on the graph; writes the output `model`.
 - `load(folder, options)`: a runner, a function from inputs by name to the main output, which
   validation, the benchmark and the registered model share. Imports only the runtime and numpy.
 """

@@ -14,6 +14,7 @@ from ...ray_workers.runtime_process import RuntimeProcess
 from ...ray_workers.splits import arrays, batches, call, in_batches, split
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
+from ..environments import interpreter_for
 from .groups import Array, group_quality
 from .interval import bootstrap, quality_interval
 from .parity import parity
@@ -24,7 +25,7 @@ _PARITY_SAMPLES = 256
 
 
 def validate(work: Workspace) -> Result:
-    """Spec: model, data, metric, seed, groups, higher_is_better, loader.
+    """Spec: model, data, metric, seed, groups, higher_is_better, loader, environment.
 
     Inputs: `weights`, `model` (the candidate), `statistics` (of the reference).
 
@@ -42,7 +43,8 @@ def validate(work: Workspace) -> Result:
     groups = in_batches(range(len(splits.test)), BATCH)
     rows, expected, found = [], [], []
     options = {"threads": max(1, int(work.cpus))}
-    with RuntimeProcess(spec["loader"], work.inputs["model"], options) as runtime:
+    python = interpreter_for(spec["environment"])
+    with RuntimeProcess(spec["loader"], work.inputs["model"], options, python=python) as runtime:
         runtime.wait_loaded()
         for group, (inputs, target) in zip(
             groups, batches(splits, splits.test, groups), strict=True

@@ -90,3 +90,59 @@ def nan_loss(outputs, targets):
 
 def my_optimizer(parameters, lr):
     return torch.optim.RAdam(parameters, lr=lr)
+
+
+class ConvNet(nn.Module):
+    """A small ResNet-like model of the 13 numbers as an image (N, 1, 4, 4)."""
+
+    def __init__(self, width=32, outputs=3):
+        super().__init__()
+        self.stem = nn.Conv2d(1, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.middle = nn.Conv2d(width, width, 3, padding=1)
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, x):
+        x = nn.functional.pad(x, (0, 3)).reshape(-1, 1, 4, 4)
+        x = torch.relu(self.norm(self.stem(x)))
+        x = x + torch.relu(self.middle(x))
+        return self.head(x.mean((2, 3)))
+
+
+def conv_net(width=32, outputs=3):
+    return ConvNet(width, outputs)
+
+
+class Encoder(nn.Module):
+    """A transformer block over the 13 numbers."""
+
+    def __init__(self, channels=32, heads=4, outputs=3):
+        super().__init__()
+        self.embed = nn.Linear(1, channels)
+        self.num_heads = heads
+        self.head_dim = channels // heads
+        self.q_proj = nn.Linear(channels, channels)
+        self.k_proj = nn.Linear(channels, channels)
+        self.v_proj = nn.Linear(channels, channels)
+        self.out_proj = nn.Linear(channels, channels)
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.mlp = nn.ModuleDict(
+            {"fc1": nn.Linear(channels, 4 * channels), "fc2": nn.Linear(4 * channels, channels)}
+        )
+        self.head = nn.Linear(channels, outputs)
+
+    def forward(self, x):
+        x = self.embed(x.unsqueeze(-1))
+        y = self.norm1(x)
+        q, k, v = (
+            p(y).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+            for p in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        y = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + self.out_proj(y)
+        x = x + self.mlp["fc2"](nn.functional.gelu(self.mlp["fc1"](self.norm2(x))))
+        return self.head(x.mean(1))
+
+
+def encoder(channels=32, heads=4):
+    return Encoder(channels, heads)

@@ -159,8 +159,28 @@ def put_back(quantized: Any, source: Any, layers: Iterable[str]) -> Any:
             continue
         for position, name in enumerate(node.input):
             node.input[position] = plain(name)
+    for output in graph.graph.output:
+        _unround_output(graph, output.name, made, chosen)
     _sweep(graph)
     return graph
+
+
+def _unround_output(graph: Any, output: str, made: dict[str, Any], chosen: set[str]) -> None:
+    """Let a layer that was put back write the graph's output itself, without rounding it."""
+    unpacking = made.get(output)
+    if unpacking is None or unpacking.op_type != "DequantizeLinear":
+        return
+    rounding = made.get(unpacking.input[0])
+    maker = made.get(rounding.input[0]) if rounding is not None else None
+    if maker is None or layer_of(maker) not in chosen:
+        return
+    inner = str(rounding.input[0])
+    graph.graph.node.remove(unpacking)
+    for node in graph.graph.node:
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                if name == inner:
+                    names[position] = output
 
 
 def _unpacked(node: Any, values: dict[str, Any]) -> Array:

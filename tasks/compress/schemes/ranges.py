@@ -89,7 +89,10 @@ def smallest_error(
 
 class _Reader:
     def __init__(self, inputs: Arrays) -> None:
-        self._batches = iter(in_batches(inputs, BATCH))
+        found = in_batches(inputs, BATCH)
+        if len(found) > 1 and len(_first(found[-1])) < BATCH:
+            found.pop()  # histograms are collected over batches of one size
+        self._batches = iter(found)
 
     def get_next(self) -> Any:
         return next(self._batches, None)
@@ -99,6 +102,10 @@ class _Reader:
 
     def set_range(self, start_index: int, end_index: int) -> None:
         raise NotImplementedError
+
+
+def _first(batch: Arrays) -> Any:
+    return next(iter(batch.values()))
 
 
 def reader(inputs: Arrays) -> Any:

@@ -39,6 +39,8 @@ def _by_onnxruntime(job: SchemeJob, spec: StaticInt8) -> Any:
     prepared, target = job.prepared(), job.scratch / "quantized.onnx"
     method = CalibrationMethod.MinMax
     options: dict[str, Any] = {"ActivationSymmetric": spec.symmetric}
+    if spec.accuracy_control is not None:
+        options["QDQKeepRemovableActivations"] = True  # or a layer put back would lose its ReLU
     cache = None
     if spec.calibration == "percentile":
         method = CalibrationMethod.Percentile

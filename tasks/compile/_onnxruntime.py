@@ -1,0 +1,102 @@
+"""ONNX Runtime with any execution provider: compile, and load as a runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FILE = "model.onnx"
+SETTINGS = "settings.json"
+
+
+def rewrite(work: Any, target: Any, level: str) -> Any:
+    """Write the graph as ONNX Runtime rewrites it up to a level, and the target's settings.
+
+    Raises:
+        StepFailed: ONNX Runtime refuses the graph, or can't compute what it asks for.
+    """
+    import onnx
+    import onnxruntime
+
+    from ...ray_workers.workspace import Result
+    from ...recipe.errors import StepFailed
+    from ..graph import GRAPH, PRECISION, property_of, read_graph, set_property, write_graph
+
+    source = read_graph(work.inputs["graph"])
+    precision = property_of(source, PRECISION)
+    if precision in ("bf16", "fp8") and not target.gpu:
+        raise StepFailed(
+            f"ONNX Runtime has no {precision} kernels for the processor",
+            where=target.kind,
+            do="take openvino-cpu for bf16, or a GPU target",
+        )
+    folder = work.output("model", "onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    levels = onnxruntime.GraphOptimizationLevel
+    portable = {"disabled": levels.ORT_DISABLE_ALL, "basic": levels.ORT_ENABLE_BASIC}
+    options.graph_optimization_level = portable.get(level, levels.ORT_ENABLE_EXTENDED)
+    rewritten = work.scratch / "rewritten.onnx"
+    options.optimized_model_filepath = str(rewritten)
+    try:
+        onnxruntime.InferenceSession(
+            str(work.inputs["graph"] / GRAPH), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise StepFailed(
+            f"ONNX Runtime refuses the graph: {(str(error).splitlines() or [''])[0]}",
+            where=target.kind,
+        ) from error
+    model = onnx.load(str(rewritten)) if rewritten.exists() else source
+    if precision:
+        set_property(model, PRECISION, precision)
+    write_graph(model, folder)
+    (folder / SETTINGS).write_text(target.model_dump_json())
+    return Result(
+        params={
+            "compile/nodes": len(model.graph.node),
+            "compile/graph_level": level,
+            "compile/batch_axis": "dynamic",
+        }
+    )
+
+
+def runner(
+    folder: Path, options: dict[str, Any], providers: list[Any], level: str, target: Any
+) -> Callable[[dict[str, Any]], Any]:
+    """A function from inputs by name to the main output.
+
+    Args:
+        folder: The artifact.
+        options: `threads`: threads within an operator.
+        providers: Execution providers, in order.
+        level: How far the graph is rewritten for this machine.
+        target: The target's settings.
+    """
+    import onnxruntime
+
+    levels = onnxruntime.GraphOptimizationLevel
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    threads = getattr(target, "threads", None) or options.get("threads", 0)
+    settings.intra_op_num_threads = int(threads)
+    settings.inter_op_num_threads = 1
+    settings.enable_cpu_mem_arena = getattr(target, "arena", True)
+    if not getattr(target, "denormals", True):
+        settings.add_session_config_entry("session.set_denormal_as_zero", "1")
+    settings.graph_optimization_level = {
+        "disabled": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "all": levels.ORT_ENABLE_ALL,
+    }[level]
+    session = onnxruntime.InferenceSession(str(folder / FILE), settings, providers=providers)
+    wanted = ["output"]
+
+    def run(inputs: dict[str, np.ndarray[Any, Any]]) -> Any:
+        return session.run(wanted, inputs)[0]
+
+    return run

@@ -1,0 +1,114 @@
+"""OpenVINO on any of its devices: compile, and load as a runner."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...ray_workers.workspace import Result, Workspace
+from ...recipe.errors import StepFailed
+from . import Unavailable
+
+FILE = "model.xml"
+SETTINGS = "settings.json"
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+def not_installed() -> Unavailable | None:
+    """None if OpenVINO is installed."""
+    if importlib.util.find_spec("openvino") is None:
+        return Unavailable(
+            reason="openvino is not installed",
+            do="pip install 'prefect-hone[openvino]'",
+            installable=True,
+        )
+    return None
+
+
+def no_device(device: str) -> Unavailable | None:
+    """None if OpenVINO is installed and sees the device."""
+    missing = not_installed()
+    if missing is not None:
+        return missing
+    import openvino
+
+    if not any(found.startswith(device) for found in openvino.Core().available_devices):
+        return Unavailable(
+            reason=f"OpenVINO sees no {device} on this machine",
+            do=f"run on a machine with an Intel {device} and its driver",
+            installable=False,
+        )
+    return None
+
+
+def convert(work: Workspace, target: Any) -> Result:
+    """Write the intermediate representation and the target's settings.
+
+    Raises:
+        StepFailed: OpenVINO can't convert the graph; with the operator that it names.
+    """
+    import openvino
+
+    from ..graph import GRAPH, PRECISION, property_of, read_graph
+
+    wish = property_of(read_graph(work.inputs["graph"]), PRECISION)
+    if wish == "fp8":
+        raise StepFailed(
+            "OpenVINO's devices have no fp8", where=target.kind, do="take a GPU target"
+        )
+    if wish in _HINTS and target.precision == "fp32":
+        target = target.model_copy(update={"precision": wish})
+    folder = work.output("model", "openvino")
+    try:
+        model = openvino.Core().read_model(str(work.inputs["graph"] / GRAPH))
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        telling = [line for line in lines if line.startswith("--") or "not supported" in line]
+        raise StepFailed(
+            f"OpenVINO can't convert the graph: {(telling or lines or [''])[-1].lstrip('- ')}",
+            where=target.kind,
+        ) from error
+    openvino.save_model(model, str(folder / FILE), compress_to_fp16=False)
+    (folder / SETTINGS).write_text(target.model_dump_json())
+    return Result(
+        params={
+            "compile/nodes": len(model.get_ops()),
+            "compile/precision": target.precision,
+            "compile/batch_axis": "dynamic",
+        }
+    )
+
+
+def runner(
+    folder: Path, options: dict[str, Any], device: str, target: Any
+) -> Callable[[dict[str, Any]], Any]:
+    """A function from inputs by name to the main output.
+
+    Args:
+        folder: The artifact.
+        options: `threads`: threads of inference.
+        device: OpenVINO's name of it.
+        target: The target's settings.
+    """
+    import openvino
+
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": _HINTS[target.precision],
+        "NUM_STREAMS": str(target.streams),
+    }
+    threads = getattr(target, "threads", None) or options.get("threads")
+    if threads and device == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = int(threads)
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(str(folder / FILE)), device, settings)
+    request = compiled.create_infer_request()
+    output = compiled.output("output")
+
+    def run(inputs: dict[str, Any]) -> Any:
+        # The request's buffer is used again by the next call, so the caller gets its own copy.
+        return request.infer(inputs, share_inputs=True)[output].copy()
+
+    return run

@@ -1,0 +1,119 @@
+"""tensorrt: an engine made by TensorRT's builder. Never run on a GPU yet.
+
+https://docs.nvidia.com/deeplearning/tensorrt/latest/. The engine holds for the GPU and the version
+that it was built with. Quantized graphs keep their QuantizeLinear and DequantizeLinear, which make
+the precision explicit.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...ray_workers.workspace import Result, Workspace
+from ...recipe.errors import StepFailed
+from ...recipe.targets import TensorRt
+from . import Unavailable
+from ._cuda import unavailable_cuda
+
+_ENGINE, _SETTINGS = "model.engine", "settings.json"
+
+
+def availability(_target: TensorRt) -> Unavailable | None:
+    """None if there is a GPU and TensorRT."""
+    found: Unavailable | None = unavailable_cuda("tensorrt")
+    return found
+
+
+def compile_graph(work: Workspace) -> Result:
+    """Spec: target. Input: `graph`. Output: `model`.
+
+    Raises:
+        StepFailed: TensorRT can't parse or build the graph; with the operator that it names.
+    """
+    import tensorrt as trt
+
+    from ..graph import GRAPH, PRECISION, property_of, read_graph
+
+    target = TensorRt.model_validate(work.spec["target"])
+    source = read_graph(work.inputs["graph"])
+    quantized = any(node.op_type == "QuantizeLinear" for node in source.graph.node)
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(work.inputs["graph"] / GRAPH)):
+        said = "; ".join(
+            f"{parser.get_error(i).node_name() or 'graph'}: {parser.get_error(i).desc()}"
+            for i in range(min(3, parser.num_errors))
+        )
+        raise StepFailed(f"TensorRT can't parse the graph: {said}", where="tensorrt")
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, target.workspace_mb * 2**20)
+    config.builder_optimization_level = target.optimization_level
+    wanted = {target.precision, property_of(source, PRECISION)}
+    for precision, flag in (("fp16", "FP16"), ("bf16", "BF16"), ("fp8", "FP8")):
+        if precision in wanted:
+            config.set_flag(getattr(trt.BuilderFlag, flag))
+    if quantized:
+        config.set_flag(trt.BuilderFlag.INT8)
+    profile = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        rest = tuple(tensor.shape)[1:]
+        profile.set_shape(
+            tensor.name, (1, *rest), (target.usual_batch, *rest), (target.largest_batch, *rest)
+        )
+    config.add_optimization_profile(profile)
+    timing = Path(tempfile.gettempdir()) / f"hone-tensorrt-{trt.__version__}.timing"
+    cache = config.create_timing_cache(timing.read_bytes() if timing.exists() else b"")
+    config.set_timing_cache(cache, ignore_mismatch=True)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise StepFailed("TensorRT could not build an engine", where="tensorrt")
+    timing.write_bytes(bytes(config.get_timing_cache().serialize()))
+    folder = work.output("model", "tensorrt")
+    (folder / _ENGINE).write_bytes(bytes(engine))
+    (folder / _SETTINGS).write_text(
+        json.dumps({"target": work.spec["target"], "version": trt.__version__})
+    )
+    return Result(
+        params={
+            "compile/precision": target.precision,
+            "compile/int8": quantized,
+            "compile/batch_axis": f"1 to {target.largest_batch}, tuned for {target.usual_batch}",
+        }
+    )
+
+
+def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
+    """A runner; inputs and outputs are copied from and to the host, through torch's memory."""
+    import tensorrt as trt
+    import torch
+
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    engine = runtime.deserialize_cuda_engine((folder / _ENGINE).read_bytes())
+    context = engine.create_execution_context()
+    stream = torch.cuda.Stream()
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    takes = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+
+    def run(inputs: dict[str, Any]) -> Any:
+        held: dict[str, Any] = {}
+        with torch.cuda.stream(stream):
+            for name in takes:
+                held[name] = torch.from_numpy(inputs[name]).cuda(non_blocking=True)
+                context.set_input_shape(name, tuple(held[name].shape))
+            for name in set(names) - set(takes):
+                shape = tuple(context.get_tensor_shape(name))
+                held[name] = torch.empty(shape, dtype=torch.float32, device="cuda")
+            for name, tensor in held.items():
+                context.set_tensor_address(name, tensor.data_ptr())
+            context.execute_async_v3(stream.cuda_stream)
+        stream.synchronize()
+        return held["output"].cpu().numpy()
+
+    return run

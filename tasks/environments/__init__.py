@@ -1,0 +1,138 @@
+"""Environments of their own for targets whose packages conflict with Hone's.
+
+A file `NAME.txt` beside this one holds exact versions. The environment is made at its first use,
+under `HONE_HOME/environments`, and kept; Hone itself is linked into it, and there imports only what
+the environment has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...recipe.errors import HoneError
+
+_HERE = Path(__file__).parent
+_PACKAGE = _HERE.parent.parent
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python environment.
+
+    Attributes:
+        name: Of the requirements file.
+        folder: Where it is, or will be.
+    """
+
+    name: str
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def is_made(self) -> bool:
+        return (self.folder / "made").exists()
+
+    def variables(self) -> dict[str, str]:
+        """What a process of it needs in its environment."""
+        return {
+            **{k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")},
+            "PYTHONPATH": str(self.folder / "link"),
+            "PYTHONWARNINGS": "ignore",
+        }
+
+
+def environment(name: str) -> Environment:
+    """The environment of a requirements file, made or not."""
+    text = (_HERE / f"{name}.txt").read_bytes()
+    version = ".".join(map(str, sys.version_info[:2]))
+    digest = hashlib.sha256(text + version.encode() + str(_PACKAGE).encode()).hexdigest()[:12]
+    home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser()
+    root = Path(os.environ.get("HONE_ENVIRONMENTS") or home / "environments")
+    return Environment(name, root / f"{name}-{digest}")
+
+
+def version_of(name: str, distribution: str) -> str:
+    """The version that a requirements file asks for; `none` where it doesn't."""
+    for line in (_HERE / f"{name}.txt").read_text().splitlines():
+        package, equals, version = line.partition("==")
+        if equals and package.lower() == distribution.lower():
+            return version
+    return "none"
+
+
+def made(name: str, note: Callable[[str], None]) -> Environment:
+    """The environment, made if it is not there yet; two processes don't make it at once.
+
+    Args:
+        name: Of the requirements file.
+        note: Told that it takes a while.
+
+    Raises:
+        HoneError: pip could not install it; with its last line.
+    """
+    found = environment(name)
+    with _locked(found.folder):
+        if found.is_made:
+            return found
+        note(f"makes the environment of {name} (once, about a minute)")
+        shutil.rmtree(found.folder, ignore_errors=True)
+        torch = version_of(name, "torch")
+        steps = [
+            [sys.executable, "-m", "venv", str(found.folder)],
+            # torch first and exactly: another package's wish for it would bring gigabytes of CUDA
+            *([_pip(found, f"torch=={torch}")] if torch != "none" else []),
+            _pip(found, "--requirement", str(_HERE / f"{name}.txt")),
+        ]
+        for command in steps:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+            )
+            if done.returncode:
+                shutil.rmtree(found.folder, ignore_errors=True)
+                lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+                raise HoneError(
+                    f"the environment of {name} can't be made: {(lines or ['pip failed'])[-1]}",
+                    where=str(found.folder),
+                    do=f"look at: {' '.join(command)}",
+                )
+        (found.folder / "link").mkdir()
+        (found.folder / "link" / "prefect_hone").symlink_to(_PACKAGE)
+        (found.folder / "made").touch()
+    return found
+
+
+def interpreter_for(
+    name: str | None, note: Callable[[str], None] = lambda _: None
+) -> tuple[str, dict[str, str]] | None:
+    """What a `RuntimeProcess` of a target needs: None where the target has no environment."""
+    if name is None:
+        return None
+    found = made(name, note)
+    return str(found.python), found.variables()
+
+
+def _pip(found: Environment, *arguments: str) -> list[str]:
+    return [
+        str(found.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        *arguments,
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,52 @@
+"""Step functions run in this process, as a worker would run them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from prefect_hone.ray_workers.artifacts import Artifact, Store
+from prefect_hone.ray_workers.dispatch import Done, Job, execute
+from prefect_hone.recipe.factories import Allowed, use_code
+from safetensors.torch import save_model
+
+MODEL = {"factory": "wine_model:net", "args": {}}
+DATA = {"factory": "wine_data:wine", "args": {}}
+BASE = {"model": MODEL, "data": DATA, "metric": "accuracy", "seed": 0}
+TRAINED = {"loss": "cross_entropy", "train": {"epochs": 1, "batch_size": 16}}
+
+
+class Bench:
+    """Runs step functions as a worker would."""
+
+    def __init__(self, project: Path, folder: Path) -> None:
+        use_code(project)
+        self.store = Store(str(folder / "store"), folder / "cache")
+        self.allowed = Allowed.from_environment(project)
+        self.folder = folder
+
+    def run(self, function: str, spec: dict[str, Any], **inputs: Artifact) -> Done:
+        job = Job(
+            function=f"prefect_hone.tasks.{function}", key="k", lineage="k", spec=spec, inputs=inputs, code=None,
+            allowed=self.allowed, store=self.store.url, cache=str(self.store.cache),
+        )  # fmt: skip
+        return execute(job, lambda _: None)
+
+    def weights(self, factory: str = "wine_model:net") -> Artifact:
+        torch.manual_seed(0)
+        folder = self.folder / "weights"
+        folder.mkdir(exist_ok=True)
+        save_model(self.allowed.call(factory, {}, "model"), str(folder / "model.safetensors"))
+        return self.store.put(folder, "weights")
+
+    def check(self, **changed: Any) -> Done:
+        return self.run("check:check", {**BASE, **TRAINED, **changed})
+
+    def graph(self, factory: str = "wine_model:net") -> tuple[Artifact, Artifact]:
+        calibration = self.check(model={"factory": factory, "args": {}}).outputs["calibration"]
+        done = self.run(
+            "export:export", {"model": {"factory": factory, "args": {}}},
+            weights=self.weights(factory), inputs=calibration,
+        )  # fmt: skip
+        return done.outputs["graph"], calibration
