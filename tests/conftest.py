@@ -20,6 +20,8 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "support"))
 BIN = Path(sys.executable).parent
+#: Environments of targets are made once a checkout, in a minute each.
+os.environ.setdefault("HONE_ENVIRONMENTS", str(BIN.parent / "environments"))
 
 
 @pytest.fixture

@@ -1,0 +1,64 @@
+"""Models of transformers with random weights, as the benchmark's recipes name them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+
+class Resnet(nn.Module):
+    """ResNet-18: images (N, 3, 224, 224) to logits (N, 1000)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import ResNetConfig, ResNetForImageClassification
+
+        self.inner = ResNetForImageClassification(ResNetConfig(
+            embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2],
+            layer_type="basic", num_labels=1000,
+        ))  # fmt: skip
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.inner(pixel_values=pixels).logits
+
+
+class Bert(nn.Module):
+    """A 6-layer encoder as in MiniLM-L6: tokens (N, 128) to hidden states (N, 128, 384)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertModel
+
+        self.inner = BertModel(BertConfig(
+            num_hidden_layers=6, hidden_size=384, num_attention_heads=12, intermediate_size=1536,
+        ), add_pooling_layer=False)  # fmt: skip
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.inner(input_ids=tokens).last_hidden_state
+
+
+def resnet() -> nn.Module:
+    return Resnet()
+
+
+def bert() -> nn.Module:
+    return Bert()
+
+
+def images(count: int = 32):
+    from prefect_hone import Data
+
+    x = torch.randn(count, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    y = torch.zeros(count, dtype=torch.long)
+    half = count // 2
+    return Data(train=TensorDataset(x[:half], y[:half]), test=TensorDataset(x[half:], y[half:]))
+
+
+def tokens(count: int = 32):
+    from prefect_hone import Data
+
+    x = torch.randint(0, 30_000, (count, 128), generator=torch.Generator().manual_seed(0))
+    y = torch.zeros(count, dtype=torch.long)
+    half = count // 2
+    return Data(train=TensorDataset(x[:half], y[:half]), test=TensorDataset(x[half:], y[half:]))
