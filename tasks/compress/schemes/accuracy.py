@@ -171,7 +171,9 @@ def _unround_output(graph: Any, output: str, made: dict[str, Any], chosen: set[s
     if unpacking is None or unpacking.op_type != "DequantizeLinear":
         return
     rounding = made.get(unpacking.input[0])
-    maker = made.get(rounding.input[0]) if rounding is not None else None
+    if rounding is None:
+        return
+    maker = made.get(rounding.input[0])
     if maker is None or layer_of(maker) not in chosen:
         return
     inner = str(rounding.input[0])
