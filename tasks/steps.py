@@ -97,6 +97,7 @@ BENCHMARK = Step(
 )
 
 
+_ONNX = ("tasks/graph.py",)
 #: What each pass needs beside its own file; those on a module may train.
 _TRAINED = (
     "tasks/compress/taught.py", "tasks/compress/account.py", "ray_workers/module.py",
@@ -107,9 +108,8 @@ _PASSES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "distill": (_TRAINED, ("torch",)),
     "low-rank": (_TRAINED, ("torch",)),
     "qat": (_TRAINED, ("torch", "torchao")),
-    "quantize": (("tasks/compress/schemes", "tasks/graph.py"), ("onnx", "onnxruntime", "nncf")),
-    "fold": (("tasks/graph.py",), ("onnx", "onnxruntime")),
-}
+    "quantize": (("tasks/compress/schemes", *_ONNX), ("onnx", "onnxruntime", "nncf")),
+}  # any other pass works on the graph, with its own file
 
 
 def compress_step(kind: str, controls_accuracy: bool = False) -> Step:
@@ -120,7 +120,7 @@ def compress_step(kind: str, controls_accuracy: bool = False) -> Step:
         controls_accuracy: Whether it looks at the validation split.
     """
     module = kind.replace("-", "_")
-    sources, libraries = _PASSES[kind]
+    sources, libraries = _PASSES.get(kind, (_ONNX, ("onnx", "onnxruntime")))
     return Step(
         "compress",
         f"prefect_hone.tasks.compress.{module}:apply",
@@ -136,7 +136,6 @@ def target_module(kind: str) -> str:
     return f"prefect_hone.tasks.compile.{kind.replace('-', '_')}"
 
 
-_ONNX = ("tasks/graph.py",)
 _MODULE = (
     "tasks/compile/program.py", "tasks/export.py", "tasks/graph.py", "ray_workers/module.py",
     "ray_workers/splits.py",
@@ -159,7 +158,9 @@ _TARGETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def compile_step(kind: str) -> Step:
     """The step that compiles for a target, by the target's kind."""
     module = target_module(kind)
-    sources, libraries = _TARGETS[kind.partition("-")[0]]
+    family = kind.partition("-")[0]
+    plain = _MODULE if target_class(kind).takes == "module" else _ONNX
+    sources, libraries = _TARGETS.get(family, (plain, (family,)))
     return Step(
         "compile",
         f"{module}:compile_graph",
