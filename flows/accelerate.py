@@ -24,7 +24,7 @@ from ..recipe.errors import HoneError
 from ..recipe.schema import Recipe
 from ..tasks.steps import TRAIN, Call
 from ..tasks.track import PARENT, Tracker
-from .code import pack, source_commit
+from .code import pack, pinned, source_commit
 from .conclude import conclude
 from .outcome import Outcome
 from .plan import make_plan
@@ -90,7 +90,7 @@ def run_recipe(recipe: Recipe, session: Session) -> Outcome:
         code = pack(session.code, session.store) if session.code is not None else None
         runner = Runner(session, tracker, code)
         _describe_run(recipe, tracker, session, code)
-        if any(step.call.step is TRAIN for step in plan.to_compute):
+        if recipe.train.epochs and any(step.call.step is TRAIN for step in plan.to_compute):
             each = recipe.train.resources
             capacity = session.cluster.capacity()
             if not recipe.train.wait_for_workers:
@@ -119,7 +119,8 @@ def _measure_and_promote(
     runner.tracker.child(TRAIN.name, "train", {**_recipe_tags(recipe), "hone.kind": "train"})
     runner.tracker.params(TRAIN.name, _flat("train", recipe.train.model_dump(mode="json")))
     _start_candidates(recipe, runner.tracker)  # before a step that is kept tells of itself
-    way = lay_out(recipe, steps)
+    fixed = pinned(recipe, session)
+    way = lay_out(fixed, steps)
     _need(way.check)
     _need(way.train)
     runner.tracker.finish(TRAIN.name, "FINISHED")
@@ -134,7 +135,7 @@ def _measure_and_promote(
             _need(step)
     measured = None
     if able:
-        measured = measure(recipe, way, able, steps, cores())
+        measured = measure(fixed, way, able, steps, cores())
         _need(measured)
     outcome = conclude(recipe, session, runner, run_id, tags, way, measured, steps)
     publish(recipe, outcome)

@@ -8,12 +8,20 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fsspec
 
 from ..ray_workers.artifacts import Artifact, Store, file_digest, tree_digest
 from ..recipe.errors import InputError
 from ..recipe.factories import BUNDLED, Allowed
 from ..recipe.schema import Recipe
 from ..tasks.steps import PACKAGE, UserCode
+
+if TYPE_CHECKING:
+    from .session import Session
+
+WEIGHTS = "model.safetensors"
 
 _LEFT_OUT = {"__pycache__", "node_modules", "mlruns", "mlartifacts", "build", "dist"}
 _LARGEST = 64 * 2**20  # bytes
@@ -78,6 +86,34 @@ def pack(folder: Path, store: Store) -> Artifact | None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         return store.put(Path(scratch), "code")
+
+
+def pinned(recipe: Recipe, session: Session) -> Recipe:
+    """The recipe with its weights file kept in the store, so that steps depend on its bytes.
+
+    A relative path is one from the recipe's folder.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    url = recipe.model.weights
+    if url is None:
+        return recipe
+    if "://" not in url and session.place is not None:
+        url = str((session.place / Path(url).expanduser()).resolve())
+    with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
+        local = Path(folder) / WEIGHTS
+        try:
+            fs, path = fsspec.core.url_to_fs(url)
+            fs.get_file(path, str(local))
+        except (OSError, ValueError, ImportError) as error:
+            raise InputError(
+                f"the weights can't be read: {error}",
+                where=f"model.weights: {recipe.model.weights}",
+            ) from None
+        kept = session.store.put(Path(folder), "weights")
+    model = recipe.model.model_copy(update={"weights": f"{kept.uri}/{WEIGHTS}"})
+    return recipe.model_copy(update={"model": model})
 
 
 def _package_digest(module: str) -> str:

@@ -13,6 +13,7 @@ from ..ray_workers.cluster import cores
 from ..recipe.schema import Recipe
 from ..recipe.strict import Strict
 from ..tasks.steps import CHECK, TRAIN, Call, cache_key
+from .code import pinned
 from .runner import find_record
 from .session import Session
 from .way import CandidateWay, lay_out, measure
@@ -74,10 +75,11 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
         steps.append(step)
         return step
 
-    way = lay_out(recipe, look_up)
+    fixed = pinned(recipe, session)
+    way = lay_out(fixed, look_up)
     able = [candidate for candidate in way.candidates if candidate.compiled is not None]
     if able:
-        measure(recipe, way, able, look_up, cores())
+        measure(fixed, way, able, look_up, cores())
     return Plan(steps, way.candidates)
 
 

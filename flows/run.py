@@ -44,7 +44,8 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
     session.owns_cluster = False
     check_targets(recipe)
     todo = make_plan(recipe, session).to_compute
-    if session.settings.ray_address is None and any(s.call.step is TRAIN for s in todo):
+    trains = recipe.train.epochs and any(s.call.step is TRAIN for s in todo)
+    if trains and session.settings.ray_address is None:
         each = recipe.train.resources
         require(local_capacity(), recipe.train.mesh.least_workers, each.cpus, each.gpus)
     server: PrefectServer | None = None

@@ -115,7 +115,12 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
         Call(
             CHECK,
             "check",
-            {**factories, "loss": recipe.train.loss, "train": _checked(recipe.train)},
+            {
+                **factories,
+                "loss": recipe.train.loss,
+                "train": _checked(recipe.train),
+                "trains": recipe.train.epochs > 0,
+            },
             timeout=limit,
         ),
         {},
@@ -131,7 +136,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                 "metric": recipe.quality.metric,
                 "higher_is_better": higher,
             },
-            cpus=0,  # its workers reserve theirs
+            cpus=0 if recipe.train.epochs else 1,  # its workers reserve theirs
             timeout=recipe.timeouts.train,
             retries=0,  # it starts again by itself, within max_failures
             settings={"train": recipe.train.model_dump(mode="json", include=_PATIENCE)},

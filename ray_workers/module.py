@@ -7,11 +7,14 @@ model. `surgery.json` says in plain data what to do after calling it: no pickle 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
@@ -99,6 +102,31 @@ def build(
             case "low-rank":
                 for name, rank in operation["ranks"].items():
                     factorize(model, name, int(rank), weights=False)
+    return model
+
+
+def initial(factory: dict[str, Any], allowed: Allowed) -> nn.Module:
+    """The factory's model, with the weights that the recipe names for it, if it does.
+
+    Raises:
+        InputError: The file can't be read as safetensors, or is of another model.
+    """
+    model = build(factory, allowed)
+    url = factory.get("weights")
+    if url is None:
+        return model
+    try:
+        with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
+            local = Path(folder) / WEIGHTS
+            fs, path = fsspec.core.url_to_fs(url)
+            fs.get_file(path, str(local))
+            load_model(model, str(local))
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise InputError(
+            f"the weights can't be loaded: {(str(error).strip().splitlines() or [''])[-1].strip()}",
+            where=f"model.weights: {url}",
+            do="are they a safetensors file of this very model?",
+        ) from error
     return model
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -50,6 +50,14 @@ def split(data: Any, seed: int) -> Splits:
             f"the factory returned a {type(data).__name__}, expected a prefect_hone.Data",
             where="data.factory",
         )
+    if data.train is None:
+        if data.calibration is None:
+            raise InputError(
+                "without a training split there must be a calibration split",
+                where="data.factory: Data.calibration",
+                do="give Data(train=None, calibration=..., test=...)",
+            )
+        data = replace(data, train=data.calibration, validation=data.validation or data.calibration)
     given = {n for n in ("validation", "calibration") if getattr(data, n) is not None}
     data = in_memory(data)
     for name in ("train", "test", *given):

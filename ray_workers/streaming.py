@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -138,7 +138,8 @@ class Feeder:
 
         self._data = data
         self._seed = seed
-        self._count = data.train.count()
+        self._train = cast(Any, data.train)
+        self._count = self._train.count()
         self._epochs: dict[tuple[int, int], list[Any]] = {}
         ray.data.DataContext.get_current().execution_options.preserve_order = True
 
@@ -150,7 +151,7 @@ class Feeder:
         if key not in self._epochs:
             for old in [k for k in self._epochs if k[0] < epoch - 1 or k[1] != readers]:
                 del self._epochs[old]
-            dataset = self._data.train.select_columns(list(_wanted(self._data)))
+            dataset = self._train.select_columns(list(_wanted(self._data)))
             dataset.context.execution_options.preserve_order = True
             missing = -self._count % readers
             shuffled = dataset.randomize_block_order(seed=mixed_seed(self._seed, epoch))

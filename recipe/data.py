@@ -19,7 +19,8 @@ class Data:
     """The splits of a data set, and how to batch them.
 
     Attributes:
-        train: Trains. The defaults of `validation` and `calibration` are slices of it.
+        train: Trains. The defaults of `validation` and `calibration` are slices of it. None in a
+            recipe that does not train; then `calibration` is given, and validates too by default.
         test: Only judges; it never trains, calibrates or selects.
         validation: Chooses the best checkpoint. Default: a seeded tenth of `train`.
         calibration: Gives quantization its ranges. Default: up to 512 seeded samples of what
@@ -33,7 +34,7 @@ class Data:
             the order of the blocks, which is drawn for each epoch (a count).
     """
 
-    train: Any
+    train: Any | None
     test: Any
     validation: Any | None = None
     calibration: Any | None = None

@@ -59,6 +59,16 @@ class Factory(Strict):
     args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
 
 
+class ModelFactory(Factory):
+    """The factory of the model; it returns a `torch.nn.Module`."""
+
+    weights: str | None = Field(
+        None,
+        description="Path or fsspec URL of a safetensors file that the model starts with; with "
+        "train.epochs 0 they are the model.",
+    )
+
+
 class DataFactory(Factory):
     """The factory of the data; it returns a `prefect_hone.Data`."""
 
@@ -221,7 +231,7 @@ class Recipe(Strict):
         description="A folder of yours, shipped to the workers and put on their path; only for "
         "a recipe file that is run from the command line.",
     )
-    model: Factory = Field(description="The factory of the model; it returns a torch.nn.Module.")
+    model: ModelFactory = Field(description="The factory of the model, and its weights if any.")
     data: DataFactory = Field(description="The factory of the data.")
     quality: Quality = Field(Quality(), description="What 'good' means.")
     train: Train = Field(description="How to train.")

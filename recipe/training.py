@@ -35,7 +35,11 @@ class Checkpointing(Strict):
 class Train(Strict):
     """The training run."""
 
-    epochs: int = Field(ge=1, description="Passes over the training split (a count).")
+    epochs: int = Field(
+        ge=0,
+        description="Passes over the training split (a count); 0: the factory, or model.weights, "
+        "gives a trained model.",
+    )
     batch_size: int = Field(ge=1, description="Samples a step over all workers together.")
     loss: str = Field(
         "cross_entropy",

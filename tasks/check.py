@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import save_file
 
 from ..ray_workers.metrics import metric as load_metric
+from ..ray_workers.module import initial
 from ..ray_workers.splits import Arrays, Splits, batches, call, fingerprints, split, stack
 from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import make_loss
@@ -40,11 +41,12 @@ def check(work: Workspace) -> Result:
     splits = split(data, spec["seed"])
     overlaps = _check_overlaps(splits)
     torch.manual_seed(spec["seed"])
-    model = work.allowed.call(spec["model"]["factory"], spec["model"]["args"], "model.factory")
-    if not isinstance(model, torch.nn.Module):
+    model = initial(spec["model"], work.allowed)
+    if data.train is None and spec.get("trains", True):
         raise InputError(
-            f"the factory returned a {type(model).__name__}, expected a torch.nn.Module",
-            where="model.factory",
+            "there is no training split, and train.epochs is not 0",
+            where="data.factory: Data.train",
+            do="give Data(train=...), or set train.epochs to 0 to take the model as it is",
         )
     outputs = _try_one_batch(model, splits, spec, work)
     train = Train.model_validate(spec["train"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..ray_workers.module import initial, save_module
 from ..ray_workers.training.checkpoints import Checkpoints
 from ..ray_workers.training.job import TrainJob
 from ..ray_workers.workspace import Result, Workspace
@@ -18,6 +19,10 @@ def train(work: Workspace) -> Result:
 
     url = f"{work.store_url}/training/{work.lineage}"
     job = TrainJob.model_validate({**work.spec, "allowed": work.allowed, "checkpoints": url})
+    if job.train.epochs == 0:
+        model = initial(job.model.model_dump(mode="json"), work.allowed)
+        save_module(model, [], work.output("weights", "weights"))
+        return Result(notes=["no training: the model is taken as the factory gives it"])
     fit(job, work)
     folder = work.output("weights", "weights")
     checkpoints = Checkpoints(url, job.higher_is_better)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...recipe.factories import Allowed
 from ...recipe.passes import FeaturePair
-from ...recipe.schema import DataFactory, Factory
+from ...recipe.schema import DataFactory, ModelFactory
 from ...recipe.strict import Strict
 from ...recipe.training import Train
 from ..artifacts import Artifact, Store
@@ -48,7 +48,7 @@ class TrainJob(Strict):
         cache: Local folder for artifacts of a remote store.
     """
 
-    model: Factory
+    model: ModelFactory
     data: DataFactory
     train: Train
     metric: str

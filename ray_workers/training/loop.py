@@ -23,7 +23,7 @@ from torch import nn
 
 from ...recipe.errors import InputError, Preempted, StepFailed
 from ..metrics import metric as load_metric
-from ..module import build, load_module
+from ..module import initial, load_module
 from ..splits import Splits, batches, move, split
 from ..streaming import Feed, is_ray_dataset
 from ..workspace import Report
@@ -191,7 +191,7 @@ def _prepare(job: TrainJob, axes: Axes) -> None:
 def _make_model(job: TrainJob, sample: Any) -> nn.Module:
     factory = job.model.model_dump(mode="json")
     if job.start is None:
-        model = build(factory, job.allowed)
+        model = initial(factory, job.allowed)
     else:
         model = load_module(factory, job.allowed, job.fetched(job.start)).train()
     if job.qat:

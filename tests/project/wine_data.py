@@ -76,3 +76,11 @@ def streamed(rows=138, inputs="features", blocks=6):
         train=train, validation=validation, test=torch_data.test, name="wine-streamed",
         inputs=inputs, target="label", shuffle_rows=32,
     )  # fmt: skip
+
+
+def judged_only():
+    """No training split: for a model that comes trained."""
+    data = wine()
+    held = [data.train[i] for i in range(60)]
+    calibration = TensorDataset(*(torch.stack(column) for column in zip(*held, strict=True)))
+    return Data(train=None, calibration=calibration, test=data.test, name="wine-judged")

@@ -1,0 +1,66 @@
+"""A model that comes trained: its weights in a file, no training split, no training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from prefect_hone.recipe.factories import use_code
+from safetensors.torch import save_model
+
+
+def weights(project: Path, name: str = "trained.safetensors", width: int = 32) -> Path:
+    """A model that was trained elsewhere."""
+    use_code(project)
+    import wine_data
+    import wine_model
+
+    torch.manual_seed(0)
+    model, data = wine_model.net(width), wine_data.wine()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    x, y = data.train.tensors
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    save_model(model, str(project / name))
+    return project / name
+
+
+OPTIONS = [
+    "--set", "train.epochs=0", "--set", "model.weights=trained.safetensors",
+    "--set", "data.factory=wine_data:judged_only",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_it_is_judged_and_promoted_as_it_is(hone, project: Path) -> None:
+    weights(project)
+    outcome = hone.json("run", str(project / "recipe.yaml"), *OPTIONS)
+    assert outcome["champion"] is not None
+    assert outcome["baseline"]["quality/accuracy"] > 0.9, "the weights were used"
+    assert any("no training" in note for note in outcome["notes"])
+    plan = hone.json("plan", str(project / "recipe.yaml"), *OPTIONS)
+    assert all(step["cached"] for step in plan["steps"])
+    retrained = project / "trained.safetensors"
+    retrained.write_bytes(bytes([*retrained.read_bytes()[:-1], 0]))
+    plan = hone.json("plan", str(project / "recipe.yaml"), *OPTIONS)
+    assert not any(step["cached"] for step in plan["steps"]), "other bytes, other steps"
+
+
+@pytest.mark.slow
+def test_weights_of_another_model_are_refused(hone, project: Path) -> None:
+    weights(project, width=8)
+    done = hone.run("run", str(project / "recipe.yaml"), *OPTIONS)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "the weights can't be loaded" in done.stdout + done.stderr
+
+
+def test_missing_weights_and_missing_training_data_are_told(hone, project: Path) -> None:
+    done = hone.run(
+        "run", str(project / "recipe.yaml"), "--set", "model.weights=nowhere.safetensors"
+    )
+    assert done.returncode == 2
+    assert "the weights can't be read" in done.stderr
+    assert "model.weights: nowhere.safetensors" in done.stderr
