@@ -14,7 +14,7 @@ import fsspec
 
 from ..ray_workers.artifacts import Artifact, Store, file_digest, tree_digest
 from ..recipe.errors import InputError
-from ..recipe.factories import BUNDLED, Allowed
+from ..recipe.factories import BUNDLED, SOURCES, Allowed
 from ..recipe.schema import Recipe
 from ..tasks.steps import PACKAGE, UserCode
 
@@ -89,18 +89,44 @@ def pack(folder: Path, store: Store) -> Artifact | None:
 
 
 def pinned(recipe: Recipe, session: Session) -> Recipe:
-    """The recipe with its weights file kept in the store, so that steps depend on its bytes.
+    """The recipe with its model's files kept in the store, so that steps depend on their bytes.
 
     A relative path is one from the recipe's folder.
 
     Raises:
         InputError: There is no such file.
     """
-    url = recipe.model.weights
-    if url is None:
-        return recipe
-    if "://" not in url and session.place is not None:
-        url = str((session.place / Path(url).expanduser()).resolve())
+    model = recipe.model
+    if model.factory.startswith(f"{SOURCES}:") and isinstance(model.args.get("path"), str):
+        kept = _keep_path(model.args["path"], session)
+        model = model.model_copy(update={"args": {**model.args, "path": kept}})
+    if model.weights is not None:
+        model = model.model_copy(update={"weights": _keep_weights(model.weights, session)})
+    return recipe.model_copy(update={"model": model})
+
+
+def _absolute(url: str, session: Session) -> str:
+    if "://" in url or session.place is None:
+        return url
+    return str((session.place / Path(url).expanduser()).resolve())
+
+
+def _keep_path(path: str, session: Session) -> str:
+    """A model's file or folder in the store; the place of its copy on this machine."""
+    source = Path(_absolute(path, session))
+    if not source.exists():
+        raise InputError("there is no such file or folder", where=f"model.args.path: {path}")
+    with tempfile.TemporaryDirectory(prefix="hone-model-") as folder:
+        if source.is_dir():
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+            return str(session.store.fetch(session.store.put(Path(folder), "model")))
+        shutil.copyfile(source, Path(folder) / source.name)
+        kept = session.store.fetch(session.store.put(Path(folder), "model"))
+        return str(kept / source.name)
+
+
+def _keep_weights(given: str, session: Session) -> str:
+    url = _absolute(given, session)
     with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
         local = Path(folder) / WEIGHTS
         try:
@@ -109,17 +135,18 @@ def pinned(recipe: Recipe, session: Session) -> Recipe:
         except (OSError, ValueError, ImportError) as error:
             raise InputError(
                 f"the weights can't be read: {error}",
-                where=f"model.weights: {recipe.model.weights}",
+                where=f"model.weights: {given}",
             ) from None
         kept = session.store.put(Path(folder), "weights")
-    model = recipe.model.model_copy(update={"weights": f"{kept.uri}/{WEIGHTS}"})
-    return recipe.model_copy(update={"model": model})
+    return f"{kept.uri}/{WEIGHTS}"
 
 
 def _package_digest(module: str) -> str:
     """Digest of the package that a module is in, found without importing it."""
     top = module.partition(".")[0]
-    if module == BUNDLED or module.startswith(f"{BUNDLED}."):
+    if module == SOURCES:
+        files = [PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")]
+    elif module == BUNDLED or module.startswith(f"{BUNDLED}."):
         parts = module.split(".")[1:-1]
         files = sorted(PACKAGE.joinpath(*parts).glob("*.py"))
     else:

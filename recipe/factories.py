@@ -21,6 +21,8 @@ from .errors import InputError, did_you_mean
 from .strict import Strict
 
 BUNDLED = "prefect_hone.recipe.examples"
+#: Factories of ours that read a model from a path.
+SOURCES = "prefect_hone.ray_workers.sources"
 
 
 class Allowed(Strict):
@@ -31,14 +33,14 @@ class Allowed(Strict):
         modules: Top-level modules of the recipe's own code folder.
     """
 
-    prefixes: tuple[str, ...] = (BUNDLED,)
+    prefixes: tuple[str, ...] = (BUNDLED, SOURCES)
     modules: tuple[str, ...] = ()
 
     @staticmethod
     def from_environment(code: Path | None = None) -> Allowed:
         """The bundled examples, `HONE_ALLOWED_PREFIXES`, and the modules of a code folder."""
         added = os.environ.get("HONE_ALLOWED_PREFIXES", "").split(",")
-        prefixes = (BUNDLED, *(name.strip() for name in added if name.strip()))
+        prefixes = (BUNDLED, SOURCES, *(name.strip() for name in added if name.strip()))
         return Allowed(prefixes=prefixes, modules=top_level_modules(code) if code else ())
 
     def permits(self, module: str) -> bool:

@@ -64,3 +64,24 @@ def test_missing_weights_and_missing_training_data_are_told(hone, project: Path)
     assert done.returncode == 2
     assert "the weights can't be read" in done.stderr
     assert "model.weights: nowhere.safetensors" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_keras_file_goes_all_the_way_to_litert(hone, project: Path, monkeypatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    made = keras.Sequential(
+        [keras.Input((13,)), keras.layers.Dense(16, activation="relu"), keras.layers.Dense(3)]
+    )
+    made.save(project / "model.keras")
+    outcome = hone.json(
+        "run", str(project / "recipe.yaml"), "--set", "train.epochs=0",
+        "--set", "data.factory=wine_data:judged_only",
+        "--set", "model={factory: 'prefect_hone.ray_workers.sources:keras_model', "
+        "args: {path: model.keras}}",
+        "--set", "variants=[{name: fp32}]", "--set", "targets=[litert, onnxruntime-cpu]",
+        KERAS_BACKEND="torch",
+    )  # fmt: skip
+    by_name = {c["name"]: c for c in outcome["candidates"]}
+    assert by_name["fp32@litert"]["status"] == "passed", by_name["fp32@litert"]
+    assert by_name["fp32@litert"]["metrics"]["parity/max_abs_error"] < 1e-5
