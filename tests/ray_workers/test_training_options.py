@@ -162,9 +162,16 @@ def test_a_loss_that_leaps_stops_the_training(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_blocks_are_compiled(tmp_path: Path) -> None:
-    plain = alone(tmp_path / "a", epochs=1)
-    compiled = alone(tmp_path / "b", epochs=1, compile=True)
-    assert compiled == pytest.approx(plain, abs=1e-4)
+    one_block = job(tmp_path / "a", epochs=1)
+    one_block["model"]["args"]["layers"] = 1
+    curves = []
+    for compile_blocks in (False, True):
+        one_block["train"]["compile"] = compile_blocks
+        one_block["checkpoints"] = str(tmp_path / str(compile_blocks))
+        events: list[dict] = []
+        train_loop(TrainJob.model_validate(one_block), events.append)
+        curves.append(curve(events))
+    assert curves[1] == pytest.approx(curves[0], abs=1e-4)
 
 
 @pytest.mark.slow
