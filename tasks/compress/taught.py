@@ -120,7 +120,8 @@ def train_on(
         store=work.store_url,
         cache=work.cache_url,
     )
-    fit(job, _under(work, f"{spec['label']}/{name}"))
+    label = str(spec["label"])
+    fit(job, _under(work, label if label.endswith(f"/{name}") else f"{label}/{name}"))
     checkpoints = Checkpoints(url, job.higher_is_better)
     best = checkpoints.best()
     if best is None or best.quality is None:
