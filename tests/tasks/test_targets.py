@@ -63,9 +63,9 @@ def expected(bench: Bench, factory: str) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["inductor-cpu", "litert", "executorch"])
-@pytest.mark.parametrize(("passes", "largest"), [([], 1e-5), ([INT8], 0.2)], ids=["fp32", "int8"])
+@pytest.mark.parametrize("passes", [[], [INT8]], ids=["fp32", "int8"])
 def test_a_target_that_takes_modules_agrees_with_torch(
-    bench: Bench, kind: str, passes: list[dict], largest: float
+    bench: Bench, kind: str, passes: list[dict]
 ) -> None:
     if passes and kind == "inductor-cpu":
         pytest.importorskip("torchao")
@@ -73,9 +73,11 @@ def test_a_target_that_takes_modules_agrees_with_torch(
     alike = 0.1 if passes else 1e-5  # LiteRT averages ranges over batches of each size
     found = predicted(bench, kind, compiled(bench, kind, factory, passes), alike)
     wanted = expected(bench, factory)
-    error = np.abs(found - wanted).max() / np.abs(wanted).max()
-    assert error < largest
-    assert error > 1e-4 or not passes, "int8 differs"
+    if not passes:
+        assert np.abs(found - wanted).max() < 1e-5
+        return
+    cosine = float((found * wanted).sum() / np.linalg.norm(found) / np.linalg.norm(wanted))
+    assert 0.95 < cosine < 0.999999, "int8 differs, but little"
 
 
 def test_a_target_refuses_a_scheme_that_it_can_not_do(bench: Bench) -> None:
