@@ -168,7 +168,7 @@ def _options(
 def _console(stderr: bool = False) -> Any:
     from rich.console import Console
 
-    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 180
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 240
     return Console(stderr=stderr, width=None if os.environ.get("COLUMNS") else width)
 
 

@@ -37,7 +37,7 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
     Raises:
         HoneError: With the exit code that it carries.
     """
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 180
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 240
     console = Console(stderr=as_json, width=width)
     observer = LiveRows(console) if console.is_terminal else PlainLines(console)
     recipe, session = load_for_command(name, overrides, observer)

@@ -24,6 +24,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from prefect_hone.ray_workers.training.checkpoints import Checkpoints
 from prefect_hone.recipe.examples.digits.digits_data import digits
 from prefect_hone.recipe.examples.digits.digits_model import small_resnet
 from safetensors.torch import load_model
@@ -33,8 +34,12 @@ def train(folder: Path) -> torch.nn.Module:
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
                "-m", "prefect_hone.ray_workers.training", "digits", str(folder / "ck")]  # fmt: skip
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    kept = Checkpoints(str(folder / "ck"), higher_is_better=True)
+    best = kept.best()
+    assert best is not None
+    kept.export(best, folder)
     model = small_resnet()
-    load_model(model, str(sorted(folder.glob("ck/*/model.safetensors"))[-1]))
+    load_model(model, str(folder / "model.safetensors"))
     return model.eval()
 
 

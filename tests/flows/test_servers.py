@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -68,3 +70,22 @@ def test_a_real_prefect_server_shows_the_run(hone, project: Path, prefect_server
     assert gated.returncode == 3
     states = [(r["state_type"], r["state_name"]) for r in ask("/flow_runs/filter", {})]
     assert ("FAILED", "NoCandidatePassed") in states
+
+
+def test_the_flow_runs_against_prefects_ephemeral_server(hone, project: Path) -> None:
+    """As code that is imported: no command line, no server of anyone's."""
+    code = (
+        "import os\n"
+        "os.environ['HONE_ALLOWED_PREFIXES'] = 'wine_model,wine_data'\n"
+        "from prefect_hone import accelerate, load_recipe\n"
+        f"recipe = load_recipe({str(project / 'recipe.yaml')!r}).model_copy(update={{'code': None}})\n"
+        "state = accelerate(recipe, return_state=True)\n"
+        "print(state.type.value, state.result().champion.version)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300,
+        env={**hone.environment, "PYTHONPATH": str(project),
+             "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "COMPLETED 1" in done.stdout

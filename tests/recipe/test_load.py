@@ -122,7 +122,7 @@ def test_the_variants_of_the_design_load(tmp_path: Path) -> None:
         ("epochs: 2", "epochs: 2\n  sched: {name: cosine}", ":6: train.sched", "'schedule'"),
         ("epochs: 2", 'epochs: "2"', ":5: train.epochs", 'got "2"'),
         ("epochs: 2", "epochs: true", ":5: train.epochs", "got true"),
-        ("epochs: 2", "epochs: 0", ":5: train.epochs", "greater than or equal to 1"),
+        ("epochs: 2", "epochs: -1", ":5: train.epochs", "greater than or equal to 0"),
         ("adamw", "adamww", ":7: train.optimizer", "did you mean 'adamw'?"),
         ("onnxruntime-cpu", "onxruntime-cpu", ":8: targets.0", "did you mean 'onnxruntime-cpu'?"),
         ("mymodels:net", "mymodels.net", ":2: model.factory", "'module:function'"),
