@@ -29,6 +29,8 @@ bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/honesty.py
 	$(BIN)/python tests/benchmarks/run_time.py
 	$(BIN)/python tests/benchmarks/overhead.py
+	$(BIN)/python tests/benchmarks/training.py
+	$(BIN)/python tests/benchmarks/compression.py
 
 env: $(STAMP)
 
