@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
-# Two files of tests side by side: each waits much for processes to start.
-SPREAD := -n 2 --dist loadfile
+# Two files of tests side by side, in order: the long ones (flows) come first.
+SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick lint env bench clean
 
