@@ -67,6 +67,7 @@ class Hone:
             "HONE_HOME": str(self.home),
             "PREFECT_HOME": str(folder / "prefect"),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "COLUMNS": "240",  # whatever starts the tests
         }
         for name in ("RAY_ADDRESS", "HONE_STORE", "HONE_ALLOWED_PREFIXES"):
             self.environment.pop(name, None)
