@@ -67,7 +67,7 @@ class Hone:
             "HONE_HOME": str(self.home),
             "PREFECT_HOME": str(folder / "prefect"),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "COLUMNS": "240",  # whatever starts the tests
+            "COLUMNS": "240",  # readline sets 80 for processes that pytest-xdist starts
         }
         for name in ("RAY_ADDRESS", "HONE_STORE", "HONE_ALLOWED_PREFIXES"):
             self.environment.pop(name, None)
