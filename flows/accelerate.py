@@ -278,6 +278,7 @@ def _describe_run(
         tracker.folder(PARENT, session.store.fetch(code), "code")
     flat = {
         "model/factory": recipe.model.factory,
+        **({"model/source": recipe.model.source} if recipe.model.source else {}),
         "data/factory": recipe.data.factory,
         "quality/metric": recipe.quality.metric,
         "variants": ", ".join(v.name for v in recipe.variants),

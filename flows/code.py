@@ -97,9 +97,13 @@ def pinned(recipe: Recipe, session: Session) -> Recipe:
         InputError: There is no such file.
     """
     model = recipe.model
-    if model.factory.startswith(f"{SOURCES}:") and isinstance(model.args.get("path"), str):
-        kept = _keep_path(model.args["path"], session)
-        model = model.model_copy(update={"args": {**model.args, "path": kept}})
+    path = model.source or model.args.get("path")
+    if model.factory.startswith(f"{SOURCES}:") and isinstance(path, str):
+        if path.startswith(("models:/", "runs:/")):
+            kept = _keep_logged(path, session)
+        else:
+            kept = _keep_path(path, session)
+        model = model.model_copy(update={"source": None, "args": {**model.args, "path": kept}})
     if model.weights is not None:
         model = model.model_copy(update={"weights": _keep_weights(model.weights, session)})
     return recipe.model_copy(update={"model": model})
@@ -112,21 +116,78 @@ def _absolute(url: str, session: Session) -> str:
 
 
 def _keep_path(path: str, session: Session) -> str:
-    """A model's file or folder in the store; the place of its copy on this machine."""
+    """A model's file or folder in the store; its place there."""
     source = Path(_absolute(path, session))
     if not source.exists():
-        raise InputError("there is no such file or folder", where=f"model.args.path: {path}")
+        raise InputError("there is no such file or folder", where=f"model.source: {path}")
+    if source.is_dir():
+        if not any(any(source.glob(name)) for name in ("MLmodel", "config.json", "*.onnx")):
+            raise InputError(
+                "the folder holds no model that can be read",
+                where=f"model.source: {path}",
+                do="give a transformers folder, an MLflow model's, or one with an .onnx file",
+            )
+        files = [p for p in source.rglob("*") if p.is_file()]
+        return _keep({p.relative_to(source).as_posix(): p for p in files}, session)
+    files = [source]
+    if source.suffix == ".onnx":
+        from ..ray_workers.onnx_graph import model_files  # imports onnx and torch
+
+        files = model_files(source)
+    kept = _keep({p.relative_to(source.parent).as_posix(): p for p in files}, session)
+    return f"{kept}/{source.name}"
+
+
+def _keep_logged(uri: str, session: Session) -> str:
+    """A model that MLflow keeps, in the store; its place there."""
+    import mlflow
+
+    tracking = session.settings.tracking
+    mlflow.set_registry_uri(tracking)
+    with tempfile.TemporaryDirectory(prefix="hone-logged-") as folder:
+        try:
+            found = mlflow.artifacts.download_artifacts(
+                artifact_uri=uri, dst_path=folder, tracking_uri=tracking
+            )
+        except Exception as error:
+            raise InputError(
+                f"MLflow does not give this model: {str(error).splitlines()[0]}",
+                where=f"model.source: {uri}",
+                do=f"is it there? looked in {tracking}",
+            ) from error
+        files = [p for p in Path(found).rglob("*") if p.is_file()]
+        return _keep({p.relative_to(found).as_posix(): p for p in files}, session)
+
+
+def _keep(files: dict[str, Path], session: Session) -> str:
+    """Files in the store, by their names there; its place. The same files are read once."""
+    seen = [(name, str(p), (s := p.stat()).st_size, s.st_mtime_ns) for name, p in files.items()]
+    record = f"sources/{hashlib.sha256(repr(sorted(seen)).encode()).hexdigest()}.json"
+    known = session.store.read_record(record)
+    if known is not None and session.store.fs.exists(known["uri"]):
+        return str(known["uri"])
+    uri = _put(files, session)
+    session.store.write_record(record, {"uri": uri})
+    return uri
+
+
+def _put(files: dict[str, Path], session: Session) -> str:
     with tempfile.TemporaryDirectory(prefix="hone-model-") as folder:
-        if source.is_dir():
-            shutil.copytree(source, folder, dirs_exist_ok=True)
-            return str(session.store.fetch(session.store.put(Path(folder), "model")))
-        shutil.copyfile(source, Path(folder) / source.name)
-        kept = session.store.fetch(session.store.put(Path(folder), "model"))
-        return str(kept / source.name)
+        for relative, path in files.items():
+            target = Path(folder) / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        return session.store.put(Path(folder), "model").uri
 
 
 def _keep_weights(given: str, session: Session) -> str:
     url = _absolute(given, session)
+    if "://" not in url:
+        if not Path(url).is_file():
+            raise InputError(
+                "the weights can't be read: there is no such file", where=f"model.weights: {given}"
+            )
+        return f"{_keep({WEIGHTS: Path(url)}, session)}/{WEIGHTS}"
     with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
         local = Path(folder) / WEIGHTS
         try:
@@ -145,7 +206,8 @@ def _package_digest(module: str) -> str:
     """Digest of the package that a module is in, found without importing it."""
     top = module.partition(".")[0]
     if module == SOURCES:
-        files = [PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")]
+        path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+        files = [path, path.with_name("onnx_graph.py")]
     elif module == BUNDLED or module.startswith(f"{BUNDLED}."):
         parts = module.split(".")[1:-1]
         files = sorted(PACKAGE.joinpath(*parts).glob("*.py"))

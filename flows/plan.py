@@ -155,6 +155,7 @@ def plan_memory(
 
 
 def _estimate(recipe: Recipe, session: Session) -> dict[str, Any]:
+    from ..ray_workers.module import initial
     from ..ray_workers.splits import batches, split
     from ..ray_workers.training.estimate import estimate
     from ..recipe.factories import use_code
@@ -162,7 +163,8 @@ def _estimate(recipe: Recipe, session: Session) -> dict[str, Any]:
     if session.code is not None:
         use_code(session.code)
     data = session.allowed.call(recipe.data.factory, recipe.data.args, "data.factory")
-    model = session.allowed.call(recipe.model.factory, recipe.model.args, "model.factory")
+    fixed = pinned(recipe, session)
+    model = initial(fixed.model.model_dump(mode="json"), session.allowed)
     splits = split(data, recipe.train.seed)
     few = min(4, len(splits.train))
     sample = next(batches(splits, splits.train, [range(few)]))[0]

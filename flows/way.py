@@ -194,6 +194,8 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
             if way.unavailable is not None:
                 continue
             spec: dict[str, Any] = {"target": target.model_dump(mode="json")}
+            if getattr(target, "batch", "dynamic") == "fixed":
+                spec["batch_sizes"] = list(recipe.benchmark.batch_sizes)
             sources = {"graph": (graph, "graph")}
             if target.takes == "module":
                 spec |= {

@@ -1,26 +1,129 @@
-"""Models that come in otherwise than by a factory of yours: factories that read them from a path.
+"""Models that come in otherwise than by a factory of yours: they are read from a path.
 
-`model: {factory: "prefect_hone.ray_workers.sources:transformers_model", args: {path: folder}}`
-
-A path is kept in the store when a run starts, so steps depend on what lies there. Nothing in these
-files is executed: no pickle that could hold code, no code of the model's folder.
+`model: {source: PATH}` in a recipe is `read`. What lies there is kept in the store when a run
+starts, so steps depend on its bytes. Nothing in these files is executed: no pickle that could hold
+code, no code of the model's folder.
 """
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import os
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import torch
+import yaml
 from torch import nn
 
 from ..recipe.errors import InputError
+from .onnx_graph import OnnxGraph
 
 _LARGEST_RATIO = 200  # of a file's size in an archive to its packed size: more is a bomb
+
+
+def read(path: str) -> nn.Module:
+    """The model of a file or folder, whatever it is.
+
+    Args:
+        path: An `.onnx`, `.pt2` or `.keras` file, a transformers folder, or an MLflow model's.
+
+    Raises:
+        InputError: It is none of them, or can't be read.
+    """
+    place = _local(path)
+    kinds = {".onnx": onnx_graph, ".pt2": program, ".keras": keras_model}
+    if place.is_file() and place.suffix in kinds:
+        return kinds[place.suffix](str(place))
+    if (place / "MLmodel").is_file():
+        return mlflow_model(str(place))
+    if (place / "config.json").is_file():
+        return transformers_model(str(place))
+    graphs = sorted(place.glob("*.onnx")) if place.is_dir() else []
+    if len(graphs) == 1:
+        return onnx_graph(str(graphs[0]))
+    raise InputError(
+        "this is no model that can be read",
+        where=f"model.source: {place.name}",
+        do="give an .onnx, .pt2 or .keras file, a transformers folder or an MLflow model, or the "
+        "factory of a torch module",
+    )
+
+
+def onnx_graph(path: str) -> nn.Module:
+    """An ONNX file; it can be compressed as a graph, not trained.
+
+    Raises:
+        InputError: As `OnnxGraph`.
+    """
+    return OnnxGraph(_local(path))
+
+
+def mlflow_model(path: str) -> nn.Module:
+    """A model that MLflow keeps, from its downloaded folder: by the flavor that it was logged with.
+
+    Raises:
+        InputError: It was logged as a pickle, or in no flavor that holds a model to compress.
+    """
+    folder = _local(path)
+    where = f"model.source: {folder.name}"
+    try:
+        said = yaml.safe_load((folder / "MLmodel").read_text())
+        flavors: dict[str, Any] = dict(said["flavors"])
+    except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"its MLmodel file can't be read: {_first(error)}", where=where) from error
+    for flavor, pattern in (
+        ("onnx", "**/*.onnx"),
+        ("transformers", "**/config.json"),
+        ("pytorch", "**/*.pt2"),
+        ("keras", "**/*.keras"),
+        ("tensorflow", "**/*.keras"),
+    ):
+        found = sorted(folder.glob(pattern)) if flavor in flavors else []
+        if found:
+            chosen = found[0].parent if flavor == "transformers" else found[0]
+            return read(str(chosen))
+    if "pytorch" in flavors:
+        raise InputError(
+            "it was logged as a pickle, which could hold any code",
+            where=where,
+            do="log it with mlflow.pytorch.log_model(..., serialization_format='pt2')",
+        )
+    if flavors.get("python_function", {}).get("loader_module") == "prefect_hone.tasks.serve":
+        raise InputError(
+            "it is a champion of Hone, compiled already",
+            where=where,
+            do="give the model that it was made from, as its recipe.yaml names it",
+        )
+    raise InputError(
+        f"it was logged as {', '.join(flavors)}, and none of these holds a model to compress",
+        where=where,
+        do="log it in the flavor onnx, pytorch (pt2), transformers or keras",
+    )
+
+
+def _local(path: str) -> Path:
+    """A path on this machine: what lies in a remote store is fetched once a process."""
+    if "://" not in path:
+        return Path(path)
+    if path not in _FETCHED:
+        fs, remote = fsspec.core.url_to_fs(path)
+        folder = Path(tempfile.mkdtemp(prefix="hone-source-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _FETCHED[path] = folder / Path(remote).name
+        parent = fs.isfile(remote)  # what lies beside a file belongs to it
+        fs.get(str(Path(remote).parent) if parent else remote, str(folder / "all"), recursive=True)
+        _FETCHED[path] = folder / "all" / Path(remote).name if parent else folder / "all"
+    return _FETCHED[path]
+
+
+_FETCHED: dict[str, Path] = {}
 
 
 def transformers_model(path: str) -> nn.Module:
@@ -34,8 +137,8 @@ def transformers_model(path: str) -> nn.Module:
             code of its own or has its weights in a pickle.
     """
     transformers = _library("transformers", "transformers")
-    folder = Path(path)
-    where = f"model.args.path: {path}"
+    folder = _local(path)
+    where = f"model.source: {folder.name}"
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -70,10 +173,11 @@ def program(path: str) -> nn.Module:
     Raises:
         InputError: The file is no such archive, is hostile, or holds pickled objects.
     """
-    where = f"model.args.path: {path}"
-    check_archive(Path(path), where)
+    place = _local(path)
+    where = f"model.source: {place.name}"
+    check_archive(place, where)
     try:
-        exported = torch.export.load(path)
+        exported = torch.export.load(place)
     except Exception as error:
         raise InputError(
             f"torch.export can't load the program: {_first(error)}",
@@ -105,8 +209,9 @@ def keras_model(path: str) -> nn.Module:
         InputError: Keras is not installed or has another backend, or the file is no such archive,
             is hostile, or holds code (lambda layers).
     """
-    where = f"model.args.path: {path}"
-    check_archive(Path(path), where)
+    place = _local(path)
+    where = f"model.source: {place.name}"
+    check_archive(place, where)
     os.environ.setdefault("KERAS_BACKEND", "torch")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     keras = _library("keras", "keras")
@@ -117,7 +222,7 @@ def keras_model(path: str) -> nn.Module:
             do="set KERAS_BACKEND=torch",
         )
     try:
-        model: nn.Module = keras.saving.load_model(path, compile=False, safe_mode=True)
+        model: nn.Module = keras.saving.load_model(place, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"Keras can't load the model: {_first(error)}", where=where) from error
     return model

@@ -21,8 +21,9 @@ from .errors import InputError, did_you_mean
 from .strict import Strict
 
 BUNDLED = "prefect_hone.recipe.examples"
-#: Factories of ours that read a model from a path.
+#: Factories of ours that read a model from a path, and the one that finds out what it is.
 SOURCES = "prefect_hone.ray_workers.sources"
+READ = f"{SOURCES}:read"
 
 
 class Allowed(Strict):

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from .catalogue import LOSSES, MEASURES, METRICS, measure_names
 from .errors import did_you_mean
+from .factories import READ
 from .passes import Pass
 from .strict import Strict
 from .targets import Target, expanded
@@ -60,13 +61,29 @@ class Factory(Strict):
 
 
 class ModelFactory(Factory):
-    """The factory of the model; it returns a `torch.nn.Module`."""
+    """The model: a factory that returns a `torch.nn.Module`, or a file to take it from."""
 
+    factory: str = Field(
+        READ, pattern=_IMPORT_PATH, description="Import path 'module:function' of the factory."
+    )
+    source: str | None = Field(
+        None,
+        description="Instead of a factory: an .onnx, .pt2 or .keras file, a transformers folder, "
+        "or an MLflow model (models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/NAME).",
+    )
     weights: str | None = Field(
         None,
         description="Path or fsspec URL of a safetensors file that the model starts with; with "
         "train.epochs 0 they are the model.",
     )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelFactory:
+        if self.source is None and self.factory == READ and "path" not in self.args:
+            raise PydanticCustomError("origin", "give the model's factory, or its source")
+        if self.source is not None and (self.factory != READ or self.args):
+            raise PydanticCustomError("origin", "give either a factory with args, or a source")
+        return self
 
 
 class DataFactory(Factory):
@@ -231,7 +248,7 @@ class Recipe(Strict):
         description="A folder of yours, shipped to the workers and put on their path; only for "
         "a recipe file that is run from the command line.",
     )
-    model: ModelFactory = Field(description="The factory of the model, and its weights if any.")
+    model: ModelFactory = Field(description="The model, and its weights if any.")
     data: DataFactory = Field(description="The factory of the data.")
     quality: Quality = Field(Quality(), description="What 'good' means.")
     train: Train = Field(description="How to train.")

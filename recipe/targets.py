@@ -50,6 +50,13 @@ _THREADS: Any = Field(
 )
 
 
+_BATCH: Any = Field(
+    "dynamic",
+    description="dynamic: one program for any batch size. fixed: one for each size of "
+    "benchmark.batch_sizes; a batch goes through the largest that fits.",
+)
+
+
 class OnnxRuntimeCpu(_Target):
     """ONNX Runtime's CPU execution provider."""
 
@@ -59,6 +66,7 @@ class OnnxRuntimeCpu(_Target):
     )
     arena: bool = Field(True, description="Keep freed memory for the next call.")
     denormals: bool = Field(True, description="Compute with denormal numbers; false: they are 0.")
+    batch: Literal["dynamic", "fixed"] = _BATCH
     threads: int | None = _THREADS
 
 
@@ -99,6 +107,7 @@ class _OpenVino(_Target):
         description="Precision of what is not quantized; needs a device that has it.",
     )
     streams: int = Field(1, ge=1, description="Calls that may run side by side (a count).")
+    batch: Literal["dynamic", "fixed"] = _BATCH
 
 
 class OpenVinoCpu(_OpenVino):

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.module import initial
+from ..ray_workers.onnx_graph import OnnxGraph, count_parameters
 from ..ray_workers.splits import Arrays, Splits, batches, call, fingerprints, split, stack
 from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import make_loss
@@ -42,6 +43,12 @@ def check(work: Workspace) -> Result:
     overlaps = _check_overlaps(splits)
     torch.manual_seed(spec["seed"])
     model = initial(spec["model"], work.allowed)
+    if isinstance(model, OnnxGraph) and spec.get("trains", True):
+        raise InputError(
+            "an ONNX graph can't be trained, and train.epochs is not 0",
+            where="model",
+            do="set train.epochs to 0 to take it as it is",
+        )
     if data.train is None and spec.get("trains", True):
         raise InputError(
             "there is no training split, and train.epochs is not 0",
@@ -60,7 +67,7 @@ def check(work: Workspace) -> Result:
     for name, values in (("samples", samples), ("calibration", calibration)):
         save_file(_contiguous(values), str(work.output(name, "inputs") / SAMPLES_FILE))
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "calibration", "test")}
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = count_parameters(model)
     notes = [*placement]
     if overlaps:
         notes.append(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..ray_workers.module import load_module
+from ..ray_workers.onnx_graph import OnnxGraph
 from ..ray_workers.splits import INPUT, primary, tensors
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import StepFailed
@@ -29,10 +30,13 @@ def export(work: Workspace) -> Result:
     """
     model = load_module(work.spec["model"], work.allowed, work.inputs["weights"])
     example = load_inputs(work.inputs["inputs"], 2)
+    if isinstance(model, OnnxGraph):
+        graph, _ = model.exported(example)
+        return _kept(work, graph)
     inputs = tensors(example)
     axis = torch.export.Dim("batch")
     shapes: Any = {name: {0: axis} for name in example}
-    names, position = _outputs(model, inputs)
+    names = _outputs(model, inputs)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with (
@@ -55,16 +59,17 @@ def export(work: Workspace) -> Result:
         raise explained(error) from error
     if program is None:
         raise StepFailed("the exporter gave no program", where="export")
-    graph = program.model_proto
+    return _kept(work, program.model_proto)
+
+
+def _kept(work: Workspace, graph: Any) -> Result:
     name_layers(graph)
     write_graph(graph, work.output("graph", "onnx"))
-    return Result(
-        params={"graph/nodes": len(graph.graph.node), "graph/opset": graph.opset_import[0].version},
-        facts={"output": names[position]},
-    )
+    opset = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
+    return Result(params={"graph/nodes": len(graph.graph.node), "graph/opset": opset})
 
 
-def _outputs(model: torch.nn.Module, inputs: Any) -> tuple[list[str], int]:
+def _outputs(model: torch.nn.Module, inputs: Any) -> list[str]:
     """Names for the model's outputs, of which the main one is called `output`."""
     with torch.no_grad():
         outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
@@ -73,8 +78,7 @@ def _outputs(model: torch.nn.Module, inputs: Any) -> tuple[list[str], int]:
     ]
     main = primary(outputs)
     position = next(i for i, leaf in enumerate(leaves) if leaf is main)
-    names = [OUTPUT if i == position else f"output_{i}" for i in range(len(leaves))]
-    return names, position
+    return [OUTPUT if i == position else f"output_{i}" for i in range(len(leaves))]
 
 
 def explained(error: BaseException) -> StepFailed:

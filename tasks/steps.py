@@ -140,11 +140,12 @@ _MODULE = (
     "tasks/compile/program.py", "tasks/export.py", "tasks/graph.py", "ray_workers/module.py",
     "ray_workers/splits.py",
 )  # fmt: skip
-_EDGE = (*_MODULE, "tasks/compile/edge.py", "tasks/compile/fixed.py", "tasks/environments")
+_FIXED = "tasks/compile/fixed.py"
+_EDGE = (*_MODULE, "tasks/compile/edge.py", _FIXED, "tasks/environments")
 #: What each family of targets is made of: files beside its own, and libraries.
 _TARGETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "onnxruntime": (("tasks/compile/_onnxruntime.py", *_ONNX), ("onnx", "onnxruntime")),
-    "openvino": (("tasks/compile/_openvino.py", *_ONNX), ("onnx", "openvino")),
+    "onnxruntime": (("tasks/compile/_onnxruntime.py", _FIXED, *_ONNX), ("onnx", "onnxruntime")),
+    "openvino": (("tasks/compile/_openvino.py", _FIXED, *_ONNX), ("onnx", "openvino")),
     "tensorrt": (_ONNX, ("onnx", "tensorrt")),
     "inductor": (("tasks/compile/_inductor.py", *_MODULE), ("torch", "torchao")),
     "litert": (("tasks/compile/litert_build.py", *_EDGE), ("torch", "litert:ai-edge-litert")),

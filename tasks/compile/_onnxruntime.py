@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from .fixed import Run, compiled_for_sizes, note_sizes
+
 FILE = "model.onnx"
 SETTINGS = "settings.json"
+#: Name of the batch axis in the exported graph.
+BATCH_AXIS = "batch"
 
 
 def rewrite(work: Any, target: Any, level: str) -> Any:
@@ -59,7 +63,7 @@ def rewrite(work: Any, target: Any, level: str) -> Any:
         params={
             "compile/nodes": len(model.graph.node),
             "compile/graph_level": level,
-            "compile/batch_axis": "dynamic",
+            "compile/batch_axis": note_sizes(folder, work.spec.get("batch_sizes")),
         }
     )
 
@@ -79,24 +83,29 @@ def runner(
     import onnxruntime
 
     levels = onnxruntime.GraphOptimizationLevel
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3
     threads = getattr(target, "threads", None) or options.get("threads", 0)
-    settings.intra_op_num_threads = int(threads)
-    settings.inter_op_num_threads = 1
-    settings.enable_cpu_mem_arena = getattr(target, "arena", True)
-    if not getattr(target, "denormals", True):
-        settings.add_session_config_entry("session.set_denormal_as_zero", "1")
-    settings.graph_optimization_level = {
-        "disabled": levels.ORT_DISABLE_ALL,
-        "basic": levels.ORT_ENABLE_BASIC,
-        "extended": levels.ORT_ENABLE_EXTENDED,
-        "all": levels.ORT_ENABLE_ALL,
-    }[level]
-    session = onnxruntime.InferenceSession(str(folder / FILE), settings, providers=providers)
-    wanted = ["output"]
 
-    def run(inputs: dict[str, np.ndarray[Any, Any]]) -> Any:
-        return session.run(wanted, inputs)[0]
+    def compiled(size: int | None) -> Run:
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
+        settings.intra_op_num_threads = int(threads)
+        settings.inter_op_num_threads = 1
+        settings.enable_cpu_mem_arena = getattr(target, "arena", True)
+        if not getattr(target, "denormals", True):
+            settings.add_session_config_entry("session.set_denormal_as_zero", "1")
+        settings.graph_optimization_level = {
+            "disabled": levels.ORT_DISABLE_ALL,
+            "basic": levels.ORT_ENABLE_BASIC,
+            "extended": levels.ORT_ENABLE_EXTENDED,
+            "all": levels.ORT_ENABLE_ALL,
+        }[level]
+        if size is not None:
+            settings.add_free_dimension_override_by_name(BATCH_AXIS, size)
+        session = onnxruntime.InferenceSession(str(folder / FILE), settings, providers=providers)
 
-    return run
+        def run(inputs: dict[str, np.ndarray[Any, Any]]) -> Any:
+            return session.run(["output"], inputs)[0]
+
+        return run
+
+    return compiled_for_sizes(folder, compiled)

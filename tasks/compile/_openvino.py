@@ -10,6 +10,7 @@ from typing import Any
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from . import Unavailable
+from .fixed import Run, compiled_for_sizes, note_sizes
 
 FILE = "model.xml"
 SETTINGS = "settings.json"
@@ -76,7 +77,7 @@ def convert(work: Workspace, target: Any) -> Result:
         params={
             "compile/nodes": len(model.get_ops()),
             "compile/precision": target.precision,
-            "compile/batch_axis": "dynamic",
+            "compile/batch_axis": note_sizes(folder, work.spec.get("batch_sizes")),
         }
     )
 
@@ -103,12 +104,26 @@ def runner(
     if threads and device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = int(threads)
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(str(folder / FILE)), device, settings)
-    request = compiled.create_infer_request()
-    output = compiled.output("output")
 
-    def run(inputs: dict[str, Any]) -> Any:
-        # The request's buffer is used again by the next call, so the caller gets its own copy.
-        return request.infer(inputs, share_inputs=True)[output].copy()
+    def compiled(size: int | None) -> Run:
+        model = core.read_model(str(folder / FILE))
+        if size is not None:
+            model.reshape({port: _with_batch(port, size) for port in model.inputs})
+        program = core.compile_model(model, device, settings)
+        request = program.create_infer_request()
+        output = program.output("output")
 
-    return run
+        def run(inputs: dict[str, Any]) -> Any:
+            # The request's buffer is used again by the next call, so the caller gets its own copy.
+            return request.infer(inputs, share_inputs=True)[output].copy()
+
+        return run
+
+    return compiled_for_sizes(folder, compiled)
+
+
+def _with_batch(port: Any, size: int) -> Any:
+    """The shape of an input with the batch size as its first axis."""
+    shape = port.get_partial_shape()
+    shape[0] = size
+    return shape

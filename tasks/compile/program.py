@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ...ray_workers.module import load_module
+from ...ray_workers.onnx_graph import torch_module
 from ...ray_workers.workspace import Workspace
 from ...recipe.errors import StepFailed
 from ..export import explained
@@ -31,6 +32,7 @@ class Program:
     def __init__(self, work: Workspace) -> None:
         spec = work.spec
         inner = load_module(spec["model"], work.allowed, work.inputs["module"])
+        torch_module(inner, spec["target"]["kind"])
         self.inputs: Arrays = load_inputs(work.inputs["calibration"])
         self.passes: list[dict[str, Any]] = spec["passes"]
         self.model = MainOutput(inner, list(self.inputs)).eval()

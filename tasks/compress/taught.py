@@ -15,6 +15,7 @@ from torch import nn
 
 from ...ray_workers.artifacts import Store
 from ...ray_workers.module import WEIGHTS, Operation, build, load_module, operations_of, save_module
+from ...ray_workers.onnx_graph import torch_module
 from ...ray_workers.splits import Splits, batches, split
 from ...ray_workers.training.checkpoints import Checkpoints
 from ...ray_workers.training.job import Lesson, TrainJob
@@ -49,6 +50,7 @@ class Bench:
         """Load the module and the data."""
         spec, folder = work.spec, work.inputs["module"]
         model = load_module(spec["model"], work.allowed, folder)
+        torch_module(model, spec["pass"]["kind"])
         data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
         splits = split(data, spec["train"]["seed"])
         few = min(4, len(splits.train))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mlflow
+import onnx
 import pytest
 import torch
 from prefect_hone.recipe.factories import use_code
-from safetensors.torch import save_model
+from safetensors.torch import load_model, save_model
 
 
 def weights(project: Path, name: str = "trained.safetensors", width: int = 32) -> Path:
@@ -47,6 +49,52 @@ def test_it_is_judged_and_promoted_as_it_is(hone, project: Path) -> None:
     retrained.write_bytes(bytes([*retrained.read_bytes()[:-1], 0]))
     plan = hone.json("plan", str(project / "recipe.yaml"), *OPTIONS)
     assert not any(step["cached"] for step in plan["steps"]), "other bytes, other steps"
+
+
+def exported(project: Path) -> Path:
+    """The same model as an ONNX file."""
+    trained = weights(project)
+    import wine_model
+
+    model = wine_model.net(32).eval()
+    load_model(model, trained)
+    shapes = ({0: torch.export.Dim("n")},)
+    made = torch.onnx.export(
+        model, (torch.zeros(2, 13),), dynamo=True, dynamic_shapes=shapes, verbose=False
+    )
+    onnx.save(made.model_proto, project / "wine.onnx")
+    return project / "wine.onnx"
+
+
+@pytest.mark.slow
+def test_an_onnx_file_is_compressed_as_a_graph(hone, project: Path) -> None:
+    path = exported(project)
+    variants = (
+        "[{name: int8, passes: [{kind: quantize, scheme: static-int8}]}, {name: thin, "
+        "passes: [{kind: prune, method: channel, ratio: 0.5}]}]"
+    )
+    options = [
+        "--set", "train.epochs=0", "--set", "data.factory=wine_data:judged_only",
+        "--set", f"variants={variants}", "--set", "targets=[onnxruntime-cpu, inductor-cpu]",
+    ]  # fmt: skip
+    recipe = str(project / "recipe.yaml")
+    outcome = hone.json("run", recipe, "--set", "model={source: wine.onnx}", *options)
+    by_name = {c["name"]: c for c in outcome["candidates"]}
+    assert outcome["champion"]["candidate"] == "int8@onnxruntime-cpu"
+    assert outcome["baseline"]["quality/accuracy"] > 0.9
+    assert by_name["int8@onnxruntime-cpu"]["metrics"]["parity/cosine"] > 0.99
+    assert "prune works on a torch module" in by_name["thin@onnxruntime-cpu"]["error"]
+    assert "inductor-cpu works on a torch module" in by_name["int8@inductor-cpu"]["error"]
+
+    mlflow.set_tracking_uri(hone.tracking)
+    mlflow.onnx.log_model(onnx.load(path), name="wine", registered_model_name="given")
+    mlflow.set_tracking_uri(None)
+    plan = hone.json("plan", recipe, "--set", "model={source: 'models:/given/1'}", *options)
+    assert plan["steps"]
+    missing = "model={source: 'models:/nobody/1'}"
+    done = hone.run("plan", recipe, "--set", missing, *options)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "MLflow does not give this model" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Models from transformers folders, exported programs and Keras files; hostile files are refused."""
+"""Models from files: transformers, torch.export, Keras, ONNX, MLflow; hostile ones are refused."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
+import onnx
 import pytest
 import torch
-from prefect_hone.ray_workers.sources import keras_model, program, transformers_model
+import yaml
+from onnxruntime import InferenceSession
+from prefect_hone.ray_workers.onnx_graph import OnnxGraph, model_files, torch_module
+from prefect_hone.ray_workers.sources import keras_model, program, read, transformers_model
 from prefect_hone.ray_workers.splits import call
-from prefect_hone.recipe.errors import InputError
+from prefect_hone.recipe.errors import InputError, StepFailed
 from torch import nn
 
 
@@ -112,3 +117,158 @@ def test_a_keras_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile.save(tmp_path / "lambda.keras")
     with pytest.raises(InputError, match="Keras can't load the model"):
         keras_model(str(tmp_path / "lambda.keras"))
+
+
+class Two(nn.Module):
+    """Two named inputs, two outputs; the second one is the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(10, 4)
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, ids: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = self.embedding(ids).mean(1) * scale
+        return {"hidden": hidden, "logits": self.linear(hidden)}
+
+
+TWO = {"ids": torch.arange(12).reshape(3, 4) % 10, "scale": torch.rand(3, 1)}
+
+
+def write_onnx(model: nn.Module, inputs: dict, path: Path, dynamic: bool = True) -> None:
+    axes = {name: {0: torch.export.Dim("n")} for name in inputs} if dynamic else None
+    made = torch.onnx.export(
+        model.eval(), (), kwargs=inputs, dynamo=True, dynamic_shapes=axes, verbose=False,
+        input_names=list(inputs), output_names=["hidden", "logits"],
+    )  # fmt: skip
+    onnx.save(made.model_proto, path)
+
+
+def test_an_onnx_file_with_several_inputs_and_outputs(tmp_path: Path) -> None:
+    model = Two()
+    write_onnx(model, TWO, tmp_path / "two.onnx")
+    loaded = read(str(tmp_path / "two.onnx"))
+    assert isinstance(loaded, OnnxGraph)
+    assert loaded.inputs == ["ids", "scale"]
+    assert torch.allclose(call(loaded, TWO), model(**TWO)["logits"], atol=1e-6)
+    assert loaded.parameter_count >= 10 * 4 + 4 * 3 + 3
+    graph, main = loaded.exported({name: value.numpy() for name, value in TWO.items()})
+    assert main == "logits"
+    assert [output.name for output in graph.graph.output] == ["output_0", "output"]
+    assert {i.type.tensor_type.shape.dim[0].dim_param for i in graph.graph.input} == {"batch"}
+    session = InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(["output"], {name: value.numpy() for name, value in TWO.items()})[0]
+    assert np.allclose(found, model(**TWO)["logits"].detach(), atol=1e-6)
+    with pytest.raises(InputError, match="the graph's inputs are ids, scale; the data gives ids"):
+        loaded(TWO["ids"])
+    with pytest.raises(StepFailed, match="prune works on a torch module"):
+        torch_module(loaded, "prune")
+
+
+def test_a_fixed_batch_is_freed_or_refused(tmp_path: Path) -> None:
+    model = Two()
+    write_onnx(model, TWO, tmp_path / "fixed.onnx", dynamic=False)
+    inputs = {name: value.repeat(3, 1) for name, value in TWO.items()}
+    loaded = read(str(tmp_path / "fixed.onnx"))
+    assert torch.allclose(call(loaded, inputs), model(**inputs)["logits"], atol=1e-6)
+
+    class Mixing(Two):
+        def forward(self, ids: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+            found = super().forward(ids, scale)
+            return {**found, "logits": found["logits"] - found["logits"].mean(0)}
+
+    write_onnx(Mixing(), TWO, tmp_path / "mixing.onnx")
+    with pytest.raises(StepFailed, match="it mixes the samples of a batch"):
+        OnnxGraph(tmp_path / "mixing.onnx").exported(
+            {name: value.numpy() for name, value in TWO.items()}
+        )
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """An ONNX file whose weights lie beside it."""
+    write_onnx(Two(), TWO, tmp_path / "plain.onnx")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    onnx.save(
+        onnx.load(tmp_path / "plain.onnx"), folder / "model.onnx", save_as_external_data=True,
+        location="weights.bin", size_threshold=64,
+    )  # fmt: skip
+    return folder / "model.onnx"
+
+
+def test_weights_beside_an_onnx_file_belong_to_it(beside: Path) -> None:
+    assert [path.name for path in model_files(beside)] == ["model.onnx", "weights.bin"]
+    first = read(str(beside))
+    weights = beside.with_name("weights.bin")
+    weights.write_bytes(bytes(8) + weights.read_bytes()[8:])
+    second = read(str(beside.parent))
+    assert not torch.equal(first.digest, second.digest), "other weights, another model"
+
+
+def test_hostile_onnx_files_are_refused(beside: Path, tmp_path: Path) -> None:
+    whole = beside.read_bytes()
+    for location in ("../secret.bin", "/etc/passwd", "a\\b"):
+        model = onnx.load(beside, load_external_data=False)
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = location
+        beside.write_bytes(model.SerializeToString())
+        with pytest.raises(InputError, match="lie outside its folder"):
+            read(str(beside))
+    beside.write_bytes(whole)
+    weights = beside.with_name("weights.bin")
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="are cut off"):
+        read(str(beside))
+    weights.unlink()
+    with pytest.raises(InputError, match="its weights are missing"):
+        read(str(beside))
+    (tmp_path / "elsewhere.bin").write_bytes(content)
+    weights.symlink_to(tmp_path / "elsewhere.bin")
+    with pytest.raises(InputError, match="are a link"):
+        read(str(beside))
+    for name, content in (("cut.onnx", whole[: len(whole) // 2]), ("empty.onnx", b""),
+                          ("pickle.onnx", pickle.dumps(print))):  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=r"no whole ONNX file|no ONNX model"):
+            read(str(tmp_path / name))
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match="no model that can be read"):
+        read(str(tmp_path / "notes.txt"))
+
+
+def logged(folder: Path, flavors: dict) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "MLmodel").write_text(yaml.safe_dump({"flavors": flavors}))
+    return folder
+
+
+def test_an_mlflow_model_is_read_by_its_flavor(exported: tuple, tmp_path: Path) -> None:
+    path, model, x = exported
+    folder = logged(tmp_path / "pt2", {"pytorch": {"model_data": "data"}, "python_function": {}})
+    (folder / "data").mkdir()
+    path.rename(folder / "data" / "model.pt2")
+    assert torch.allclose(read(str(folder))(x), model(x))
+    folder = logged(tmp_path / "onnx", {"onnx": {"data": "model.onnx"}})
+    write_onnx(Two(), TWO, folder / "model.onnx")
+    assert isinstance(read(str(folder)), OnnxGraph)
+    pickled = logged(tmp_path / "pickled", {"pytorch": {"model_data": "data"}})
+    with pytest.raises(InputError, match="a pickle, which could hold any code"):
+        read(str(pickled))
+    served = {"python_function": {"loader_module": "prefect_hone.tasks.serve"}}
+    with pytest.raises(InputError, match="a champion of Hone, compiled already"):
+        read(str(logged(tmp_path / "champion", served)))
+    with pytest.raises(InputError, match="logged as sklearn"):
+        read(str(logged(tmp_path / "sklearn", {"sklearn": {}})))
+    (pickled / "MLmodel").write_text("flavors: [")
+    with pytest.raises(InputError, match="its MLmodel file can't be read"):
+        read(str(pickled))
+
+
+def test_a_model_in_a_remote_store_is_fetched(beside: Path) -> None:
+    fs = fsspec.filesystem("memory")
+    fs.put(str(beside.parent), "/models/two", recursive=True)
+    assert isinstance(read("memory://models/two/model.onnx"), OnnxGraph)

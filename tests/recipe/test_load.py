@@ -221,6 +221,8 @@ def test_overrides(tmp_path: Path) -> None:
         ("train.epochs", "expected FIELD=VALUE"),
         ("targets.5=x", "there is no item '5'"),
         ("name.x=1", "has no field 'x'"),
+        ("model={}", "give the model's factory, or its source"),
+        ("model.source=a.onnx", "either a factory with args, or a source"),
     ],
 )
 def test_a_wrong_override_is_named(tmp_path: Path, option: str, said: str) -> None:

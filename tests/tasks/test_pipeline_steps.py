@@ -32,6 +32,17 @@ def test_check_describes_what_later_steps_need(bench: Bench) -> None:
     assert facts["data"]["sizes"]["test"] == 40
 
 
+def test_an_onnx_graph_can_not_be_trained(bench: Bench) -> None:
+    graph, _ = bench.graph()
+    path = bench.store.fetch(graph) / "model.onnx"
+    model = {"factory": "prefect_hone.ray_workers.sources:read", "args": {"path": str(path)}}
+    with pytest.raises(InputError, match="an ONNX graph can't be trained"):
+        bench.check(model=model)
+    facts = bench.check(model=model, trains=False).facts
+    assert facts["output"]["shape"] == [3]
+    assert facts["parameters"] > 13 * 3
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

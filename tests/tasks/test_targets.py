@@ -80,6 +80,22 @@ def test_a_target_that_takes_modules_agrees_with_torch(
     assert 0.95 < cosine < 0.999999, "int8 differs, but little"
 
 
+@pytest.mark.parametrize("kind", ["onnxruntime-cpu", "openvino-cpu"])
+@pytest.mark.parametrize("batch", ["dynamic", "fixed"])
+def test_a_target_that_takes_graphs_agrees_with_torch(bench: Bench, kind: str, batch: str) -> None:
+    if kind == "openvino-cpu":
+        pytest.importorskip("openvino")
+    graph, _ = bench.graph("wine_model:conv_net")
+    spec: dict[str, Any] = {"target": {"kind": kind, "batch": batch}}
+    if batch == "fixed":
+        spec["batch_sizes"] = [8]
+    done = bench.run(f"compile.{kind.replace('-', '_')}:compile_graph", spec, graph=graph)
+    said = "dynamic" if batch == "dynamic" else "fixed: [1, 8]"
+    assert done.params["compile/batch_axis"] == said
+    found = predicted(bench, kind, done.outputs["model"], 1e-5)
+    assert np.abs(found - expected(bench, "wine_model:conv_net")).max() < 1e-5
+
+
 def test_a_target_refuses_a_scheme_that_it_can_not_do(bench: Bench) -> None:
     fp8 = {"kind": "quantize", "scheme": "fp8"}
     with pytest.raises(StepFailed, match="inductor-cpu can't do 'fp8'"):
