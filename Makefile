@@ -31,6 +31,7 @@ bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/training.py
 	$(BIN)/python tests/benchmarks/compression.py
+	$(BIN)/python tests/benchmarks/targets.py
 
 env: $(STAMP)
 

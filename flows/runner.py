@@ -140,6 +140,7 @@ class Runner:
             cpus=call.cpus,
             gpus=call.gpus,
             timeout=call.timeout,
+            watch_memory=call.step.name == "compile",
         )
         done = dispatch(job, self.session.cluster, report)
         done = done.model_copy(update={"run_id": self.tracker.run_id(ref) or ""})
@@ -156,6 +157,10 @@ class Runner:
         if ref != PARENT:
             self.tracker.params(ref, done.params)
             self.tracker.metrics(ref, done.metrics)
+            if call.candidate is not None:
+                self.tracker.metrics(ref, {f"{call.step.name}/seconds": done.seconds})
+            if done.peak_memory:
+                self.tracker.metrics(ref, {f"{call.step.name}/peak_bytes": float(done.peak_memory)})
             if cached and done.run_id:
                 self.tracker.tags(ref, {f"hone.{call.step.name}_computed_in": done.run_id})
         self.tracker.metrics(

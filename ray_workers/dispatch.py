@@ -6,6 +6,7 @@ store before it returns; so a result that has come back is whole.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import shutil
@@ -20,6 +21,7 @@ from ..recipe.factories import Allowed
 from ..recipe.strict import Strict
 from .artifacts import Artifact, Store
 from .cluster import Cluster
+from .memory import PeakMemory
 from .workspace import Event, Report, Result, Workspace, user_code
 
 _BEGUN = "begun"
@@ -41,6 +43,7 @@ class Job(Strict):
         cpus: CPU cores that the worker reserves.
         gpus: GPUs that the worker reserves.
         timeout: Longest time that it may take (s).
+        watch_memory: Whether to look how much memory it takes.
     """
 
     function: str
@@ -55,6 +58,7 @@ class Job(Strict):
     cpus: float = 1
     gpus: float = 0
     timeout: float = 1800
+    watch_memory: bool = False
 
 
 class Done(Strict):
@@ -62,6 +66,7 @@ class Done(Strict):
 
     Attributes:
         seconds: How long the step itself took (s).
+        peak_memory: The most memory that it and its processes had (bytes); 0: nobody looked.
         run_id: The MLflow run that it was computed in, filled in by who records it.
     """
 
@@ -71,6 +76,7 @@ class Done(Strict):
     facts: dict[str, Any]
     notes: list[str]
     seconds: float
+    peak_memory: int = 0
     run_id: str = ""
 
 
@@ -100,7 +106,8 @@ def execute(job: Job, report: Report) -> Done:
         )
         module, _, name = job.function.partition(":")
         function: Callable[[Workspace], Result] = getattr(importlib.import_module(module), name)
-        with user_code(job.code, job.store, job.cache):
+        watch = PeakMemory() if job.watch_memory else contextlib.nullcontext()
+        with user_code(job.code, job.store, job.cache), watch:
             result = function(workspace)
         outputs = {
             name: store.put(folder, kind) for name, (folder, kind) in workspace.outputs.items()
@@ -118,6 +125,7 @@ def execute(job: Job, report: Report) -> Done:
         facts=result.facts,
         notes=result.notes,
         seconds=time.perf_counter() - started,
+        peak_memory=watch.bytes if isinstance(watch, PeakMemory) else 0,
     )
 
 

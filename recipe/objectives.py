@@ -38,6 +38,12 @@ class Distill(Strict):
     weight: float = Field(
         0.5, ge=0, le=1, description="Share of the teacher in the sum; the rest is the loss."
     )
+    cache_mb: int = Field(
+        1024,
+        ge=0,
+        description="Memory of each worker without a GPU for the teacher's outputs, so that a "
+        "sample that comes again needs no teacher (MB); 0: computed each time.",
+    )
 
 
 Objective = Annotated[Supervised | Distill, Field(discriminator="kind")]

@@ -149,6 +149,12 @@ class Distill(_ModulePass):
         description="Attention modules whose maps (the last output) should be alike, averaged "
         "over heads where their numbers differ (TinyBERT, https://arxiv.org/abs/1909.10351).",
     )
+    cache_mb: int = Field(
+        1024,
+        ge=0,
+        description="Memory of each worker without a GPU for the teacher's outputs, so that a "
+        "sample that comes again needs no teacher (MB); 0: computed each time.",
+    )
 
 
 class LowRank(_Recovered):

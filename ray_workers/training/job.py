@@ -20,12 +20,14 @@ class Lesson(Strict):
         weight: Share of the teacher's outputs; the rest is the loss.
         hidden: Layers whose outputs should be alike.
         attention: Attention modules whose maps should be alike.
+        cache_mb: Memory of each worker for the teacher's outputs (MB).
     """
 
     temperature: float = 2.0
     weight: float = 0.5
     hidden: tuple[FeaturePair, ...] = ()
     attention: tuple[FeaturePair, ...] = ()
+    cache_mb: int = 1024
 
 
 class TrainJob(Strict):

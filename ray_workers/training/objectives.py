@@ -22,12 +22,12 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
 from ...recipe.objectives import Distill
 from ..module import load_module
-from ..splits import call
 from .features import Features
 from .job import Lesson, TrainJob
 from .losses import Loss, make_loss
 from .parallel.axes import Axes
 from .parallel.parallelize import Placed
+from .teacher_outputs import TeacherOutputs
 
 Objective = Callable[[torch.Tensor, Any, torch.Tensor], torch.Tensor]
 
@@ -60,7 +60,9 @@ def prepare_lesson(job: TrainJob, student: nn.Module, sample: Any) -> Taught | N
         lesson = job.lesson
     elif isinstance(objective, Distill):
         teacher = load_teacher(objective, job.allowed)
-        lesson = Lesson(temperature=objective.temperature, weight=objective.weight)
+        lesson = Lesson(
+            temperature=objective.temperature, weight=objective.weight, cache_mb=objective.cache_mb
+        )
     else:
         return None
     teacher.eval().requires_grad_(False)
@@ -93,7 +95,10 @@ def make_objective(job: TrainJob, taught: Taught | None, placed: Placed, axes: A
     if features is not None:
         features.watch(placed.parts[0])
     teacher = taught.teacher.to(axes.device)
-    return distillation(loss, teacher, lesson.temperature, lesson.weight, classes, features)
+    # Inner layers are only there if the teacher is called; a GPU is quicker than a digest.
+    kept = 0 if features is not None or axes.device.type != "cpu" else lesson.cache_mb * 2**20
+    outputs = TeacherOutputs(teacher, kept)
+    return distillation(loss, outputs, lesson.temperature, lesson.weight, classes, features)
 
 
 def supervised(loss: Loss) -> Objective:
@@ -103,7 +108,7 @@ def supervised(loss: Loss) -> Objective:
 
 def distillation(
     loss: Loss,
-    teacher: nn.Module,
+    teacher: Callable[[Any], torch.Tensor],
     temperature: float,
     weight: float,
     classes: bool,
@@ -115,17 +120,16 @@ def distillation(
 
     Args:
         loss: Of outputs and target.
-        teacher: Called with the same inputs; its outputs have the shape of the model's.
+        teacher: Called with the same inputs, without gradients; its outputs have the shape of the
+            model's.
         temperature: Softens both sides.
         weight: Share of the teacher.
         classes: Whether outputs are logits; else they are compared by their squared difference.
         features: Inner layers that should be alike too.
     """
-    teacher.eval().requires_grad_(False)
 
     def objective(outputs: torch.Tensor, inputs: Any, target: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            soft = call(teacher, inputs)
+        soft = teacher(inputs)
         if soft.shape != outputs.shape:
             raise InputError(
                 f"the teacher's outputs have shape {tuple(soft.shape)}, the model's "

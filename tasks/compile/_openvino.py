@@ -1,7 +1,13 @@
-"""OpenVINO on any of its devices: compile, and load as a runner."""
+"""OpenVINO on any of its devices: compile, and load as a runner.
+
+The artifact is OpenVINO's intermediate representation, its description packed: of a small model
+the plain text would be larger than the weights. `gunzip model.xml.gz` gives what OpenVINO's own
+tools read.
+"""
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +19,8 @@ from . import Unavailable
 from .fixed import Run, compiled_for_sizes, note_sizes
 
 FILE = "model.xml"
+PACKED = f"{FILE}.gz"
+WEIGHTS = "model.bin"
 SETTINGS = "settings.json"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -71,7 +79,10 @@ def convert(work: Workspace, target: Any) -> Result:
             f"OpenVINO can't convert the graph: {(telling or lines or [''])[-1].lstrip('- ')}",
             where=target.kind,
         ) from error
-    openvino.save_model(model, str(folder / FILE), compress_to_fp16=False)
+    plain = folder / FILE
+    openvino.save_model(model, str(plain), compress_to_fp16=False)
+    (folder / PACKED).write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+    plain.unlink()
     (folder / SETTINGS).write_text(target.model_dump_json())
     return Result(
         params={
@@ -106,20 +117,35 @@ def runner(
     core = openvino.Core()
 
     def compiled(size: int | None) -> Run:
-        model = core.read_model(str(folder / FILE))
+        model, weights = _read(core, folder)
         if size is not None:
             model.reshape({port: _with_batch(port, size) for port in model.inputs})
         program = core.compile_model(model, device, settings)
         request = program.create_infer_request()
         output = program.output("output")
 
-        def run(inputs: dict[str, Any]) -> Any:
+        def run(inputs: dict[str, Any], _held: Any = weights) -> Any:
             # The request's buffer is used again by the next call, so the caller gets its own copy.
             return request.infer(inputs, share_inputs=True)[output].copy()
 
         return run
 
     return compiled_for_sizes(folder, compiled)
+
+
+def _read(core: Any, folder: Path) -> tuple[Any, Any]:
+    """The model of an artifact, and its weights, which must live as long: they stay on the disk
+    until they are used.
+    """
+    import numpy as np
+    import openvino
+
+    if (folder / FILE).exists():  # as it was before descriptions were packed
+        return core.read_model(str(folder / FILE)), None
+    weights = np.memmap(folder / WEIGHTS, dtype=np.uint8, mode="c")
+    description = gzip.decompress((folder / PACKED).read_bytes())
+    tensor = openvino.Tensor(np.asarray(weights), shared_memory=True)
+    return core.read_model(description, tensor), weights
 
 
 def _with_batch(port: Any, size: int) -> Any:

@@ -29,6 +29,7 @@ def apply(work: Workspace) -> Result:
         weight=spec.weight,
         hidden=spec.hidden,
         attention=spec.attention,
+        cache_mb=spec.cache_mb,
     )
     trained, quality = train_on(
         bench, student, [operation], "distill", spec.epochs, spec.lr_scale, lesson

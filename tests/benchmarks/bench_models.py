@@ -46,10 +46,20 @@ def bert() -> nn.Module:
     return Bert()
 
 
-def images(count: int = 32):
+def digits() -> nn.Module:
+    from prefect_hone.recipe.examples.digits.digits_model import small_resnet
+
+    return small_resnet()
+
+
+def small_images():
+    return images(shape=(1, 32, 32))
+
+
+def images(count: int = 32, shape: tuple[int, ...] = (3, 224, 224)):
     from prefect_hone import Data
 
-    x = torch.randn(count, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
     y = torch.zeros(count, dtype=torch.long)
     half = count // 2
     return Data(train=TensorDataset(x[:half], y[:half]), test=TensorDataset(x[half:], y[half:]))

@@ -55,7 +55,13 @@ MODELS: dict[str, tuple[str, str, dict[str, tuple[list, list, str]]]] = {
             "int8-dynamic@onnxruntime": ([], [DYNAMIC], "onnxruntime_cpu"),
             "int8-nncf@onnxruntime": ([], [NNCF], "onnxruntime_cpu"),
             "int8-nncf@openvino": ([], [{**NNCF, "symmetric": True}], "openvino_cpu"),
+            "int8-nncf@openvino-fixed": ([], [{**NNCF, "symmetric": True}], "openvino_cpu fixed"),
             "int8-nncf@openvino-bf16": ([], [{**NNCF, "symmetric": True}], "openvino_cpu bf16"),
+            "int8-nncf@openvino-fixed-bf16": (
+                [],
+                [{**NNCF, "symmetric": True}],
+                "openvino_cpu fixed bf16",
+            ),
         },
     ),
 }
@@ -103,11 +109,14 @@ class Maker:
         for step in on_graph:
             graph = self._timed(name, f"compress.{step['kind']}:apply", {"pass": step},
                                 graph=graph, calibration=self.inputs).outputs["graph"]  # fmt: skip
-        target, _, precision = target.partition(" ")
+        target, *words = target.split()
         settings = {"kind": target.replace("_", "-")}
-        if precision:
-            settings["precision"] = precision
-        return self._timed(name, f"compile.{target}:compile_graph", {"target": settings},
+        spec: dict[str, Any] = {"target": settings}
+        for word in words:
+            settings["batch" if word == "fixed" else "precision"] = word
+        if "fixed" in words:
+            spec["batch_sizes"] = [1]
+        return self._timed(name, f"compile.{target}:compile_graph", spec,
                            graph=graph).outputs["model"]  # fmt: skip
 
     def _timed(self, name: str, function: str, spec: dict[str, Any], **inputs: Artifact) -> Any:

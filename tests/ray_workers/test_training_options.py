@@ -21,6 +21,7 @@ from prefect_hone.ray_workers.training.parallel.blocks import find_blocks
 from prefect_hone.ray_workers.training.parallel.parallelize import check_mesh, parallelize
 from prefect_hone.ray_workers.training.parallel.pipeline import balance
 from prefect_hone.ray_workers.training.parallel.tensor import plan_for
+from prefect_hone.ray_workers.training.teacher_outputs import TeacherOutputs
 from prefect_hone.recipe.errors import InputError, StepFailed
 from prefect_hone.recipe.factories import Allowed, use_code
 from prefect_hone.recipe.optimizers import Optimizer
@@ -211,7 +212,9 @@ def test_distillation_pulls_towards_the_teacher(tmp_path: Path) -> None:
     torch.manual_seed(0)
     teacher, student = nn.Linear(4, 3), nn.Linear(4, 3)
     x, y = torch.randn(256, 4), torch.randint(0, 3, (256,))
-    objective = distillation(nn.functional.cross_entropy, teacher, 2.0, 1.0, classes=True)
+    objective = distillation(
+        nn.functional.cross_entropy, TeacherOutputs(teacher, 0), 2.0, 1.0, classes=True
+    )
     optimizer = torch.optim.Adam(student.parameters(), lr=0.05)
     for _ in range(300):
         optimizer.zero_grad()
@@ -220,9 +223,52 @@ def test_distillation_pulls_towards_the_teacher(tmp_path: Path) -> None:
     far = (student(x).softmax(1) - teacher(x).softmax(1)).abs().max()
     assert far < 0.02
     assert all(p.grad is None for p in teacher.parameters()), "the teacher is frozen"
-    wide = distillation(nn.functional.cross_entropy, nn.Linear(4, 5), 2.0, 0.5, classes=True)
+    other = TeacherOutputs(nn.Linear(4, 5), 2**20)
+    wide = distillation(nn.functional.cross_entropy, other, 2.0, 0.5, classes=True)
     with pytest.raises(InputError, match=r"the teacher's outputs have shape \(256, 5\)"):
         wide(student(x), x, y)
+
+
+def test_a_teacher_is_asked_once_for_each_sample() -> None:
+    class Teacher(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+            self.rows = 0
+
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            self.rows += len(x)
+            return self.linear(x) * scale
+
+    teacher = Teacher()
+    data = {"x": torch.randn(20, 4), "scale": torch.rand(20, 1)}
+    outputs = TeacherOutputs(teacher, 2**20)
+
+    def batch(rows: list[int]) -> dict[str, torch.Tensor]:
+        return {name: value[rows] for name, value in data.items()}
+
+    for rows in ([0, 1, 2, 3], [3, 2, 4, 0], [4, 4, 1, 19]):
+        assert torch.allclose(outputs(batch(rows)), teacher.linear(data["x"][rows])
+                              * data["scale"][rows], atol=1e-6)  # fmt: skip
+    assert teacher.rows == 6, "samples 0 to 4 and 19"
+    assert (outputs.asked, outputs.found) == (12, 6)
+    other = {**batch([0]), "scale": torch.ones(1, 1)}
+    assert torch.allclose(outputs(other), teacher.linear(data["x"][:1])), "all inputs count"
+
+
+def test_a_teachers_memory_is_bounded_and_given_up_where_nothing_comes_again() -> None:
+    teacher = nn.Linear(4, 3)
+    outputs = TeacherOutputs(teacher, 10 * 3 * 4)
+    for _ in range(20):
+        x = torch.randn(10, 4)
+        assert torch.allclose(outputs(x), teacher(x))
+    assert outputs.asked == 90, "after 8 times what it holds it asks no more"
+    assert not outputs._held
+    useful = TeacherOutputs(teacher, 10 * 3 * 4)
+    x = torch.randn(12, 4)
+    for _ in range(3):
+        assert torch.allclose(useful(x), teacher(x), atol=1e-6)
+    assert len(useful._held) == 10
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ class Bench:
         job = Job(
             function=f"prefect_hone.tasks.{function}", key="k", lineage="k", spec=spec, inputs=inputs, code=None,
             allowed=self.allowed, store=self.store.url, cache=str(self.store.cache),
+            watch_memory=function.startswith("compile"),
         )  # fmt: skip
         return execute(job, lambda _: None)
 
