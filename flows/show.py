@@ -152,6 +152,8 @@ def _target_row(spec: Any) -> dict[str, str | bool | None]:
 _PACKAGES = {
     "inductor": "torch",
     "litert": "litert:ai-edge-litert",
+    "xla": "jax:jax",
+    "tensorflow": "jax:tensorflow_cpu",
     "executorch": "executorch:executorch",
 }
 

@@ -167,6 +167,22 @@ class ExecuTorch(_Target):
     kind: Literal["executorch"] = Field(description="A .pte file, run by ExecuTorch and XNNPACK.")
 
 
+class Xla(_Target):
+    """StableHLO for XLA: CPUs, GPUs and TPUs."""
+
+    takes: ClassVar[Literal["graph", "module"]] = "module"
+    environment: ClassVar[str | None] = "jax"
+    kind: Literal["xla"] = Field(description="A StableHLO program, compiled by XLA.")
+
+
+class TensorFlow(_Target):
+    """A SavedModel for TensorFlow and TensorFlow Serving."""
+
+    takes: ClassVar[Literal["graph", "module"]] = "module"
+    environment: ClassVar[str | None] = "jax"
+    kind: Literal["tensorflow"] = Field(description="A SavedModel, compiled by XLA within.")
+
+
 def _from_name(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
@@ -174,6 +190,7 @@ def _from_name(value: Any) -> Any:
 AnyTarget = (
     OnnxRuntimeCpu | OnnxRuntimeCuda | OnnxRuntimeTensorRt | TensorRt | OpenVinoCpu | OpenVinoGpu
     | OpenVinoNpu | InductorCpu | InductorCuda | LiteRt | ExecuTorch
+    | Xla | TensorFlow
 )  # fmt: skip
 Target = Annotated[
     Annotated[AnyTarget, Field(discriminator="kind")],

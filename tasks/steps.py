@@ -149,6 +149,11 @@ _TARGETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tensorrt": (_ONNX, ("onnx", "tensorrt")),
     "inductor": (("tasks/compile/_inductor.py", *_MODULE), ("torch", "torchao")),
     "litert": (("tasks/compile/litert_build.py", *_EDGE), ("torch", "litert:ai-edge-litert")),
+    "xla": (("tasks/compile/xla_build.py", "tasks/compile/_jax.py", *_EDGE), ("torch", "jax:jax")),
+    "tensorflow": (
+        ("tasks/compile/tensorflow_build.py", "tasks/compile/_jax.py", *_EDGE),
+        ("torch", "jax:jax", "jax:tensorflow_cpu"),
+    ),
     "executorch": (
         ("tasks/compile/executorch_build.py", *_EDGE),
         ("torch", "executorch:executorch"),

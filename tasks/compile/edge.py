@@ -71,7 +71,7 @@ def build_in_environment(
         **found,
     }
     (folder / SETTINGS).write_text(json.dumps(settings))
-    return Result(params={"compile/batch_axis": f"fixed: {job['batch_sizes']}", **found})
+    return Result(params={"compile/batch_axis": f"fixed: {job['batch_sizes']}"} | found)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -62,8 +62,15 @@ def expected(bench: Bench, factory: str) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["inductor-cpu", "litert", "executorch"])
-@pytest.mark.parametrize("passes", [[], [INT8]], ids=["fp32", "int8"])
+@pytest.mark.parametrize(
+    ("kind", "passes"),
+    [
+        pytest.param(kind, passes, id=f"{kind}-{'int8' if passes else 'fp32'}")
+        for kind in ("inductor-cpu", "litert", "executorch", "xla", "tensorflow")
+        for passes in ([], [INT8])
+        if not passes or kind not in ("xla", "tensorflow")
+    ],
+)
 def test_a_target_that_takes_modules_agrees_with_torch(
     bench: Bench, kind: str, passes: list[dict]
 ) -> None:
@@ -134,8 +141,8 @@ def test_settings_that_are_lists_are_tried_one_by_one() -> None:
 
 def test_environments_are_told_apart_by_their_requirements(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HONE_ENVIRONMENTS", str(tmp_path))
-    names = {environment(name).folder.name for name in ("litert", "executorch")}
-    assert len(names) == 2
+    names = {environment(name).folder.name for name in ("litert", "executorch", "jax")}
+    assert len(names) == 3
     assert not environment("litert").is_made
 
 
