@@ -282,9 +282,10 @@ class WeightOnly(_GraphPass):
     group_size: int = Field(
         128, ge=16, description="Weights along the input that share a scale (int4; a count)."
     )
-    algorithm: Literal["rtn", "awq", "gptq"] = Field(
+    algorithm: Literal["rtn", "awq"] = Field(
         "rtn",
-        description="rtn rounds to nearest; awq and gptq use calibration data (int4, extra: nncf).",
+        description="rtn rounds to nearest; awq scales the channels that matter, by calibration "
+        "data (int4, extra: nncf; https://arxiv.org/abs/2306.00978).",
     )
     samples: int = Field(64, ge=1, le=100_000, description="Calibration samples (a count).")
     skip_layers: tuple[str, ...] = Field((), description="Layers to leave in floating point.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,60 @@ def read_graph(folder: Path) -> Any:
         raise StepFailed(f"the graph can't be read: {error}", where=GRAPH) from error
 
 
+def is_large(model: Any) -> bool:
+    """Whether an ONNX model's weights must lie in a file beside it.
+
+    Reckoned from the shapes, because protobuf can't even tell the size of a message above 2 GB.
+    """
+    sizes = (
+        math.prod(t.dims) * onnx.helper.tensor_dtype_to_np_dtype(t.data_type).itemsize
+        for t in model.graph.initializer
+    )
+    return sum(sizes) > _BESIDE_ABOVE
+
+
+def rewrite_graph(folder: Path, level: str, scratch: Path, who: str) -> Any:
+    """The graph of a folder as ONNX Runtime rewrites it.
+
+    Args:
+        folder: The graph's.
+        level: How far: `disabled`, `basic`, or `extended`, which all hold on any machine.
+        scratch: An empty folder.
+        who: Asks for it.
+
+    Raises:
+        StepFailed: ONNX Runtime refuses the graph.
+    """
+    import onnxruntime
+
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = {
+        "disabled": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+    }[level]
+    rewritten = scratch / "rewritten.onnx"
+    options.optimized_model_filepath = str(rewritten)
+    if (folder / WEIGHTS_BESIDE).exists():
+        prefix = "session.optimized_model_external_initializers_"
+        options.add_session_config_entry(f"{prefix}file_name", "rewritten.data")
+        options.add_session_config_entry(f"{prefix}min_size_in_bytes", "1024")
+    try:
+        onnxruntime.InferenceSession(
+            str(folder / GRAPH), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise StepFailed(
+            f"ONNX Runtime refuses the graph: {(str(error).splitlines() or [''])[0]}", where=who
+        ) from error
+    return onnx.load(str(rewritten)) if rewritten.exists() else read_graph(folder)
+
+
 def write_graph(model: Any, folder: Path) -> None:
     """Write an ONNX model; a large one with its weights in a file beside it."""
-    large = model.ByteSize() > _BESIDE_ABOVE
+    large = is_large(model)
     onnx.save_model(
         model,
         str(folder / GRAPH),

@@ -22,12 +22,9 @@ def rewrite(work: Any, target: Any, level: str) -> Any:
     Raises:
         StepFailed: ONNX Runtime refuses the graph, or can't compute what it asks for.
     """
-    import onnx
-    import onnxruntime
-
     from ...ray_workers.workspace import Result
     from ...recipe.errors import StepFailed
-    from ..graph import GRAPH, PRECISION, property_of, read_graph, set_property, write_graph
+    from ..graph import PRECISION, property_of, read_graph, rewrite_graph, set_property, write_graph
 
     source = read_graph(work.inputs["graph"])
     precision = property_of(source, PRECISION)
@@ -38,23 +35,8 @@ def rewrite(work: Any, target: Any, level: str) -> Any:
             do="take openvino-cpu for bf16, or a GPU target",
         )
     folder = work.output("model", "onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    levels = onnxruntime.GraphOptimizationLevel
-    portable = {"disabled": levels.ORT_DISABLE_ALL, "basic": levels.ORT_ENABLE_BASIC}
-    options.graph_optimization_level = portable.get(level, levels.ORT_ENABLE_EXTENDED)
-    rewritten = work.scratch / "rewritten.onnx"
-    options.optimized_model_filepath = str(rewritten)
-    try:
-        onnxruntime.InferenceSession(
-            str(work.inputs["graph"] / GRAPH), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        raise StepFailed(
-            f"ONNX Runtime refuses the graph: {(str(error).splitlines() or [''])[0]}",
-            where=target.kind,
-        ) from error
-    model = onnx.load(str(rewritten)) if rewritten.exists() else source
+    portable = "extended" if level == "all" else level
+    model = rewrite_graph(work.inputs["graph"], portable, work.scratch, target.kind)
     if precision:
         set_property(model, PRECISION, precision)
     write_graph(model, folder)

@@ -8,8 +8,7 @@ target that rewrites less gets the smaller graph too.
 from __future__ import annotations
 
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import StepFailed
-from ..graph import GRAPH, read_graph, restore_layers, write_graph
+from ..graph import read_graph, restore_layers, rewrite_graph, write_graph
 
 
 def apply(work: Workspace) -> Result:
@@ -18,24 +17,8 @@ def apply(work: Workspace) -> Result:
     Raises:
         StepFailed: ONNX Runtime refuses the graph.
     """
-    import onnx
-    import onnxruntime
-
     source = read_graph(work.inputs["graph"])
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    rewritten = work.scratch / "folded.onnx"
-    options.optimized_model_filepath = str(rewritten)
-    try:
-        onnxruntime.InferenceSession(
-            str(work.inputs["graph"] / GRAPH), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        raise StepFailed(
-            f"ONNX Runtime refuses the graph: {(str(error).splitlines() or [''])[0]}", where="fold"
-        ) from error
-    graph = onnx.load(str(rewritten))
+    graph = rewrite_graph(work.inputs["graph"], "basic", work.scratch, "fold")
     restore_layers(graph, source)
     write_graph(graph, work.output("graph", "onnx"))
     before, after = len(source.graph.node), len(graph.graph.node)

@@ -72,3 +72,28 @@ def tokens(count: int = 32):
     y = torch.zeros(count, dtype=torch.long)
     half = count // 2
     return Data(train=TensorDataset(x[:half], y[:half]), test=TensorDataset(x[half:], y[half:]))
+
+
+class Large(nn.Module):
+    """Tokens (N, 16) to logits (N, 8), through an embedding of 2.6 GB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(160_000, 4096)
+        self.head = nn.Linear(4096, 8)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.embedding(tokens).mean(1))
+
+
+def large() -> nn.Module:
+    return Large()
+
+
+def few_tokens(count: int = 16):
+    from prefect_hone import Data
+
+    x = torch.randint(0, 160_000, (count, 16), generator=torch.Generator().manual_seed(0))
+    y = torch.zeros(count, dtype=torch.long)
+    half = count // 2
+    return Data(train=TensorDataset(x[:half], y[:half]), test=TensorDataset(x[half:], y[half:]))

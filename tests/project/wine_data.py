@@ -84,3 +84,24 @@ def judged_only():
     held = [data.train[i] for i in range(60)]
     calibration = TensorDataset(*(torch.stack(column) for column in zip(*held, strict=True)))
     return Data(train=None, calibration=calibration, test=data.test, name="wine-judged")
+
+
+class _Pairs(Dataset):
+    """Wine as tokens (13,) in 0..31 and scales (13,)."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, index):
+        x, y = self.inner[index]
+        tokens = (x * 4 + 16).long().clamp(0, 31)
+        return {"tokens": tokens, "scale": torch.sigmoid(x)}, y
+
+
+def pairs():
+    """Samples whose inputs are a dictionary."""
+    data = wine()
+    return Data(train=_Pairs(data.train), test=_Pairs(data.test), name="wine-pairs")

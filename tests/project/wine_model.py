@@ -113,6 +113,23 @@ def conv_net(width=32, outputs=3):
     return ConvNet(width, outputs)
 
 
+class Pair(nn.Module):
+    """Two named inputs, one of integers; two named outputs, of which the second is the main one."""
+
+    def __init__(self, outputs=3):
+        super().__init__()
+        self.embedding = nn.Embedding(32, 16)
+        self.logits = nn.Linear(16, outputs)
+
+    def forward(self, tokens, scale):
+        hidden = (self.embedding(tokens) * scale.unsqueeze(-1)).mean(1)
+        return {"hidden": hidden, "logits": self.logits(torch.tanh(hidden))}
+
+
+def pair(outputs=3):
+    return Pair(outputs)
+
+
 class Encoder(nn.Module):
     """A transformer block over the 13 numbers."""
 

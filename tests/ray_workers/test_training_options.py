@@ -351,20 +351,6 @@ def test_axes_alone() -> None:
 
 
 @pytest.mark.slow
-def test_the_character_model_beats_a_3_gram_model(tmp_path: Path) -> None:
-    from prefect_hone.recipe.examples.charlm.charlm_data import trigram_bits
-
-    small = job(tmp_path, epochs=3, batch_size=16, deterministic=False, optimizer={
-        "name": "adamw", "lr": 0.004}, schedule={"name": "cosine", "warmup": 0.05})  # fmt: skip
-    small["model"]["args"] = {"channels": 64, "heads": 4, "layers": 2, "length": 64}
-    small["data"]["args"] = {"length": 64}
-    events: list[dict] = []
-    train_loop(TrainJob.model_validate(small), events.append)
-    bits = min(curve(events, "validation/bits_per_token").values())
-    assert bits < trigram_bits(), "bits per character on text it has not seen"
-
-
-@pytest.mark.slow
 def test_a_bert_trains_by_a_plan_that_is_derived_and_proven() -> None:
     pytest.importorskip("transformers")
     assert together(2, _bert_outputs) == [True, True]

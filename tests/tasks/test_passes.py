@@ -49,6 +49,7 @@ def loaded(bench: Bench, factory: str, done: Done) -> nn.Module:
     return load_module({"factory": factory, "args": {}}, bench.allowed, folder)
 
 
+INT4 = {"scheme": "weight-int4", "group_size": 16, "skip_layers": ["first"]}
 X = torch.randn(8, 13, generator=torch.Generator().manual_seed(0))
 
 
@@ -179,7 +180,8 @@ def error(a: Any, b: Any) -> float:
         ("net", {"scheme": "dynamic-int8"}, 0.2),
         ("net", {"scheme": "weight-int8"}, 0.05),
         ("conv_net", {"scheme": "weight-int8"}, 0.05),
-        ("net", {"scheme": "weight-int4", "group_size": 16, "skip_layers": ["first"]}, 0.3),
+        ("net", INT4, 0.3),
+        ("net", {**INT4, "algorithm": "awq"}, 0.3),
         ("net", {"scheme": "fp16"}, 0.01),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else None,

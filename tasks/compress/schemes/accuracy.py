@@ -7,6 +7,7 @@ quantized: the lower, the more it harms. It is measured once, on calibration inp
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ....recipe.passes import AccuracyControl
-from ...graph import Arrays, in_batches, layer_of
+from ...graph import GRAPH, Arrays, in_batches, is_large, layer_of, write_graph
 from .job import producers
 
 Array = np.ndarray[Any, Any]
@@ -228,9 +229,13 @@ def runner_of(graph: Any) -> Callable[[Arrays], Array]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    with tempfile.TemporaryDirectory(prefix="hone-graph-") as folder:
+        source: Any = str(Path(folder) / GRAPH)
+        if is_large(graph):
+            write_graph(copy.deepcopy(graph), Path(folder))  # which empties what it writes
+        else:
+            source = graph.SerializeToString()
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
     def run(inputs: Arrays) -> Array:
         return np.asarray(session.run(["output"], inputs)[0])

@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...graph import Arrays, layer_of
+import numpy as np
+
+from ...graph import Arrays, is_large, layer_of
 
 #: Operators whose cost is in their weights: they are what quantization is for.
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_HUGE = 1e9  # no activation's size
+_FLOATS = (1, 10, 11, 16)  # ONNX's float, float16, double, bfloat16
 
 
 @dataclass
@@ -32,19 +36,55 @@ class SchemeJob:
     skipped: list[str]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def large(self) -> bool:
+        """Whether weights must lie beside the graph."""
+        return is_large(self.graph)
+
     def prepared(self) -> Path:
         """The graph after shape inference and optimization, as ONNX Runtime's tools want it."""
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         target = self.scratch / "prepared.onnx"
         if not target.exists():
-            quant_pre_process(str(self.source), str(target))
+            options: dict[str, Any] = {}
+            if self.large:
+                options = {
+                    "save_as_external_data": True,
+                    "external_data_location": "prepared.data",
+                    "external_data_size_threshold": 1024,
+                }
+            quant_pre_process(str(self.source), str(target), **options)
         return target
 
 
 def heavy_nodes(graph: Any) -> list[Any]:
     """Convolutions and matrix products."""
     return [node for node in graph.graph.node if node.op_type in HEAVY]
+
+
+def masking_nodes(graph: Any) -> list[str]:
+    """Nodes that see an attention mask, up to the softmax: its huge numbers stand for minus
+    infinity, and a scale that reached them would round all else to zero.
+    """
+    from onnx import numpy_helper
+
+    def is_mask(tensor: Any) -> bool:
+        if tensor.data_type not in _FLOATS:
+            return False
+        values = numpy_helper.to_array(tensor)
+        return bool(values.size and np.abs(values).max() > _HUGE)
+
+    masked = {item.name for item in graph.graph.initializer if is_mask(item)}
+    found = []
+    for node in graph.graph.node:
+        constants = [a.t for a in node.attribute if a.HasField("t")]
+        if not any(name in masked for name in node.input) and not any(map(is_mask, constants)):
+            continue
+        found.append(str(node.name))
+        if node.op_type != "Softmax":
+            masked.update(node.output)
+    return found
 
 
 def producers(graph: Any) -> dict[str, Any]:

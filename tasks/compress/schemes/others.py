@@ -29,6 +29,7 @@ def dynamic_int8(job: SchemeJob, spec: DynamicInt8) -> Any:
         weight_type=QuantType.QInt8,
         nodes_to_exclude=job.skipped,
         op_types_to_quantize=["MatMul", "Gemm"],
+        use_external_data_format=job.large,
     )
     made = onnx.load(str(target))
     if not any(
@@ -150,7 +151,6 @@ def _int4(job: SchemeJob, spec: WeightOnly) -> Any:
             all_layers=True,
             ignored_scope=nncf.IgnoredScope(names=job.skipped) if job.skipped else None,
             awq=True if spec.algorithm == "awq" else None,
-            gptq=True if spec.algorithm == "gptq" else None,
             dataset=dataset(nncf, job) if with_data else None,
         )
     except Exception as error:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ....recipe.errors import InputError
 from ....recipe.passes import StaticInt8
-from .job import SchemeJob
+from .job import SchemeJob, masking_nodes
 from .ranges import reader, save_ranges
 
 
@@ -57,8 +57,9 @@ def _by_onnxruntime(job: SchemeJob, spec: StaticInt8) -> Any:
         activation_type=QuantType.QUInt8 if spec.activations == "u8" else QuantType.QInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=method,
-        nodes_to_exclude=job.skipped,
+        nodes_to_exclude=[*job.skipped, *masking_nodes(onnx.load(str(prepared)))],
         calibration_cache_path=cache,
+        use_external_data_format=job.large,
         extra_options=options,
     )
     return onnx.load(str(target))

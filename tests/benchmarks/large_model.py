@@ -1,0 +1,55 @@
+"""Does a model of more than 2 GB go all the way? Export, int8, compile, load, predict.
+
+    python tests/benchmarks/large_model.py
+
+Takes some minutes, 16 GB of memory and 20 GB of disk. Random weights.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+
+from compression import Maker  # noqa: E402
+from prefect_hone.ray_workers.runtime_process import RuntimeProcess  # noqa: E402
+
+CANDIDATES = {
+    "fp32@onnxruntime": ([], "onnxruntime_cpu"),
+    "fp32@openvino": ([], "openvino_cpu"),
+    "weight-int8@onnxruntime": (
+        [{"kind": "quantize", "scheme": "weight-int8"}], "onnxruntime_cpu",
+    ),
+    "int8@onnxruntime": (
+        [{"kind": "quantize", "scheme": "static-int8", "samples": 8}], "onnxruntime_cpu",
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        maker = Maker(Path(place), "bench_models:large", "bench_models:few_tokens")
+        batch = {"input": maker.samples["input"][:2]}
+        expected = None
+        for name, (passes, target) in CANDIDATES.items():
+            started = time.perf_counter()
+            artifact = maker.candidate(name, [], passes, target)
+            folder = maker.bench.store.fetch(artifact)
+            loader = f"prefect_hone.tasks.compile.{target}:load"
+            with RuntimeProcess(loader, folder, {"threads": 1}) as runtime:
+                runtime.wait_loaded()
+                found = runtime.predict(batch)
+            expected = found if expected is None else expected
+            error = float(np.abs(found - expected).max() / np.abs(expected).max())
+            print(f"{name:26} {artifact.bytes / 1e9:5.2f} GB in {len(artifact.files)} files, "
+                  f"relative error {error:.1e}, {time.perf_counter() - started:.0f} s")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
