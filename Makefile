@@ -32,6 +32,7 @@ bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/training.py
 	$(BIN)/python tests/benchmarks/compression.py
 	$(BIN)/python tests/benchmarks/targets.py
+	$(BIN)/python tests/benchmarks/champions.py
 
 env: $(STAMP)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prefect_hone.ray_workers.runtime_process import RuntimeProcess
+from prefect_hone.ray_workers.runtime_process import RuntimeProcess, _telling
 from prefect_hone.recipe.errors import StepCrashed, StepFailed
 
 LOADERS = """
@@ -81,6 +81,13 @@ def test_stopped_it_takes_no_processor_time(tmp_path: Path) -> None:
 def test_what_the_runtime_refuses_is_said(tmp_path: Path) -> None:
     with process("refuses", tmp_path) as runtime, pytest.raises(StepFailed, match="bad file"):
         runtime.wait_loaded()
+
+
+def test_of_several_lines_the_telling_one_is_said() -> None:
+    text = "Exception from src/a.cpp:1:\nException from src/b.cpp:2:\nindex out of range\n"
+    assert _telling(RuntimeError(text)) == "index out of range"
+    assert _telling(RuntimeError("Exception from src/a.cpp:1:")) == "Exception from src/a.cpp:1:"
+    assert _telling(RuntimeError()) == ""
 
 
 def test_the_signal_that_it_died_of_is_named(tmp_path: Path) -> None:
