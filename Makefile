@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
-# Two files of tests side by side, in order: the long ones (flows) come first.
-SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
+# Three files of tests side by side, as they mostly wait for processes; the long ones come first.
+SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick lint env bench clean
 
