@@ -301,9 +301,20 @@ class HalfFloat(_GraphPass):
     """All numbers in a shorter floating-point format."""
 
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
-    scheme: Literal["fp16", "bf16", "fp8"] = Field(
-        description="fp16, bf16, or (GPU targets only) fp8."
+    scheme: Literal["fp16", "bf16"] = Field(description="fp16 or bf16.")
+
+
+class Fp8(_GraphPass):
+    """Weights and activations of convolutions and matrix products in 8-bit floating point (E4M3,
+    https://arxiv.org/abs/2209.05433), with scales from calibration data; for GPU targets.
+    """
+
+    kind: Literal["quantize"] = Field(description="This pass quantizes.")
+    scheme: Literal["fp8"] = Field(description="fp8: E4M3, for GPUs that compute in it.")
+    samples: int = Field(
+        64, ge=1, le=100_000, description="Calibration samples used at most (a count)."
     )
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave in floating point.")
 
 
 class Fold(_GraphPass):
@@ -313,7 +324,7 @@ class Fold(_GraphPass):
 
 
 Quantize = Annotated[
-    StaticInt8 | DynamicInt8 | WeightOnly | HalfFloat, Field(discriminator="scheme")
+    StaticInt8 | DynamicInt8 | WeightOnly | HalfFloat | Fp8, Field(discriminator="scheme")
 ]
 Prune = Annotated[
     PruneChannels | PruneMagnitude | PruneTwoFour | PruneWidths, Field(discriminator="method")

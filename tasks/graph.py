@@ -48,7 +48,7 @@ def is_large(model: Any) -> bool:
         math.prod(t.dims) * onnx.helper.tensor_dtype_to_np_dtype(t.data_type).itemsize
         for t in model.graph.initializer
     )
-    return sum(sizes) > _BESIDE_ABOVE
+    return bool(sum(sizes) > _BESIDE_ABOVE)
 
 
 def rewrite_graph(folder: Path, level: str, scratch: Path, who: str) -> Any:

@@ -28,11 +28,15 @@ def rewrite(work: Any, target: Any, level: str) -> Any:
 
     source = read_graph(work.inputs["graph"])
     precision = property_of(source, PRECISION)
-    if precision in ("bf16", "fp8") and not target.gpu:
+    if precision == "fp8":  # ONNX Runtime 1.32 fuses its products wrongly
         raise StepFailed(
-            f"ONNX Runtime has no {precision} kernels for the processor",
+            "ONNX Runtime does not compute in fp8", where=target.kind, do="take tensorrt"
+        )
+    if precision == "bf16" and not target.gpu:
+        raise StepFailed(
+            "ONNX Runtime has no bf16 kernels for the processor",
             where=target.kind,
-            do="take openvino-cpu for bf16, or a GPU target",
+            do="take openvino-cpu, or a GPU target",
         )
     folder = work.output("model", "onnxruntime")
     portable = "extended" if level == "all" else level

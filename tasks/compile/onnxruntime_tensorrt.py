@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OnnxRuntimeTensorRt
 from . import Unavailable
-from ._cuda import unavailable_cuda
+from ._cuda import kept_on_machine, unavailable_cuda
 from ._onnxruntime import SETTINGS, rewrite, runner
 
 
@@ -34,8 +33,7 @@ def compile_graph(work: Workspace) -> Result:
 def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
     """A runner; engines are cached on this machine between loads."""
     target = OnnxRuntimeTensorRt.model_validate_json((folder / SETTINGS).read_text())
-    cache = Path(tempfile.gettempdir()) / "hone-tensorrt-engines"
-    cache.mkdir(exist_ok=True)
+    cache = kept_on_machine()
     settings = {
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": str(cache),

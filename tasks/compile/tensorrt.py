@@ -8,7 +8,6 @@ the precision explicit.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ...recipe.targets import TensorRt
 from . import Unavailable
-from ._cuda import unavailable_cuda
+from ._cuda import kept_on_machine, unavailable_cuda
 
 _ENGINE, _SETTINGS = "model.engine", "settings.json"
 
@@ -68,7 +67,7 @@ def compile_graph(work: Workspace) -> Result:
             tensor.name, (1, *rest), (target.usual_batch, *rest), (target.largest_batch, *rest)
         )
     config.add_optimization_profile(profile)
-    timing = Path(tempfile.gettempdir()) / f"hone-tensorrt-{trt.__version__}.timing"
+    timing = kept_on_machine() / f"tensorrt-{trt.__version__}.timing"
     cache = config.create_timing_cache(timing.read_bytes() if timing.exists() else b"")
     config.set_timing_cache(cache, ignore_mismatch=True)
     engine = builder.build_serialized_network(network, config)

@@ -16,9 +16,10 @@ from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.splits import arrays, batches, in_batches, split
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError, StepFailed, did_you_mean
-from ...recipe.passes import DynamicInt8, HalfFloat, Quantize, StaticInt8, WeightOnly
+from ...recipe.passes import DynamicInt8, Fp8, HalfFloat, Quantize, StaticInt8, WeightOnly
 from ..graph import GRAPH, layer_of, load_inputs, read_graph, restore_layers, write_graph
 from .schemes.accuracy import control, draw, runner_of
+from .schemes.fp8 import fp8
 from .schemes.job import SchemeJob, heavy_nodes, left_in_float
 from .schemes.others import dynamic_int8, half_float, weight_only
 from .schemes.static_int8 import static_int8
@@ -77,6 +78,8 @@ def _quantized(job: SchemeJob, spec: Any) -> Any:
                     return weight_only(job, spec)
                 case HalfFloat():
                     return half_float(job, spec)
+                case Fp8():
+                    return fp8(job, spec)
         raise AssertionError(spec)
     except HoneError:
         raise

@@ -1,4 +1,4 @@
-"""dynamic-int8, weight-int8, weight-int4, and shorter floating-point formats."""
+"""dynamic-int8, weight-int8, weight-int4, and shorter floating-point formats (fp16, bf16)."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _input_width(graph: Any, node: Any) -> int | None:
 
 
 def half_float(job: SchemeJob, spec: HalfFloat) -> Any:
-    """fp16 in the graph itself; bf16 and fp8 as a wish that a target fulfils or refuses."""
+    """fp16 in the graph itself; bf16 as a wish that a target fulfils or refuses."""
     import onnx
 
     graph = onnx.load(str(job.source))
