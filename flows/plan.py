@@ -143,7 +143,7 @@ def plan_memory(
         return None
     workers = recipe.train.mesh.workers
     parts = (found["weights"], found["gradients"], found["optimizer"], found["activations"] or 0)
-    total = sum(parts)
+    total = sum(parts)  # Estimate.total, whose module imports torch
     return MemoryPlan(
         workers=workers,
         **found,
@@ -156,7 +156,7 @@ def plan_memory(
 
 def _estimate(recipe: Recipe, session: Session) -> dict[str, Any]:
     from ..ray_workers.module import initial
-    from ..ray_workers.splits import batches, split
+    from ..ray_workers.splits import few, split
     from ..ray_workers.training.estimate import estimate
     from ..recipe.factories import use_code
 
@@ -166,9 +166,7 @@ def _estimate(recipe: Recipe, session: Session) -> dict[str, Any]:
     fixed = pinned(recipe, session)
     model = initial(fixed.model.model_dump(mode="json"), session.allowed)
     splits = split(data, recipe.train.seed)
-    few = min(4, len(splits.train))
-    sample = next(batches(splits, splits.train, [range(few)]))[0]
-    return estimate(model, recipe.train, session.allowed, sample, few).model_dump(mode="json")
+    return estimate(model, recipe.train, session.allowed, *few(splits)).model_dump(mode="json")
 
 
 def _available(recipe: Recipe, session: Session, ask: bool) -> int | None:

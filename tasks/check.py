@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.module import initial
 from ..ray_workers.onnx_graph import OnnxGraph, count_parameters
-from ..ray_workers.splits import Arrays, Splits, batches, call, fingerprints, split, stack
+from ..ray_workers.splits import Arrays, Splits, batches, call, few, fingerprints, split, stack
 from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import make_loss
 from ..ray_workers.training.parallel.parallelize import check_mesh
@@ -57,10 +57,9 @@ def check(work: Workspace) -> Result:
         )
     outputs = _try_one_batch(model, splits, spec, work)
     train = Train.model_validate(spec["train"])
-    few = min(4, len(splits.train))
-    sample = next(batches(splits, splits.train, [range(few)]))[0]
+    sample, count = few(splits)
     placement = check_mesh(model, train, work.allowed, sample)
-    memory = estimate(model, train, work.allowed, sample, few)
+    memory = estimate(model, train, work.allowed, sample, count)
     samples = stack(splits, splits.test, SAMPLES)
     calibration = stack(splits, splits.calibration, CALIBRATION)
     _check_alike(samples, calibration)

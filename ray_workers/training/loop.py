@@ -24,7 +24,7 @@ from torch import nn
 from ...recipe.errors import InputError, Preempted, StepFailed
 from ..metrics import metric as load_metric
 from ..module import initial, load_module
-from ..splits import Splits, batches, move, split
+from ..splits import Splits, batches, few, move, split
 from ..streaming import Feed, is_ray_dataset
 from ..workspace import Report
 from .checkpoints import EMA, MODEL, Checkpoints, blank_optimizer_state, optimizer_state
@@ -86,9 +86,9 @@ def train_loop(
     stop = stop or StopRequested()
     _prepare(job, axes)
     splits = split(_data(job, feed), spec.seed)
-    sample = next(batches(splits, splits.train, [range(min(4, len(splits.train)))]))[0]
+    sample, count = few(splits)
     model = _make_model(job, sample)
-    flops = flops_per_sample(model, sample, min(4, len(splits.train))) if axes.rank == 0 else 0.0
+    flops = flops_per_sample(model, sample, count) if axes.rank == 0 else 0.0
     lesson = prepare_lesson(job, model, sample)
     placed = parallelize(model, spec, axes, job.allowed, sample)
     del model

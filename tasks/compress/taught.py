@@ -16,7 +16,7 @@ from torch import nn
 from ...ray_workers.artifacts import Store
 from ...ray_workers.module import WEIGHTS, Operation, build, load_module, operations_of, save_module
 from ...ray_workers.onnx_graph import torch_module
-from ...ray_workers.splits import Splits, batches, split
+from ...ray_workers.splits import Splits, few, split
 from ...ray_workers.training.checkpoints import Checkpoints
 from ...ray_workers.training.job import Lesson, TrainJob
 from ...ray_workers.workspace import Event, Workspace
@@ -53,9 +53,7 @@ class Bench:
         torch_module(model, spec["pass"]["kind"])
         data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
         splits = split(data, spec["train"]["seed"])
-        few = min(4, len(splits.train))
-        sample = next(batches(splits, splits.train, [range(few)]))[0]
-        return Bench(work, model, operations_of(folder), splits, sample, few)
+        return Bench(work, model, operations_of(folder), splits, *few(splits))
 
     def keep(self, model: nn.Module, operations: Sequence[Operation]) -> None:
         """Write the module after the pass."""
