@@ -100,7 +100,9 @@ def pinned(recipe: Recipe, session: Session) -> Recipe:
     path = model.source or model.args.get("path")
     if model.factory.startswith(f"{SOURCES}:") and isinstance(path, str):
         if path.startswith(("models:/", "runs:/")):
-            kept = _keep_logged(path, session)
+            if path not in session.kept:
+                session.kept[path] = _keep_logged(path, session)
+            kept = session.kept[path]
         else:
             kept = _keep_path(path, session)
         model = model.model_copy(update={"source": None, "args": {**model.args, "path": kept}})

@@ -36,6 +36,8 @@ class Session:
         cluster: Ray.
         store: Artifacts and step records.
         place: Folder of the recipe, whose git commit is noted.
+        kept: Where the store keeps each model that MLflow gave, by its URI: a run stays with what
+            an alias pointed to at its start.
     """
 
     settings: Settings
@@ -47,6 +49,7 @@ class Session:
     store: Store
     place: Path | None = None
     owns_cluster: bool = field(default=True)
+    kept: dict[str, str] = field(default_factory=dict)
 
 
 def new_session(

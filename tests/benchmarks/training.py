@@ -1,11 +1,12 @@
 """What training on a mesh costs, each as a ratio within one run.
 
-    python tests/benchmarks/training.py [start|throughput|memory|checkpoint|faults ...]
+    python tests/benchmarks/training.py [start|throughput|memory|checkpoint|teacher|faults ...]
 
 start       from `fit` to the first step and from the last step to the end: our actors and Ray Train
 throughput  samples a second under our actors and Ray Train over those under torchrun
 memory      parameters, gradients and optimizer of a worker with shard 4 over those of one process
 checkpoint  how long saving stops training: asynchronous over synchronous
+teacher     an epoch of distillation, teacher's outputs known over computed; the same final loss
 faults      ten kills at random moments: the same final loss, each step once
 """
 
@@ -218,6 +219,34 @@ def checkpoint(tries: int = 3) -> None:
     row("asynchronous over synchronous, medians", [share], note="at most 0.10")
 
 
+def teacher(tries: int = 3) -> None:
+    """A student of a quarter of the teacher's width, one process, epochs after the first."""
+    from prefect_hone.ray_workers.training.loop import train_loop
+
+    ratios, final = [], []
+    where = {
+        "kind": "distill", "factory": f"{EXAMPLE}.charlm_model:charlm",
+        "args": {"channels": 192, "heads": 4, "layers": 4, "length": 64},
+    }  # fmt: skip
+    for _ in range(tries):
+        seconds, losses = {}, {}
+        for kept in (0, 1024):
+            with tempfile.TemporaryDirectory() as folder:
+                job = big_job(Path(folder), epochs=3, objective={**where, "cache_mb": kept})
+                small = job.model.model_copy(
+                    update={"args": {"channels": 48, "heads": 4, "layers": 2, "length": 64}}
+                )
+                events: list[dict[str, Any]] = []
+                train_loop(job.model_copy(update={"model": small}), events.append)
+            speeds = [e["value"] for e in events if e.get("name") == "train/samples_per_s"]
+            seconds[kept] = 1 / statistics.mean(speeds[1:])
+            losses[kept] = [e["value"] for e in events if e.get("name") == "train/loss"][-1]
+        ratios.append(seconds[1024] / seconds[0])
+        final.append(abs(losses[1024] - losses[0]))
+    row("an epoch with the teacher's outputs known", ratios, note="of one that computes them")
+    row("difference of the final loss", final, form=".1e")
+
+
 def faults(kills: int = 10) -> None:
     print(f"{kills} kills at random moments of one training, deterministic, 2 workers")
     chance = random.Random(1)
@@ -250,7 +279,7 @@ def faults(kills: int = 10) -> None:
 
 BENCHMARKS = {
     "start": start, "throughput": throughput, "memory": memory, "checkpoint": checkpoint,
-    "faults": faults,
+    "teacher": teacher, "faults": faults,
 }  # fmt: skip
 
 if __name__ == "__main__":
