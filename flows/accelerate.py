@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingContextError
-from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from ..ray_workers.artifacts import Artifact
 from ..ray_workers.cluster import cores, require
-from ..recipe.errors import HoneError
 from ..recipe.schema import Recipe
-from ..tasks.steps import TRAIN, Call
+from ..tasks.steps import TRAIN
 from ..tasks.track import PARENT, Tracker
-from .code import pack, pinned, source_commit
+from .code import pack, source_commit
 from .conclude import conclude
+from .model_files import pinned
 from .outcome import Outcome
 from .plan import make_plan
 from .publish import publish
-from .runner import Runner, StepResult
+from .runner import Runner
 from .session import Session, current
+from .submit import Steps, need
 from .way import candidate_name, check_targets, lay_out, measure
-
-Future = PrefectFuture[StepResult]
 
 
 @flow(
@@ -121,8 +117,8 @@ def _measure_and_promote(
     _start_candidates(recipe, runner.tracker)  # before a step that is kept tells of itself
     fixed = pinned(recipe, session)
     way = lay_out(fixed, steps)
-    _need(way.check)
-    _need(way.train)
+    need(way.check)
+    need(way.train)
     runner.tracker.finish(TRAIN.name, "FINISHED")
     able = []
     for candidate in way.candidates:
@@ -132,71 +128,14 @@ def _measure_and_promote(
                 able.append(candidate)
     for step in (way.reference, way.export):
         if not able:
-            _need(step)
+            need(step)
     measured = None
     if able:
         measured = measure(fixed, way, able, steps, cores())
-        _need(measured)
+        need(measured)
     outcome = conclude(recipe, session, runner, run_id, tags, way, measured, steps)
     publish(recipe, outcome)
     return outcome
-
-
-class Steps:
-    """Hands steps to Prefect: the only place where one becomes a task run."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self.futures: list[Future] = []
-
-    def __call__(
-        self,
-        call: Call,
-        inputs: dict[str, tuple[Future, str]],
-        after: Sequence[Future] = (),
-    ) -> Future:
-        retries = call.step.retries if call.retries is None else call.retries
-        submitted = step_task.with_options(
-            name=call.step.name,
-            task_run_name=call.label.replace("{", "(").replace("}", ")"),
-            retries=retries,
-            retry_delay_seconds=1,
-            retry_condition_fn=_is_worth_a_retry,
-        )  # no tags: each would ask the server for a concurrency slot
-        arguments: dict[str, Any] = {"inputs": inputs}  # Prefect puts results for the futures in it
-        future: Future = submitted.submit(
-            _Hidden(self._runner), call, wait_for=list(after), return_state=False, **arguments
-        )
-        self.futures.append(future)
-        return future
-
-    def results(self) -> list[StepResult]:
-        """Of all steps that succeeded, in order."""
-        done = [f for f in self.futures if f.state.is_completed()]
-        return [f.result() for f in done]
-
-
-class _Hidden:
-    """Keeps Prefect from walking through the runner in search of futures."""
-
-    __slots__ = ("runner",)
-
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-
-
-@task(cache_policy=NO_CACHE, persist_result=False, log_prints=False)
-def step_task(hidden: _Hidden, call: Call, inputs: dict[str, tuple[StepResult, str]]) -> StepResult:
-    """One step of the way; the runner does the work."""
-    runner = hidden.runner
-    artifacts: dict[str, Artifact] = {
-        name: result.artifact(output) for name, (result, output) in inputs.items()
-    }
-    try:
-        return runner.run(call, artifacts, get_run_logger())
-    except HoneError as error:
-        runner.session.observer.failed(call.label, str(error))
-        raise
 
 
 def _tag_flow_run(recipe: Recipe) -> None:
@@ -205,24 +144,6 @@ def _tag_flow_run(recipe: Recipe) -> None:
         with get_client(sync_client=True) as client:
             tags = {*flow_run.tags, "hone", recipe.name}
             client.update_flow_run(UUID(str(run_id)), tags=tags)
-
-
-def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """A lost worker is; what fails for a reason of its own would fail again."""
-    try:
-        state.result(raise_on_failure=True)
-    except HoneError as error:
-        return error.retryable
-    except Exception:
-        return False
-    return False
-
-
-def _need(future: Future) -> StepResult:
-    """The result of a step without which there is no candidate."""
-    result = future.result(raise_on_failure=True)
-    assert isinstance(result, StepResult)
-    return result
 
 
 def _start_candidates(recipe: Recipe, tracker: Tracker) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..recipe.errors import HoneError
 from ..recipe.schema import Recipe
@@ -16,10 +16,8 @@ from ..tasks.track import PARENT
 from .outcome import ArtifactSaid, Candidate, Champion, Outcome
 from .runner import Runner, StepResult
 from .session import Session
+from .submit import Future, Steps
 from .way import CandidateWay, Way, runtime_versions
-
-if TYPE_CHECKING:
-    from .accelerate import Future, Steps
 
 
 def conclude(

@@ -13,7 +13,7 @@ from ..ray_workers.cluster import cores
 from ..recipe.schema import Recipe
 from ..recipe.strict import Strict
 from ..tasks.steps import CHECK, TRAIN, Call, cache_key
-from .code import pinned
+from .model_files import pinned
 from .runner import find_record
 from .session import Session
 from .way import CandidateWay, lay_out, measure

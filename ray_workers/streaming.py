@@ -18,6 +18,7 @@ import torch
 from ..recipe.data import Data
 from ..recipe.errors import InputError, did_you_mean
 from ..recipe.factories import user_modules
+from .seed import mixed_seed
 
 Columns = dict[str, np.ndarray[Any, Any]]
 
@@ -145,7 +146,6 @@ class Feeder:
 
     def shard(self, epoch: int, readers: int, reader: int) -> Any:
         """A reader's Ray `DataIterator` of an epoch."""
-        from .training.dealing import mixed_seed
 
         key = (epoch, readers)
         if key not in self._epochs:
@@ -195,8 +195,6 @@ class Feed:
             Rows that count first, then those that only fill up.
         """
         import ray
-
-        from .training.dealing import mixed_seed
 
         shard = ray.get(self.feeder.shard.remote(epoch, readers, reader))
         loaded = shard.iter_batches(

@@ -54,7 +54,13 @@ CHECK = Step(
 TRAIN = Step(
     "train",
     "prefect_hone.tasks.train:train",
-    ("tasks/train.py", "ray_workers/training", "ray_workers/splits.py", "ray_workers/metrics"),
+    (
+        "tasks/train.py",
+        "ray_workers/training",
+        "ray_workers/seed.py",
+        "ray_workers/splits.py",
+        "ray_workers/metrics",
+    ),
     ("torch",),
     runs_user_code=True,
 )
@@ -101,7 +107,7 @@ _ONNX = ("tasks/graph.py",)
 #: What each pass needs beside its own file; those on a module may train.
 _TRAINED = (
     "tasks/compress/taught.py", "tasks/compress/account.py", "ray_workers/module.py",
-    "ray_workers/training", "ray_workers/splits.py", "ray_workers/metrics",
+    "ray_workers/training", "ray_workers/seed.py", "ray_workers/splits.py", "ray_workers/metrics",
 )  # fmt: skip
 _PASSES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "prune": (("tasks/compress/widths.py", *_TRAINED), ("torch", "torch-pruning")),

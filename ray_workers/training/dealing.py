@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from ..seed import mixed_seed
 from ..splits import in_batches
 
 
@@ -76,8 +76,3 @@ def deal(
             shares.append(Share(indices, len(own), len(own) * readers / len(batch)))
         steps.append(shares)
     return steps
-
-
-def mixed_seed(*parts: int) -> int:
-    """A seed of its own for each combination."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -24,11 +24,12 @@ from torch import nn
 from ...recipe.errors import InputError, Preempted, StepFailed
 from ..metrics import metric as load_metric
 from ..module import initial, load_module
+from ..seed import mixed_seed
 from ..splits import Splits, batches, few, move, split
 from ..streaming import Feed, is_ray_dataset
 from ..workspace import Report
 from .checkpoints import EMA, MODEL, Checkpoints, blank_optimizer_state, optimizer_state
-from .dealing import Share, deal, mixed_seed, shuffled
+from .dealing import Share, deal, shuffled
 from .ema import Ema
 from .gradients import clip, settle
 from .job import TrainJob
