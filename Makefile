@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
-# Three files of tests side by side, as they mostly wait for processes; the long ones come first.
-SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Two files of tests side by side (they start processes of their own); the long ones come first.
+SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick lint env bench clean
 
@@ -40,8 +41,8 @@ env: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt __init__.py Makefile
 	@$(PYTHON) -c 'import sys; sys.exit("Hone needs Python 3.11, 3.12 or 3.13; this is %d.%d. Try: make PYTHON=python3.11" % sys.version_info[:2]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) torch
+	$(INSTALL) --editable '.[dev]'
 	mkdir -p $(VENV)/typed && ln -sfn ../.. $(VENV)/typed/prefect_hone
 	touch $(STAMP)
 

@@ -151,9 +151,9 @@ def _target_row(spec: Any) -> dict[str, str | bool | None]:
 
 _PACKAGES = {
     "inductor": "torch",
-    "litert": "litert:ai-edge-litert",
+    "litert": "jax:ai-edge-litert",
     "xla": "jax:jax",
-    "tensorflow": "jax:tensorflow_cpu",
+    "tensorflow": "tensorflow:tensorflow_cpu",
     "executorch": "executorch:executorch",
 }
 

@@ -154,7 +154,7 @@ class LiteRt(_Target):
     """LiteRT, TensorFlow Lite's successor, for phones and small devices."""
 
     takes: ClassVar[Literal["graph", "module"]] = "module"
-    environment: ClassVar[str | None] = "litert"
+    environment: ClassVar[str | None] = "jax"
     kind: Literal["litert"] = Field(description="A .tflite file, run by LiteRT with XNNPACK.")
     threads: int | None = _THREADS
 
@@ -179,7 +179,7 @@ class TensorFlow(_Target):
     """A SavedModel for TensorFlow and TensorFlow Serving."""
 
     takes: ClassVar[Literal["graph", "module"]] = "module"
-    environment: ClassVar[str | None] = "jax"
+    environment: ClassVar[str | None] = "tensorflow"
     kind: Literal["tensorflow"] = Field(description="A SavedModel, compiled by XLA within.")
 
 

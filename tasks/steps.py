@@ -154,11 +154,11 @@ _TARGETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "openvino": (("tasks/compile/_openvino.py", _FIXED, *_ONNX), ("onnx", "openvino")),
     "tensorrt": (_ONNX, ("onnx", "tensorrt")),
     "inductor": (("tasks/compile/_inductor.py", *_MODULE), ("torch", "torchao")),
-    "litert": (("tasks/compile/litert_build.py", *_EDGE), ("torch", "litert:ai-edge-litert")),
+    "litert": (("tasks/compile/litert_build.py", *_EDGE), ("torch", "jax:ai-edge-litert")),
     "xla": (("tasks/compile/xla_build.py", "tasks/compile/_jax.py", *_EDGE), ("torch", "jax:jax")),
     "tensorflow": (
         ("tasks/compile/tensorflow_build.py", "tasks/compile/_jax.py", *_EDGE),
-        ("torch", "jax:jax", "jax:tensorflow_cpu"),
+        ("torch", "tensorflow:jax", "tensorflow:tensorflow_cpu"),
     ),
     "executorch": (
         ("tasks/compile/executorch_build.py", *_EDGE),

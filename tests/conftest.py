@@ -65,8 +65,8 @@ class Hone:
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))},
             "HONE_HOME": str(self.home),
-            "PREFECT_HOME": str(folder / "prefect"),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PREFECT_HOME": str(folder / "prefect"),
             "COLUMNS": "240",  # readline sets 80 for processes that pytest-xdist starts
         }
         for name in ("RAY_ADDRESS", "HONE_STORE", "HONE_ALLOWED_PREFIXES"):

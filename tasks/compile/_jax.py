@@ -1,4 +1,5 @@
-"""A torch program as a JAX function, by torchax. Runs in the environment `jax`.
+"""A torch program as a JAX function, by torchax. Runs in the environments `jax` and
+`tensorflow`.
 
 https://github.com/google/torchax
 """

@@ -1,6 +1,6 @@
 """litert: a LiteRT model (.tflite), for phones and small devices.
 
-https://ai.google.dev/edge/litert. In an environment of its own, without TensorFlow. A file for each
+https://ai.google.dev/edge/litert. In the environment `jax`, without TensorFlow. A file for each
 batch size.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from .fixed import in_fixed_batches
 
-ENVIRONMENT = "litert"
+ENVIRONMENT = "jax"
 CAN = {
     "static-int8": "LiteRT's quantizer, with calibration data",
     "dynamic-int8": "LiteRT's quantizer",

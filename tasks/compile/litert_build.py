@@ -63,6 +63,8 @@ def _quantize(plain: Path, final: Path, inputs: list[Any], size: int, step: dict
     calibrated = None
     if made.need_calibration:
         from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_quantizer import calibrator, recipe_manager
+        from ai_edge_quantizer.utils import qsv_utils
 
         signature = Interpreter(str(plain)).get_signature_list()
         name, said = next(iter(signature.items()))
@@ -73,7 +75,14 @@ def _quantize(plain: Path, final: Path, inputs: list[Any], size: int, step: dict
             }
             for start in range(0, len(inputs[0]) - size + 1, size)
         ]
-        calibrated = made.calibrate({name: batches})
+        # The quantizer's own way averages ranges over batches: clipped, and others for each size.
+        recipes = recipe_manager.RecipeManager()
+        recipes.load_quantization_recipe(chosen())
+        ranges = calibrator.Calibrator(
+            str(plain), num_threads=1, qsv_update_func=qsv_utils.min_max_update
+        )
+        ranges.calibrate({name: batches}, recipes)
+        calibrated = ranges.get_model_qsvs()
     made.quantize(calibrated).export_model(str(final), overwrite=True)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = "jax"
+ENVIRONMENT = "tensorflow"
 
 
 def availability(_target: Any) -> Any:

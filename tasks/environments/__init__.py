@@ -22,6 +22,8 @@ from ...recipe.errors import HoneError
 
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parent.parent
+#: Variables that are for this Python, not for another one.
+_OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Environment:
     def variables(self) -> dict[str, str]:
         """What a process of it needs in its environment."""
         return {
-            **{k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")},
+            **{k: v for k, v in os.environ.items() if k not in _OURS},
             "PYTHONPATH": str(self.folder / "link"),
             "PYTHONWARNINGS": "ignore",
         }
@@ -126,6 +128,7 @@ def interpreter_for(
 def _pip(found: Environment, *arguments: str) -> list[str]:
     return [
         str(found.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "--no-compile",  # a third of the time; what is imported is compiled then
         *arguments,
     ]  # fmt: skip
 

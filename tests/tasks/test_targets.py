@@ -126,9 +126,11 @@ def test_a_target_agrees_with_torch(bench: Bench, kind: str, name: str) -> None:
 def test_int8_stays_within_the_quality_gate(bench: Bench, kind: str) -> None:
     if kind == "openvino-cpu":
         pytest.importorskip("openvino")
+        pytest.importorskip("nncf")
     trained = Trained(bench, "conv_net")
-    # LiteRT averages ranges over batches of each size
-    found = trained.predicted(kind, trained.compiled(kind, [INT8]), alike=0.5)
+    # OpenVINO 2026.4 can't load ONNX Runtime's int8 of a convolution of one channel
+    step = {**INT8, "engine": "nncf"} if kind == "openvino-cpu" else INT8
+    found = trained.predicted(kind, trained.compiled(kind, [step]), alike=0.2)
     whole = trained.accuracy(trained.expected)
     assert whole > 0.9
     assert trained.accuracy(found) >= whole - 0.05
@@ -211,9 +213,9 @@ def test_settings_that_are_lists_are_tried_one_by_one() -> None:
 
 def test_environments_are_told_apart_by_their_requirements(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HONE_ENVIRONMENTS", str(tmp_path))
-    names = {environment(name).folder.name for name in ("litert", "executorch", "jax")}
+    names = {environment(name).folder.name for name in ("jax", "executorch", "tensorflow")}
     assert len(names) == 3
-    assert not environment("litert").is_made
+    assert not environment("jax").is_made
 
 
 def test_fixed_batches_take_any_batch() -> None:
