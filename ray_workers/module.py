@@ -6,6 +6,7 @@ model. `surgery.json` says in plain data what to do after calling it: no pickle 
 
 from __future__ import annotations
 
+import inspect
 import json
 import tempfile
 from collections.abc import Sequence
@@ -137,6 +138,25 @@ def _made(factory: dict[str, Any], allowed: Allowed, what: str) -> nn.Module:
             f"the factory returned a {type(model).__name__}, expected a torch.nn.Module", where=what
         )
     return model
+
+
+def dynamic_batch(model: nn.Module, inputs: Any, axis: Any) -> dict[str, Any]:
+    """The `dynamic_shapes` of `torch.export` for a model whose inputs have the batch first.
+
+    Args:
+        model: Its forward may take its inputs by name, or as `*arguments` and `**named`.
+        inputs: A tensor (N, ...), or a dictionary of them that is given by name.
+        axis: The `torch.export.Dim` of the batch.
+    """
+    signature = inspect.signature(model.forward)
+    bound = signature.bind(**inputs) if isinstance(inputs, dict) else signature.bind(inputs)
+
+    def of(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: of(inner) for name, inner in value.items()}
+        return tuple(map(of, value)) if isinstance(value, tuple) else {0: axis}
+
+    return {name: of(value) for name, value in bound.arguments.items()}
 
 
 def shapes(model: nn.Module) -> dict[str, dict[str, Any]]:

@@ -184,22 +184,10 @@ def program(path: str) -> nn.Module:
             where=where,
             do=f"was it saved by torch.export.save of torch {torch.__version__.split('+')[0]}?",
         ) from error
-    return _Program(exported.module())
-
-
-class _Program(nn.Module):
-    """An exported graph, whose `eval` and `train` change nothing."""
-
-    def __init__(self, graph: nn.Module) -> None:
-        super().__init__()
-        self.graph = graph
-
-    def train(self, mode: bool = True) -> _Program:
-        self.training = mode  # the graph was exported in one mode and stays in it
-        return self
-
-    def forward(self, *arguments: Any, **named: Any) -> Any:
-        return self.graph(*arguments, **named)
+    model: nn.Module = torch.export.unflatten(
+        exported
+    )  # `.module()` can't be exported within another
+    return model
 
 
 def keras_model(path: str) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..ray_workers.module import load_module
+from ..ray_workers.module import dynamic_batch, load_module
 from ..ray_workers.onnx_graph import OnnxGraph
 from ..ray_workers.splits import INPUT, primary, tensors
 from ..ray_workers.workspace import Result, Workspace
@@ -34,8 +34,6 @@ def export(work: Workspace) -> Result:
         graph, _ = model.exported(example)
         return _kept(work, graph)
     inputs = tensors(example)
-    axis = torch.export.Dim("batch")
-    shapes: Any = {name: {0: axis} for name in example}
     names = _outputs(model, inputs)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
@@ -52,7 +50,7 @@ def export(work: Workspace) -> Result:
                 dynamo=True,
                 input_names=list(example) if isinstance(inputs, dict) else [INPUT],
                 output_names=names,
-                dynamic_shapes=shapes if isinstance(inputs, dict) else ({0: axis},),
+                dynamic_shapes=dynamic_batch(model, inputs, torch.export.Dim("batch")),
                 verbose=False,
             )
     except Exception as error:

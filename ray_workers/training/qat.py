@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ...recipe.errors import InputError, StepFailed
+from ..module import dynamic_batch
 from ..splits import call
 
 
@@ -43,7 +44,7 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
     axis = torch.export.Dim("batch", min=1)
     named = sample if isinstance(sample, dict) else {}
     arguments = () if named else (sample,)
-    shapes: Any = {name: {0: axis} for name in named} if named else ({0: axis},)
+    shapes = dynamic_batch(model, sample, axis)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

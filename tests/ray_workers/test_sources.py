@@ -14,10 +14,14 @@ import pytest
 import torch
 import yaml
 from onnxruntime import InferenceSession
+from prefect_hone.ray_workers.module import save_module
 from prefect_hone.ray_workers.onnx_graph import OnnxGraph, model_files, torch_module
 from prefect_hone.ray_workers.sources import keras_model, program, read, transformers_model
 from prefect_hone.ray_workers.splits import call
 from prefect_hone.recipe.errors import InputError, StepFailed
+from prefect_hone.tasks.compile.program import MainOutput
+from safetensors.torch import save_file
+from steps_bench import Bench
 from torch import nn
 
 
@@ -117,6 +121,26 @@ def test_a_keras_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile.save(tmp_path / "lambda.keras")
     with pytest.raises(InputError, match="Keras can't load the model"):
         keras_model(str(tmp_path / "lambda.keras"))
+
+
+def test_a_program_is_exported_again(exported: tuple, tmp_path: Path) -> None:
+    path, model, x = exported
+    bench = Bench(tmp_path, tmp_path)
+    factory = {"factory": "prefect_hone.ray_workers.sources:read", "args": {"path": str(path)}}
+    (tmp_path / "weights").mkdir()
+    save_module(read(str(path)), [], tmp_path / "weights")
+    (tmp_path / "inputs").mkdir()
+    save_file({"input": x}, tmp_path / "inputs" / "samples.safetensors")
+    graph = bench.run(
+        "export:export", {"model": factory},
+        weights=bench.store.put(tmp_path / "weights", "weights"),
+        inputs=bench.store.put(tmp_path / "inputs", "inputs"),
+    ).outputs["graph"]  # fmt: skip
+    session = InferenceSession(str(bench.store.fetch(graph) / "model.onnx"))
+    found = session.run(["output"], {"input": x.numpy()})[0]
+    assert np.allclose(found, model(x).detach(), atol=1e-6)
+    within = MainOutput(read(str(path)), ["input"]).eval()  # as targets that take modules do
+    assert torch.allclose(torch.export.export(within, (x,)).module()(x), model(x))
 
 
 class Two(nn.Module):
