@@ -7,6 +7,7 @@ uses Prefect's usual database, so `prefect server start` shows the runs afterwar
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import subprocess
@@ -39,14 +40,14 @@ class PrefectServer:
 
     def prepare(self) -> None:
         """Start it without waiting, and point this process to it."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        held = socket.socket()  # the server gets it bound, so nobody can take the port meanwhile
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/api"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         command = [
             sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
-            "--host", "127.0.0.1", "--port", str(port), "--log-level", "error",
+            "--fd", str(held.fileno()), "--log-level", "error",
             "--lifespan", "on", "--timeout-graceful-shutdown", "2",
         ]  # fmt: skip
         environment = {
@@ -59,10 +60,11 @@ class PrefectServer:
             "PREFECT_API_URL": self.url,
             **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _NOT_NEEDED},
         }
-        with self._log.open("ab") as log:
+        with held, self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 env=environment,
+                pass_fds=[held.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -110,7 +112,7 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:  # noqa: S310
             return int(answer.status) == 200
-    except (urllib.error.URLError, OSError, ValueError):
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
         return False
 
 
