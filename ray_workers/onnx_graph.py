@@ -17,8 +17,9 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import nn
 
 from ..recipe.errors import InputError, StepFailed
+from .splits import INPUT
 
-INPUT, OUTPUT, BATCH = "input", "output", "batch"
+OUTPUT, BATCH = "output", "batch"
 
 
 class OnnxGraph(nn.Module):

@@ -116,7 +116,6 @@ def _local(path: str) -> Path:
         fs, remote = fsspec.core.url_to_fs(path)
         folder = Path(tempfile.mkdtemp(prefix="hone-source-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        _FETCHED[path] = folder / Path(remote).name
         parent = fs.isfile(remote)  # what lies beside a file belongs to it
         fs.get(str(Path(remote).parent) if parent else remote, str(folder / "all"), recursive=True)
         _FETCHED[path] = folder / "all" / Path(remote).name if parent else folder / "all"
@@ -184,9 +183,8 @@ def program(path: str) -> nn.Module:
             where=where,
             do=f"was it saved by torch.export.save of torch {torch.__version__.split('+')[0]}?",
         ) from error
-    model: nn.Module = torch.export.unflatten(
-        exported
-    )  # `.module()` can't be exported within another
+    # What `.module()` gives can't be exported within another module; this can.
+    model: nn.Module = torch.export.unflatten(exported)
     return model
 
 

@@ -146,7 +146,6 @@ class Feeder:
 
     def shard(self, epoch: int, readers: int, reader: int) -> Any:
         """A reader's Ray `DataIterator` of an epoch."""
-
         key = (epoch, readers)
         if key not in self._epochs:
             for old in [k for k in self._epochs if k[0] < epoch - 1 or k[1] != readers]:
