@@ -6,6 +6,7 @@ import collections
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .workspace import Event
 
@@ -28,7 +29,20 @@ class Channel:
 
 
 def open_channel() -> Any:
-    return ray.remote(num_cpus=0)(Channel).remote()
+    return here(Channel).remote()
+
+
+def here(actor: type) -> Any:
+    """An actor class whose actors run on this process's node and take no core.
+
+    Ray would place one that takes no core on any node; it has to outlive the loss of all the
+    others, since who asks it lives here.
+    """
+    return ray.remote(num_cpus=0)(actor).options(
+        scheduling_strategy=NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+    )
 
 
 def reporter(channel: Any, key: str) -> Any:

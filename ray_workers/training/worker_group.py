@@ -19,6 +19,7 @@ from typing import Any
 
 from ...recipe.errors import HoneError, InputError, Preempted, StepCrashed, StepFailed
 from ...recipe.parallel import Mesh
+from ..channel import here
 from ..streaming import Feed, Feeder, in_memory, is_ray_dataset, travel_by_value
 from ..workspace import Workspace, user_code
 from .job import TrainJob
@@ -91,7 +92,7 @@ def _fed(job: TrainJob, work: Workspace) -> Iterator[Feed | None]:
         import ray
 
         travel_by_value()
-        feeder = ray.remote(num_cpus=0)(Feeder).remote(data, job.train.seed)
+        feeder = here(Feeder).remote(data, job.train.seed)
         try:
             yield Feed(in_memory(data), feeder, job.train.seed)
         finally:
