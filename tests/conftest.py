@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -22,6 +24,8 @@ sys.path.insert(0, str(HERE / "support"))
 BIN = Path(sys.executable).parent
 #: Environments of targets are made once a checkout, in a minute each.
 os.environ.setdefault("HONE_ENVIRONMENTS", str(BIN.parent / "environments"))
+#: A thread that outlives its cluster must fail, not start or join another.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 
 @pytest.fixture
@@ -58,10 +62,18 @@ class Hone:
     Attributes:
         home: Its HONE_HOME.
         environment: What commands are run with.
+
+    Args:
+        folder: For all that it writes.
+        databases: Where empty databases lie to begin with; None: it makes them itself.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, databases: Path | None = None) -> None:
         self.home = folder / "home"
+        if databases is not None:
+            for name, place in (("mlflow.db", self.home), ("prefect.db", folder / "prefect")):
+                place.mkdir()
+                shutil.copyfile(databases / name, place / name)
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))},
             "HONE_HOME": str(self.home),
@@ -152,9 +164,36 @@ class Hone:
         return f"sqlite:///{self.home}/mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def databases() -> Path:
+    """Empty databases of MLflow and Prefect; making them takes longer than most steps of a run.
+
+    Made once a checkout and set of versions. The runs of `shared_hone` make their own.
+    """
+    versions = [f"{name}-{version(name)}" for name in ("mlflow", "prefect")]
+    made = BIN.parent / "databases" / "-".join(versions)
+    made.parent.mkdir(exist_ok=True)
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            aside = made.with_suffix(".aside")
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            quiet = {**os.environ, "PREFECT_HOME": str(aside), "DO_NOT_TRACK": "1"}
+            for command in (
+                [str(BIN / "prefect"), "server", "database", "upgrade", "-y"],
+                [sys.executable, "-c",
+                 "from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore\n"
+                 f"SqlAlchemyStore('sqlite:///{aside}/mlflow.db', '{aside}/artifacts')"],
+            ):  # fmt: skip
+                subprocess.run(command, env=quiet, check=True, capture_output=True)
+            aside.rename(made)
+    return made
+
+
 @pytest.fixture
-def hone(tmp_path: Path) -> Iterator[Hone]:
-    command = Hone(tmp_path)
+def hone(tmp_path: Path, databases: Path) -> Iterator[Hone]:
+    command = Hone(tmp_path, databases)
     yield command
     command.close()
 

@@ -39,7 +39,7 @@ def test_a_mistake_is_refused_before_anything_starts(
     arguments = [part for option in options for part in ("--set", option)]
     text = refused(hone, "run", str(project / "recipe.yaml"), *arguments)
     assert said in text
-    assert not (hone.home / "mlflow.db").exists(), "nothing was started"
+    assert {path.name for path in hone.home.iterdir()} == {"mlflow.db"}, "nothing was started"
 
 
 def test_a_missing_recipe(hone) -> None:
