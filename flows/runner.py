@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..ray_workers.artifacts import Artifact, ArtifactCorrupted, Store
 from ..ray_workers.dispatch import Done, Job, dispatch
+from ..ray_workers.file_lock import acquire
 from ..recipe.errors import HoneError
 from ..recipe.strict import Strict
 from ..tasks.steps import TRAIN, Call, cache_key
@@ -197,20 +196,12 @@ class Runner:
                 where=str(self.session.settings.home),
                 do="set HONE_HOME to a folder of yours",
             ) from error
-        told = False
         with self._guard:
             mine = self._locks.setdefault(key, threading.Lock())
         mine.acquire()  # variants that come to the same bytes meet here
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if not told:
-                        self.session.observer.note(f"{label}: another run computes it; waits")
-                        told = True
-                    time.sleep(0.2)
+            note = self.session.observer.note
+            acquire(descriptor, lambda: note(f"{label}: another run computes it; waits"))
             yield
             with contextlib.suppress(OSError):
                 os.unlink(folder / key)

@@ -10,11 +10,9 @@ three. A lock keeps two measurements on one machine apart.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import random
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..ray_workers.artifacts import Store
+from ..ray_workers.file_lock import acquire
 from ..ray_workers.runtime_process import Arrays, RuntimeProcess
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import HoneError
@@ -231,18 +230,9 @@ def _alone(work: Workspace) -> Iterator[None]:
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     with contextlib.suppress(OSError):
         os.chmod(path, 0o666)  # noqa: S103 (another user's run must be able to wait for it too)
-    told = False
+    text = "another measurement is going on on this machine; waits for it"
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    text = "another measurement is going on on this machine; waits for it"
-                    work.report({"kind": "note", "text": text})
-                    told = True
-                time.sleep(0.2)
+        acquire(descriptor, lambda: work.report({"kind": "note", "text": text}))
         yield
     finally:
         os.close(descriptor)

@@ -10,23 +10,22 @@ from typing import Any
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepCrashed, StepFailed
+from ...recipe.targets import target_class
 from ..environments import made
 from .program import Program, save_for_environment
 
 SETTINGS = "settings.json"
 
 
-def build_in_environment(
-    work: Workspace, kind: str, environment: str, builder: str, can: dict[str, str]
-) -> Result:
-    """Compile a module with a builder of another environment.
+def build_in_environment(work: Workspace, kind: str, can: dict[str, str]) -> Result:
+    """Compile a module in its target's environment, by the target's builder.
+
+    The builder is `KIND_build.py` beside this file, with a `main(job)`; run there with `python -m`.
 
     Args:
         work: Spec: target, model, passes, batch_sizes. Inputs: `module`, `calibration`. Output:
             `model`.
         kind: Of the target.
-        environment: Its name.
-        builder: Module with a `main(job)` in this package, run there with `python -m`.
         can: What the target does for each scheme of quantization that it can.
 
     Raises:
@@ -48,9 +47,11 @@ def build_in_environment(
         "quantize": step,
     }
     (scratch / "job.json").write_text(json.dumps(job))
+    environment = target_class(kind).environment
+    assert environment is not None
     home = made(environment, lambda text: work.report({"kind": "note", "text": text}))
     done = subprocess.run(
-        [str(home.python), "-m", builder, str(scratch / "job.json")],
+        [str(home.python), "-m", f"{__package__}.{kind}_build", str(scratch / "job.json")],
         env=home.variables(), capture_output=True, text=True, check=False,
         stdin=subprocess.DEVNULL, cwd=scratch,
     )  # fmt: skip

@@ -13,29 +13,10 @@ from typing import Any
 import numpy as np
 
 from .fixed import in_fixed_batches
+from .own_environment import of_its_own
 
-ENVIRONMENT = "executorch"
 CAN = {"static-int8": "XNNPACK's quantizer, by torchao (PT2E)"}
-
-
-def availability(_target: Any) -> Any:
-    """None where Hone can make its environment."""
-    from .environment_check import unavailable_environment
-
-    return unavailable_environment(ENVIRONMENT)
-
-
-def compile_graph(work: Any) -> Any:
-    """Spec: target, model, passes, batch_sizes. Inputs: `module`, `calibration`. Output: `model`.
-
-    Raises:
-        StepFailed: ExecuTorch can't lower the model; in its words.
-    """
-    from .edge import build_in_environment
-
-    return build_in_environment(
-        work, "executorch", ENVIRONMENT, "prefect_hone.tasks.compile.executorch_build", CAN
-    )
+availability, compile_graph = of_its_own("executorch", CAN)
 
 
 def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:

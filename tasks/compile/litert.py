@@ -13,33 +13,14 @@ from typing import Any
 import numpy as np
 
 from .fixed import in_fixed_batches
+from .own_environment import of_its_own
 
-ENVIRONMENT = "jax"
 CAN = {
     "static-int8": "LiteRT's quantizer, with calibration data",
     "dynamic-int8": "LiteRT's quantizer",
     "weight-int8": "LiteRT's quantizer",
 }
-
-
-def availability(_target: Any) -> Any:
-    """None where Hone can make its environment."""
-    from .environment_check import unavailable_environment
-
-    return unavailable_environment(ENVIRONMENT)
-
-
-def compile_graph(work: Any) -> Any:
-    """Spec: target, model, passes, batch_sizes. Inputs: `module`, `calibration`. Output: `model`.
-
-    Raises:
-        StepFailed: LiteRT can't convert the model; in its words.
-    """
-    from .edge import build_in_environment
-
-    return build_in_environment(
-        work, "litert", ENVIRONMENT, "prefect_hone.tasks.compile.litert_build", CAN
-    )
+availability, compile_graph = of_its_own("litert", CAN)
 
 
 def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:

@@ -1,17 +1,48 @@
-"""Whether a target's own environment can be had."""
+"""Targets whose packages conflict with Hone's: what a target's file needs for an environment.
+
+Imports the standard library only: the files of such targets are read in their environments too.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import platform
-import sys
-
-from ..environments import environment
-from . import Unavailable
+from collections.abc import Callable
+from typing import Any
 
 
-def unavailable_environment(name: str) -> Unavailable | None:
-    """None if it is made, or can be."""
+def of_its_own(kind: str, can: dict[str, str]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """`availability` and `compile_graph` of a target, whose builder is `KIND_build.py` beside it.
+
+    Args:
+        kind: Of the target.
+        can: What the target does for each scheme of quantization that it can.
+    """
+
+    def availability(target: Any) -> Any:
+        """None where its environment is made, or can be."""
+        return _unavailable(target.environment)
+
+    def compile_graph(work: Any) -> Any:
+        """Spec: target, model, passes, batch_sizes. Inputs: `module`, `calibration`. Output:
+        `model`.
+
+        Raises:
+            StepFailed: The target can't take the model; in its words.
+        """
+        from .edge import build_in_environment
+
+        return build_in_environment(work, kind, can)
+
+    return availability, compile_graph
+
+
+def _unavailable(name: str) -> Any:
+    import importlib.util
+    import platform
+    import sys
+
+    from ..environments import environment
+    from . import Unavailable
+
     if environment(name).is_made:
         return None
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):

@@ -10,27 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = "tensorflow"
+from .own_environment import of_its_own
 
-
-def availability(_target: Any) -> Any:
-    """None where Hone can make its environment."""
-    from .environment_check import unavailable_environment
-
-    return unavailable_environment(ENVIRONMENT)
-
-
-def compile_graph(work: Any) -> Any:
-    """Spec: target, model, passes, batch_sizes. Inputs: `module`, `calibration`. Output: `model`.
-
-    Raises:
-        StepFailed: torchax or JAX can't lower the model; in their words.
-    """
-    from .edge import build_in_environment
-
-    return build_in_environment(
-        work, "tensorflow", ENVIRONMENT, "prefect_hone.tasks.compile.tensorflow_build", {}
-    )
+availability, compile_graph = of_its_own("tensorflow", {})
 
 
 def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "support"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
+from against_first import timed  # noqa: E402
 from prefect_hone.ray_workers.artifacts import Artifact  # noqa: E402
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess  # noqa: E402
-from prefect_hone.tasks.benchmark import Entrant, run_session  # noqa: E402
+from prefect_hone.tasks.benchmark import Entrant  # noqa: E402
 from prefect_hone.tasks.graph import load_inputs  # noqa: E402
-from prefect_hone.tasks.timing import ratio, round_medians  # noqa: E402
 from prefect_hone.tasks.validate.parity import parity  # noqa: E402
 from steps_bench import Bench  # noqa: E402
 
@@ -140,18 +140,14 @@ def main(model: str, seconds: float) -> None:
                 runtime.wait_loaded()
                 outputs[name] = np.concatenate([runtime.predict(batch) for batch in batches])
             entrants.append((Entrant(name, loader, folder, {"threads": 1}), artifact.bytes))
-        calls = run_session([e for e, _ in entrants], {1: batches}, seconds, lambda _: None).calls
+        speed = timed([e for e, _ in entrants], batches, seconds)
     first = next(iter(candidates))
-    reference = [round_medians(rounds) for rounds in calls[first][1]]
     print(f"{model}, batch 1, 1 thread; ratio to {first}, with its 95 % interval")
     for entrant, size in entrants:
         name = entrant.name
-        medians = [round_medians(rounds) for rounds in calls[name][1]]
-        value, low, high = ratio(reference, medians)
         same = parity(outputs[first], outputs[name])
         print(
-            f"  {name:28} {1e3 * np.median(np.concatenate(medians)):8.2f} ms "
-            f"{value:6.2f} [{low:.2f}, {high:.2f}]  SQNR {same['parity/sqnr_db']:6.1f} dB  "
+            f"  {name:28} {speed[name]}  SQNR {same['parity/sqnr_db']:6.1f} dB  "
             f"cosine {same['parity/cosine']:.4f}  {size / 1e6:6.2f} MB  "
             f"made in {maker.seconds[name]:.0f} s"
         )

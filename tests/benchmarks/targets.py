@@ -20,15 +20,15 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
+from against_first import timed  # noqa: E402
 from compression import Maker  # noqa: E402
 from prefect_hone.ray_workers.dispatch import Done  # noqa: E402
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess  # noqa: E402
 from prefect_hone.recipe.errors import HoneError  # noqa: E402
 from prefect_hone.recipe.targets import AnyTarget, all_targets  # noqa: E402
-from prefect_hone.tasks.benchmark import Entrant, run_session  # noqa: E402
+from prefect_hone.tasks.benchmark import Entrant  # noqa: E402
 from prefect_hone.tasks.compile import loader, target_functions  # noqa: E402
 from prefect_hone.tasks.environments import interpreter_for  # noqa: E402
-from prefect_hone.tasks.timing import ratio, round_medians  # noqa: E402
 from prefect_hone.tasks.validate.parity import parity  # noqa: E402
 
 MODELS = {
@@ -89,16 +89,13 @@ def main(name: str, seconds: float) -> None:
                 runtime.wait_loaded()
                 outputs[target.name] = np.concatenate([runtime.predict(b) for b in batches])
             made.append((entrant, done))
-        calls = run_session([e for e, _ in made], {1: batches}, seconds, lambda _: None).calls
-        medians = {n: [round_medians(r) for r in by_size[1]] for n, by_size in calls.items()}
+        speed = timed([e for e, _ in made], batches, seconds)
     for entrant, done in made:
-        value, low, high = ratio(medians[here[0].name], medians[entrant.name])
         same = parity(outputs[here[0].name], outputs[entrant.name])
         print(
             f"  {entrant.name:18} compiled in {done.seconds:6.1f} s with "
             f"{done.peak_memory / 1e6:6.0f} MB; {done.outputs['model'].bytes / 1e6:7.2f} MB, "
-            f"{1e3 * np.median(np.concatenate(medians[entrant.name])):8.3f} ms, "
-            f"{value:5.2f} [{low:.2f}, {high:.2f}], max. error {same['parity/max_abs_error']:.1e}"
+            f"{speed[entrant.name]}, max. error {same['parity/max_abs_error']:.1e}"
         )
 
 
