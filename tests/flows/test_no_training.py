@@ -67,7 +67,8 @@ def exported(project: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_an_onnx_file_is_compressed_as_a_graph(hone, project: Path) -> None:
+def test_an_onnx_file_is_compressed_as_a_graph(hone, project: Path, monkeypatch) -> None:
+    monkeypatch.chdir(project.parent)  # MLflow without a tracking URI writes where it is called
     path = exported(project)
     variants = (
         "[{name: int8, passes: [{kind: quantize, scheme: static-int8}]}, {name: thin, "
