@@ -173,10 +173,10 @@ def databases() -> Path:
     versions = [f"{name}-{version(name)}" for name in ("mlflow", "prefect")]
     made = BIN.parent / "databases" / "-".join(versions)
     made.parent.mkdir(exist_ok=True)
-    with made.with_suffix(".lock").open("w") as lock:
+    with made.with_name(f"{made.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            aside = made.with_suffix(".aside")
+            aside = made.with_name(f"{made.name}.aside")
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
             quiet = {**os.environ, "PREFECT_HOME": str(aside), "DO_NOT_TRACK": "1"}

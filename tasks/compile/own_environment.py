@@ -1,15 +1,23 @@
 """Targets whose packages conflict with Hone's: what a target's file needs for an environment.
 
-Imports the standard library only: the files of such targets are read in their environments too.
+The files of such targets are read in their environments too, so torch is not imported here.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import platform
+import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..environments import environment
+from . import Unavailable
 
-def of_its_own(kind: str, can: dict[str, str]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+
+def of_its_own(
+    kind: str, can: dict[str, str]
+) -> tuple[Callable[[Any], Unavailable | None], Callable[[Any], Any]]:
     """`availability` and `compile_graph` of a target, whose builder is `KIND_build.py` beside it.
 
     Args:
@@ -17,7 +25,7 @@ def of_its_own(kind: str, can: dict[str, str]) -> tuple[Callable[[Any], Any], Ca
         can: What the target does for each scheme of quantization that it can.
     """
 
-    def availability(target: Any) -> Any:
+    def availability(target: Any) -> Unavailable | None:
         """None where its environment is made, or can be."""
         return _unavailable(target.environment)
 
@@ -35,14 +43,7 @@ def of_its_own(kind: str, can: dict[str, str]) -> tuple[Callable[[Any], Any], Ca
     return availability, compile_graph
 
 
-def _unavailable(name: str) -> Any:
-    import importlib.util
-    import platform
-    import sys
-
-    from ..environments import environment
-    from . import Unavailable
-
+def _unavailable(name: str) -> Unavailable | None:
     if environment(name).is_made:
         return None
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):

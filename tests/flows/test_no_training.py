@@ -88,7 +88,9 @@ def test_an_onnx_file_is_compressed_as_a_graph(hone, project: Path, monkeypatch)
     assert "inductor-cpu works on a torch module" in by_name["int8@inductor-cpu"]["error"]
 
     mlflow.set_tracking_uri(hone.tracking)
-    mlflow.onnx.log_model(onnx.load(path), name="wine", registered_model_name="given")
+    given = mlflow.create_experiment("given", (project.parent / "given").as_uri())
+    with mlflow.start_run(experiment_id=given):
+        mlflow.onnx.log_model(onnx.load(path), name="wine", registered_model_name="given")
     mlflow.set_tracking_uri(None)
     plan = hone.json("plan", recipe, "--set", "model={source: 'models:/given/1'}", *options)
     assert plan["steps"]
