@@ -55,10 +55,11 @@ def test_killed_while_training_goes_on_from_the_last_checkpoint(hone, project: P
 
     assert second.returncode == 0, second.stdout + second.stderr
     assert "check: kept from before" in second.stdout
-    went_on = re.search(r"goes on after epoch (\d) of 6", second.stdout)
+    # Workers whose run is killed may still save in the middle of an epoch: Ray ends them by SIGTERM.
+    went_on = re.search(r"goes on after (?:step \d+ of )?epoch (\d) of 6", second.stdout)
     assert went_on, second.stdout
     assert int(went_on.group(1)) >= 2
-    assert "epoch 1/6" not in second.stdout
+    assert not re.search("epoch [12]/6", second.stdout), second.stdout
     found = statuses(hone.tracking)
     assert "RUNNING" not in [status for runs in found.values() for status in runs]
     assert sorted(found["train"]) == ["FINISHED", "KILLED"]
