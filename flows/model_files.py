@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
 
-from ..recipe.errors import InputError
+from ..recipe.errors import InputError, first_line
 from ..recipe.factories import SOURCES
 from ..recipe.schema import Recipe
 from .session import Session
@@ -28,16 +29,21 @@ def pinned(recipe: Recipe, session: Session) -> Recipe:
     model = recipe.model
     path = model.source or model.args.get("path")
     if model.factory.startswith(f"{SOURCES}:") and isinstance(path, str):
-        if path.startswith(("models:/", "runs:/")):
-            if path not in session.kept:
-                session.kept[path] = _keep_logged(path, session)
-            kept = session.kept[path]
-        else:
-            kept = _keep_path(path, session)
+        kept = _once(
+            _keep_logged if path.startswith(("models:/", "runs:/")) else _keep_path, path, session
+        )
         model = model.model_copy(update={"source": None, "args": {**model.args, "path": kept}})
     if model.weights is not None:
-        model = model.model_copy(update={"weights": _keep_weights(model.weights, session)})
+        weights = _once(_keep_weights, model.weights, session)
+        model = model.model_copy(update={"weights": weights})
     return recipe.model_copy(update={"model": model})
+
+
+def _once(keep: Callable[[str, Session], str], given: str, session: Session) -> str:
+    """What `keep` gives: the plan and the run of a session see the same bytes."""
+    if given not in session.kept:
+        session.kept[given] = keep(given, session)
+    return session.kept[given]
 
 
 def _absolute(url: str, session: Session) -> str:
@@ -82,7 +88,7 @@ def _keep_logged(uri: str, session: Session) -> str:
             )
         except Exception as error:
             raise InputError(
-                f"MLflow does not give this model: {str(error).splitlines()[0]}",
+                f"MLflow does not give this model: {first_line(error)}",
                 where=f"model.source: {uri}",
                 do=f"is it there? looked in {tracking}",
             ) from error

@@ -36,8 +36,8 @@ class Session:
         cluster: Ray.
         store: Artifacts and step records.
         place: Folder of the recipe, whose git commit is noted.
-        kept: Where the store keeps each model that MLflow gave, by its URI: a run stays with what
-            an alias pointed to at its start.
+        kept: Where the store keeps each file, folder or MLflow model that the recipe names: a run
+            stays with what was there at its start.
     """
 
     settings: Settings

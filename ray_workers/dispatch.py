@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..recipe.errors import HoneError, StepCrashed, StepFailed, StepTimeout
+from ..recipe.errors import HoneError, StepCrashed, StepFailed, StepTimeout, first_line, place_of
 from ..recipe.factories import Allowed
 from ..recipe.strict import Strict
 from .artifacts import Artifact, Store
@@ -164,7 +164,7 @@ def dispatch(job: Job, cluster: Cluster, report: Report) -> Done:
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise StepCrashed(_why_crashed(error)) from error
     except ray.exceptions.RayError as error:
-        raise StepCrashed(f"Ray lost the worker: {_first_line(error)}") from error
+        raise StepCrashed(f"Ray lost the worker: {first_line(error)}") from error
     finally:
         if not ray.wait([reference], timeout=0)[0]:
             ray.cancel(reference, force=True)
@@ -210,17 +210,7 @@ def _drain(channel: Any, key: str, report: Report) -> bool:
 def _unexpected(error: BaseException) -> HoneError:
     if isinstance(error, HoneError):
         return error
-    frames = error.__traceback__
-    place = None
-    while frames is not None:
-        place = f"{Path(frames.tb_frame.f_code.co_filename).name}:{frames.tb_lineno}"
-        frames = frames.tb_next
-    return StepFailed(f"{type(error).__name__}: {_first_line(error)}", where=place)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return StepFailed(f"{type(error).__name__}: {first_line(error)}", where=place_of(error))
 
 
 def _why_crashed(error: BaseException) -> str:

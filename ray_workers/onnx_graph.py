@@ -16,8 +16,8 @@ import torch
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import nn
 
-from ..recipe.errors import InputError, StepFailed
-from .splits import INPUT
+from ..recipe.errors import InputError, StepFailed, first_line
+from .splits import INPUT, primary_name
 
 OUTPUT, BATCH = "output", "batch"
 
@@ -56,7 +56,9 @@ class OnnxGraph(nn.Module):
         try:
             self._open()
         except Exception as error:
-            raise InputError(f"ONNX Runtime can't run it: {_first(error)}", where=where) from error
+            raise InputError(
+                f"ONNX Runtime can't run it: {first_line(error)}", where=where
+            ) from error
 
     def forward(self, *arguments: torch.Tensor, **named: torch.Tensor) -> dict[str, torch.Tensor]:
         """Outputs by name, for inputs in order or by name, each (N, ...)."""
@@ -109,7 +111,7 @@ class OnnxGraph(nn.Module):
         for item in [item for item in model.graph.input if item.name in constants]:
             model.graph.input.remove(item)
         outputs = [item.name for item in model.graph.output]
-        main = "logits" if "logits" in outputs else outputs[0]
+        main = primary_name(outputs)
         if list(example) == [INPUT]:
             _rename(model.graph, self.inputs[0], INPUT)
         for index, name in enumerate(outputs):
@@ -130,7 +132,7 @@ class OnnxGraph(nn.Module):
             if both.shape[0] == 2 and torch.allclose(both[:1], one, rtol=1e-2, atol=1e-3):
                 return
         except Exception as error:
-            problem = _first(error)
+            problem = first_line(error)
         raise StepFailed(
             f"the graph does not take batches of any size: {problem}",
             where=self.path.name,
@@ -171,7 +173,7 @@ def model_files(path: Path) -> list[Path]:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:
         raise InputError(
-            f"this is no whole ONNX file: {_first(error)}",
+            f"this is no whole ONNX file: {first_line(error)}",
             where=where,
             do="was it cut off while it was copied?",
         ) from error
@@ -256,7 +258,3 @@ def _name_nodes(model: Any) -> None:
         if not node.name or node.name in seen:
             node.name = f"{node.op_type}_{index}"
         seen.add(node.name)
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

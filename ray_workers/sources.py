@@ -22,7 +22,7 @@ import torch
 import yaml
 from torch import nn
 
-from ..recipe.errors import InputError
+from ..recipe.errors import InputError, first_line
 from .onnx_graph import OnnxGraph
 
 _LARGEST_RATIO = 200  # of a file's size in an archive to its packed size: more is a bomb
@@ -77,7 +77,9 @@ def mlflow_model(path: str) -> nn.Module:
         said = yaml.safe_load((folder / "MLmodel").read_text())
         flavors: dict[str, Any] = dict(said["flavors"])
     except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"its MLmodel file can't be read: {_first(error)}", where=where) from error
+        raise InputError(
+            f"its MLmodel file can't be read: {first_line(error)}", where=where
+        ) from error
     for flavor, pattern in (
         ("onnx", "**/*.onnx"),
         ("transformers", "**/config.json"),
@@ -143,7 +145,9 @@ def transformers_model(path: str) -> nn.Module:
             folder, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"this is no transformers model: {_first(error)}", where=where) from error
+        raise InputError(
+            f"this is no transformers model: {first_line(error)}", where=where
+        ) from error
     name = (config.architectures or [None])[0]
     kind = getattr(transformers, name or "", None)
     if kind is None:
@@ -159,7 +163,7 @@ def transformers_model(path: str) -> nn.Module:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"the weights can't be loaded: {_first(error)}",
+            f"the weights can't be loaded: {first_line(error)}",
             where=where,
             do="weights are read from safetensors only",
         ) from error
@@ -179,7 +183,7 @@ def program(path: str) -> nn.Module:
         exported = torch.export.load(place)
     except Exception as error:
         raise InputError(
-            f"torch.export can't load the program: {_first(error)}",
+            f"torch.export can't load the program: {first_line(error)}",
             where=where,
             do=f"was it saved by torch.export.save of torch {torch.__version__.split('+')[0]}?",
         ) from error
@@ -210,7 +214,7 @@ def keras_model(path: str) -> nn.Module:
     try:
         model: nn.Module = keras.saving.load_model(place, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"Keras can't load the model: {_first(error)}", where=where) from error
+        raise InputError(f"Keras can't load the model: {first_line(error)}", where=where) from error
     return model
 
 
@@ -238,7 +242,7 @@ def check_archive(path: Path, where: str) -> None:
                 if entry.filename.endswith((".pt", ".pkl", ".pickle")):
                     _refuse_code(archive.read(entry), entry.filename, where)
     except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"this is no model archive: {_first(error)}", where=where) from error
+        raise InputError(f"this is no model archive: {first_line(error)}", where=where) from error
 
 
 def _refuse_pickled(content: bytes, name: str, where: str) -> None:
@@ -258,7 +262,7 @@ def _refuse_code(content: bytes, name: str, where: str) -> None:
         torch.load(io.BytesIO(content), weights_only=True)
     except Exception as error:
         raise InputError(
-            f"'{name}' holds more than plain tensors: {_first(error)}", where=where
+            f"'{name}' holds more than plain tensors: {first_line(error)}", where=where
         ) from error
 
 
@@ -273,7 +277,3 @@ def _library(name: str, extra: str) -> Any:
             where="model.factory",
             do=f"pip install 'prefect-hone[{extra}]'",
         ) from None
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

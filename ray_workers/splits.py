@@ -131,8 +131,13 @@ def in_batches(indices: Sequence[int], size: int) -> list[Sequence[int]]:
 
 
 def call(model: Any, inputs: Any) -> torch.Tensor:
-    """The model's main output for a batch: the first of several, `logits` where it has a name."""
+    """The model's main output for a batch: see `primary`."""
     return primary(model(**inputs) if isinstance(inputs, dict) else model(inputs))
+
+
+def primary_name(names: Sequence[str]) -> str:
+    """Of several outputs the main one: `logits`, as transformers calls it, or the first."""
+    return "logits" if "logits" in names else names[0]
 
 
 def primary(outputs: Any) -> torch.Tensor:
@@ -143,9 +148,8 @@ def primary(outputs: Any) -> torch.Tensor:
     """
     if isinstance(outputs, torch.Tensor):
         return outputs
-    if isinstance(outputs, dict) or hasattr(outputs, "keys"):
-        values = dict(outputs)
-        return primary(values["logits"] if "logits" in values else next(iter(values.values())))
+    if (isinstance(outputs, dict) or hasattr(outputs, "keys")) and (values := dict(outputs)):
+        return primary(values[primary_name(list(values))])
     if isinstance(outputs, tuple | list) and outputs:
         return primary(outputs[0])
     raise InputError(

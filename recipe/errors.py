@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -103,6 +104,21 @@ _BY_NAME: dict[str, type[HoneError]] = {
         ServerUnreachable,
     )
 }
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says something; its class where it has none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
+
+
+def place_of(error: BaseException) -> str | None:
+    """`FILE:LINE` of what raised an error; None where it came from another process."""
+    place, trace = None, error.__traceback__
+    while trace is not None:
+        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -21,7 +21,7 @@ from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import make_loss
 from ..ray_workers.training.parallel.parallelize import check_mesh
 from ..ray_workers.workspace import Result, Workspace
-from ..recipe.errors import InputError
+from ..recipe.errors import InputError, first_line
 from ..recipe.training import Train
 from .graph import SAMPLES_FILE
 
@@ -116,10 +116,9 @@ def _try_one_batch(
         except Exception as error:
             shapes = {n: tuple(v.shape) for n, v in inputs.items()} if isinstance(
                 inputs, dict) else tuple(inputs.shape)  # fmt: skip
-            first = (str(error).splitlines() or [""])[0]
             raise InputError(
                 f"the model can't take a batch of the data (inputs {shapes}): "
-                f"{type(error).__name__}: {first}",
+                f"{type(error).__name__}: {first_line(error)}",
                 where="model.factory",
                 do="make the model's forward fit the inputs that the data factory gives",
             ) from error

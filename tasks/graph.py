@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from safetensors.numpy import load_file
 
-from ..recipe.errors import StepFailed
+from ..recipe.errors import StepFailed, first_line
 
 GRAPH = "model.onnx"
 WEIGHTS_BESIDE = "model.onnx.data"
@@ -85,7 +85,7 @@ def rewrite_graph(folder: Path, level: str, scratch: Path, who: str) -> Any:
         )
     except Exception as error:
         raise StepFailed(
-            f"ONNX Runtime refuses the graph: {(str(error).splitlines() or [''])[0]}", where=who
+            f"ONNX Runtime refuses the graph: {first_line(error)}", where=who
         ) from error
     return onnx.load(str(rewritten)) if rewritten.exists() else read_graph(folder)
 

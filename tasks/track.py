@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from ..recipe.errors import HoneError, ServerUnreachable
+from ..recipe.errors import HoneError, ServerUnreachable, first_line
 from .journal import Journal, Operation, left_over
 from .mlflow_send import MlflowSender, is_away
 
@@ -82,7 +82,7 @@ class Tracker:
             if isinstance(error, HoneError):
                 raise
             raise ServerUnreachable(
-                f"MLflow does not answer: {(str(error).splitlines() or [''])[0][:200]}",
+                f"MLflow does not answer: {first_line(error)[:200]}",
                 where=self.uri,
                 do="start it, set MLFLOW_TRACKING_URI to where it is, or unset that to use a "
                 "store on this machine",
@@ -242,10 +242,9 @@ class Tracker:
             self._refused(operation, error)
 
     def _refused(self, operation: Operation, error: Exception) -> None:
-        first = (str(error).splitlines() or [""])[0][:300]
         self.problems.append(
             f"MLflow refused {operation['op']} of {operation.get('ref')}: "
-            f"{type(error).__name__}: {first}"
+            f"{type(error).__name__}: {first_line(error)[:300]}"
         )
 
     def _send_left_over(self) -> None:

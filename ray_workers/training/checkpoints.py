@@ -35,7 +35,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
 
-from ...recipe.errors import HoneError, InputError
+from ...recipe.errors import HoneError, InputError, first_line
 from ..artifacts import Store, file_digest
 from ..module import WEIGHTS
 
@@ -368,7 +368,7 @@ def _first_failure(error: CheckpointException) -> Exception:
             if isinstance(cause, kind):
                 return cause
     full = "No space left" in str(error)
-    return OSError(errno.ENOSPC if full else errno.EIO, str(error).splitlines()[0])
+    return OSError(errno.ENOSPC if full else errno.EIO, first_line(error))
 
 
 def _described(metadata: Metadata) -> dict[str, tuple[torch.Size, torch.dtype]]:

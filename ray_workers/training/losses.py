@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from ...recipe.errors import InputError
+from ...recipe.errors import InputError, first_line
 from ...recipe.factories import Allowed
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -32,7 +32,7 @@ def make_loss(name: str, allowed: Allowed, label_smoothing: float = 0.0) -> Loss
             value = function(outputs, targets)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise InputError(
-                f"the loss '{name}' can't take the model's output: {str(error).splitlines()[0]}. "
+                f"the loss '{name}' can't take the model's output: {first_line(error)}. "
                 f"Output: shape {_shape(outputs)}, {outputs.dtype}; target: shape "
                 f"{_shape(targets)}, {targets.dtype}{_range(targets)}",
                 where="train.loss",

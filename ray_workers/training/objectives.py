@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from ...recipe.errors import InputError
+from ...recipe.errors import InputError, first_line
 from ...recipe.factories import Allowed
 from ...recipe.objectives import Distill
 from ..module import load_module
@@ -186,7 +186,7 @@ def load_teacher(spec: Distill, allowed: Allowed) -> nn.Module:
             teacher.load_state_dict(load_file(local))
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"the teacher's weights can't be loaded: {str(error).splitlines()[0]}",
+            f"the teacher's weights can't be loaded: {first_line(error)}",
             where=f"{where}.weights: {spec.weights}",
             do="are they a safetensors file of this very model?",
         ) from error

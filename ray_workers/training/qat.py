@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...recipe.errors import InputError, StepFailed
+from ...recipe.errors import InputError, StepFailed, first_line
 from ..module import dynamic_batch
 from ..splits import call
 
@@ -56,9 +56,8 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
             )
             prepared: nn.Module = prepare_qat_pt2e(graph, quantizer)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StepFailed(
-            f"the model can't be exported for quantization-aware training: {first}",
+            f"the model can't be exported for quantization-aware training: {first_line(error)}",
             where="qat",
             do="leave the pass out, or make the model traceable by torch.export",
         ) from error

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...recipe.errors import HoneError, StepCrashed
+from ...recipe.errors import HoneError, StepCrashed, first_line, place_of
 from ..artifacts import Artifact
 from ..workspace import Report, user_code
 from .job import TrainJob
@@ -70,15 +70,9 @@ def explained(error: Exception) -> HoneError:
 
     if isinstance(error, HoneError):
         return error
-    first = first_line(error)
     if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
-        return StepCrashed(f"the connection to another worker was lost ({first})")
-    frame, place = error.__traceback__, None
-    while frame is not None:
-        code = frame.tb_frame.f_code
-        place = f"{os.path.basename(code.co_filename)}:{frame.tb_lineno}"
-        frame = frame.tb_next
-    return HoneError(f"{type(error).__name__}: {first}", where=place)
+        return StepCrashed(f"the connection to another worker was lost ({first_line(error)})")
+    return HoneError(f"{type(error).__name__}: {first_line(error)}", where=place_of(error))
 
 
 _LOST = (
@@ -88,12 +82,6 @@ _LOST = (
     "recvBytes",
     "Timed out",
 )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text that is not empty."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def config_of(job: TrainJob, work: Any, feed: Any) -> WorkerConfig:

@@ -17,13 +17,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...recipe.errors import HoneError, InputError, Preempted, StepCrashed, StepFailed
+from ...recipe.errors import (
+    HoneError,
+    InputError,
+    Preempted,
+    StepCrashed,
+    StepFailed,
+    first_line,
+)
 from ...recipe.parallel import Mesh
 from ..channel import here
 from ..streaming import Feed, Feeder, in_memory, is_ray_dataset, travel_by_value
 from ..workspace import Workspace, user_code
 from .job import TrainJob
-from .worker import WorkerConfig, config_of, explained, first_line, prepare, run_loop
+from .worker import WorkerConfig, config_of, explained, prepare, run_loop
 
 _LOOK_SECONDS = 0.1
 _PLACE_SECONDS = 30.0

@@ -32,7 +32,7 @@ def compile_package(
     import torch
 
     from ...ray_workers.workspace import Result
-    from ...recipe.errors import HoneError, StepFailed
+    from ...recipe.errors import HoneError, StepFailed, first_line
     from .program import Program, quantized_pt2e
 
     program = Program(work)
@@ -61,8 +61,9 @@ def compile_package(
     except HoneError:
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StepFailed(f"Inductor can't compile the model: {first}", where=kind) from error
+        raise StepFailed(
+            f"Inductor can't compile the model: {first_line(error)}", where=kind
+        ) from error
     said = {"names": list(program.inputs), "target": work.spec["target"]}
     (folder / _SETTINGS).write_text(json.dumps(said))
     return Result(params={"compile/precision": precision, "compile/int8": step is not None})

@@ -16,7 +16,7 @@ from ...ray_workers.splits import batches, call
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.training.losses import make_loss
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import InputError, StepFailed, did_you_mean
+from ...recipe.errors import InputError, StepFailed, did_you_mean, first_line
 from ...recipe.passes import Prune, PruneChannels, PruneMagnitude, PruneTwoFour, PruneWidths
 from .account import account, changed, flops
 from .taught import Bench, train_on
@@ -174,9 +174,8 @@ def _with_ratio(spec: PruneChannels, bench: Bench, model: nn.Module, ratio: floa
         with torch.no_grad():
             call(pruned.eval(), bench.sample)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StepFailed(
-            f"the model's channels can't be pruned: {first}{_suspect(pruned, error)}",
+            f"the model's channels can't be pruned: {first_line(error)}{_suspect(pruned, error)}",
             where="prune",
             do="name the layers to leave alone in skip_layers",
         ) from error

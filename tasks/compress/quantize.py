@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.splits import arrays, batches, in_batches, split
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import HoneError, StepFailed, did_you_mean
+from ...recipe.errors import HoneError, StepFailed, did_you_mean, first_line
 from ...recipe.passes import DynamicInt8, Fp8, HalfFloat, Quantize, StaticInt8, WeightOnly
 from ..graph import GRAPH, layer_of, load_inputs, read_graph, restore_layers, write_graph
 from .schemes.accuracy import control, draw, runner_of
@@ -85,7 +85,7 @@ def _quantized(job: SchemeJob, spec: Any) -> Any:
         raise
     except Exception as error:
         raise StepFailed(
-            f"the graph can't be quantized: {type(error).__name__}: {_first_line(error)}"
+            f"the graph can't be quantized: {type(error).__name__}: {first_line(error)}"
             f"{_culprit(str(error), job.graph)}",
             where="quantize",
         ) from error
@@ -187,7 +187,3 @@ def _culprit(message: str, model: Any) -> str:
     operators = Counter(str(node.op_type) for node in model.graph.node)
     known = [op for op in operators if f" {op} " in f" {message} " or f"({op})" in message]
     return f" (operator {known[0]})" if known else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]

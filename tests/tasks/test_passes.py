@@ -16,6 +16,7 @@ from prefect_hone.recipe.errors import HoneError, StepFailed, StoreError
 from prefect_hone.recipe.load import load_recipe
 from prefect_hone.recipe.passes import AccuracyControl
 from prefect_hone.tasks.compress.schemes.accuracy import control, put_back, quantized_layers
+from prefect_hone.tasks.compress.schemes.job import masking_nodes
 from prefect_hone.tasks.compress.schemes.ranges import smallest_error
 from steps_bench import BASE, Bench
 from torch import nn
@@ -212,6 +213,25 @@ def test_int4_on_convolutions_and_wishes_that_a_target_can_not_fulfil(bench: Ben
         target = {"target": {"kind": "onnxruntime-cpu"}}
         with pytest.raises(StepFailed, match=said):
             bench.run("compile.onnxruntime_cpu:compile_graph", target, graph=done.outputs["graph"])
+
+
+@pytest.mark.parametrize(("bounded_by", "left"), [("Softmax", False), ("ReduceMax", False),
+                                                   ("Relu", True)])  # fmt: skip
+def test_a_masks_huge_numbers_are_left_in_float_until_they_are_bounded(
+    bounded_by: str, left: bool
+) -> None:
+    make, mask = onnx.helper.make_node, np.array([0.0, -3e38], np.float32)
+    nodes = [make("Add", ["x", "mask"], ["masked"], name="add"),
+             make(bounded_by, ["masked"], ["bounded"], name="bound"),
+             make("MatMul", ["bounded", "weight"], ["y"], name="product")]  # fmt: skip
+    graph = onnx.helper.make_graph(
+        nodes, "masked", [], [],
+        [onnx.numpy_helper.from_array(mask, "mask"),
+         onnx.numpy_helper.from_array(np.ones((2, 2), np.float32), "weight")],
+    )  # fmt: skip
+    found = masking_nodes(onnx.helper.make_model(graph))
+    assert found[:2] == ["add", "bound"]
+    assert ("product" in found) == left
 
 
 def test_fold_keeps_what_the_graph_computes(bench: Bench) -> None:

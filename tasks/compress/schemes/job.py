@@ -13,6 +13,11 @@ from ...graph import Arrays, is_large, layer_of
 #: Operators whose cost is in their weights: they are what quantization is for.
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _HUGE = 1e9  # no activation's size
+#: What masks are for: after these their huge numbers are gone.
+_MASKED = frozenset(
+    {"Softmax", "Sigmoid", "Tanh", "Exp", "Clip", "ReduceMax", "ArgMax", "TopK", "Equal", "Less",
+     "LessOrEqual", "Greater", "GreaterOrEqual", "IsInf"}
+)  # fmt: skip
 _FLOATS = (1, 10, 11, 16)  # ONNX's float, float16, double, bfloat16
 
 
@@ -64,8 +69,8 @@ def heavy_nodes(graph: Any) -> list[Any]:
 
 
 def masking_nodes(graph: Any) -> list[str]:
-    """Nodes that see an attention mask, up to the softmax: its huge numbers stand for minus
-    infinity, and a scale that reached them would round all else to zero.
+    """Nodes that see an attention mask, up to the softmax or whatever else bounds it: its huge
+    numbers stand for minus infinity, and a scale that reached them would round all else to zero.
     """
     from onnx import numpy_helper
 
@@ -82,7 +87,7 @@ def masking_nodes(graph: Any) -> list[str]:
         if not any(name in masked for name in node.input) and not any(map(is_mask, constants)):
             continue
         found.append(str(node.name))
-        if node.op_type != "Softmax":
+        if node.op_type not in _MASKED:
             masked.update(node.output)
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ....recipe.errors import StepFailed
+from ....recipe.errors import StepFailed, first_line
 from ....recipe.passes import DynamicInt8, HalfFloat, WeightOnly
 from ...graph import PRECISION, layer_of, set_property
 from .job import HEAVY, SchemeJob
@@ -156,9 +156,8 @@ def _int4(job: SchemeJob, spec: WeightOnly) -> Any:
     except Exception as error:
         if spec.algorithm == "rtn":
             raise
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StepFailed(
-            f"NNCF can't do {spec.algorithm} on this graph: {first}",
+            f"NNCF can't do {spec.algorithm} on this graph: {first_line(error)}",
             where="quantize.algorithm",
             do="take algorithm rtn",
         ) from error
