@@ -21,7 +21,7 @@ def test_an_mlflow_server_that_goes_away_in_training_loses_nothing(
     uri = mlflow_server.url.removesuffix("/health")
     process = hone.start(
         "run", str(project / "recipe.yaml"), "--set", "data.args={delay: 0.01}",
-        "--set", "train.epochs=8", MLFLOW_TRACKING_URI=uri,
+        "--set", "train.epochs=8", "--set", "variants=[{name: fp32}]", MLFLOW_TRACKING_URI=uri,
     )  # fmt: skip
     hone.wait_for(process, "train: epoch 2/8")
     mlflow_server.stop()
@@ -74,11 +74,13 @@ def test_a_real_prefect_server_shows_the_run(hone, project: Path, prefect_server
 
 def test_the_flow_runs_against_prefects_ephemeral_server(hone, project: Path) -> None:
     """As code that is imported: no command line, no server of anyone's."""
+    options = ["variants=[{name: fp32}]"]
     code = (
         "import os\n"
         "os.environ['HONE_ALLOWED_PREFIXES'] = 'wine_model,wine_data'\n"
         "from prefect_hone import accelerate, load_recipe\n"
-        f"recipe = load_recipe({str(project / 'recipe.yaml')!r}).model_copy(update={{'code': None}})\n"
+        f"recipe = load_recipe({str(project / 'recipe.yaml')!r}, {options!r})\n"
+        "recipe = recipe.model_copy(update={'code': None})\n"
         "state = accelerate(recipe, return_state=True)\n"
         "print(state.type.value, state.result().champion.version)\n"
     )

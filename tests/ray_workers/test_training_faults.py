@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -61,45 +62,6 @@ def test_a_node_is_lost_and_others_join(expected: dict[int, float], tmp_path: Pa
     assert training.curve() == pytest.approx(expected, abs=1e-4), "the global batch was kept"
 
 
-def test_workers_killed_at_random_moments(expected: dict[int, float], tmp_path: Path) -> None:
-    kills, chance = 3, random.Random(0)
-    job = charlm_job(
-        tmp_path / "ck", epochs=6, mesh={"data": 2}, checkpoint={"every_steps": 3},
-        max_failures=kills,
-    )  # fmt: skip
-    with cluster(2):
-        training = train_project(job, tmp_path)
-        for number in range(kills):
-            training.wait_for(step=12 * number + chance.randrange(3, 12))
-            os.kill(chance.choice(training_workers()).pid, signal.SIGKILL)
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                if sum("starts again" in note for note in training.notes()) > number:
-                    break
-                time.sleep(0.05)
-        training.finish()
-    assert sum("starts again" in note for note in training.notes()) == kills
-    assert training.curve() == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_preempted_worker_leaves_a_checkpoint_first(
-    expected: dict[int, float], tmp_path: Path
-) -> None:
-    job = charlm_job(tmp_path / "ck", epochs=6, mesh={"data": 2}, max_failures=0)
-    with cluster(2):
-        training = train_project(job, tmp_path)
-        training.wait_for(step=13)
-        os.kill(training_workers()[0].pid, signal.SIGTERM)
-        training.wait_for(text="asked to stop")
-        training.finish()
-    stopped = next(note for note in training.notes() if "asked to stop at step" in note)
-    step = int(stopped.split("asked to stop at step ")[1].split(";")[0])
-    goes_on = next(note for note in training.notes() if "goes on after" in note)
-    epoch, rest = divmod(step, 10)
-    assert (f"step {rest} of epoch {epoch + 1}" if rest else f"epoch {epoch}") in goes_on
-    assert training.curve() == pytest.approx(expected, abs=1e-4)
-
-
 def test_more_workers_than_the_cluster_holds_is_told_or_waited_for(tmp_path: Path) -> None:
     with cluster(1) as nodes:
         refused = train_project(charlm_job(tmp_path / "a", mesh={"data": 2}), tmp_path)
@@ -113,9 +75,53 @@ def test_more_workers_than_the_cluster_holds_is_told_or_waited_for(tmp_path: Pat
         waiting.finish()
 
 
-def test_ray_train_runs_the_same_loop(expected: dict[int, float], tmp_path: Path) -> None:
-    job = charlm_job(tmp_path / "ck", epochs=6, mesh={"data": 2}, launcher="ray-train")
-    with cluster(2):
+class TestTwoWorkers:
+    """On one cluster with room for two."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    def two(self) -> Iterator[None]:
+        with cluster(2):
+            yield
+
+    def test_workers_killed_at_random_moments(
+        self, expected: dict[int, float], tmp_path: Path
+    ) -> None:
+        kills, chance = 3, random.Random(0)
+        job = charlm_job(
+            tmp_path / "ck", epochs=6, mesh={"data": 2}, checkpoint={"every_steps": 3},
+            max_failures=kills,
+        )  # fmt: skip
+        training = train_project(job, tmp_path)
+        for number in range(kills):
+            training.wait_for(step=12 * number + chance.randrange(3, 12))
+            os.kill(chance.choice(training_workers()).pid, signal.SIGKILL)
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                if sum("starts again" in note for note in training.notes()) > number:
+                    break
+                time.sleep(0.05)
+        training.finish()
+        assert sum("starts again" in note for note in training.notes()) == kills
+        assert training.curve() == pytest.approx(expected, abs=1e-4)
+
+    def test_a_preempted_worker_leaves_a_checkpoint_first(
+        self, expected: dict[int, float], tmp_path: Path
+    ) -> None:
+        job = charlm_job(tmp_path / "ck", epochs=6, mesh={"data": 2}, max_failures=0)
+        training = train_project(job, tmp_path)
+        training.wait_for(step=13)
+        os.kill(training_workers()[0].pid, signal.SIGTERM)
+        training.wait_for(text="asked to stop")
+        training.finish()
+        stopped = next(note for note in training.notes() if "asked to stop at step" in note)
+        step = int(stopped.split("asked to stop at step ")[1].split(";")[0])
+        goes_on = next(note for note in training.notes() if "goes on after" in note)
+        epoch, rest = divmod(step, 10)
+        assert (f"step {rest} of epoch {epoch + 1}" if rest else f"epoch {epoch}") in goes_on
+        assert training.curve() == pytest.approx(expected, abs=1e-4)
+
+    def test_ray_train_runs_the_same_loop(self, expected: dict[int, float], tmp_path: Path) -> None:
+        job = charlm_job(tmp_path / "ck", epochs=6, mesh={"data": 2}, launcher="ray-train")
         training = train_project(job, tmp_path)
         training.finish()
-    assert training.curve() == pytest.approx(expected, abs=1e-4)
+        assert training.curve() == pytest.approx(expected, abs=1e-4)
