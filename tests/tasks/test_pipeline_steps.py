@@ -12,6 +12,7 @@ import torch
 from prefect_hone.ray_workers.artifacts import Artifact
 from prefect_hone.ray_workers.dispatch import Done, Job, execute
 from prefect_hone.recipe.errors import HoneError, InputError, StepFailed
+from safetensors.torch import save_model
 from steps_bench import BASE, MODEL, Bench
 
 
@@ -77,6 +78,14 @@ def test_check_refuses_what_can_not_work(bench: Bench, changed: dict, said: str)
     assert said in str(caught.value)
     assert caught.value.where
     assert "Traceback" not in str(caught.value)
+
+
+def test_weights_of_another_model_are_refused(bench: Bench, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_model(bench.allowed.call("wine_model:net", {"width": 8}, "model"), str(other))
+    with pytest.raises(InputError, match="the weights can't be loaded") as caught:
+        bench.check(model={**MODEL, "weights": str(other)})
+    assert caught.value.where == f"model.weights: {other}"
 
 
 def test_the_exported_graph_computes_the_same(bench: Bench) -> None:
