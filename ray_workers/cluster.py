@@ -21,6 +21,16 @@ _QUIET = {
 }
 
 
+#: Settings of a cluster that is started here.
+LOCAL = {
+    # Steps reuse a warm worker: its imports take longer than most steps.
+    "idle_worker_killing_time_threshold_ms": 600_000,
+    # Ray's is 15: whatever else runs on the machine would go before training, and before what is
+    # being timed.
+    "worker_niceness": 0,
+}
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -131,8 +141,7 @@ class Cluster:
                     "num_cpus": cores(),
                     "include_dashboard": False,
                     "object_store_memory": 256 * 2**20,
-                    # Steps reuse a warm worker: its imports take longer than most steps.
-                    "_system_config": {"idle_worker_killing_time_threshold_ms": 600_000},
+                    "_system_config": dict(LOCAL),
                 }
             ray.init(address=self.address or "local", **options)
             # Ray prints a lost worker on standard output even with log_to_driver=False; here it

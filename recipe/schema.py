@@ -152,6 +152,13 @@ class Benchmark(Strict):
     seconds: float = Field(
         2.0, gt=0, le=600, description="Time for each candidate and batch size (s)."
     )
+    launches: int = Field(
+        4,
+        ge=2,
+        le=8,
+        description="How often each process is started anew: where its memory lies makes it faster "
+        "or slower by a percent or three. Fewer are quicker, and give wider intervals.",
+    )
 
     @field_validator("batch_sizes")
     @classmethod

@@ -31,13 +31,12 @@ from .timing import latency, ratio, round_medians
 
 BASELINE = "baseline"
 _SLICE = 0.05  # s of a candidate's timing in a round
-LAUNCHES = 4
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
 
 
 def benchmark(work: Workspace) -> Result:
     """Spec: candidates (name, loader, environment), model, batch_sizes, threads, seconds,
-    processor.
+    launches, processor.
 
     Inputs: `weights`, `samples` (real inputs), and each candidate under its name.
 
@@ -63,7 +62,7 @@ def benchmark(work: Workspace) -> Result:
 
     batches = {size: _batches_of(samples, size) for size in spec["batch_sizes"]}
     with _alone(work):
-        timings = run_session(entrants, batches, spec["seconds"], progress)
+        timings = run_session(entrants, batches, spec["seconds"], spec["launches"], progress)
     if BASELINE in timings.failed:
         raise timings.failed[BASELINE]
     return Result(
@@ -114,7 +113,8 @@ def run_session(
     entrants: list[Entrant],
     batches: dict[int, list[Arrays]],
     seconds: float,
-    progress: Callable[[float], None],
+    launches: int = 4,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Timings:
     """Time all entrants against each other.
 
@@ -122,6 +122,7 @@ def run_session(
         entrants: What to time; one that fails is left out from then on.
         batches: Inputs to go through in turn, by batch size.
         seconds: Time for each entrant and batch size, over all launches.
+        launches: How often all processes are started anew.
         progress: Told the share that is done.
     """
     calls: dict[str, dict[int, list[list[list[float]]]]] = {
@@ -130,7 +131,7 @@ def run_session(
     memory: dict[str, int] = {}
     failed: dict[str, HoneError] = {}
     shuffled = random.Random(0)  # noqa: S311 (an order, not a secret)
-    for launch in range(LAUNCHES):
+    for launch in range(launches):
         with contextlib.ExitStack() as stack:
             session = Session(stack, shuffled)
             for entrant in entrants:
@@ -138,9 +139,9 @@ def run_session(
                     session.add(entrant)
             session.load()
             for index, (size, given) in enumerate(batches.items()):
-                for name, rounds in session.time(given, seconds / LAUNCHES).items():
+                for name, rounds in session.time(given, seconds / launches).items():
                     calls[name][size].append(rounds)
-                progress((launch + (index + 1) / len(batches)) / LAUNCHES)
+                progress((launch + (index + 1) / len(batches)) / launches)
             for name, peak in session.memory().items():
                 memory[name] = max(peak, memory.get(name, 0))
             failed |= session.failed

@@ -28,7 +28,7 @@ def timed(entrants: list[Entrant], batches: list[Any], seconds: float) -> dict[s
     Args:
         seconds: For each entrant (s).
     """
-    calls = run_session(entrants, {1: batches}, seconds, lambda _: None).calls
+    calls = run_session(entrants, {1: batches}, seconds).calls
     medians = {name: [round_medians(r) for r in by_size[1]] for name, by_size in calls.items()}
     first = medians[entrants[0].name]
     return {

@@ -45,7 +45,7 @@ def compare(artifact: Path, slower: float, seconds: float) -> tuple[float, float
         Entrant("original", LOADER, artifact, {"threads": 1, "slower": 0.0}),
         Entrant("copy", LOADER, artifact, {"threads": 1, "slower": slower}),
     ]
-    calls = run_session(entrants, {1: batches}, seconds, lambda _: None).calls
+    calls = run_session(entrants, {1: batches}, seconds).calls
     copy, original = (
         [round_medians(launch) for launch in calls[name][1]] for name in ("copy", "original")
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_hone.ray_workers.artifacts import Store
+from prefect_hone.ray_workers.cluster import LOCAL
 from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.ray_workers.training.worker_group import fit
 from prefect_hone.ray_workers.workspace import Workspace
@@ -132,7 +133,7 @@ def cluster(*nodes: int) -> Iterator[Any]:
     made = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": nodes[0], "object_store_memory": 100 * 2**20,
-                        "include_dashboard": False},
+                        "include_dashboard": False, "_system_config": dict(LOCAL)},
     )  # fmt: skip
     try:
         for cpus in nodes[1:]:

@@ -235,7 +235,8 @@ def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, pro
             {"name": "broken", "loader": "prefect_hone.tasks.compile.openvino_cpu:load",
              "environment": None},
         ],
-        "model": MODEL, "batch_sizes": [1, 8], "threads": 1, "seconds": 0.1, "processor": "here",
+        "model": MODEL, "batch_sizes": [1, 8], "threads": 1, "seconds": 0.1, "launches": 2,
+        "processor": "here",
     }  # fmt: skip
     code = bench.store.put(project, "code")
     job = Job(
