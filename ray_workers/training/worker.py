@@ -71,7 +71,8 @@ def explained(error: Exception) -> HoneError:
     if isinstance(error, HoneError):
         return error
     if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
-        return StepCrashed(f"the connection to another worker was lost ({first_line(error)})")
+        said = first_line(error).rstrip(".")
+        return StepCrashed(f"the connection to another worker was lost ({said})")
     return HoneError(f"{type(error).__name__}: {first_line(error)}", where=place_of(error))
 
 

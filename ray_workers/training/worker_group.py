@@ -397,7 +397,7 @@ def _why_died(error: BaseException) -> str:
         return "killed or out of memory"
     if "unavailable" in text or "Socket closed" in text:
         return "its process or node went away"
-    return first_line(error)[:160]
+    return first_line(error).rstrip(".")[:160]
 
 
 def _describe(each: dict[str, float]) -> str:

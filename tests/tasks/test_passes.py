@@ -216,7 +216,7 @@ def test_int4_on_convolutions_and_wishes_that_a_target_can_not_fulfil(bench: Ben
 
 
 @pytest.mark.parametrize(("bounded_by", "left"), [("Softmax", False), ("ReduceMax", False),
-                                                   ("Relu", True)])  # fmt: skip
+                                                   ("Relu", True), ("Clip", True)])  # fmt: skip
 def test_a_masks_huge_numbers_are_left_in_float_until_they_are_bounded(
     bounded_by: str, left: bool
 ) -> None:

@@ -13,10 +13,11 @@ from ...graph import Arrays, is_large, layer_of
 #: Operators whose cost is in their weights: they are what quantization is for.
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _HUGE = 1e9  # no activation's size
-#: What masks are for: after these their huge numbers are gone.
+#: What masks are for: after these their huge numbers are gone. Not Clip, whose bound may be one,
+#: nor TopK, which takes masked values where too few others are left.
 _MASKED = frozenset(
-    {"Softmax", "Sigmoid", "Tanh", "Exp", "Clip", "ReduceMax", "ArgMax", "TopK", "Equal", "Less",
-     "LessOrEqual", "Greater", "GreaterOrEqual", "IsInf"}
+    {"Softmax", "Sigmoid", "Tanh", "Exp", "ReduceMax", "ArgMax", "Equal", "Less", "LessOrEqual",
+     "Greater", "GreaterOrEqual", "IsInf"}
 )  # fmt: skip
 _FLOATS = (1, 10, 11, 16)  # ONNX's float, float16, double, bfloat16
 
