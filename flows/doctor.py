@@ -18,9 +18,9 @@ from rich.table import Table
 
 from ..ray_workers.artifacts import Store
 from ..ray_workers.cluster import cores
+from ..ray_workers.processor import processor
 from ..recipe.errors import HoneError
 from ..recipe.strict import Strict
-from ..tasks.machine import processor
 from .prefect_server import answers, configured_url
 from .settings import Settings
 from .show import target_rows

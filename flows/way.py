@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from ..ray_workers.processor import Processor, processor
 from ..recipe.catalogue import METRICS
 from ..recipe.errors import InputError
+from ..recipe.passes import Pass, for_processor
 from ..recipe.schema import Recipe, Variant
 from ..recipe.targets import AnyTarget
 from ..recipe.training import Train
 from ..tasks.compile import Unavailable, loader, target_functions
-from ..tasks.machine import processor
 from ..tasks.steps import (
     BENCHMARK,
     CHECK,
@@ -111,6 +112,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
     }
     higher = METRICS[recipe.quality.metric].higher_is_better
     limit = recipe.timeouts.step
+    here = processor()
     check = submit(
         Call(
             CHECK,
@@ -176,7 +178,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                     compress_step(graph_step.kind, controls),
                     _pass_label(variant, position),
                     {
-                        "pass": graph_step.model_dump(mode="json"),
+                        **_graph_pass(graph_step, here),
                         **({**factories, "higher_is_better": higher} if controls else {}),
                     },
                     timeout=limit,
@@ -204,6 +206,8 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                     "batch_sizes": list(recipe.benchmark.batch_sizes),
                 }
                 sources = {"module": module, "calibration": (check, "calibration")}
+            if target.native:
+                spec["processor"] = here.identity()
             way.compiled = submit(
                 Call(
                     compile_step(target.kind),
@@ -226,6 +230,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                         "loader": loader(target.kind),
                         "environment": target.environment,
                         "runtime": runtime_versions(target.kind),
+                        "processor": here.identity(),
                     },
                     candidate=way.name,
                     gpus=1 if target.gpu else 0,
@@ -245,6 +250,18 @@ def _pass_label(variant: Variant, position: int) -> str:
     if len(variant.passes) > 1:
         label += f" ({position + 1}: {variant.passes[position].kind})"
     return label
+
+
+def _graph_pass(asked: Pass, here: Processor) -> dict[str, Any]:
+    """A pass on the graph, as it is for this processor; what quantization measures and how many
+    bits it takes depend on it.
+    """
+    spec: dict[str, Any] = {
+        "pass": for_processor(asked, here.saturates_int8).model_dump(mode="json")
+    }
+    if asked.kind == "quantize":
+        spec["processor"] = here.identity()
+    return spec
 
 
 def _module_pass(
@@ -308,7 +325,7 @@ def measure(
             "candidates": entries,
             "model": recipe.model.model_dump(mode="json"),
             **recipe.benchmark.model_dump(mode="json"),
-            "processor": processor(),
+            "processor": str(processor()),
         },
         cpus=cores,
         gpus=1 if any(candidate.target.gpu for candidate in able) else 0,

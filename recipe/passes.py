@@ -205,6 +205,13 @@ class _GraphPass(Strict):
     repeatable: ClassVar[bool] = False
 
 
+_REDUCE_RANGE: Any = Field(
+    None,
+    description="Weights in 7 bits, so that sums of products don't overflow on x86 processors "
+    "without VNNI or AMX; none: where the processor needs it.",
+)
+
+
 class StaticInt8(_GraphPass):
     """Weights and activations in 8-bit integers, with ranges measured on calibration data."""
 
@@ -236,6 +243,7 @@ class StaticInt8(_GraphPass):
         "u8", description="Type of the quantized activations; u8 is the faster one on most CPUs."
     )
     symmetric: bool = Field(False, description="Activations' ranges are symmetric around 0.")
+    reduce_range: bool | None = _REDUCE_RANGE
     smooth_quant: float | None = Field(
         None,
         ge=0,
@@ -269,6 +277,7 @@ class DynamicInt8(_GraphPass):
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
     scheme: Literal["dynamic-int8"] = Field(description="dynamic-int8: ranges of each call.")
     per_channel: bool = Field(True, description="A scale for each output channel of a weight.")
+    reduce_range: bool | None = _REDUCE_RANGE
     skip_layers: tuple[str, ...] = Field((), description="Layers to leave in floating point.")
 
 
@@ -332,3 +341,15 @@ Prune = Annotated[
 Pass = Annotated[
     Prune | Distill | LowRank | QuantizationAware | Quantize | Fold, Field(discriminator="kind")
 ]
+
+
+def for_processor(asked: Any, saturates_int8: bool) -> Any:
+    """A pass with what depends on the processor decided.
+
+    Args:
+        asked: Any pass, as the recipe has it.
+        saturates_int8: Whether sums of 8-bit products overflow on the processor.
+    """
+    if isinstance(asked, StaticInt8 | DynamicInt8) and asked.reduce_range is None:
+        return asked.model_copy(update={"reduce_range": saturates_int8})
+    return asked

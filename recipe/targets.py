@@ -21,11 +21,13 @@ class _Target(Strict):
 
     `takes` says from what it compiles: the exported ONNX graph, or the torch module, which it
     exports and quantizes itself. `environment` names the environment of its own, if it needs one.
+    `native`: its artifact holds code for the kind of processor that it was compiled on.
     """
 
     takes: ClassVar[Literal["graph", "module"]] = "graph"
     environment: ClassVar[str | None] = None
     gpu: ClassVar[bool] = False
+    native: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -132,6 +134,7 @@ class OpenVinoNpu(_OpenVino):
 class InductorCpu(_Target):
     """torch.compile's compiler, ahead of time (AOTInductor)."""
 
+    native: ClassVar[bool] = True
     takes: ClassVar[Literal["graph", "module"]] = "module"
     kind: Literal["inductor-cpu"] = Field(description="AOTInductor on the processor.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of weights and computation.")

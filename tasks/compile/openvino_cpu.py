@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...ray_workers.processor import processor
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OpenVinoCpu
 from . import Unavailable
 from ._openvino import SETTINGS, convert, not_installed, runner
 
-_CPUINFO = Path("/proc/cpuinfo")
 _INSTRUCTIONS = {
     "bf16": {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"},
     "fp16": {"avx512_fp16", "amx_fp16", "fphp"},
@@ -23,7 +23,9 @@ def availability(target: OpenVinoCpu) -> Unavailable | None:
     missing = not_installed()
     if missing is not None:
         return missing
-    if target.precision != "fp32" and not _has(_INSTRUCTIONS[target.precision]):
+    if target.precision != "fp32" and not (
+        _INSTRUCTIONS[target.precision] & set(processor().features)
+    ):
         return Unavailable(
             reason=f"this processor has no {target.precision} instructions",
             do=f"run on one with {' or '.join(sorted(_INSTRUCTIONS[target.precision]))}, or leave "
@@ -31,15 +33,6 @@ def availability(target: OpenVinoCpu) -> Unavailable | None:
             installable=False,
         )
     return None
-
-
-def _has(flags: set[str]) -> bool:
-    if not _CPUINFO.exists():
-        return False
-    for line in _CPUINFO.read_text().splitlines():
-        if line.lower().startswith(("flags", "features")):
-            return bool(flags & set(line.split()))
-    return False
 
 
 def compile_graph(work: Workspace) -> Result:

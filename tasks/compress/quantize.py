@@ -13,10 +13,19 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.processor import processor
 from ...ray_workers.splits import arrays, batches, in_batches, split
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError, StepFailed, did_you_mean, first_line
-from ...recipe.passes import DynamicInt8, Fp8, HalfFloat, Quantize, StaticInt8, WeightOnly
+from ...recipe.passes import (
+    DynamicInt8,
+    Fp8,
+    HalfFloat,
+    Quantize,
+    StaticInt8,
+    WeightOnly,
+    for_processor,
+)
 from ..graph import GRAPH, layer_of, load_inputs, read_graph, restore_layers, write_graph
 from .schemes.accuracy import control, draw, runner_of
 from .schemes.fp8 import fp8
@@ -35,7 +44,9 @@ def apply(work: Workspace) -> Result:
         StepFailed: Naming the layers that can't be quantized, if none can; a layer to skip that
             does not exist; or calibration inputs that the graph can't take.
     """
-    spec: Any = TypeAdapter(Quantize).validate_python(work.spec["pass"])
+    spec = for_processor(
+        TypeAdapter(Quantize).validate_python(work.spec["pass"]), processor().saturates_int8
+    )
     source = read_graph(work.inputs["graph"])
     if not heavy_nodes(source):
         found = ", ".join(sorted({node.op_type for node in source.graph.node}))
@@ -54,8 +65,18 @@ def apply(work: Workspace) -> Result:
     restore_layers(graph, source)
     if not isinstance(spec, StaticInt8):
         write_graph(graph, work.output("graph", "onnx"))
-        return Result(params={"quantize/scheme": spec.scheme}, notes=job.notes)
+        return Result(params=_told(spec), notes=job.notes)
     return _static_result(work, spec, job, graph)
+
+
+def _told(spec: Any) -> dict[str, Any]:
+    """What MLflow is told of the scheme, and on which kind of processor it was chosen."""
+    told: dict[str, Any] = {"quantize/scheme": spec.scheme}
+    if isinstance(spec, StaticInt8 | DynamicInt8):
+        told["quantize/reduce_range"] = spec.reduce_range
+        told["quantize/weight_bits"] = 7 if spec.reduce_range else 8
+        told["quantize/processor"] = processor().name
+    return told
 
 
 def _quantized(job: SchemeJob, spec: Any) -> Any:
@@ -134,6 +155,7 @@ def _static_result(work: Workspace, spec: StaticInt8, job: SchemeJob, graph: Any
         named = ", ".join(f"{layer} ({op})" for layer, op in unwanted[:5])
         result.notes.append(f"{len(unwanted)} layers stay in floating point: {named}")
     result.params = {
+        **_told(spec),
         "quantize/layers": len(heavy) - len(left),
         "quantize/layers_left_in_float": len(left),
         "quantize/calibration_samples": len(next(iter(job.inputs.values()))),

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from prefect_hone.ray_workers.artifacts import Artifact
 from prefect_hone.ray_workers.dispatch import Done
 from prefect_hone.ray_workers.module import load_module
@@ -199,6 +200,36 @@ def test_every_scheme_changes_the_numbers_a_little(
     before, after, _ = quantize(bench, f"wine_model:{factory}", **fields)
     assert 0 < error(before, after) < largest
     assert after.ByteSize() < before.ByteSize() * 1.6
+
+
+@pytest.mark.parametrize(
+    ("factory", "fields"),
+    [
+        ("conv_net", {"scheme": "static-int8"}),
+        ("net", {"scheme": "static-int8", "per_channel": False}),
+        ("conv_net", {"scheme": "static-int8", "engine": "nncf"}),
+        ("net", {"scheme": "dynamic-int8"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("reduced", [True, False])
+def test_weights_of_7_bits_leave_room_for_sums_of_products(
+    bench: Bench, factory: str, fields: dict, reduced: bool
+) -> None:
+    if fields.get("engine") == "nncf":
+        pytest.importorskip("nncf")
+    _, after, done = quantize(bench, f"wine_model:{factory}", **fields, reduce_range=reduced)
+    weights = [
+        numpy_helper.to_array(item)
+        for item in after.graph.initializer
+        if item.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) and len(item.dims) > 1
+    ]
+    assert weights
+    largest = max(int(np.abs(weight.astype(np.int16)).max()) for weight in weights)
+    assert (largest <= 64) is reduced
+    assert done.params["quantize/weight_bits"] == (7 if reduced else 8)
+    assert done.params["quantize/reduce_range"] is reduced
+    assert done.params["quantize/processor"]
 
 
 def test_int4_on_convolutions_and_wishes_that_a_target_can_not_fulfil(bench: Bench) -> None:

@@ -26,6 +26,7 @@ def dynamic_int8(job: SchemeJob, spec: DynamicInt8) -> Any:
         str(job.prepared()),
         str(target),
         per_channel=spec.per_channel,
+        reduce_range=bool(spec.reduce_range),
         weight_type=QuantType.QInt8,
         nodes_to_exclude=job.skipped,
         op_types_to_quantize=["MatMul", "Gemm"],

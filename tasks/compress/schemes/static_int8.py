@@ -54,6 +54,7 @@ def _by_onnxruntime(job: SchemeJob, spec: StaticInt8) -> Any:
         reader(job.inputs),
         quant_format=QuantFormat.QDQ,
         per_channel=spec.per_channel,
+        reduce_range=bool(spec.reduce_range),
         activation_type=QuantType.QUInt8 if spec.activations == "u8" else QuantType.QInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=method,
@@ -109,6 +110,8 @@ def _by_nncf(job: SchemeJob, spec: StaticInt8) -> Any:
         advanced["activations_range_estimator_params"] = (
             RangeEstimatorParametersSet.HISTOGRAM  # minimizes the squared rounding error
         )
+    if spec.reduce_range:
+        advanced["overflow_fix"] = nncf.OverflowFix.ENABLE
     count = len(next(iter(job.inputs.values())))
     return nncf.quantize(
         graph,
