@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..ray_workers.access import look
 from ..ray_workers.artifacts import Store
 from ..ray_workers.cluster import cores
 from ..ray_workers.processor import processor
@@ -151,17 +152,18 @@ def _ray(settings: Settings) -> Finding:
     if address is None:
         text = f"none configured: each run starts one here with {cores()} CPUs"
         return Finding(subject="Ray", state="good", text=text)
-    import socket
-
-    host, _, port = address.removeprefix("ray://").partition(":")
-    if address == "auto" or not port.isdigit():
-        return Finding(subject="Ray", state="note", text=f"RAY_ADDRESS={address} was not tried")
     try:
-        with socket.create_connection((host, int(port)), timeout=5):
-            return Finding(subject="Ray", state="good", text=address)
-    except OSError as error:
-        text = f"RAY_ADDRESS={address} does not answer ({error}): start it, or unset RAY_ADDRESS"
-        return Finding(subject="Ray", state="bad", text=text)
+        way = look(address)
+    except HoneError as error:
+        return Finding(subject="Ray", state="bad", text=str(error))
+    if way.open_to_all:
+        text = (
+            f"{address} lets in everyone who reaches it: `ray get-auth-token --generate` on its "
+            "head node, before `ray start --head`, makes it ask for a token"
+        )
+        return Finding(subject="Ray", state="note", text=text)
+    text = address if way.token is None else f"{address}, with the token of {way.token}"
+    return Finding(subject="Ray", state="good", text=text)
 
 
 def _targets() -> list[Finding]:

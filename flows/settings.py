@@ -16,7 +16,7 @@ class Settings:
         store: `HONE_STORE`, any fsspec URL; default a folder of `home`.
         tracking: `MLFLOW_TRACKING_URI`; default an SQLite store in `home`.
         artifacts: Where an embedded MLflow store keeps artifacts; None leaves it to the server.
-        ray_address: `RAY_ADDRESS`; None starts a cluster on this machine.
+        ray_address: `RAY_ADDRESS`; None, as `local`, starts a cluster on this machine.
     """
 
     home: Path
@@ -29,12 +29,13 @@ class Settings:
     def from_environment() -> Settings:
         home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser().resolve()
         tracking = os.environ.get("MLFLOW_TRACKING_URI")
+        ray_address = os.environ.get("RAY_ADDRESS")
         return Settings(
             home=home,
             store=os.environ.get("HONE_STORE") or str(home / "store"),
             tracking=tracking or f"sqlite:///{home / 'mlflow.db'}",
             artifacts=None if tracking else str(home / "mlartifacts"),
-            ray_address=os.environ.get("RAY_ADDRESS") or None,
+            ray_address=None if ray_address in ("", "local") else ray_address,
         )
 
     @property

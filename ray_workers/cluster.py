@@ -6,12 +6,14 @@ long as the cluster: Linux ends Ray's processes when the *thread* that started t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
-from ..recipe.errors import HoneError, InputError, ServerUnreachable
+from ..recipe.errors import HoneError, InputError, ServerUnreachable, first_line
+from . import access, ray_private
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -54,6 +56,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._channel: Any = None
         self._owned = False
+        self._token = contextlib.ExitStack()
         self.cancelled = threading.Event()
 
     def prepare(self) -> None:
@@ -68,7 +71,8 @@ class Cluster:
 
         Raises:
             ServerUnreachable: `RAY_ADDRESS` does not answer.
-            HoneError: Ray can't be started here.
+            AccessRefused: The cluster asks for a token that is not there, or refuses it.
+            HoneError: Ray can't be started here, or the cluster not be joined.
         """
         self.prepare()
         if not self._ready.wait(self.start_timeout):
@@ -76,14 +80,17 @@ class Cluster:
                 f"Ray did not start within {self.start_timeout:.0f} s",
                 where=self.address or "this machine",
             )
+        if isinstance(self._error, HoneError):
+            raise self._error
         if self._error is not None:
+            said = first_line(self._error)
             if self.address is not None:
-                raise ServerUnreachable(
-                    "the Ray cluster does not answer",
+                raise HoneError(
+                    f"the Ray cluster can't be joined: {said}",
                     where=f"RAY_ADDRESS={self.address}",
-                    do="start it with `ray start --head`, or unset RAY_ADDRESS to use this machine",
+                    do="give HOST:PORT, as `ray start --head` printed it",
                 ) from self._error
-            raise HoneError(f"Ray can't be started here: {self._error}") from self._error
+            raise HoneError(f"Ray can't be started here: {said}") from self._error
 
     def cancel(self) -> None:
         """Tell everyone who waits for a step to give up."""
@@ -116,6 +123,7 @@ class Cluster:
             self._init()
         except BaseException as error:
             self._error = error
+            self._token.close()
             self._ready.set()
             return
         self._ready.set()
@@ -124,6 +132,7 @@ class Cluster:
 
         if self._owned:
             ray.shutdown()
+            self._token.close()
         else:
             ray.kill(self._channel)
 
@@ -135,18 +144,21 @@ class Cluster:
         from .channel import open_channel
 
         if not ray.is_initialized():
-            options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+            quiet = {"log_to_driver": False, "logging_level": "error"}
             if self.address is None:
-                options |= {
-                    "num_cpus": cores(),
-                    "include_dashboard": False,
-                    "object_store_memory": 256 * 2**20,
-                    "_system_config": dict(LOCAL),
-                }
-            ray.init(address=self.address or "local", **options)
-            # Ray prints a lost worker on standard output even with log_to_driver=False; here it
-            # is an error that is handled and told by the step.
-            ray._private.worker.print_to_stdstream = lambda *_, **__: None
+                self._token.enter_context(access.own_token())
+                ray_private.start(
+                    LOCAL,
+                    num_cpus=cores(),
+                    include_dashboard=False,
+                    object_store_memory=256 * 2**20,
+                    **quiet,
+                )
+            else:
+                way = access.look(self.address)
+                self._token.enter_context(way.opened())
+                ray.init(address=way.address, **quiet)
+            ray_private.silence_lost_workers()
             self._owned = True
         self._channel = open_channel()
 

@@ -90,6 +90,10 @@ class ServerUnreachable(HoneError):
     """A server that the environment names (MLflow, Prefect, Ray) does not answer."""
 
 
+class AccessRefused(HoneError):
+    """A server answers and does not let us in: it asks for a token, or refuses the one we have."""
+
+
 _BY_NAME: dict[str, type[HoneError]] = {
     cls.__name__: cls
     for cls in (
@@ -102,6 +106,7 @@ _BY_NAME: dict[str, type[HoneError]] = {
         StepTimeout,
         StoreError,
         ServerUnreachable,
+        AccessRefused,
     )
 }
 

@@ -27,6 +27,7 @@ from ...recipe.errors import (
 )
 from ...recipe.parallel import Mesh
 from ..channel import here
+from ..ray_private import free_by_node
 from ..streaming import Feed, Feeder, in_memory, is_ray_dataset, travel_by_value
 from ..workspace import Workspace, user_code
 from .job import TrainJob
@@ -231,11 +232,11 @@ def _room(each: dict[str, float], spare: float = 0.0, in_all: bool = False) -> i
         spare: CPUs to leave free.
         in_all: Instead, how many they could hold if nothing else ran.
     """
-    from ray._private.state import available_resources_per_node, total_resources_per_node
+    import ray
 
     total = 0
-    nodes = total_resources_per_node() if in_all else available_resources_per_node()
-    for free in nodes.values():
+    whole = (dict(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    for free in whole if in_all else free_by_node():
         left = dict(free)
         taken = min(spare, left.get("CPU", 0.0))
         spare -= taken

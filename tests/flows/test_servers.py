@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -100,3 +107,89 @@ def test_the_flow_runs_against_prefects_ephemeral_server(hone, project: Path) ->
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "COMPLETED 1" in done.stdout
+
+
+_TOKEN = "the-token-of-the-cluster-0123456789abcdef"
+
+
+@pytest.fixture
+def ray_head(tmp_path: Path) -> Iterator[str]:
+    """`ray start --head` that asks for a token; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    sockets = tempfile.mkdtemp(prefix="hone-ray-")  # a short path, as Ray's sockets need
+    log = (tmp_path / "ray.log").open("wb")
+    head = subprocess.Popen(
+        [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}",
+         f"--temp-dir={sockets}", "--num-cpus=2", "--include-dashboard=false",
+         "--object-store-memory=100000000", "--disable-usage-stats"],
+        env={**os.environ, "HOME": str(tmp_path), "RAY_AUTH_TOKEN": _TOKEN},
+        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while b"Ray runtime started" not in (tmp_path / "ray.log").read_bytes():
+            assert head.poll() is None, (tmp_path / "ray.log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "ray.log").read_text()
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        family = psutil.Process(head.pid).children(recursive=True)
+        head.kill()
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=10)
+        head.wait()
+        log.close()
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def test_a_ray_cluster_that_asks_for_a_token(
+    hone, project: Path, ray_head: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "user"
+    (home / ".ray").mkdir(parents=True)
+    options = [str(project / "recipe.yaml"), "--set", "variants=[{name: fp32}]"]
+    surroundings = {"HOME": str(home), "RAY_ADDRESS": ray_head}
+
+    def doctor(state: str, **environment: str) -> str:
+        findings = hone.json(
+            "doctor", code=1 if state == "bad" else 0, **surroundings, **environment
+        )["findings"]
+        (ray,) = (f for f in findings if f["subject"] == "Ray")
+        assert ray["state"] == state, ray
+        return ray["text"]
+
+    def look(**environment: str) -> str:
+        code = f"from prefect_hone.ray_workers.access import look; look({ray_head!r})"
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+            env={**hone.environment, **surroundings, **environment},
+        ).stderr  # fmt: skip
+
+    said = doctor("bad")
+    assert "asks for a token, and there is none" in said
+    assert "RAY_AUTH_TOKEN" in said
+    assert "RAY_AUTH_MODE=disabled sends none" in look(RAY_AUTH_MODE="disabled")
+    assert "and there is none" in look(RAY_AUTH_MODE="token")
+    assert "refuses the token of RAY_AUTH_TOKEN" in look(RAY_AUTH_TOKEN="another")
+    assert "RAY_AUTH_TOKEN_PATH=/no/where can't be read" in look(RAY_AUTH_TOKEN_PATH="/no/where")
+    (home / ".ray" / "auth_token").touch(mode=0o600)
+    assert "~/.ray/auth_token can't be read or is empty" in look()
+    assert look(RAY_AUTH_TOKEN=_TOKEN) == ""
+    assert look(RAY_AUTH_TOKEN=_TOKEN, RAY_AUTH_MODE="token") == ""
+
+    refused = hone.run("run", *options, RAY_AUTH_TOKEN="another", **surroundings)
+    assert refused.returncode == 1
+    lines = (refused.stdout + refused.stderr).splitlines()
+    assert any("refuses the token of RAY_AUTH_TOKEN" in line for line in lines), lines
+    assert not any("gcs_client" in line or "Traceback" in line for line in lines), lines
+    assert len(lines) < 10, lines
+
+    (home / ".ray" / "auth_token").write_text(_TOKEN)
+    assert "with the token of ~/.ray/auth_token" in doctor("good")
+    outcome = hone.json("run", *options, **surroundings)
+    assert outcome["champion"]["candidate"] == "fp32@onnxruntime-cpu"
+    assert [path.name for path in (home / ".ray").iterdir()] == ["auth_token"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from prefect_hone.ray_workers.artifacts import Store
 from prefect_hone.ray_workers.cluster import LOCAL
+from prefect_hone.ray_workers.ray_private import silence_lost_workers
 from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.ray_workers.training.worker_group import fit
 from prefect_hone.ray_workers.workspace import Workspace
@@ -139,7 +140,7 @@ def cluster(*nodes: int) -> Iterator[Any]:
         for cpus in nodes[1:]:
             made.add_node(num_cpus=cpus, object_store_memory=100 * 2**20)
         ray.init(address=made.address, log_to_driver=False, logging_level="error")
-        ray._private.worker.print_to_stdstream = lambda *_, **__: None
+        silence_lost_workers()
         yield made
     finally:
         ray.shutdown()

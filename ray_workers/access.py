@@ -1,0 +1,189 @@
+"""How a Ray cluster is reached: whether it answers, whether it asks for a token, and which.
+
+A cluster on this machine that Hone starts has a token of its own, made for it and forgotten with
+it. Ray's processes listen on all of a machine's addresses, and who has the token can run code. Ray
+itself would write one into `~/.ray/auth_token`, readable to everyone who can read there, and two
+starts at once would overwrite each other's.
+
+A joined cluster gets a token only after it has asked for one: the one of `RAY_AUTH_TOKEN`, else of
+`RAY_AUTH_TOKEN_PATH`, else of `~/.ray/auth_token`. `RAY_AUTH_MODE` decides where it is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..recipe.errors import AccessRefused, ServerUnreachable
+from . import ray_private
+
+_SECONDS = 5.0
+_GET = "`ray get-auth-token` on the cluster's head node prints it"
+_START = "start it with `ray start --head`, or unset RAY_ADDRESS to use this machine"
+
+#: How an HTTP/2 client begins (RFC 9113, 3.4), with no settings; a server answers with its own.
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS = 4
+
+
+@dataclass(frozen=True)
+class Way:
+    """To a cluster that lets this process in.
+
+    Attributes:
+        address: For `ray.init`.
+        token: Where the token comes from that the cluster gets; None: it gets none.
+        open_to_all: The cluster asks nobody for a token.
+    """
+
+    address: str
+    token: str | None = None
+    open_to_all: bool = False
+
+    def opened(self) -> contextlib.AbstractContextManager[None]:
+        """With the token, for as long as the cluster is joined."""
+        if self.token is None or _mode() is not None:
+            return contextlib.nullcontext()
+        return ray_private.authentication("token")
+
+
+def own_token() -> contextlib.AbstractContextManager[None]:
+    """A token for a cluster that is started here, for as long as it lives.
+
+    One that the environment names is used instead, and `RAY_AUTH_MODE=disabled` is respected.
+
+    Raises:
+        AccessRefused: The environment names a token that can't be read.
+    """
+    if _mode() not in (None, "token"):
+        return contextlib.nullcontext()
+    if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+        return ray_private.authentication("token", secrets.token_hex(32))
+    if ray_private.token_problem() is not None:
+        raise AccessRefused(
+            "it names a file that can't be read or is empty",
+            where=_source(),
+            do="mend the file, or unset RAY_AUTH_TOKEN_PATH",
+        )
+    return ray_private.authentication("token")
+
+
+def look(address: str) -> Way:
+    """Whether a cluster can be joined, before Ray tries.
+
+    Args:
+        address: Of `RAY_ADDRESS`.
+
+    Raises:
+        ServerUnreachable: Nothing answers there, or something that is not a Ray cluster.
+        AccessRefused: The cluster asks for a token; there is none, or it is not the cluster's.
+    """
+    where = f"RAY_ADDRESS={address}"
+    try:
+        found = ray_private.resolve(address)
+    except ConnectionError as error:
+        raise ServerUnreachable(
+            "no Ray cluster is found on this machine", where=where, do=_START
+        ) from error
+    host, port = _host_and_port(found)
+    if port is None:
+        return Way(found)  # `ray://` and the like: Ray knows
+    _greet(host, port, where)
+    if _mode() == "token":
+        _require_token(where)
+        return _with_token(found, where)
+    answer = ray_private.ask(found, _SECONDS)
+    if answer == "silent":
+        raise _not_ray(where)
+    if answer != "refuses":
+        return Way(found, open_to_all=answer == "admits")
+    if _mode() is not None:
+        raise AccessRefused(
+            f"the Ray cluster asks for a token, and RAY_AUTH_MODE={_mode()} sends none",
+            where=where,
+            do="unset RAY_AUTH_MODE",
+        )
+    _require_token(where)
+    with ray_private.authentication("token"):
+        return _with_token(found, where)
+
+
+def _mode() -> str | None:
+    """What `RAY_AUTH_MODE` says; None: it is not set."""
+    mode = os.environ.get("RAY_AUTH_MODE")
+    return None if mode is None else mode.lower()
+
+
+def _source() -> str:
+    """Where Ray takes its token from, in Ray's order."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "RAY_AUTH_TOKEN"
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return f"RAY_AUTH_TOKEN_PATH={path}" if path else "~/.ray/auth_token"
+
+
+def _require_token(where: str) -> None:
+    problem = ray_private.token_problem()
+    if problem is None:
+        return
+    if os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        problem = f"{_source()} can't be read or is empty"
+    elif (Path("~").expanduser() / ".ray" / "auth_token").exists():
+        problem = "~/.ray/auth_token can't be read or is empty"
+    raise AccessRefused(
+        f"the Ray cluster asks for a token, and {problem}",
+        where=where,
+        do=f"set RAY_AUTH_TOKEN to the cluster's token: {_GET}",
+    )
+
+
+def _with_token(address: str, where: str) -> Way:
+    answer = ray_private.ask(address, _SECONDS)
+    if answer == "silent":
+        raise _not_ray(where)
+    if answer == "refuses":
+        raise AccessRefused(
+            f"the Ray cluster refuses the token of {_source()}",
+            where=where,
+            do=f"set RAY_AUTH_TOKEN to the cluster's token: {_GET}",
+        )
+    return Way(address, token=_source())
+
+
+def _host_and_port(address: str) -> tuple[str, int | None]:
+    host, _, port = address.rpartition(":")
+    if "/" in host or not port.isdigit():
+        return address, None
+    return host.strip("[]"), int(port)
+
+
+def _greet(host: str, port: int, where: str) -> None:
+    """See that a gRPC server is there; Ray's client takes 40 s and prints what it thinks."""
+    try:
+        with socket.create_connection((host, port), timeout=_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return
+            connection.sendall(_HELLO)
+            try:
+                head = connection.recv(9, socket.MSG_WAITALL)
+            except OSError:
+                head = b""
+    except OSError as error:
+        raise ServerUnreachable(
+            f"the Ray cluster does not answer ({error.strerror or error})", where=where, do=_START
+        ) from error
+    if len(head) < 9 or head[3] != _SETTINGS:
+        raise _not_ray(where)
+
+
+def _not_ray(where: str) -> ServerUnreachable:
+    return ServerUnreachable(
+        "what answers there is not a Ray cluster",
+        where=where,
+        do="give the address that `ray start --head` printed (port 6379 unless you chose one; "
+        "8265 is the dashboard's)",
+    )

@@ -1,0 +1,165 @@
+"""Every reach into private parts of Ray: what for, and what is done where a part is gone.
+
+Nothing else in Hone imports `ray._...`. `tests/ray_workers/test_ray_private.py` has a test for
+each, so that a new version of Ray that moved one says so there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+#: Not the id of any cluster; a cluster says so after it has looked at the token.
+_NO_CLUSTER = "0" * 56
+
+Answer = Literal["admits", "refuses", "silent", "unknown"]
+
+
+def _part(module: str, name: str) -> Any:
+    """A part of Ray; None: it is not there."""
+    try:
+        return getattr(importlib.import_module(f"ray.{module}"), name, None)
+    except ImportError:
+        return None
+
+
+def silence_lost_workers() -> None:
+    """Ray prints a lost worker on standard output even with `log_to_driver=False`.
+
+    Here it is an error that is handled and told by the step. Without the part, Ray prints.
+    """
+    if _part("_private.worker", "print_to_stdstream") is not None:
+        worker = importlib.import_module("ray._private.worker")
+        worker.print_to_stdstream = lambda *_, **__: None  # type: ignore[attr-defined]
+
+
+def start(settings: Mapping[str, Any], **options: Any) -> None:
+    """`ray.init` of a cluster on this machine, with settings of Ray's own processes.
+
+    Ray has no public way to set them from Python; they only make things faster. Without the part,
+    Ray keeps its defaults.
+    """
+    import ray
+
+    try:
+        ray.init(address="local", _system_config=dict(settings), **options)
+    except (TypeError, RuntimeError) as error:  # how Ray refuses an option that it does not know
+        if "_system_config" not in str(error):
+            raise
+        ray.init(address="local", **options)
+
+
+def free_by_node() -> list[dict[str, float]]:
+    """What each node that is alive has free now.
+
+    Publicly it is known only of the whole cluster, in which two halves of a free core on two nodes
+    are one core. Without the part it is told so: a placement group that can't be placed is then
+    asked for again.
+    """
+    import ray
+
+    by_node = _part("_private.state", "available_resources_per_node")
+    if by_node is None:
+        return [dict(ray.available_resources())]
+    return [dict(free) for free in by_node().values()]
+
+
+def resolve(address: str) -> str:
+    """The HOST:PORT that `auto` stands for; any other address, or without the part, as it is.
+
+    Raises:
+        ConnectionError: No cluster runs on this machine.
+    """
+    find = _part("_private.services", "canonicalize_bootstrap_address")
+    if address != "auto" or find is None:
+        return address
+    return find(address) or address
+
+
+@contextlib.contextmanager
+def authentication(mode: str, token: str | None = None) -> Iterator[None]:
+    """Ray's mode of authentication in this process and in those it starts, for a while.
+
+    Ray reads the environment once a process: it has to be told to read it again, also to forget
+    the mode and token of one cluster before the next is joined. Without the part, the first
+    cluster of a process is joined all the same.
+
+    Args:
+        mode: `token` or `disabled`.
+        token: None leaves it to Ray's own places: `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`,
+            `~/.ray/auth_token`.
+    """
+    wanted = {"RAY_AUTH_MODE": mode} | ({} if token is None else {"RAY_AUTH_TOKEN": token})
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    _read_again()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _read_again()
+
+
+def _read_again() -> None:
+    config = _part("_raylet", "Config")
+    loader = _part("_raylet", "AuthenticationTokenLoader")
+    if config is None or loader is None:
+        return
+    # In this order: a thread of Ray's that asks for the token in between finds the mode that it
+    # has one for, and Ray aborts the process where it finds none.
+    config.initialize("")
+    loader.instance().reset_cache()
+
+
+def token_problem() -> str | None:
+    """Why there is no token; None where there is one.
+
+    Ray aborts a process that is asked to send a token and has none. Without the part, Ray says
+    itself that there is none.
+    """
+    loader = _part("_raylet", "AuthenticationTokenLoader")
+    if loader is None:
+        return None
+    from ray.exceptions import RayError
+
+    try:
+        there = loader.instance().has_token(ignore_auth_mode=True)
+    except RayError as error:
+        return str(getattr(error, "message", error))
+    return None if there else "there is none"
+
+
+def ask(address: str, seconds: float) -> Answer:
+    """Whether a cluster lets this process in, by a request that changes nothing.
+
+    `ray.init` asks for 20 s, one line of C++ log a second, before it says anything. A client that
+    claims to know the cluster's id skips that. Without the part the answer is `unknown`.
+
+    Args:
+        address: HOST:PORT of something that speaks HTTP/2.
+        seconds: Longest wait.
+    """
+    client = _part("_raylet", "GcsClient")
+    refused = _part("exceptions", "AuthenticationError")
+    if client is None or refused is None:
+        return "unknown"
+    from ray.exceptions import RayError
+
+    try:
+        request = client(address=address, cluster_id=_NO_CLUSTER).check_alive
+    except (AttributeError, TypeError, ValueError):
+        return "unknown"
+    try:
+        request([], seconds)
+    except refused as error:
+        return "admits" if "WrongClusterID" in str(error) else "refuses"
+    except RayError:
+        return "silent"
+    return "admits"
