@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from .flows.accelerate import accelerate as accelerate
     from .flows.outcome import Outcome as Outcome
     from .flows.servers import HoneServers as HoneServers
-    from .recipe import Data as Data
-    from .recipe import HoneError as HoneError
-    from .recipe import InputError as InputError
-    from .recipe import Recipe as Recipe
-    from .recipe import RecipeError as RecipeError
-    from .recipe import load_recipe as load_recipe
+    from .recipe.data import Data as Data
+    from .recipe.errors import HoneError as HoneError
+    from .recipe.errors import InputError as InputError
+    from .recipe.errors import RecipeError as RecipeError
+    from .recipe.load import load_recipe as load_recipe
+    from .recipe.schema import Recipe as Recipe
 
 __version__ = "0.1.0"
 

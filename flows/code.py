@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import shutil
 import subprocess
 import tempfile
@@ -11,9 +12,9 @@ from pathlib import Path
 
 from ..ray_workers.artifacts import Artifact, Store, file_digest, tree_digest
 from ..recipe.errors import InputError
-from ..recipe.factories import BUNDLED, SOURCES, Allowed
+from ..recipe.factories import Allowed
 from ..recipe.schema import Recipe
-from ..tasks.steps import PACKAGE, UserCode
+from ..tasks.keys import UserCode, closure, knows, source_digest, versions
 
 _LEFT_OUT = {"__pycache__", "node_modules", "mlruns", "mlartifacts", "build", "dist"}
 _LARGEST = 64 * 2**20  # bytes
@@ -64,7 +65,7 @@ def identify(recipe: Recipe, code: Path | None) -> UserCode:
     for module in sorted({path.partition(":")[0] for path, _ in recipe.factories()}):
         if module.partition(".")[0] not in own:
             digest.update(_package_digest(module).encode())
-    return UserCode(digest.hexdigest())
+    return UserCode(digest=digest.hexdigest())
 
 
 def pack(folder: Path, store: Store) -> Artifact | None:
@@ -83,23 +84,21 @@ def pack(folder: Path, store: Store) -> Artifact | None:
 def _package_digest(module: str) -> str:
     """Digest of the package that a module is in, found without importing it."""
     top = module.partition(".")[0]
-    if module == SOURCES:
-        path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
-        files = [path, path.with_name("onnx_graph.py")]
-    elif module == BUNDLED or module.startswith(f"{BUNDLED}."):
-        parts = module.split(".")[1:-1]
-        files = sorted(PACKAGE.joinpath(*parts).glob("*.py"))
-    else:
-        try:
-            spec = importlib.util.find_spec(top)
-        except (ImportError, ValueError):
-            spec = None
-        if spec is None:
+    if top == __package__.partition(".")[0]:  # of ours: what it reaches, not all of Hone
+        if not knows(module):
             return "missing"
-        places = [Path(p) for p in spec.submodule_search_locations or ()]
-        files = sorted(f for place in places for f in place.rglob("*.py"))
-        if not places and spec.origin:
-            files = [Path(spec.origin)]
+        reached = closure(module)
+        return json.dumps([source_digest(reached.modules), versions(reached.libraries)])
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return "missing"
+    places = [Path(p) for p in spec.submodule_search_locations or ()]
+    files = sorted(f for place in places for f in place.rglob("*.py"))
+    if not places and spec.origin:
+        files = [Path(spec.origin)]
     return tree_digest({str(i): file_digest(path) for i, path in enumerate(files)})
 
 

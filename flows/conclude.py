@@ -10,14 +10,14 @@ from ..recipe.schema import Recipe
 from ..tasks.benchmark import BASELINE
 from ..tasks.decide import Measured, judge, pick, primary_batch
 from ..tasks.graph import SAMPLES_FILE
+from ..tasks.keys import library_version
 from ..tasks.promote import promote
-from ..tasks.steps import library_version
 from ..tasks.track import PARENT
 from .outcome import ArtifactSaid, Candidate, Champion, Outcome
 from .runner import Runner, StepResult
 from .session import Session
 from .submit import Future, Steps
-from .way import CandidateWay, Way, runtime_versions
+from .way import CandidateWay, Way
 
 
 def conclude(
@@ -254,11 +254,8 @@ def model_fields(
     artifact = _result(way.compiled).artifact("model")
     facts = checked.done.facts
     samples = session.store.fetch(checked.artifact("samples")) / SAMPLES_FILE
-    runtime = {
-        name: version
-        for name, version in runtime_versions(way.target.kind).items()
-        if name != "onnx" and ":" not in name
-    }
+    runtime = way.target.runtime
+    opened_here = way.target.environment is None
     return {
         "name": entry.name.replace("@", "-"),
         "folder": str(session.store.fetch(artifact)),
@@ -276,7 +273,7 @@ def model_fields(
         "requirements": [
             f"prefect-hone=={__version__}",
             f"numpy=={library_version('numpy')}",
-            *(f"{name}=={version}" for name, version in runtime.items()),
+            *([f"{runtime}=={library_version(runtime)}"] if opened_here else []),
         ],
         "params": {
             "variant": entry.variant,

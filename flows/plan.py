@@ -12,7 +12,8 @@ from ..ray_workers.artifacts import Artifact
 from ..ray_workers.cluster import cores
 from ..recipe.schema import Recipe
 from ..recipe.strict import Strict
-from ..tasks.steps import CHECK, TRAIN, Call, cache_key
+from ..tasks.keys import cache_key
+from ..tasks.steps import CHECK, TRAIN, Call
 from .model_files import pinned
 from .runner import find_record
 from .session import Session

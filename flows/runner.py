@@ -14,7 +14,8 @@ from ..ray_workers.dispatch import Done, Job, dispatch
 from ..ray_workers.file_lock import acquire
 from ..recipe.errors import HoneError
 from ..recipe.strict import Strict
-from ..tasks.steps import TRAIN, Call, cache_key
+from ..tasks.keys import cache_key
+from ..tasks.steps import TRAIN, Call
 from ..tasks.track import PARENT, Tracker
 from .session import Session
 

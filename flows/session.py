@@ -17,7 +17,7 @@ from ..ray_workers.cluster import Cluster
 from ..recipe.errors import InputError
 from ..recipe.factories import Allowed
 from ..recipe.schema import Recipe
-from ..tasks.steps import UserCode
+from ..tasks.keys import UserCode
 from .code import identify
 from .observe import Observer, Silent
 from .settings import Settings

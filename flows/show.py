@@ -11,7 +11,7 @@ from rich.table import Table
 from ..recipe.schema import Recipe
 from ..tasks.compile import target_functions
 from ..tasks.environments import environment
-from ..tasks.steps import library_version
+from ..tasks.keys import library_version
 from .outcome import Outcome
 from .plan import MemoryPlan, Plan, needs
 from .settings import Settings
@@ -138,35 +138,23 @@ def target_rows() -> list[dict[str, str | bool | None]]:
 
 def _target_row(spec: Any) -> dict[str, str | bool | None]:
     unavailable = target_functions(spec.kind).availability(spec)
-    family = spec.kind.partition("-")[0]
+    own = f"{spec.environment}:" if spec.environment is not None else ""
     return {
         "target": spec.name,
         "available": unavailable is None,
-        "version": library_version(_PACKAGES.get(family, family)),
+        "version": library_version(f"{own}{spec.runtime}"),
         "needs": _needs(spec),
         "reason": unavailable.reason if unavailable else None,
         "do": unavailable.do if unavailable else None,
     }
 
 
-_PACKAGES = {
-    "inductor": "torch",
-    "litert": "jax:ai-edge-litert",
-    "xla": "jax:jax",
-    "tensorflow": "tensorflow:tensorflow_cpu",
-    "executorch": "executorch:executorch",
-}
-
-
 def _needs(spec: Any) -> str:
     """In a few words."""
     if spec.environment is not None:
         state = "made" if environment(spec.environment).is_made else "made at its first use"
-        return f"an environment of its own ({state})"
-    words = ["an NVIDIA GPU"] if spec.gpu else []
-    package = spec.kind.partition("-")[0]
-    words.append({"inductor": "torch and a C++ compiler"}.get(package, package))
-    return ", ".join(words)
+        return f"{spec.needs} ({state})"
+    return str(spec.needs)
 
 
 def show_targets(console: Console) -> None:

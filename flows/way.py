@@ -17,8 +17,9 @@ from ..recipe.passes import Pass, for_processor
 from ..recipe.schema import Recipe, Variant
 from ..recipe.targets import AnyTarget
 from ..recipe.training import Train
-from ..tasks.compile import Unavailable, loader, target_functions
+from ..tasks.compile import Unavailable, target_functions
 from ..tasks.steps import (
+    BASELINE_LOADER,
     BENCHMARK,
     CHECK,
     EXPORT,
@@ -26,9 +27,13 @@ from ..tasks.steps import (
     TRAIN,
     VALIDATE,
     Call,
+    builder_modules,
     compile_step,
     compress_step,
-    library_version,
+    loader,
+    metric_module,
+    requirement_files,
+    target_module,
 )
 
 H = TypeVar("H")
@@ -112,6 +117,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
     }
     higher = METRICS[recipe.quality.metric].higher_is_better
     limit = recipe.timeouts.step
+    metric = metric_module(recipe.quality.metric)
     here = processor()
     check = submit(
         Call(
@@ -123,6 +129,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                 "train": _checked(recipe.train),
                 "trains": recipe.train.epochs > 0,
             },
+            loads=(metric,),
             timeout=limit,
         ),
         {},
@@ -138,6 +145,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                 "metric": recipe.quality.metric,
                 "higher_is_better": higher,
             },
+            loads=(metric,),
             cpus=0 if recipe.train.epochs else 1,  # its workers reserve theirs
             timeout=recipe.timeouts.train,
             retries=0,  # it starts again by itself, within max_failures
@@ -148,7 +156,10 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
         after=[check],
     )
     weights = (train, "weights")
-    reference = submit(Call(REFERENCE, "reference", factories, timeout=limit), {"weights": weights})
+    reference = submit(
+        Call(REFERENCE, "reference", factories, loads=(metric,), timeout=limit),
+        {"weights": weights},
+    )
 
     def export_of(module: tuple[H, str], label: str) -> H:
         return submit(
@@ -172,15 +183,16 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
         after_module.append(graph)
         takes_graph = any(target.takes == "graph" for target in recipe.targets)
         for position, graph_step in enumerate(on_graph if takes_graph else (), len(on_module)):
-            controls = getattr(graph_step, "accuracy_control", None) is not None
+            controls = graph_step.looks_at_validation
             graph = submit(
                 Call(
-                    compress_step(graph_step.kind, controls),
+                    compress_step(graph_step),
                     _pass_label(variant, position),
                     {
                         **_graph_pass(graph_step, here),
                         **({**factories, "higher_is_better": higher} if controls else {}),
                     },
+                    loads=(metric,) if controls else (),
                     timeout=limit,
                 ),
                 {"graph": (graph, "graph"), "calibration": (check, "calibration")},
@@ -196,23 +208,24 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
             if way.unavailable is not None:
                 continue
             spec: dict[str, Any] = {"target": target.model_dump(mode="json")}
-            if getattr(target, "batch", "dynamic") == "fixed":
+            if target.fixed_batch:
                 spec["batch_sizes"] = list(recipe.benchmark.batch_sizes)
             sources = {"graph": (graph, "graph")}
             if target.takes == "module":
                 spec |= {
                     "model": factories["model"],
                     "passes": [step.model_dump(mode="json") for step in on_graph],
-                    "batch_sizes": list(recipe.benchmark.batch_sizes),
                 }
                 sources = {"module": module, "calibration": (check, "calibration")}
             if target.native:
                 spec["processor"] = here.identity()
             way.compiled = submit(
                 Call(
-                    compile_step(target.kind),
+                    compile_step(target),
                     f"compile {way.name}",
                     spec,
+                    loads=builder_modules(target.kind),
+                    files=requirement_files(target.kind),
                     candidate=way.name,
                     gpus=1 if target.gpu else 0,
                     timeout=limit,
@@ -229,9 +242,10 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                         "higher_is_better": higher,
                         "loader": loader(target.kind),
                         "environment": target.environment,
-                        "runtime": runtime_versions(target.kind),
                         "processor": here.identity(),
                     },
+                    loads=(metric, target_module(target.kind)),
+                    files=requirement_files(target.kind),
                     candidate=way.name,
                     gpus=1 if target.gpu else 0,
                     timeout=limit,
@@ -265,23 +279,23 @@ def _graph_pass(asked: Pass, here: Processor) -> dict[str, Any]:
 
 
 def _module_pass(
-    recipe: Recipe, factories: dict[str, Any], variant: Variant, step: Any, position: int
+    recipe: Recipe, factories: dict[str, Any], variant: Variant, compression: Pass, position: int
 ) -> Call:
     """A pass on the torch module; one that trains has workers of its own."""
-    trains = bool(getattr(step, "epochs", 0) or getattr(step, "recover_epochs", 0))
     return Call(
-        compress_step(step.kind),
+        compress_step(compression),
         _pass_label(variant, position),
         {
             **factories,
-            "pass": step.model_dump(mode="json"),
-            "label": f"{variant.name}/{step.kind}",
+            "pass": compression.model_dump(mode="json"),
+            "label": f"{variant.name}/{compression.kind}",
             "train": recipe.train.model_dump(mode="json", exclude=_PATIENCE),
             "higher_is_better": METRICS[recipe.quality.metric].higher_is_better,
         },
-        cpus=0 if trains else 1,
-        timeout=recipe.timeouts.train if trains else recipe.timeouts.step,
-        retries=0 if trains else None,
+        loads=(metric_module(recipe.quality.metric),),
+        cpus=0 if compression.trains else 1,
+        timeout=recipe.timeouts.train if compression.trains else recipe.timeouts.step,
+        retries=0 if compression.trains else None,
         settings={"train": recipe.train.model_dump(mode="json", include=_PATIENCE)},
         placement=_PLACEMENT,
     )
@@ -315,7 +329,6 @@ def measure(
                 "name": candidate.name,
                 "loader": loader(kind),
                 "environment": candidate.target.environment,
-                "runtime": runtime_versions(kind),
             }
         )
     call = Call(
@@ -326,17 +339,20 @@ def measure(
             "model": recipe.model.model_dump(mode="json"),
             **recipe.benchmark.model_dump(mode="json"),
             "processor": str(processor()),
+            "baseline": BASELINE_LOADER,
         },
+        loads=(
+            BASELINE_LOADER.partition(":")[0],
+            *dict.fromkeys(target_module(candidate.target.kind) for candidate in able),
+        ),
+        files=tuple(
+            dict.fromkeys(
+                file for candidate in able for file in requirement_files(candidate.target.kind)
+            )
+        ),
         cpus=cores,
         gpus=1 if any(candidate.target.gpu for candidate in able) else 0,
         timeout=recipe.timeouts.step,
     )
     after = [candidate.validated for candidate in able if candidate.validated is not None]
     return submit(call, inputs, after)
-
-
-def runtime_versions(kind: str) -> dict[str, str]:
-    """Versions of the libraries that a target's artifact runs with."""
-    return {
-        name: library_version(name) for name in compile_step(kind).libraries if name != "torchao"
-    }

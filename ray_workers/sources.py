@@ -137,7 +137,10 @@ def transformers_model(path: str) -> nn.Module:
         InputError: transformers is not installed, the folder is not complete, or it wants to run
             code of its own or has its weights in a pickle.
     """
-    transformers = _library("transformers", "transformers")
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise _not_installed("transformers") from None
     folder = _local(path)
     where = f"model.source: {folder.name}"
     try:
@@ -204,7 +207,10 @@ def keras_model(path: str) -> nn.Module:
     check_archive(place, where)
     os.environ.setdefault("KERAS_BACKEND", "torch")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-    keras = _library("keras", "keras")
+    try:
+        import keras
+    except ModuleNotFoundError:
+        raise _not_installed("keras") from None
     if keras.backend.backend() != "torch":
         raise InputError(
             f"Keras has the backend {keras.backend.backend()} in this process",
@@ -266,14 +272,9 @@ def _refuse_code(content: bytes, name: str, where: str) -> None:
         ) from error
 
 
-def _library(name: str, extra: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        raise InputError(
-            f"this needs the package {name}, which is not installed",
-            where="model.factory",
-            do=f"pip install 'prefect-hone[{extra}]'",
-        ) from None
+def _not_installed(name: str) -> InputError:
+    return InputError(
+        f"this needs the package {name}, which is not installed",
+        where="model.source",
+        do=f"pip install 'prefect-hone[{name}]'",
+    )

@@ -18,9 +18,34 @@ from .strict import Strict
 WorksOn = Literal["module", "graph"]
 
 
-class _ModulePass(Strict):
+class _Pass(Strict):
+    """What the layout of a run asks of every pass.
+
+    Attributes:
+        works_on: Whether it changes the torch module or the exported graph.
+        repeatable: Whether a chain may hold it twice.
+        calls_user_code: Whether it builds the model or the data by the recipe's factories.
+    """
+
+    works_on: ClassVar[WorksOn]
+    repeatable: ClassVar[bool]
+    calls_user_code: ClassVar[bool]
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains, on workers of its own."""
+        return False
+
+    @property
+    def looks_at_validation(self) -> bool:
+        """Whether it judges by the validation split."""
+        return False
+
+
+class _ModulePass(_Pass):
     works_on: ClassVar[WorksOn] = "module"
     repeatable: ClassVar[bool] = True
+    calls_user_code: ClassVar[bool] = True
 
 
 class _Recovered(_ModulePass):
@@ -35,6 +60,10 @@ class _Recovered(_ModulePass):
     recover_teacher: bool = Field(
         False, description="The model before this pass teaches in the recovery."
     )
+
+    @property
+    def trains(self) -> bool:
+        return self.recover_epochs > 0
 
 
 class PruneChannels(_Recovered):
@@ -156,6 +185,10 @@ class Distill(_ModulePass):
         "sample that comes again needs no teacher (MB); 0: computed each time.",
     )
 
+    @property
+    def trains(self) -> bool:
+        return True
+
 
 class LowRank(_Recovered):
     """Layers become two of a lower rank, by truncated singular value decomposition."""
@@ -188,6 +221,10 @@ class QuantizationAware(_ModulePass):
     lr_scale: float = Field(0.1, gt=0, le=10, description="Learning rate over the recipe's.")
     teacher: bool = Field(False, description="The model before this pass teaches.")
 
+    @property
+    def trains(self) -> bool:
+        return True
+
 
 class AccuracyControl(Strict):
     """Layers go back to floating point, the most sensitive first, until quality holds."""
@@ -200,9 +237,10 @@ class AccuracyControl(Strict):
     )
 
 
-class _GraphPass(Strict):
+class _GraphPass(_Pass):
     works_on: ClassVar[WorksOn] = "graph"
     repeatable: ClassVar[bool] = False
+    calls_user_code: ClassVar[bool] = False
 
 
 _REDUCE_RANGE: Any = Field(
@@ -257,6 +295,10 @@ class StaticInt8(_GraphPass):
     accuracy_control: AccuracyControl | None = Field(
         None, description="Put layers back until the quality holds; none: keep what there is."
     )
+
+    @property
+    def looks_at_validation(self) -> bool:
+        return self.accuracy_control is not None
 
     @model_validator(mode="after")
     def _engine_can(self) -> StaticInt8:

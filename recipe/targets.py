@@ -21,13 +21,21 @@ class _Target(Strict):
 
     `takes` says from what it compiles: the exported ONNX graph, or the torch module, which it
     exports and quantizes itself. `environment` names the environment of its own, if it needs one.
-    `native`: its artifact holds code for the kind of processor that it was compiled on.
+    `native`: its artifact holds code for the kind of processor that it was compiled on. `runtime`
+    is the distribution that opens its artifact, `needs` what a machine must have, in a few words.
     """
 
     takes: ClassVar[Literal["graph", "module"]] = "graph"
     environment: ClassVar[str | None] = None
     gpu: ClassVar[bool] = False
     native: ClassVar[bool] = False
+    runtime: ClassVar[str]
+    needs: ClassVar[str]
+
+    @property
+    def fixed_batch(self) -> bool:
+        """Whether it compiles a program for each batch size of the benchmark."""
+        return self.takes == "module"
 
     @property
     def name(self) -> str:
@@ -52,29 +60,39 @@ _THREADS: Any = Field(
 )
 
 
-_BATCH: Any = Field(
-    "dynamic",
-    description="dynamic: one program for any batch size. fixed: one for each size of "
-    "benchmark.batch_sizes; a batch goes through the largest that fits.",
-)
+class _AnyBatch(_Target):
+    """A target that compiles one program for any batch size, or one for each."""
+
+    batch: Literal["dynamic", "fixed"] = Field(
+        "dynamic",
+        description="dynamic: one program for any batch size. fixed: one for each size of "
+        "benchmark.batch_sizes; a batch goes through the largest that fits.",
+    )
+
+    @property
+    def fixed_batch(self) -> bool:
+        return self.batch == "fixed"
 
 
-class OnnxRuntimeCpu(_Target):
+class OnnxRuntimeCpu(_AnyBatch):
     """ONNX Runtime's CPU execution provider."""
 
+    runtime: ClassVar[str] = "onnxruntime"
+    needs: ClassVar[str] = "onnxruntime"
     kind: Literal["onnxruntime-cpu"] = Field(description="ONNX Runtime on the processor.")
     graph_level: Literal["disabled", "basic", "extended", "all"] = Field(
         "all", description="How far ONNX Runtime rewrites the graph."
     )
     arena: bool = Field(True, description="Keep freed memory for the next call.")
     denormals: bool = Field(True, description="Compute with denormal numbers; false: they are 0.")
-    batch: Literal["dynamic", "fixed"] = _BATCH
     threads: int | None = _THREADS
 
 
 class OnnxRuntimeCuda(_Target):
     """ONNX Runtime's CUDA execution provider."""
 
+    runtime: ClassVar[str] = "onnxruntime"
+    needs: ClassVar[str] = "an NVIDIA GPU, onnxruntime-gpu"
     gpu: ClassVar[bool] = True
     kind: Literal["onnxruntime-cuda"] = Field(description="ONNX Runtime on an NVIDIA GPU.")
     cuda_graphs: bool = Field(False, description="Record a call once and replay it.")
@@ -84,6 +102,8 @@ class OnnxRuntimeCuda(_Target):
 class OnnxRuntimeTensorRt(_Target):
     """ONNX Runtime's TensorRT execution provider."""
 
+    runtime: ClassVar[str] = "onnxruntime"
+    needs: ClassVar[str] = "an NVIDIA GPU, onnxruntime-gpu, tensorrt"
     gpu: ClassVar[bool] = True
     kind: Literal["onnxruntime-tensorrt"] = Field(description="TensorRT within ONNX Runtime.")
     precision: Literal["fp32", "fp16"] = Field("fp32", description="Of what is not quantized.")
@@ -92,6 +112,8 @@ class OnnxRuntimeTensorRt(_Target):
 class TensorRt(_Target):
     """TensorRT, through its builder's Python interface."""
 
+    runtime: ClassVar[str] = "tensorrt"
+    needs: ClassVar[str] = "an NVIDIA GPU, tensorrt"
     gpu: ClassVar[bool] = True
     kind: Literal["tensorrt"] = Field(description="A TensorRT engine.")
     precision: Literal["fp32", "fp16", "fp8"] = Field(
@@ -103,13 +125,14 @@ class TensorRt(_Target):
     optimization_level: int = Field(3, ge=0, le=5, description="How long the builder searches.")
 
 
-class _OpenVino(_Target):
+class _OpenVino(_AnyBatch):
+    runtime: ClassVar[str] = "openvino"
+    needs: ClassVar[str] = "openvino"
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
         description="Precision of what is not quantized; needs a device that has it.",
     )
     streams: int = Field(1, ge=1, description="Calls that may run side by side (a count).")
-    batch: Literal["dynamic", "fixed"] = _BATCH
 
 
 class OpenVinoCpu(_OpenVino):
@@ -122,18 +145,24 @@ class OpenVinoCpu(_OpenVino):
 class OpenVinoGpu(_OpenVino):
     """OpenVINO's GPU plugin (Intel)."""
 
+    runtime: ClassVar[str] = "openvino"
+    needs: ClassVar[str] = "an Intel GPU, openvino"
     kind: Literal["openvino-gpu"] = Field(description="OpenVINO on an Intel GPU.")
 
 
 class OpenVinoNpu(_OpenVino):
     """OpenVINO's NPU plugin (Intel)."""
 
+    runtime: ClassVar[str] = "openvino"
+    needs: ClassVar[str] = "an Intel NPU, openvino"
     kind: Literal["openvino-npu"] = Field(description="OpenVINO on an Intel NPU.")
 
 
 class InductorCpu(_Target):
     """torch.compile's compiler, ahead of time (AOTInductor)."""
 
+    runtime: ClassVar[str] = "torch"
+    needs: ClassVar[str] = "torch and a C++ compiler"
     native: ClassVar[bool] = True
     takes: ClassVar[Literal["graph", "module"]] = "module"
     kind: Literal["inductor-cpu"] = Field(description="AOTInductor on the processor.")
@@ -145,6 +174,8 @@ class InductorCpu(_Target):
 class InductorCuda(_Target):
     """AOTInductor on an NVIDIA GPU."""
 
+    runtime: ClassVar[str] = "torch"
+    needs: ClassVar[str] = "an NVIDIA GPU, torch and a C++ compiler"
     takes: ClassVar[Literal["graph", "module"]] = "module"
     gpu: ClassVar[bool] = True
     kind: Literal["inductor-cuda"] = Field(description="AOTInductor on an NVIDIA GPU.")
@@ -156,6 +187,8 @@ class InductorCuda(_Target):
 class LiteRt(_Target):
     """LiteRT, TensorFlow Lite's successor, for phones and small devices."""
 
+    runtime: ClassVar[str] = "ai-edge-litert"
+    needs: ClassVar[str] = "an environment of its own"
     takes: ClassVar[Literal["graph", "module"]] = "module"
     environment: ClassVar[str | None] = "jax"
     kind: Literal["litert"] = Field(description="A .tflite file, run by LiteRT with XNNPACK.")
@@ -165,6 +198,8 @@ class LiteRt(_Target):
 class ExecuTorch(_Target):
     """ExecuTorch with XNNPACK, for phones and small devices."""
 
+    runtime: ClassVar[str] = "executorch"
+    needs: ClassVar[str] = "an environment of its own"
     takes: ClassVar[Literal["graph", "module"]] = "module"
     environment: ClassVar[str | None] = "executorch"
     kind: Literal["executorch"] = Field(description="A .pte file, run by ExecuTorch and XNNPACK.")
@@ -173,6 +208,8 @@ class ExecuTorch(_Target):
 class Xla(_Target):
     """StableHLO for XLA: CPUs, GPUs and TPUs."""
 
+    runtime: ClassVar[str] = "jax"
+    needs: ClassVar[str] = "an environment of its own"
     takes: ClassVar[Literal["graph", "module"]] = "module"
     environment: ClassVar[str | None] = "jax"
     kind: Literal["xla"] = Field(description="A StableHLO program, compiled by XLA.")
@@ -181,6 +218,8 @@ class Xla(_Target):
 class TensorFlow(_Target):
     """A SavedModel for TensorFlow and TensorFlow Serving."""
 
+    runtime: ClassVar[str] = "tensorflow_cpu"
+    needs: ClassVar[str] = "an environment of its own"
     takes: ClassVar[Literal["graph", "module"]] = "module"
     environment: ClassVar[str | None] = "tensorflow"
     kind: Literal["tensorflow"] = Field(description="A SavedModel, compiled by XLA within.")

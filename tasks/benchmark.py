@@ -36,7 +36,7 @@ _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
 
 def benchmark(work: Workspace) -> Result:
     """Spec: candidates (name, loader, environment), model, batch_sizes, threads, seconds,
-    launches, processor.
+    launches, processor, baseline (its loader).
 
     Inputs: `weights`, `samples` (real inputs), and each candidate under its name.
 
@@ -51,7 +51,7 @@ def benchmark(work: Workspace) -> Result:
     threads = {"threads": spec["threads"]}
     eager = {**threads, "model": spec["model"], "code": code}
     eager["allowed"] = work.allowed.model_dump(mode="json")
-    entrants = [Entrant(BASELINE, "prefect_hone.tasks.eager:load", work.inputs["weights"], eager)]
+    entrants = [Entrant(BASELINE, spec["baseline"], work.inputs["weights"], eager)]
     for entry in spec["candidates"]:
         folder = work.inputs[entry["name"]]
         python = interpreter_for(entry["environment"])

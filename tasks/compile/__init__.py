@@ -14,7 +14,6 @@ from typing import Any, Protocol, cast
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.strict import Strict
-from ..steps import target_module
 
 
 class Unavailable(Strict):
@@ -40,9 +39,4 @@ class TargetFunctions(Protocol):
 
 def target_functions(kind: str) -> TargetFunctions:
     """The functions of a target of the recipe, by its kind."""
-    return cast(TargetFunctions, importlib.import_module(target_module(kind)))
-
-
-def loader(kind: str) -> str:
-    """Import path of a target's `load`."""
-    return f"{target_module(kind)}:load"
+    return cast(TargetFunctions, importlib.import_module(f".{kind.replace('-', '_')}", __name__))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from prefect_hone import Recipe, RecipeError, load_recipe
-from prefect_hone.recipe.load import apply_overrides, parse_recipe
+from prefect_hone.recipe.load import apply_overrides, bundled_recipes, parse_recipe
 from prefect_hone.recipe.source import read_source
 
 GOOD = """\
@@ -94,10 +94,8 @@ def test_a_recipe_is_frozen(tmp_path: Path) -> None:
 
 
 def test_every_bundled_example_loads() -> None:
-    from prefect_hone import recipe
-
-    assert recipe.bundled_recipes()
-    for name in recipe.bundled_recipes():
+    assert bundled_recipes()
+    for name in bundled_recipes():
         assert isinstance(load_recipe(name), Recipe)
 
 

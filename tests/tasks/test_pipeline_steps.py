@@ -12,6 +12,7 @@ import torch
 from prefect_hone.ray_workers.artifacts import Artifact
 from prefect_hone.ray_workers.dispatch import Done, Job, execute
 from prefect_hone.recipe.errors import HoneError, InputError, StepFailed
+from prefect_hone.tasks.steps import BASELINE_LOADER
 from safetensors.torch import save_model
 from steps_bench import BASE, MODEL, Bench
 
@@ -236,7 +237,7 @@ def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, pro
              "environment": None},
         ],
         "model": MODEL, "batch_sizes": [1, 8], "threads": 1, "seconds": 0.1, "launches": 2,
-        "processor": "here",
+        "processor": "here", "baseline": BASELINE_LOADER,
     }  # fmt: skip
     code = bench.store.put(project, "code")
     job = Job(

@@ -15,10 +15,10 @@ from prefect_hone.ray_workers.splits import arrays, call
 from prefect_hone.recipe.errors import HoneError, StepFailed
 from prefect_hone.recipe.load import load_recipe
 from prefect_hone.recipe.targets import all_targets, target_class
-from prefect_hone.tasks.compile import loader, target_functions
+from prefect_hone.tasks.compile import target_functions
 from prefect_hone.tasks.compile.fixed import in_fixed_batches
 from prefect_hone.tasks.environments import environment, interpreter_for
-from prefect_hone.tasks.steps import compile_step
+from prefect_hone.tasks.steps import compile_step, loader
 from steps_bench import Bench
 from torch.utils.data import default_collate
 
@@ -187,7 +187,7 @@ def test_every_target_says_what_it_needs() -> None:
         if said is not None:
             assert said.reason
             assert said.do
-        assert compile_step(target.kind).function.endswith(":compile_graph")
+        assert compile_step(target).function.endswith(":compile_graph")
     gpu = [t for t in all_targets() if t.gpu]
     assert {t.kind for t in gpu} == {
         "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "inductor-cuda",
