@@ -1,32 +1,36 @@
-# make demo: the environment, then the digits recipe.   make test: the environment, then all tests.
+# Without a target: the list of targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # Two files of tests side by side (they start processes of their own); the long ones come first.
 SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick lint env bench clean
+.PHONY: help demo test quick lint env bench clean
 
-demo: $(STAMP)
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@echo 'PYTHON=python3.12 before them takes another Python; HONE_TORCH=cpu, cuda or auto a build of torch.'
+
+demo: $(STAMP) ## the environment, then the digits recipe
 	$(BIN)/hone run digits
 
-test: $(STAMP)
+test: $(STAMP) ## the environment, then lint and all tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest $(SPREAD)
 
-quick: $(STAMP)
+quick: $(STAMP) ## the same without the slow tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
 
-lint: $(STAMP)
+lint: $(STAMP) ## ruff, mypy, the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd $(VENV)/typed && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache $(addprefix -p prefect_hone.,recipe ray_workers tasks flows)
+	$(BIN)/mypy --config-file pyproject.toml --cache-dir $(VENV)/.mypy_cache .ci/set_up.py
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)
+bench: $(STAMP) ## the benchmarks
 	$(BIN)/python tests/benchmarks/honesty.py
 	$(BIN)/python tests/benchmarks/run_time.py
 	$(BIN)/python tests/benchmarks/overhead.py
@@ -35,16 +39,22 @@ bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/targets.py
 	$(BIN)/python tests/benchmarks/champions.py
 
-env: $(STAMP)
+env: $(STAMP) ## only the environment, .venv
 
-# torch comes first and exactly: another package's wish for it would bring gigabytes of CUDA.
-$(STAMP): pyproject.toml constraints.txt __init__.py Makefile
+# Another build of torch than the last that was asked for makes the environment again.
+ifneq ($(HONE_TORCH),)
+export HONE_TORCH
+ifneq ($(HONE_TORCH),$(shell cat $(VENV)/.torch 2>/dev/null))
+.PHONY: $(STAMP)
+endif
+endif
+
+$(STAMP): pyproject.toml constraints.txt __init__.py Makefile .ci/set_up.py
 	@$(PYTHON) -c 'import sys; sys.exit("Hone needs Python 3.11, 3.12 or 3.13; this is %d.%d. Try: make PYTHON=python3.11" % sys.version_info[:2]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) torch
-	$(INSTALL) --editable '.[dev]'
-	mkdir -p $(VENV)/typed && ln -sfn ../.. $(VENV)/typed/prefect_hone
-	touch $(STAMP)
+	@rm -f $(STAMP)
+	@$(PYTHON) .ci/set_up.py
+	@mkdir -p $(VENV)/typed && ln -sfn ../.. $(VENV)/typed/prefect_hone
+	@touch $(STAMP)
 
-clean:
+clean: ## remove the environment
 	rm -rf $(VENV) build *.egg-info
