@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 
 from ..recipe.errors import HoneError, ServerUnreachable
+from .prefect_private import TEMPORARY_SERVER
 
 #: Services of a server that nobody schedules on. They would contend for its SQLite file.
 _NOT_NEEDED = (
@@ -53,8 +54,7 @@ class PrefectServer:
         environment = {
             **os.environ,
             "PREFECT_UI_ENABLED": "0",
-            "PREFECT__SERVER_EPHEMERAL": "1",
-            "PREFECT__SERVER_FINAL": "1",
+            **TEMPORARY_SERVER,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "PREFECT_API_URL": self.url,

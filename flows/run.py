@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import logging
 import os
 import sys
 import threading
@@ -22,6 +21,7 @@ from ..tasks.steps import TRAIN
 from .console import LiveRows, PlainLines
 from .outcome import Outcome
 from .plan import make_plan
+from .prefect_private import quiet_console, send_what_is_left
 from .prefect_server import PrefectServer, configured_url
 from .prefect_server import require as require_prefect
 from .session import Session
@@ -87,14 +87,14 @@ def _run_flow(
     from .accelerate import accelerate
     from .session import use
 
-    _quiet_prefect()
+    quiet_console()
     if server is not None:
         server.wait()
     try:
         with use(session):
             state: Any = accelerate(recipe, return_state=True)
     finally:
-        _send_what_is_left()
+        send_what_is_left(5)
     result = state.data if isinstance(state.data, Outcome) else None
     if result is None:
         found = state.result(raise_on_failure=False)
@@ -107,19 +107,6 @@ def _run_flow(
         else:
             raise HoneError(f"the flow run ended as {state.name}: {state.message}")
     return result, str(state.state_details.flow_run_id or "")
-
-
-def _send_what_is_left() -> None:
-    """Let Prefect send its last logs and events while its server is still there.
-
-    Otherwise its threads try to reach a stopped server for a minute at exit.
-    """
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    for worker in (APILogWorker, EventsWorker):
-        with contextlib.suppress(Exception):
-            worker.drain_all(timeout=5)
 
 
 def _import_mlflow() -> None:
@@ -144,11 +131,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _quiet_prefect() -> None:
-    """Prefect's own lines go to its API and its interface, not to the terminal."""
-    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.extra", ""):
-        for handler in logging.getLogger(name).handlers:
-            if type(handler).__name__ == "PrefectConsoleHandler":
-                handler.setLevel(logging.CRITICAL + 1)

@@ -14,6 +14,7 @@ import torch
 from ..ray_workers.module import dynamic_batch, load_module
 from ..ray_workers.onnx_graph import OnnxGraph
 from ..ray_workers.splits import INPUT, primary, tensors
+from ..ray_workers.torch_private import tree_leaves
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import StepFailed
 from .graph import OUTPUT, load_inputs, name_layers, write_graph
@@ -71,9 +72,7 @@ def _outputs(model: torch.nn.Module, inputs: Any) -> list[str]:
     """Names for the model's outputs, of which the main one is called `output`."""
     with torch.no_grad():
         outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
-    leaves = [
-        leaf for leaf in torch.utils._pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor)
-    ]
+    leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
     main = primary(outputs)
     position = next(i for i, leaf in enumerate(leaves) if leaf is main)
     return [OUTPUT if i == position else f"output_{i}" for i in range(len(leaves))]

@@ -31,6 +31,7 @@ def compile_package(
     """Export, quantize where the variant asks for it, and compile into a package."""
     import torch
 
+    from ...ray_workers.torch_private import make_package
     from ...ray_workers.workspace import Result
     from ...recipe.errors import HoneError, StepFailed, first_line
     from .program import Program, quantized_pt2e
@@ -52,11 +53,11 @@ def compile_package(
         exported = program.exported(dynamic=True, model=model)
         folder = work.output("model", kind)
         with torch.no_grad():
-            torch._inductor.aoti_compile_and_package(
+            make_package(
                 exported,
-                package_path=str(folder / _PACKAGE),
+                folder / _PACKAGE,
                 # Freezing gives an int8 graph wrong outputs (torch 2.13: cosine 0.98).
-                inductor_configs={"freezing": step is None, **options},
+                {"freezing": step is None, **options},
             )
     except HoneError:
         raise
@@ -99,11 +100,13 @@ def load_package(
     """A runner of a package."""
     import torch
 
+    from ...ray_workers.torch_private import open_package
+
     settings = json.loads((folder / _SETTINGS).read_text())
     threads = settings["target"].get("threads") or options.get("threads")
     if threads:
         torch.set_num_threads(int(threads))
-    model = torch._inductor.aoti_load_package(str(folder / _PACKAGE))
+    model = open_package(folder / _PACKAGE)
     names = settings["names"]
 
     def run(inputs: dict[str, Any]) -> Any:

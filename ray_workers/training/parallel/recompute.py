@@ -17,15 +17,15 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
+from ...torch_private import attention_operators
+
 _aten: Any = torch.ops.aten
 _KEPT = {
     _aten.mm.default,
     _aten.addmm.default,
     _aten.bmm.default,
     _aten.convolution.default,
-    _aten._scaled_dot_product_flash_attention.default,
-    _aten._scaled_dot_product_efficient_attention.default,
-    _aten._scaled_dot_product_flash_attention_for_cpu.default,
+    *attention_operators(),
 }
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed._composable.replicate_with_fsdp import replicate as replicate_split
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
@@ -22,6 +21,7 @@ from torch.distributed.fsdp import (
 )
 
 from ....recipe.parallel import Sharding
+from ...torch_private import flatten, replicate
 from .axes import Axes
 from .blocks import find_blocks
 
@@ -44,6 +44,7 @@ def shard(part: nn.Module, axes: Axes, spec: Sharding) -> None:
 def replicate_sharded(part: nn.Module, axes: Axes, spec: Sharding) -> None:
     """Average over `data` the gradients of a model that `tensor` or `pipeline` has split."""
     options: dict[str, Any] = {"mesh": axes.sub("data"), "mp_policy": _precision(spec)}
+    replicate_split = replicate()
     for block in find_blocks(part).values():
         replicate_split(block, **options)
     replicate_split(part, **options)
@@ -52,7 +53,7 @@ def replicate_sharded(part: nn.Module, axes: Axes, spec: Sharding) -> None:
 def _mesh(axes: Axes) -> DeviceMesh:
     """Over the shards, and with `context` over those who share them: they see other tokens."""
     if axes["context"] > 1:
-        flat = axes.sub("shard", "context")._flatten("shard_context")
+        flat = flatten(axes.sub("shard", "context"), "shard_context")
         return axes.sub("data", "shard_context") if axes["data"] > 1 else flat
     return axes.sub("data", "shard") if axes["data"] > 1 else axes.sub("shard")
 
