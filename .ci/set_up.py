@@ -118,6 +118,8 @@ def install(make: Callable[[Options], Installer], options: Options, choice: str)
     torch, options = chosen
     installer = make(options)
     say(f"Installing {torch.partition(',')[0]} and everything else of {CONSTRAINTS}")
+    if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        say("PYTHONDONTWRITEBYTECODE is set: all is compiled now, half a minute more")
     command = [*installer.command, torch, "--editable", ".[dev]"]
     return shown(command, installer.variables) == 0
 
