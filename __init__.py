@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .flows.accelerate import accelerate as accelerate
-    from .flows.outcome import Outcome as Outcome
-    from .flows.servers import HoneServers as HoneServers
+    from .flows.operate.blocks import HoneServers as HoneServers
     from .recipe.data import Data as Data
     from .recipe.errors import HoneError as HoneError
     from .recipe.errors import InputError as InputError
     from .recipe.errors import RecipeError as RecipeError
     from .recipe.load import load_recipe as load_recipe
     from .recipe.schema import Recipe as Recipe
+    from .tasks.outcome import Outcome as Outcome
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Data": ".recipe.data",
     "HoneError": ".recipe.errors",
-    "HoneServers": ".flows.servers",
+    "HoneServers": ".flows.operate.blocks",
     "InputError": ".recipe.errors",
-    "Outcome": ".flows.outcome",
+    "Outcome": ".tasks.outcome",
     "Recipe": ".recipe.schema",
     "RecipeError": ".recipe.errors",
     "accelerate": ".flows.accelerate",

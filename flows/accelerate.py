@@ -15,21 +15,21 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from ..ray_workers.artifacts import Artifact
 from ..ray_workers.cluster import cores, require
+from ..ray_workers.store.artifacts import Artifact
 from ..recipe.schema import Recipe
+from ..tasks.outcome import Outcome
 from ..tasks.steps import TRAIN
-from ..tasks.track import PARENT, Tracker
-from .code import pack, source_commit
-from .conclude import conclude
-from .model_files import pinned
-from .outcome import Outcome
-from .plan import make_plan
-from .publish import publish
-from .runner import Runner
-from .session import Session, current
-from .submit import Steps, need
-from .way import candidate_name, check_targets, lay_out, measure
+from ..tasks.tracking.tracker import PARENT, Tracker
+from .engine.conclude import conclude
+from .engine.layout import candidate_name, check_targets, lay_out, measure
+from .engine.pinned_model import pinned
+from .engine.plan import make_plan
+from .engine.prefect_tasks import Steps, need
+from .engine.publish import publish
+from .engine.runner import Runner
+from .engine.session import Session, current
+from .engine.user_code import pack, source_commit
 
 
 @flow(

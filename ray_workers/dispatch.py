@@ -19,9 +19,9 @@ from typing import Any
 from ..recipe.errors import HoneError, StepCrashed, StepFailed, StepTimeout, first_line, place_of
 from ..recipe.factories import Allowed
 from ..recipe.strict import Strict
-from .artifacts import Artifact, Store
 from .cluster import Cluster
 from .memory import PeakMemory
+from .store.artifacts import Artifact, Store
 from .workspace import Event, Report, Result, Workspace, user_code
 
 _BEGUN = "begun"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..recipe.factories import Allowed, use_code
-from .artifacts import Artifact, Store
+from .store.artifacts import Artifact, Store
 
 #: An event of a running step: `{"kind": "progress" | "metric" | "note", ...}`, plain data.
 Event = dict[str, Any]

@@ -4,7 +4,7 @@ A split is a torch dataset of `(inputs, target)`: inputs are a tensor without it
 or a dictionary of such tensors (then the model is called with keywords), target is a number or a
 tensor. Or it is a Ray dataset, of which `inputs` and `target` name the columns: then train streams
 to the workers and may be larger than memory. This module imports no torch;
-`ray_workers/splits.py` and `ray_workers/streaming.py` do the work.
+`ray_workers/data/splits.py` and `ray_workers/data/ray_datasets.py` do the work.
 """
 
 from __future__ import annotations

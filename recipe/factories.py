@@ -22,7 +22,7 @@ from .strict import Strict
 
 BUNDLED = "prefect_hone.recipe.examples"
 #: Factories of ours that read a model from a path, and the one that finds out what it is.
-SOURCES = "prefect_hone.ray_workers.sources"
+SOURCES = "prefect_hone.ray_workers.model.incoming"
 READ = f"{SOURCES}:read"
 
 

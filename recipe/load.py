@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from .errors import RecipeError, did_you_mean
 from .schema import Recipe
-from .source import FieldPath, Source, parse_value, read_source
+from .text import FieldPath, Source, parse_value, read_source
 
 
 def bundled_recipes() -> dict[str, Path]:

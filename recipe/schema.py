@@ -14,9 +14,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from .catalogue import LOSSES, MEASURES, METRICS, measure_names
 from .errors import did_you_mean
 from .factories import READ
+from .measures import LOSSES, MEASURES, METRICS, measure_names
 from .passes import Pass
 from .strict import Strict
 from .targets import Target, expanded

@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from safetensors.numpy import save_file
 
+from ..ray_workers.data.splits import Arrays, Splits, batches, call, few, fingerprints, split, stack
 from ..ray_workers.metrics import metric as load_metric
-from ..ray_workers.module import initial
-from ..ray_workers.onnx_graph import OnnxGraph, count_parameters
-from ..ray_workers.splits import Arrays, Splits, batches, call, few, fingerprints, split, stack
+from ..ray_workers.model.module import initial
+from ..ray_workers.model.onnx_files import SAMPLES_FILE
+from ..ray_workers.model.onnx_model import OnnxGraph, count_parameters
 from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import make_loss
 from ..ray_workers.training.parallel.parallelize import check_mesh
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import InputError, first_line
 from ..recipe.training import Train
-from .graph import SAMPLES_FILE
 
 #: Real test inputs kept for timing and as the registered model's example.
 SAMPLES = 64

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from ..recipe.catalogue import MEASURES
+from ..recipe.measures import MEASURES
 from ..recipe.schema import Gate, Recipe
 from ..recipe.strict import Strict
 
@@ -110,7 +110,7 @@ def pick(recipe: Recipe, passing: Sequence[Measured]) -> tuple[Measured | None, 
 
 def _alike(first: Measured, second: Measured) -> bool:
     """Whether the 95 % interval of the ratio of the two, round by round, holds 1."""
-    from .timing import ratio
+    from .benchmark.statistics import ratio
 
     if not first.rounds or not second.rounds:
         return False

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from ..ray_workers.module import dynamic_batch, load_module
-from ..ray_workers.onnx_graph import OnnxGraph
-from ..ray_workers.splits import INPUT, primary, tensors
+from ..ray_workers.data.splits import INPUT, primary, tensors
+from ..ray_workers.model.module import dynamic_batch, load_module
+from ..ray_workers.model.onnx_files import OUTPUT, load_inputs, name_layers, write_graph
+from ..ray_workers.model.onnx_model import OnnxGraph
 from ..ray_workers.torch_private import tree_leaves
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import StepFailed
-from .graph import OUTPUT, load_inputs, name_layers, write_graph
 
 
 def export(work: Workspace) -> Result:

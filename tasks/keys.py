@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..recipe.strict import Strict
-from .environments import version_of
+from ..runtimes.isolated.environment import version_of
 from .steps import Call
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ CARRIERS = frozenset(
         ".recipe.errors",
         ".recipe.factories",
         ".recipe.strict",
-        ".ray_workers.artifacts",
+        ".ray_workers.store.artifacts",
         ".ray_workers.channel",
         ".ray_workers.cluster",
         ".ray_workers.dispatch",
-        ".ray_workers.file_lock",
+        ".ray_workers.store.file_lock",
         ".ray_workers.memory",
         ".ray_workers.workspace",
-        ".tasks.environments",
+        ".runtimes.isolated.environment",
     )
 )
 

@@ -47,10 +47,12 @@ REFERENCE = Step(
 )
 EXPORT = Step("export", f"{_TASKS}.export:export", runs_user_code=True, retries=1)
 VALIDATE = Step("validate", f"{_TASKS}.validate.validate:validate", runs_user_code=True, retries=1)
-BENCHMARK = Step("benchmark", f"{_TASKS}.benchmark:benchmark", runs_user_code=True, retries=1)
+BENCHMARK = Step(
+    "benchmark", f"{_TASKS}.benchmark.benchmark:benchmark", runs_user_code=True, retries=1
+)
 
 #: Import path of what loads the baseline of every benchmark.
-BASELINE_LOADER = f"{_TASKS}.eager:load"
+BASELINE_LOADER = f"{_TASKS}.benchmark.baseline:load"
 
 
 def compress_step(asked: Pass) -> Step:
@@ -91,13 +93,14 @@ def metric_module(name: str) -> str:
 def builder_modules(kind: str) -> tuple[str, ...]:
     """The module that compiles for a target in the target's own environment, if it has one."""
     own = target_class(kind).environment is not None
-    return (f"{target_module(kind)}_build",) if own else ()
+    module = kind.replace("-", "_")
+    return (f"{_TASKS}.compile.isolated.{module}_build",) if own else ()
 
 
 def requirement_files(kind: str) -> tuple[str, ...]:
     """The file of exact versions of a target's own environment, if it has one."""
     own = target_class(kind).environment
-    return (f"tasks/environments/{own}.txt",) if own is not None else ()
+    return (f"runtimes/isolated/{own}.txt",) if own is not None else ()
 
 
 @dataclass(frozen=True)

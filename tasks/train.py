@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ray_workers.module import initial, save_module
+from ..ray_workers.model.module import initial, save_module
 from ..ray_workers.training.checkpoints import Checkpoints
 from ..ray_workers.training.job import TrainJob
 from ..ray_workers.workspace import Result, Workspace
@@ -15,7 +15,7 @@ def train(work: Workspace) -> Result:
     Raises:
         HoneError: What a worker raised; StepCrashed, which is tried again, if one died.
     """
-    from ..ray_workers.training.worker_group import fit
+    from ..ray_workers.training.launch.actors import fit
 
     url = f"{work.store_url}/training/{work.lineage}"
     job = TrainJob.model_validate({**work.spec, "allowed": work.allowed, "checkpoints": url})

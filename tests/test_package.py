@@ -29,8 +29,8 @@ def test_importing_it_imports_nothing_heavy() -> None:
 def test_planning_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
         f"import os, sys; os.environ['HONE_HOME'] = {str(tmp_path)!r}\n"
-        "from prefect_hone.flows.start import load_for_command\n"
-        "from prefect_hone.flows.plan import make_plan\n"
+        "from prefect_hone.flows.cli.load import load_for_command\n"
+        "from prefect_hone.flows.engine.plan import make_plan\n"
         "make_plan(*load_for_command('digits', []))\n"
         "print([m for m in ('torch', 'ray', 'mlflow', 'prefect', 'onnx') if m in sys.modules])"
     )
@@ -50,7 +50,7 @@ def test_every_package_is_shipped() -> None:
         tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     )
     found = {"prefect_hone"}
-    for room in ("recipe", "ray_workers", "tasks", "flows"):
+    for room in ("recipe", "runtimes", "ray_workers", "tasks", "flows"):
         for path in (ROOT / room).rglob("__init__.py"):
             found.add("prefect_hone." + ".".join(path.parent.relative_to(ROOT).parts))
     assert listed == found

@@ -3,7 +3,7 @@
 A metric file has two functions. `per_sample(outputs, targets)` gives statistics of shape (N, k),
 one row a sample; `aggregate(statistics)` makes one number of them. So workers can measure parts,
 and an interval comes from resampling the rows, whatever the metric. Which way is better stands in
-`recipe/catalogue.py`.
+`recipe/measures.py`.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from ...recipe.catalogue import METRICS
 from ...recipe.errors import HoneError
 from ...recipe.factories import Allowed, use_code
 from ...recipe.load import find_recipe, load_recipe
+from ...recipe.measures import METRICS
 from ..workspace import Event
 from .job import TrainJob
 from .loop import StopRequested, train_loop

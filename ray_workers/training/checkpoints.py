@@ -36,8 +36,8 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
 
 from ...recipe.errors import HoneError, InputError, first_line
-from ..artifacts import Store, file_digest
-from ..module import WEIGHTS
+from ..model.module import WEIGHTS
+from ..store.artifacts import Store, file_digest
 
 _COMMITTED = "committed.json"
 _DIGEST = ".sha256"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..seed import mixed_seed
-from ..splits import in_batches
+from ..data.seed import mixed_seed
+from ..data.splits import in_batches
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ...recipe.passes import FeaturePair
 from ...recipe.schema import DataFactory, ModelFactory
 from ...recipe.strict import Strict
 from ...recipe.training import Train
-from ..artifacts import Artifact, Store
+from ..store.artifacts import Artifact, Store
 
 
 class Lesson(Strict):

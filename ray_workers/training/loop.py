@@ -22,11 +22,11 @@ import torch
 from torch import nn
 
 from ...recipe.errors import InputError, Preempted, StepFailed
+from ..data.ray_datasets import Feed, is_ray_dataset
+from ..data.seed import mixed_seed
+from ..data.splits import Splits, batches, few, move, split
 from ..metrics import metric as load_metric
-from ..module import initial, load_module
-from ..seed import mixed_seed
-from ..splits import Splits, batches, few, move, split
-from ..streaming import Feed, is_ray_dataset
+from ..model.module import initial, load_module
 from ..workspace import Report
 from .checkpoints import EMA, MODEL, Checkpoints, blank_optimizer_state, optimizer_state
 from .dealing import Share, deal, shuffled
@@ -39,8 +39,8 @@ from .objectives import Objective, make_objective, prepare_lesson
 from .optim import make_optimizers, rate_factor, set_rate
 from .parallel.axes import Axes
 from .parallel.parallelize import Placed, parallelize
+from .ray_batches import streamed_steps
 from .step import MicroBatch, Passes, make_passes
-from .stream import streamed_steps
 from .system import SystemMonitor
 from .zeros import keep_zeros, zero_masks
 

@@ -21,7 +21,7 @@ from torch import nn
 from ...recipe.errors import InputError, first_line
 from ...recipe.factories import Allowed
 from ...recipe.objectives import Distill
-from ..module import load_module
+from ..model.module import load_module
 from .features import Features
 from .job import Lesson, TrainJob
 from .losses import Loss, make_loss

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from ...recipe.errors import InputError, StepFailed, first_line
-from ..module import dynamic_batch
-from ..splits import call
+from ..data.splits import call
+from ..model.module import dynamic_batch
 
 
 def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .fixed import Run, compiled_for_sizes, note_sizes
+from .fixed_batches import Run, compiled_for_sizes, note_sizes
 
 FILE = "model.onnx"
 SETTINGS = "settings.json"
@@ -22,9 +22,16 @@ def rewrite(work: Any, target: Any, level: str) -> Any:
     Raises:
         StepFailed: ONNX Runtime refuses the graph, or can't compute what it asks for.
     """
+    from ...ray_workers.model.onnx_files import (
+        PRECISION,
+        property_of,
+        read_graph,
+        rewrite_graph,
+        set_property,
+        write_graph,
+    )
     from ...ray_workers.workspace import Result
     from ...recipe.errors import StepFailed
-    from ..graph import PRECISION, property_of, read_graph, rewrite_graph, set_property, write_graph
 
     source = read_graph(work.inputs["graph"])
     precision = property_of(source, PRECISION)

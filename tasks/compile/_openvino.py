@@ -16,7 +16,7 @@ from typing import Any
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from . import Unavailable
-from .fixed import Run, compiled_for_sizes, note_sizes
+from .fixed_batches import Run, compiled_for_sizes, note_sizes
 
 FILE = "model.xml"
 PACKED = f"{FILE}.gz"
@@ -60,7 +60,7 @@ def convert(work: Workspace, target: Any) -> Result:
     """
     import openvino
 
-    from ..graph import GRAPH, PRECISION, property_of, read_graph
+    from ...ray_workers.model.onnx_files import GRAPH, PRECISION, property_of, read_graph
 
     wish = property_of(read_graph(work.inputs["graph"]), PRECISION)
     if wish == "fp8":

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .fixed import in_fixed_batches
-from .own_environment import of_its_own
+from .fixed_batches import in_fixed_batches
+from .isolated.target import of_its_own
 
 CAN = {"static-int8": "XNNPACK's quantizer, by torchao (PT2E)"}
 availability, compile_graph = of_its_own("executorch", CAN)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...ray_workers.module import load_module
-from ...ray_workers.onnx_graph import torch_module
+from ...ray_workers.model.module import load_module
+from ...ray_workers.model.onnx_files import Arrays, load_inputs
+from ...ray_workers.model.onnx_model import torch_module
 from ...ray_workers.workspace import Workspace
 from ...recipe.errors import StepFailed
 from ..export import explained
-from ..graph import Arrays, load_inputs
 
 _CALIBRATION_BATCH = 32
 
@@ -113,7 +113,7 @@ class MainOutput(nn.Module):
         self.names = names
 
     def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
-        from ...ray_workers.splits import call
+        from ...ray_workers.data.splits import call
 
         if len(self.names) == 1:
             return call(self.inner, tensors_named(self.names, arguments))
@@ -122,7 +122,7 @@ class MainOutput(nn.Module):
 
 def tensors_named(names: list[str], arguments: tuple[torch.Tensor, ...]) -> Any:
     """What a model takes: a tensor, or a dictionary by name."""
-    from ...ray_workers.splits import INPUT
+    from ...ray_workers.data.splits import INPUT
 
     return arguments[0] if names == [INPUT] else dict(zip(names, arguments, strict=True))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .own_environment import of_its_own
+from .isolated.target import of_its_own
 
 availability, compile_graph = of_its_own("tensorflow", {})
 
@@ -27,7 +27,7 @@ def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], An
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
-    from .tensorflow_build import SAVED
+    from .isolated.tensorflow_build import SAVED
 
     threads = int(options.get("threads") or 0)
     tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .own_environment import of_its_own
+from .isolated.target import of_its_own
 
 availability, compile_graph = of_its_own("xla", {})
 
@@ -28,7 +28,7 @@ def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], An
     import numpy as np
     from safetensors.numpy import load_file
 
-    from .xla_build import PROGRAM, WEIGHTS
+    from .isolated.xla_build import PROGRAM, WEIGHTS
 
     names = json.loads((folder / "settings.json").read_text())["names"]
     jax = _with_threads(int(options.get("threads") or 0))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from ...ray_workers.module import Operation, build
+from ...ray_workers.model.module import Operation, build
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.passes import Distill
 from .account import account, changed
-from .taught import Bench, train_on
+from .training_pass import Bench, train_on
 
 
 def apply(work: Workspace) -> Result:

@@ -7,8 +7,8 @@ target that rewrites less gets the smaller graph too.
 
 from __future__ import annotations
 
+from ...ray_workers.model.onnx_files import read_graph, restore_layers, rewrite_graph, write_graph
 from ...ray_workers.workspace import Result, Workspace
-from ..graph import read_graph, restore_layers, rewrite_graph, write_graph
 
 
 def apply(work: Workspace) -> Result:

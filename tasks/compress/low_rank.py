@@ -7,13 +7,13 @@ import copy
 import torch
 from torch import nn
 
-from ...ray_workers.module import factorize
+from ...ray_workers.model.module import factorize
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed, did_you_mean
 from ...recipe.passes import LowRank
 from .account import account, changed
-from .taught import Bench, train_on
+from .training_pass import Bench, train_on
 
 
 def apply(work: Workspace) -> Result:

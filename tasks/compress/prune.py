@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...ray_workers.module import Operation, reshaped, shapes
-from ...ray_workers.splits import batches, call
+from ...ray_workers.data.splits import batches, call
+from ...ray_workers.model.module import Operation, reshaped, shapes
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.training.losses import make_loss
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import InputError, StepFailed, did_you_mean, first_line
 from ...recipe.passes import Prune, PruneChannels, PruneMagnitude, PruneTwoFour, PruneWidths
 from .account import account, changed, flops
-from .taught import Bench, train_on
+from .training_pass import Bench, train_on
 from .widths import prune_widths
 
 _TAYLOR_BATCHES, _TAYLOR_SIZE = 4, 64

@@ -6,7 +6,7 @@ from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.passes import QuantizationAware
 from .account import account, changed
-from .taught import Bench, train_on
+from .training_pass import Bench, train_on
 
 
 def apply(work: Workspace) -> Result:

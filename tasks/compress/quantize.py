@@ -12,9 +12,17 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from ...ray_workers.data.splits import arrays, batches, in_batches, split
 from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.model.onnx_files import (
+    GRAPH,
+    layer_of,
+    load_inputs,
+    read_graph,
+    restore_layers,
+    write_graph,
+)
 from ...ray_workers.processor import processor
-from ...ray_workers.splits import arrays, batches, in_batches, split
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError, StepFailed, did_you_mean, first_line
 from ...recipe.passes import (
@@ -26,7 +34,6 @@ from ...recipe.passes import (
     WeightOnly,
     for_processor,
 )
-from ..graph import GRAPH, layer_of, load_inputs, read_graph, restore_layers, write_graph
 from .schemes.accuracy import control, draw, runner_of
 from .schemes.fp8 import fp8
 from .schemes.job import SchemeJob, heavy_nodes, left_in_float

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
+from ...ray_workers.data.splits import arrays, batches, call, in_batches, split
 from ...ray_workers.metrics import metric as load_metric
-from ...ray_workers.module import load_module
+from ...ray_workers.model.module import load_module
 from ...ray_workers.runtime_process import RuntimeProcess
-from ...ray_workers.splits import arrays, batches, call, in_batches, split
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
-from ..environments import interpreter_for
+from ...runtimes.isolated.environment import interpreter_for
 from .groups import Array, group_quality
 from .interval import bootstrap, quality_interval
 from .parity import parity

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from prefect_hone.tasks.benchmark import Entrant, run_session
-from prefect_hone.tasks.timing import ratio, round_medians
+from prefect_hone.tasks.benchmark.benchmark import Entrant, run_session
+from prefect_hone.tasks.benchmark.statistics import ratio, round_medians
 
 
 class Timed(NamedTuple):

@@ -20,10 +20,10 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
 from against_first import timed  # noqa: E402
-from prefect_hone.ray_workers.artifacts import Artifact  # noqa: E402
+from prefect_hone.ray_workers.model.onnx_files import load_inputs  # noqa: E402
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess  # noqa: E402
-from prefect_hone.tasks.benchmark import Entrant  # noqa: E402
-from prefect_hone.tasks.graph import load_inputs  # noqa: E402
+from prefect_hone.ray_workers.store.artifacts import Artifact  # noqa: E402
+from prefect_hone.tasks.benchmark.benchmark import Entrant  # noqa: E402
 from prefect_hone.tasks.validate.parity import parity  # noqa: E402
 from steps_bench import Bench  # noqa: E402
 

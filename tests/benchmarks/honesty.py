@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from prefect_hone.tasks.benchmark import Entrant, run_session
+from prefect_hone.tasks.benchmark.benchmark import Entrant, run_session
+from prefect_hone.tasks.benchmark.statistics import ratio, round_medians
 from prefect_hone.tasks.compile.onnxruntime_cpu import _SETTINGS
-from prefect_hone.tasks.timing import ratio, round_medians
 
 HERE = Path(__file__).parent
 LOADER = "slowed:load"

@@ -1,4 +1,4 @@
-"""Whether a Ray cluster lets us in; one that asks is in `tests/flows/test_servers.py`."""
+"""Whether a Ray cluster lets us in; one that asks is in `tests/journeys/test_servers.py`."""
 
 from __future__ import annotations
 

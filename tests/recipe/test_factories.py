@@ -28,7 +28,8 @@ def test_the_code_folder_of_a_recipe_that_a_person_runs_is_allowed(code: Path) -
 
 
 @pytest.mark.parametrize(
-    "path", ["os:system", "subprocess:run", "builtins:eval", "prefect_hone.flows.run:run_command"]
+    "path",
+    ["os:system", "subprocess:run", "builtins:eval", "prefect_hone.flows.cli.run:run_command"],
 )
 def test_outside_the_allowed_prefixes_nothing_is_imported(path: str) -> None:
     with pytest.raises(InputError, match="outside the allowed prefixes"):

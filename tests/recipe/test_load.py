@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prefect_hone import Recipe, RecipeError, load_recipe
 from prefect_hone.recipe.load import apply_overrides, bundled_recipes, parse_recipe
-from prefect_hone.recipe.source import read_source
+from prefect_hone.recipe.text import read_source
 
 GOOD = """\
 name: small

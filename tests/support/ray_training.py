@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prefect_hone.ray_workers.artifacts import Store
 from prefect_hone.ray_workers.cluster import LOCAL
 from prefect_hone.ray_workers.ray_private import silence_lost_workers
+from prefect_hone.ray_workers.store.artifacts import Store
 from prefect_hone.ray_workers.training.job import TrainJob
-from prefect_hone.ray_workers.training.worker_group import fit
+from prefect_hone.ray_workers.training.launch.actors import fit
 from prefect_hone.ray_workers.workspace import Workspace
 
 PROJECT = Path(__file__).parent.parent / "project"

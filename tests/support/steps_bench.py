@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prefect_hone.ray_workers.artifacts import Artifact, Store
 from prefect_hone.ray_workers.dispatch import Done, Job, execute
+from prefect_hone.ray_workers.store.artifacts import Artifact, Store
 from prefect_hone.recipe.factories import Allowed, use_code
 from safetensors.torch import save_model
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from prefect_hone.flows.code import identify
-from prefect_hone.flows.way import lay_out, measure
+from prefect_hone.flows.engine.layout import lay_out, measure
+from prefect_hone.flows.engine.user_code import identify
 from prefect_hone.recipe.schema import Recipe
 from prefect_hone.recipe.targets import target_kinds
 from prefect_hone.tasks import keys
@@ -23,7 +23,7 @@ from prefect_hone.tasks.compile import target_functions
 from prefect_hone.tasks.keys import CARRIERS, PACKAGE, UserCode, cache_key, closure, library_version
 from prefect_hone.tasks.steps import Call
 
-ROOMS = ("recipe", "ray_workers", "tasks", "flows")
+ROOMS = ("recipe", "runtimes", "ray_workers", "tasks", "flows")
 NOTHING = UserCode()
 
 
@@ -186,10 +186,10 @@ def test_a_change_of_any_file_gives_exactly_the_steps_that_can_run_it_another_ke
 def test_what_was_once_in_no_key_is_in_one(calls: list[Call]) -> None:
     """Faults that were there when the code of a step was listed by hand."""
     reached = {call.label: can_run(call) for call in calls}
-    assert "tasks/eager.py" in reached["benchmark"], "the baseline of every ratio"
-    assert "ray_workers/streaming.py" in reached["train"], "the order of the rows"
+    assert "tasks/benchmark/baseline.py" in reached["benchmark"], "the baseline of every ratio"
+    assert "ray_workers/data/ray_datasets.py" in reached["train"], "the order of the rows"
     for label in ("check", "train"):
-        assert "ray_workers/module.py" in reached[label]
+        assert "ray_workers/model/module.py" in reached[label]
     assert "ray_workers/training/parallel/tensor.py" in reached["check"]
     openvino = "tasks/compile/_openvino.py"
     assert openvino in reached["validate fp32@openvino-cpu"], "how it is loaded"
@@ -197,8 +197,8 @@ def test_what_was_once_in_no_key_is_in_one(calls: list[Call]) -> None:
     assert openvino not in reached["validate fp32@onnxruntime-cpu"]
     assert "ray_workers/metrics/accuracy.py" in reached["compress controlled"]
     assert "ray_workers/metrics/mae.py" not in set().union(*reached.values())
-    assert "tasks/environments/jax.txt" in reached["validate fp32@litert"]
-    assert "tasks/environments/jax.txt" not in reached["validate fp32@executorch"]
+    assert "runtimes/isolated/jax.txt" in reached["validate fp32@litert"]
+    assert "runtimes/isolated/jax.txt" not in reached["validate fp32@executorch"]
 
 
 @pytest.mark.parametrize("label", ["check", "reference", "export", "validate", "compile"])

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from prefect_hone.ray_workers.artifacts import Artifact
 from prefect_hone.ray_workers.dispatch import Done, Job, execute
+from prefect_hone.ray_workers.store.artifacts import Artifact
 from prefect_hone.recipe.errors import HoneError, InputError, StepFailed
 from prefect_hone.tasks.steps import BASELINE_LOADER
 from safetensors.torch import save_model
@@ -37,7 +37,7 @@ def test_check_describes_what_later_steps_need(bench: Bench) -> None:
 def test_an_onnx_graph_can_not_be_trained(bench: Bench) -> None:
     graph, _ = bench.graph()
     path = bench.store.fetch(graph) / "model.onnx"
-    model = {"factory": "prefect_hone.ray_workers.sources:read", "args": {"path": str(path)}}
+    model = {"factory": "prefect_hone.ray_workers.model.incoming:read", "args": {"path": str(path)}}
     with pytest.raises(InputError, match="an ONNX graph can't be trained"):
         bench.check(model=model)
     facts = bench.check(model=model, trains=False).facts
@@ -241,7 +241,7 @@ def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, pro
     }  # fmt: skip
     code = bench.store.put(project, "code")
     job = Job(
-        function="prefect_hone.tasks.benchmark:benchmark", key="k", lineage="k", spec=spec,
+        function="prefect_hone.tasks.benchmark.benchmark:benchmark", key="k", lineage="k", spec=spec,
         inputs={"weights": bench.weights(), "samples": bench.check().outputs["samples"],
                 "good": model, "broken": model},
         code=code, allowed=bench.allowed, store=bench.store.url, cache=str(bench.store.cache),

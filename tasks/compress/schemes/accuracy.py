@@ -15,8 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from ....ray_workers.model.onnx_files import (
+    GRAPH,
+    Arrays,
+    in_batches,
+    is_large,
+    layer_of,
+    write_graph,
+)
 from ....recipe.passes import AccuracyControl
-from ...graph import GRAPH, Arrays, in_batches, is_large, layer_of, write_graph
 from .job import producers
 
 Array = np.ndarray[Any, Any]

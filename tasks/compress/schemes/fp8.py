@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ....ray_workers.model.onnx_files import PRECISION, set_property
 from ....recipe.passes import Fp8
-from ...graph import PRECISION, set_property
 from .job import HEAVY, SchemeJob, masking_nodes
 from .ranges import reader
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...graph import Arrays, is_large, layer_of
+from ....ray_workers.model.onnx_files import Arrays, is_large, layer_of
 
 #: Operators whose cost is in their weights: they are what quantization is for.
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ....ray_workers.model.onnx_files import PRECISION, layer_of, set_property
 from ....recipe.errors import StepFailed, first_line
 from ....recipe.passes import DynamicInt8, HalfFloat, WeightOnly
-from ...graph import PRECISION, layer_of, set_property
 from .job import HEAVY, SchemeJob
 from .static_int8 import dataset, require_nncf
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ....ray_workers.model.onnx_files import Arrays, in_batches
 from ....recipe.passes import StaticInt8
-from ...graph import Arrays, in_batches
 
 BATCH = 32
 _BINS, _LEVELS = 2048, 256

@@ -1,0 +1,191 @@
+"""The command line: `hone`. Heavy imports happen inside the commands that need them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, ParamSpec
+
+import typer
+
+from ...recipe.errors import HoneError
+
+app = typer.Typer(
+    name="hone",
+    help="Train a model on Ray, compress and compile it, prove which result is the fastest that is "
+    "still good enough, and promote it in MLflow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+P = ParamSpec("P")
+
+
+def _explained(command: Callable[P, None]) -> Callable[P, None]:
+    """A user's mistake is a sentence and an exit code, not a traceback."""
+
+    @functools.wraps(command)
+    def explained(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            command(*arguments, **options)
+        except HoneError as error:
+            sys.stderr.write(f"hone: {error}\n")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            sys.stderr.write("hone: interrupted\n")
+            raise typer.Exit(130) from None
+
+    return explained
+
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe file (YAML or TOML), or a bundled example: digits.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a field: train.epochs=3. Can be given several times."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output, all else elsewhere.")
+]
+
+
+@app.command()
+@_explained
+def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Run a recipe: train, compress, compile, measure, promote.
+
+    Exit code 0: there is a champion. 2: the input is wrong. 3: no candidate passed its gates, and
+    the champion is untouched. 1: something failed. 130: interrupted.
+    """
+    from .run import run_command
+
+    _exit(run_command(recipe, overrides or [], as_json))
+
+
+@app.command()
+@_explained
+def plan(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Build model and data now to count parameters and memory, if no run has yet.",
+        ),
+    ] = False,
+) -> None:
+    """Say what a run would do: which steps are kept and which would be computed. Runs nothing."""
+    from ..engine.layout import check_targets
+    from ..engine.plan import make_plan, needs, plan_memory
+    from .load import load_for_command
+    from .tables import show_plan
+
+    loaded, session = load_for_command(recipe, overrides or [])
+    check_targets(loaded)
+    made = make_plan(loaded, session)
+    memory = plan_memory(loaded, made, session, estimate)
+    if as_json:
+        steps = [
+            {"step": s.call.label, "cached": s.cached, "seconds": s.seconds,
+             "needs": None if s.cached else needs(loaded, s.call)}
+            for s in made.steps
+        ]  # fmt: skip
+        skipped = {c.name: c.unavailable.reason for c in made.candidates if c.unavailable}
+        said = {**memory.model_dump(mode="json"), "fits": memory.fits} if memory else None
+        _print_json({"recipe": loaded.name, "digest": loaded.digest(), "steps": steps,
+                     "skipped": skipped, "memory": said})  # fmt: skip
+    else:
+        show_plan(_console(), made, loaded, memory)
+
+
+@app.command()
+@_explained
+def targets(as_json: JsonOption = False) -> None:
+    """Show the runtimes, which are available here, and what makes the others so."""
+    from .tables import show_targets, target_rows
+
+    if as_json:
+        _print_json({"targets": target_rows()})
+    else:
+        show_targets(_console())
+
+
+@app.command()
+@_explained
+def doctor(as_json: JsonOption = False) -> None:
+    """Check this machine: versions, servers, stores, disk and cores."""
+    from .doctor import diagnose, show_findings
+
+    findings = diagnose()
+    if as_json:
+        _print_json({"findings": [finding.model_dump(mode="json") for finding in findings]})
+    else:
+        show_findings(_console(), findings)
+    _exit(1 if any(finding.state == "bad" for finding in findings) else 0)
+
+
+@app.command()
+@_explained
+def init(
+    folder: Annotated[Path, typer.Argument(help="A folder to make; it must be new or empty.")],
+) -> None:
+    """Write a recipe and its code to start from."""
+    from .init import write_start
+
+    written = write_start(folder)
+    console = _console()
+    for path in written:
+        console.print(f"wrote {path}", highlight=False, markup=False)
+    console.print(f"\nTry it:  hone run {folder}/recipe.yaml", highlight=False, markup=False)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from ... import __version__
+
+        typer.echo(f"hone {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    return None
+
+
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 240
+    return Console(stderr=stderr, width=None if os.environ.get("COLUMNS") else width)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def _exit(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
+
+
+def main() -> NoReturn:
+    """Entry point."""
+    app()
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""`hone doctor`: is this machine ready, and if not, what to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+import uuid
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ...ray_workers.access import look
+from ...ray_workers.cluster import cores
+from ...ray_workers.processor import processor
+from ...ray_workers.store.artifacts import Store
+from ...recipe.errors import HoneError
+from ...recipe.strict import Strict
+from ..engine.settings import Settings
+from .prefect_server import answers, configured_url
+from .tables import target_rows
+
+_LITTLE_DISK = 2e9  # bytes
+_LITTLE_MEMORY = 2e9  # bytes
+
+
+class Finding(Strict):
+    """What was looked at, how it is, and what to do where it isn't good."""
+
+    subject: str
+    state: Literal["good", "note", "bad"]
+    text: str
+
+
+def diagnose() -> list[Finding]:
+    """Look at everything that a run needs. Starts nothing and changes nothing."""
+    settings = Settings.from_environment()
+    return [
+        Finding(subject="Python", state="good", text=sys.version.split()[0]),
+        *_versions(),
+        _machine(),
+        _home(settings),
+        _store(settings),
+        _mlflow(settings),
+        _prefect(),
+        _ray(settings),
+        *_targets(),
+    ]
+
+
+def _versions() -> list[Finding]:
+    try:
+        declared = importlib.metadata.requires("prefect-hone") or []
+    except importlib.metadata.PackageNotFoundError:
+        text = "prefect-hone is not installed: pip install -e ."
+        return [Finding(subject="packages", state="bad", text=text)]
+    wrong = []
+    count = 0
+    for line in declared:
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        count += 1
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version}, expected {requirement.specifier}")
+    if wrong:
+        text = "; ".join(wrong) + "; install with the exact versions of constraints.txt"
+        return [Finding(subject="packages", state="bad", text=text)]
+    text = f"{count} packages, all within their ranges"
+    return [Finding(subject="packages", state="good", text=text)]
+
+
+def _machine() -> Finding:
+    memory = psutil.virtual_memory()
+    text = f"{processor()}, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB memory free"
+    if memory.available < _LITTLE_MEMORY:
+        return Finding(subject="machine", state="note", text=f"{text}: training may run out of it")
+    if cores() < 2:
+        text += ": a recipe with 2 workers needs 2 cores, or resources: {cpus: 0.5}"
+        return Finding(subject="machine", state="note", text=text)
+    return Finding(subject="machine", state="good", text=text)
+
+
+def _home(settings: Settings) -> Finding:
+    place = settings.home
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        text = f"{settings.home} can't be written: set HONE_HOME to a folder of yours"
+        return Finding(subject="HONE_HOME", state="bad", text=text)
+    free = shutil.disk_usage(place).free
+    text = f"{settings.home}, {free / 1e9:.1f} GB free"
+    return Finding(subject="HONE_HOME", state="note" if free < _LITTLE_DISK else "good", text=text)
+
+
+def _store(settings: Settings) -> Finding:
+    if "://" not in settings.store:
+        folder = Path(settings.store)
+        said = "exists" if folder.exists() else "is made by the first run"
+        return Finding(subject="store", state="good", text=f"{settings.store} ({said})")
+    name = f"steps/doctor-{uuid.uuid4().hex}.json"
+    try:
+        store = Store(settings.store, settings.cache)
+        store.write_record(name, {"doctor": True})
+        readable = store.read_record(name) is not None
+        store.delete_record(name)
+    except HoneError as error:
+        return Finding(subject="store", state="bad", text=str(error))
+    state: Literal["good", "bad"] = "good" if readable else "bad"
+    return Finding(subject="store", state=state, text=settings.store)
+
+
+def _mlflow(settings: Settings) -> Finding:
+    uri = settings.tracking
+    if not uri.startswith("http"):
+        return Finding(subject="MLflow", state="good", text=f"embedded store {uri}")
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):  # noqa: S310
+            return Finding(subject="MLflow", state="good", text=uri)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        text = f"{uri} does not answer ({error}): start it, or unset MLFLOW_TRACKING_URI"
+        return Finding(subject="MLflow", state="bad", text=text)
+
+
+def _prefect() -> Finding:
+    url = configured_url()
+    if url is None:
+        text = "none configured: each run starts one for itself"
+        return Finding(subject="Prefect", state="good", text=text)
+    if answers(url):
+        return Finding(subject="Prefect", state="good", text=url)
+    text = f"{url} does not answer: `prefect server start`, or unset PREFECT_API_URL"
+    return Finding(subject="Prefect", state="bad", text=text)
+
+
+def _ray(settings: Settings) -> Finding:
+    address = settings.ray_address
+    if address is None:
+        text = f"none configured: each run starts one here with {cores()} CPUs"
+        return Finding(subject="Ray", state="good", text=text)
+    try:
+        way = look(address)
+    except HoneError as error:
+        return Finding(subject="Ray", state="bad", text=str(error))
+    if way.open_to_all:
+        text = (
+            f"{address} lets in everyone who reaches it: `ray get-auth-token --generate` on its "
+            "head node, before `ray start --head`, makes it ask for a token"
+        )
+        return Finding(subject="Ray", state="note", text=text)
+    text = address if way.token is None else f"{address}, with the token of {way.token}"
+    return Finding(subject="Ray", state="good", text=text)
+
+
+def _targets() -> list[Finding]:
+    found = []
+    for row in target_rows():
+        good = bool(row["available"])
+        text = f"version {row['version']}" if good else f"{row['reason']}: {row['do']}"
+        found.append(
+            Finding(subject=f"target {row['target']}", state="good" if good else "note", text=text)
+        )
+    return found
+
+
+def show_findings(console: Console, findings: list[Finding]) -> None:
+    """The findings as a table."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    marks = {"good": "[green]✓[/]", "note": "[yellow]![/]", "bad": "[red]✗[/]"}
+    for finding in findings:
+        table.add_row(marks[finding.state], finding.subject, escape(finding.text))
+    console.print(table)

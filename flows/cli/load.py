@@ -1,0 +1,33 @@
+"""From a recipe's file to a recipe and its session, as every command of the shell needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...recipe.errors import InputError
+from ...recipe.load import find_recipe, load_recipe
+from ...recipe.schema import Recipe
+from ..engine.observer import Observer
+from ..engine.session import Session, new_session
+
+
+def load_for_command(
+    name: str, overrides: Sequence[str], observer: Observer | None = None
+) -> tuple[Recipe, Session]:
+    """Load a recipe that a person names, and grant it the code folder beside its file.
+
+    Raises:
+        RecipeError: It has mistakes.
+        InputError: Its code folder does not exist, or a factory is not allowed.
+    """
+    recipe = load_recipe(name, overrides)
+    place = find_recipe(name).parent.resolve()
+    code: Path | None = None
+    if recipe.code is not None:
+        code = (place / recipe.code).resolve()
+        if not code.is_dir():
+            raise InputError(
+                "there is no such folder", where=f"code: {code}", do="give the folder of your code"
+            )
+    return recipe, new_session(recipe, code=code, observer=observer, place=place)

@@ -1,0 +1,143 @@
+"""A Prefect server for one command, where none is configured.
+
+Prefect can start a temporary server of its own, but then imports the whole server into the flow's
+process too, which takes seconds. This one starts as a process while other things are imported. It
+uses Prefect's usual database, so `prefect server start` shows the runs afterwards.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from ...recipe.errors import HoneError, ServerUnreachable
+from ..prefect_private import TEMPORARY_SERVER
+
+#: Services of a server that nobody schedules on. They would contend for its SQLite file.
+_NOT_NEEDED = (
+    "SCHEDULER", "LATE_RUNS", "FOREMAN", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "TRIGGERS",
+    "EVENT_PERSISTER", "REPOSSESSOR", "DB_VACUUM",
+)  # fmt: skip
+
+
+class PrefectServer:
+    """The server of this command.
+
+    Args:
+        log: A file for what it prints.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def prepare(self) -> None:
+        """Start it without waiting, and point this process to it."""
+        held = socket.socket()  # the server gets it bound, so nobody can take the port meanwhile
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/api"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        command = [
+            sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
+            "--fd", str(held.fileno()), "--log-level", "error",
+            "--lifespan", "on", "--timeout-graceful-shutdown", "2",
+        ]  # fmt: skip
+        environment = {
+            **os.environ,
+            "PREFECT_UI_ENABLED": "0",
+            **TEMPORARY_SERVER,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_API_URL": self.url,
+            **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _NOT_NEEDED},
+        }
+        with held, self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                pass_fds=[held.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the flow, which then tells the server
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        os.environ["PREFECT_API_URL"] = self.url
+
+    def wait(self, seconds: float = 60) -> None:
+        """Wait until it answers.
+
+        Raises:
+            HoneError: It ended, or did not answer in time.
+        """
+        assert self._process is not None
+        deadline = time.monotonic() + seconds
+        while not answers(self.url):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise HoneError(
+                    "Prefect's server did not start",
+                    where=str(self._log),
+                    do="its log says why; or start one with `prefect server start` and set "
+                    "PREFECT_API_URL",
+                )
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Tell it to stop. It writes what it still holds and ends by itself, in about 5 s."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.returncode = 0  # nobody waits for it
+            self._process = None
+
+
+def _die_with_parent() -> None:
+    """Linux ends the server when the command's process ends, also by kill -9."""
+    import ctypes
+    import signal
+
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def answers(url: str) -> bool:
+    """Whether a Prefect API answers."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:  # noqa: S310
+            return int(answer.status) == 200
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
+        return False
+
+
+def require(url: str) -> None:
+    """Make sure that a configured server answers.
+
+    Raises:
+        ServerUnreachable: It doesn't.
+    """
+    if not answers(url):
+        raise ServerUnreachable(
+            "the Prefect server does not answer",
+            where=f"PREFECT_API_URL={url}",
+            do="start it with `prefect server start`, or unset PREFECT_API_URL to run without one",
+        )
+
+
+def configured_url() -> str | None:
+    """The API that the environment or Prefect's profile names; None where none is."""
+    if os.environ.get("PREFECT_API_URL"):
+        return os.environ["PREFECT_API_URL"]
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    if not (home / "profiles.toml").exists() and not os.environ.get("PREFECT_PROFILE"):
+        return None
+    from prefect.settings import PREFECT_API_URL
+
+    value: str | None = PREFECT_API_URL.value()
+    return value

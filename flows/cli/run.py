@@ -1,0 +1,133 @@
+"""`hone run`: start what is needed side by side, run the flow, show what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from ...ray_workers.cluster import local_capacity, require
+from ...recipe.errors import HoneError
+from ...recipe.schema import Recipe
+from ...tasks.outcome import Outcome
+from ...tasks.steps import TRAIN
+from ..engine.layout import check_targets
+from ..engine.plan import make_plan
+from ..engine.session import Session
+from ..prefect_private import quiet_console, send_what_is_left
+from .console import LiveRows, PlainLines
+from .load import load_for_command
+from .prefect_server import PrefectServer, configured_url
+from .prefect_server import require as require_prefect
+
+EXIT_NO_CHAMPION = 3
+
+
+def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
+    """Run a recipe from the command line; the exit code.
+
+    Raises:
+        HoneError: With the exit code that it carries.
+    """
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 240
+    console = Console(stderr=as_json, width=width)
+    observer = LiveRows(console) if console.is_terminal else PlainLines(console)
+    recipe, session = load_for_command(name, overrides, observer)
+    session.owns_cluster = False
+    check_targets(recipe)
+    todo = make_plan(recipe, session).to_compute
+    trains = recipe.train.epochs and any(s.call.step is TRAIN for s in todo)
+    if trains and session.settings.ray_address is None:
+        each = recipe.train.resources
+        require(local_capacity(), recipe.train.mesh.least_workers, each.cpus, each.gpus)
+    server: PrefectServer | None = None
+    with _quiet(), contextlib.ExitStack() as stack:
+        stack.callback(session.cluster.close)
+        url = configured_url()
+        if url is None:
+            server = PrefectServer(session.settings.logs / "prefect-server.log")
+            stack.callback(server.close)
+            server.prepare()
+        else:
+            require_prefect(url)
+        if todo:
+            session.cluster.prepare()
+        with observer:
+            observer.phase("starts Prefect, Ray and MLflow")
+            outcome, flow_run = _run_flow(recipe, session, server)
+        if as_json:
+            sys.stdout.write(json.dumps(outcome.to_json(), indent=1) + "\n")
+            sys.stdout.flush()
+        else:
+            from .tables import show_outcome, show_places
+
+            show_outcome(console, outcome, recipe)
+            show_places(console, session.settings, outcome, url, flow_run)
+    return 0 if outcome.champion is not None else EXIT_NO_CHAMPION
+
+
+def _run_flow(
+    recipe: Recipe, session: Session, server: PrefectServer | None
+) -> tuple[Outcome, str]:
+    """The outcome, and the id of the flow run.
+
+    Raises:
+        HoneError: The flow failed.
+    """
+    preload = threading.Thread(target=_import_mlflow, daemon=True)
+    preload.start()
+    from ..accelerate import accelerate
+    from ..engine.session import use
+
+    quiet_console()
+    if server is not None:
+        server.wait()
+    try:
+        with use(session):
+            state: Any = accelerate(recipe, return_state=True)
+    finally:
+        send_what_is_left(5)
+    result = state.data if isinstance(state.data, Outcome) else None
+    if result is None:
+        found = state.result(raise_on_failure=False)
+        if isinstance(found, Outcome):
+            result = found
+        elif isinstance(found, HoneError):
+            raise found
+        elif isinstance(found, BaseException):
+            raise HoneError(f"{type(found).__name__}: {found}") from found
+        else:
+            raise HoneError(f"the flow run ended as {state.name}: {state.message}")
+    return result, str(state.state_details.flow_run_id or "")
+
+
+def _import_mlflow() -> None:
+    """While Prefect's server starts."""
+    from ...tasks.tracking.tracker import quiet_mlflow
+
+    quiet_mlflow()
+    importlib.import_module("mlflow")
+    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the chatter of other libraries on the terminal."""
+    for variable, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PYTHONWARNINGS": "ignore",
+    }.items():
+        os.environ.setdefault(variable, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

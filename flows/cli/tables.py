@@ -1,0 +1,171 @@
+"""What the command prints of an outcome, a plan, targets: tables for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ...recipe.schema import Recipe
+from ...runtimes.isolated.environment import environment
+from ...tasks.compile import target_functions
+from ...tasks.keys import library_version
+from ...tasks.outcome import Outcome
+from ...tasks.report.table import HEADERS, caption, headline, ordered, rows, size
+from ..engine.plan import MemoryPlan, Plan, needs
+from ..engine.settings import Settings
+
+
+def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
+    """The table of candidates, who won and why, and what failed."""
+    statuses = ["baseline", *(candidate.status for candidate in ordered(outcome))]
+    winner = outcome.champion.candidate if outcome.champion else None
+    table = Table(header_style="bold", expand=False, pad_edge=False)
+    left_out = _left_out(console.width)
+    shown = [i for i, header in enumerate(HEADERS) if header not in left_out]
+    for i in shown:
+        side = "right" if 0 < i < len(HEADERS) - 1 else "left"
+        table.add_column(HEADERS[i], justify=side, no_wrap=i < len(HEADERS) - 1)  # type: ignore[arg-type]
+    styles = {"passed": "", "gated": "yellow", "failed": "red", "skipped": "dim", "baseline": "dim"}
+    for status, row in zip(statuses, rows(outcome, recipe), strict=True):
+        cells = [f"★ {row[0]}" if row[0] == winner else row[0], *row[1:]]
+        table.add_row(
+            *(escape(cells[i].replace(" [", "\n[")) for i in shown),
+            style="bold green" if row[0] == winner else styles[status],
+        )
+    console.print()
+    console.print(table)
+    console.print(caption(recipe), style="dim", highlight=False)
+    for candidate in outcome.candidates:
+        if candidate.error:
+            console.print(f"[red]{escape(candidate.name)}[/]: {escape(candidate.error)}")
+    style = "green" if outcome.champion else "yellow"
+    console.print(f"\n[bold {style}]{escape(headline(outcome))}[/]", highlight=False)
+
+
+def _left_out(width: int) -> set[str]:
+    """Columns for which a terminal is too narrow; `outcome.md` in MLflow has them all."""
+    if width >= 160:
+        return set()
+    if width >= 120:
+        return {"p99 (ms)", "× best uncompressed", "SQNR"}
+    return {"quality", "drop", "p99 (ms)", "× best uncompressed", "SQNR", "size"}
+
+
+def show_places(
+    console: Console, settings: Settings, outcome: Outcome, prefect_url: str | None, flow_run: str
+) -> None:
+    """Where to look further."""
+
+    def line(name: str, text: str) -> None:
+        console.print(f"{name:8}{text}", highlight=False, soft_wrap=True, markup=False)
+
+    if outcome.champion is not None:
+        champion = outcome.champion
+        line("Use it", f'mlflow.pyfunc.load_model("models:/{champion.model}@{champion.alias}")')
+    if settings.tracking.startswith("http"):
+        line("MLflow", f"{settings.tracking}  run {outcome.run_id}")
+    else:
+        line("MLflow", f"mlflow ui --backend-store-uri {settings.tracking}  run {outcome.run_id}")
+    page = f"/runs/flow-run/{flow_run}"
+    if prefect_url is not None:
+        line("Prefect", prefect_url.removesuffix("/api") + page)
+    else:
+        line("Prefect", f"prefect server start, then http://127.0.0.1:4200{page}")
+
+
+def show_plan(console: Console, plan: Plan, recipe: Recipe, memory: MemoryPlan | None) -> None:
+    """Each step: kept or to be computed, what it needs, how long it took before."""
+    table = Table(header_style="bold", pad_edge=False)
+    for header in ("step", "", "needs", "took"):
+        table.add_column(header)
+    for step in plan.steps:
+        took = "" if step.seconds is None else f"{step.seconds:.1f} s"
+        if step.cached:
+            table.add_row(escape(step.call.label), "[green]kept[/]", "", took)
+        else:
+            asked = needs(recipe, step.call)
+            table.add_row(escape(step.call.label), "[yellow]to compute[/]", asked, took)
+    for candidate in plan.candidates:
+        if candidate.unavailable is not None:
+            reason = candidate.unavailable.reason
+            table.add_row(escape(candidate.name), "[dim]skipped[/]", escape(reason), "")
+    console.print(table)
+    count = len(plan.to_compute)
+    said = (
+        f"{count} of {len(plan.steps)} steps would be computed" if count else "nothing to compute"
+    )
+    console.print(
+        f"{said}; then gates, selection and promotion of "
+        f"models:/{recipe.registry.model}@{recipe.registry.alias}",
+        highlight=False,
+    )
+    console.print(_memory_line(memory), highlight=False)
+
+
+def _memory_line(memory: MemoryPlan | None) -> str:
+    """Parameters, what each worker holds, and whether there is room for it."""
+    if memory is None:
+        return (
+            "[dim]parameters and memory: known once a run has checked; or hone plan --estimate[/]"
+        )
+    parts = {
+        "weights": memory.weights,
+        "gradients": memory.gradients,
+        "optimizer": memory.optimizer,
+        "activations": memory.activations,
+    }
+    held = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count is not None)
+    said = (
+        f"{memory.parameters:,} parameters; each of {memory.workers} workers holds about "
+        f"{size(memory.total)} ({held}) beside its libraries"
+    )
+    if memory.available is None:
+        return said
+    room = f"{size(memory.needed)} of the cluster's {size(memory.available)} {memory.device} memory"
+    return f"{said}: {room}" if memory.fits else f"{said}: [red]too much, {room}[/]"
+
+
+def target_rows() -> list[dict[str, str | bool | None]]:
+    """Each target, whether it runs here, what it needs, and what to do where it doesn't run."""
+    from ...recipe.targets import OpenVinoCpu, all_targets
+
+    specs = [*all_targets(), OpenVinoCpu(kind="openvino-cpu", precision="bf16")]
+    return [_target_row(spec) for spec in specs]
+
+
+def _target_row(spec: Any) -> dict[str, str | bool | None]:
+    unavailable = target_functions(spec.kind).availability(spec)
+    own = f"{spec.environment}:" if spec.environment is not None else ""
+    return {
+        "target": spec.name,
+        "available": unavailable is None,
+        "version": library_version(f"{own}{spec.runtime}"),
+        "needs": _needs(spec),
+        "reason": unavailable.reason if unavailable else None,
+        "do": unavailable.do if unavailable else None,
+    }
+
+
+def _needs(spec: Any) -> str:
+    """In a few words."""
+    if spec.environment is not None:
+        state = "made" if environment(spec.environment).is_made else "made at its first use"
+        return f"{spec.needs} ({state})"
+    return str(spec.needs)
+
+
+def show_targets(console: Console) -> None:
+    """The targets as a table."""
+    table = Table(header_style="bold", pad_edge=False)
+    for header in ("target", "available", "runtime", "needs", "what to do"):
+        table.add_column(header)
+    for row in target_rows():
+        available = "[green]yes[/]" if row["available"] else "[red]no[/]"
+        do = "" if row["available"] else f"{row['reason']}: {row['do']}"
+        table.add_row(
+            str(row["target"]), available, str(row["version"]), str(row["needs"]), escape(do)
+        )
+    console.print(table)

@@ -1,0 +1,1 @@
+"""What flows are made of: layout, runner, plan, session, conclusion."""

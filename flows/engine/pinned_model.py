@@ -1,0 +1,139 @@
+"""The files that a recipe's model comes from, in the store: so that steps depend on their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+
+from ...recipe.errors import InputError, first_line
+from ...recipe.factories import SOURCES
+from ...recipe.schema import Recipe
+from .session import Session
+
+WEIGHTS = "model.safetensors"
+
+
+def pinned(recipe: Recipe, session: Session) -> Recipe:
+    """The recipe with its model's files kept in the store, so that steps depend on their bytes.
+
+    A relative path is one from the recipe's folder.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    model = recipe.model
+    path = model.source or model.args.get("path")
+    if model.factory.startswith(f"{SOURCES}:") and isinstance(path, str):
+        kept = _once(
+            _keep_logged if path.startswith(("models:/", "runs:/")) else _keep_path, path, session
+        )
+        model = model.model_copy(update={"source": None, "args": {**model.args, "path": kept}})
+    if model.weights is not None:
+        weights = _once(_keep_weights, model.weights, session)
+        model = model.model_copy(update={"weights": weights})
+    return recipe.model_copy(update={"model": model})
+
+
+def _once(keep: Callable[[str, Session], str], given: str, session: Session) -> str:
+    """What `keep` gives: the plan and the run of a session see the same bytes."""
+    if given not in session.kept:
+        session.kept[given] = keep(given, session)
+    return session.kept[given]
+
+
+def _absolute(url: str, session: Session) -> str:
+    if "://" in url or session.place is None:
+        return url
+    return str((session.place / Path(url).expanduser()).resolve())
+
+
+def _keep_path(path: str, session: Session) -> str:
+    """A model's file or folder in the store; its place there."""
+    source = Path(_absolute(path, session))
+    if not source.exists():
+        raise InputError("there is no such file or folder", where=f"model.source: {path}")
+    if source.is_dir():
+        if not any(any(source.glob(name)) for name in ("MLmodel", "config.json", "*.onnx")):
+            raise InputError(
+                "the folder holds no model that can be read",
+                where=f"model.source: {path}",
+                do="give a transformers folder, an MLflow model's, or one with an .onnx file",
+            )
+        files = [p for p in source.rglob("*") if p.is_file()]
+        return _keep({p.relative_to(source).as_posix(): p for p in files}, session)
+    files = [source]
+    if source.suffix == ".onnx":
+        from ...ray_workers.model.onnx_model import model_files  # imports onnx and torch
+
+        files = model_files(source)
+    kept = _keep({p.relative_to(source.parent).as_posix(): p for p in files}, session)
+    return f"{kept}/{source.name}"
+
+
+def _keep_logged(uri: str, session: Session) -> str:
+    """A model that MLflow keeps, in the store; its place there."""
+    import mlflow
+
+    tracking = session.settings.tracking
+    mlflow.set_registry_uri(tracking)
+    with tempfile.TemporaryDirectory(prefix="hone-logged-") as folder:
+        try:
+            found = mlflow.artifacts.download_artifacts(
+                artifact_uri=uri, dst_path=folder, tracking_uri=tracking
+            )
+        except Exception as error:
+            raise InputError(
+                f"MLflow does not give this model: {first_line(error)}",
+                where=f"model.source: {uri}",
+                do=f"is it there? looked in {tracking}",
+            ) from error
+        files = [p for p in Path(found).rglob("*") if p.is_file()]
+        return _keep({p.relative_to(found).as_posix(): p for p in files}, session)
+
+
+def _keep(files: dict[str, Path], session: Session) -> str:
+    """Files in the store, by their names there; its place. The same files are read once."""
+    seen = [(name, str(p), (s := p.stat()).st_size, s.st_mtime_ns) for name, p in files.items()]
+    record = f"sources/{hashlib.sha256(repr(sorted(seen)).encode()).hexdigest()}.json"
+    known = session.store.read_record(record)
+    if known is not None and session.store.fs.exists(known["uri"]):
+        return str(known["uri"])
+    uri = _put(files, session)
+    session.store.write_record(record, {"uri": uri})
+    return uri
+
+
+def _put(files: dict[str, Path], session: Session) -> str:
+    with tempfile.TemporaryDirectory(prefix="hone-model-") as folder:
+        for relative, path in files.items():
+            target = Path(folder) / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        return session.store.put(Path(folder), "model").uri
+
+
+def _keep_weights(given: str, session: Session) -> str:
+    url = _absolute(given, session)
+    if "://" not in url:
+        if not Path(url).is_file():
+            raise InputError(
+                "the weights can't be read: there is no such file", where=f"model.weights: {given}"
+            )
+        return f"{_keep({WEIGHTS: Path(url)}, session)}/{WEIGHTS}"
+    with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
+        local = Path(folder) / WEIGHTS
+        try:
+            fs, path = fsspec.core.url_to_fs(url)
+            fs.get_file(path, str(local))
+        except (OSError, ValueError, ImportError) as error:
+            raise InputError(
+                f"the weights can't be read: {error}",
+                where=f"model.weights: {given}",
+            ) from None
+        kept = session.store.put(Path(folder), "weights")
+    return f"{kept.uri}/{WEIGHTS}"

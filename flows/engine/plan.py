@@ -1,0 +1,192 @@
+"""What a run would do: which steps are kept, which would be computed, and what each needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from ...ray_workers.cluster import cores
+from ...ray_workers.store.artifacts import Artifact
+from ...recipe.schema import Recipe
+from ...recipe.strict import Strict
+from ...tasks.keys import cache_key
+from ...tasks.steps import CHECK, TRAIN, Call
+from .layout import CandidateWay, lay_out, measure
+from .pinned_model import pinned
+from .runner import find_record
+from .session import Session
+
+
+@dataclass
+class PlannedStep:
+    """A step as the plan knows it.
+
+    Attributes:
+        call: The step.
+        outputs: Its kept outputs; None where it would be computed.
+        seconds: How long it took when it was computed (s), None where that is not known.
+        facts: What it found out, where it is kept.
+    """
+
+    call: Call
+    outputs: dict[str, Artifact] | None
+    seconds: float | None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cached(self) -> bool:
+        return self.outputs is not None
+
+
+@dataclass
+class Plan:
+    """All steps in order, and candidates whose target does not run here."""
+
+    steps: list[PlannedStep]
+    candidates: list[CandidateWay[PlannedStep]]
+
+    @property
+    def to_compute(self) -> list[PlannedStep]:
+        return [step for step in self.steps if not step.cached]
+
+
+def make_plan(recipe: Recipe, session: Session) -> Plan:
+    """Look every step up, computing nothing."""
+    steps: list[PlannedStep] = []
+
+    def look_up(
+        call: Call,
+        inputs: dict[str, tuple[PlannedStep, str]],
+        after: Sequence[PlannedStep] = (),
+    ) -> PlannedStep:
+        digests: dict[str, str] = {}
+        for name, (source, output) in inputs.items():
+            if source.outputs is not None:
+                digests[name] = source.outputs[output].sha256
+        done = None
+        if len(digests) == len(inputs):
+            key = cache_key(call, digests, session.user_code)
+            done = find_record(session.store, call, key)
+        step = PlannedStep(call, None, None)
+        if done is not None:
+            step = PlannedStep(call, done.outputs, done.seconds, done.facts)
+        steps.append(step)
+        return step
+
+    fixed = pinned(recipe, session)
+    way = lay_out(fixed, look_up)
+    able = [candidate for candidate in way.candidates if candidate.compiled is not None]
+    if able:
+        measure(fixed, way, able, look_up, cores())
+    return Plan(steps, way.candidates)
+
+
+def needs(recipe: Recipe, call: Call) -> str:
+    """What a step reserves, in words."""
+    if call.step is TRAIN:
+        mesh, each = recipe.train.mesh, recipe.train.resources
+        gpus = f", {each.gpus:g} GPU" if each.gpus else ""
+        return f"{mesh.describe()} workers with {each.cpus:g} CPU{gpus} each"
+    return "all cores, alone" if call.step.name == "benchmark" else f"{call.cpus:g} CPU"
+
+
+class MemoryPlan(Strict):
+    """What training would hold, and whether the machine has it.
+
+    Attributes:
+        workers: How many train.
+        parameters: Of the whole model (a count).
+        weights: Of each worker, as the rest (bytes).
+        gradients: Of its shards.
+        optimizer: State of its shards, an average of the weights included.
+        activations: Kept for the backward pass; None where they were not counted.
+        total: Of one worker.
+        needed: Of all workers.
+        available: Of the cluster (bytes); None where it was not asked.
+        device: Whose memory it is.
+    """
+
+    workers: int
+    parameters: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int | None
+    total: int
+    needed: int
+    available: int | None
+    device: str
+
+    @property
+    def fits(self) -> bool | None:
+        return None if self.available is None else self.needed <= self.available
+
+
+def plan_memory(
+    recipe: Recipe, plan: Plan, session: Session, estimate_now: bool
+) -> MemoryPlan | None:
+    """What each training worker would hold: as the check found it, or counted now.
+
+    Args:
+        recipe: The recipe.
+        plan: Its plan.
+        session: The surroundings.
+        estimate_now: Build model and data in this process, if the check has not run.
+    """
+    check = next(step for step in plan.steps if step.call.step is CHECK)
+    found = check.facts.get("memory")
+    if found is None and estimate_now:
+        found = _estimate(recipe, session)
+    if found is None:
+        return None
+    workers = recipe.train.mesh.workers
+    parts = (found["weights"], found["gradients"], found["optimizer"], found["activations"] or 0)
+    total = sum(parts)  # Estimate.total, whose module imports torch
+    return MemoryPlan(
+        workers=workers,
+        **found,
+        total=total,
+        needed=total * workers,
+        available=_available(recipe, session, estimate_now),
+        device="GPU" if recipe.train.resources.gpus else "CPU",
+    )
+
+
+def _estimate(recipe: Recipe, session: Session) -> dict[str, Any]:
+    from ...ray_workers.data.splits import few, split
+    from ...ray_workers.model.module import initial
+    from ...ray_workers.training.estimate import estimate
+    from ...recipe.factories import use_code
+
+    if session.code is not None:
+        use_code(session.code)
+    data = session.allowed.call(recipe.data.factory, recipe.data.args, "data.factory")
+    fixed = pinned(recipe, session)
+    model = initial(fixed.model.model_dump(mode="json"), session.allowed)
+    splits = split(data, recipe.train.seed)
+    return estimate(model, recipe.train, session.allowed, *few(splits)).model_dump(mode="json")
+
+
+def _available(recipe: Recipe, session: Session, ask: bool) -> int | None:
+    """Memory that workers can have: of this machine, or of the cluster that is joined."""
+    gpus = recipe.train.resources.gpus
+    if session.settings.ray_address is None:
+        if gpus:
+            import torch
+
+            count = torch.cuda.device_count()
+            sizes = [torch.cuda.get_device_properties(i).total_memory for i in range(count)]
+            return int(sum(sizes))
+        return int(psutil.virtual_memory().total)
+    if not ask or gpus:  # Ray does not know how much memory its GPUs have
+        return None
+    import ray
+
+    session.cluster.start()
+    try:
+        return int(ray.cluster_resources().get("memory", 0))
+    finally:
+        session.cluster.close()

@@ -1,0 +1,93 @@
+"""Steps as Prefect task runs: the only place where one becomes the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+
+from ...ray_workers.store.artifacts import Artifact
+from ...recipe.errors import HoneError
+from ...tasks.steps import Call
+from .runner import Runner, StepResult
+
+Future = PrefectFuture[StepResult]
+
+
+class Steps:
+    """Hands steps to Prefect."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.futures: list[Future] = []
+
+    def __call__(
+        self,
+        call: Call,
+        inputs: dict[str, tuple[Future, str]],
+        after: Sequence[Future] = (),
+    ) -> Future:
+        retries = call.step.retries if call.retries is None else call.retries
+        submitted = step_task.with_options(
+            name=call.step.name,
+            task_run_name=call.label.replace("{", "(").replace("}", ")"),
+            retries=retries,
+            retry_delay_seconds=1,
+            retry_condition_fn=_is_worth_a_retry,
+        )  # no tags: each would ask the server for a concurrency slot
+        arguments: dict[str, Any] = {"inputs": inputs}  # Prefect puts results for the futures in it
+        future: Future = submitted.submit(
+            _Hidden(self._runner), call, wait_for=list(after), return_state=False, **arguments
+        )
+        self.futures.append(future)
+        return future
+
+    def results(self) -> list[StepResult]:
+        """Of all steps that succeeded, in order."""
+        done = [f for f in self.futures if f.state.is_completed()]
+        return [f.result() for f in done]
+
+
+class _Hidden:
+    """Keeps Prefect from walking through the runner in search of futures."""
+
+    __slots__ = ("runner",)
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, log_prints=False)
+def step_task(hidden: _Hidden, call: Call, inputs: dict[str, tuple[StepResult, str]]) -> StepResult:
+    """One step of the way; the runner does the work."""
+    runner = hidden.runner
+    artifacts: dict[str, Artifact] = {
+        name: result.artifact(output) for name, (result, output) in inputs.items()
+    }
+    try:
+        return runner.run(call, artifacts, get_run_logger())
+    except HoneError as error:
+        runner.session.observer.failed(call.label, str(error))
+        raise
+
+
+def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """A lost worker is; what fails for a reason of its own would fail again."""
+    try:
+        state.result(raise_on_failure=True)
+    except HoneError as error:
+        return error.retryable
+    except Exception:
+        return False
+    return False
+
+
+def need(future: Future) -> StepResult:
+    """The result of a step without which there is no candidate."""
+    result = future.result(raise_on_failure=True)
+    assert isinstance(result, StepResult)
+    return result

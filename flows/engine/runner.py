@@ -1,0 +1,222 @@
+"""The one step runner: cache, dispatch to Ray, MLflow and whoever watches, for every step alike."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...ray_workers.dispatch import Done, Job, dispatch
+from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted, Store
+from ...ray_workers.store.file_lock import acquire
+from ...recipe.errors import HoneError
+from ...recipe.strict import Strict
+from ...tasks.keys import cache_key
+from ...tasks.steps import TRAIN, Call
+from ...tasks.tracking.tracker import PARENT, Tracker
+from .session import Session
+
+
+class StepResult(Strict):
+    """What a step gave, computed now or before.
+
+    Attributes:
+        label: What the step is called in this run.
+        key: Its cache key.
+        cached: Whether a kept result was used.
+        done: Outputs, metrics, parameters and facts.
+    """
+
+    label: str
+    key: str
+    cached: bool
+    done: Done
+
+    def artifact(self, name: str) -> Artifact:
+        return self.done.outputs[name]
+
+
+def record_name(call: Call, key: str) -> str:
+    """Where the store keeps the result of a step."""
+    return f"steps/{call.step.name}/{key}.json"
+
+
+def find_record(store: Store, call: Call, key: str) -> Done | None:
+    """The kept result of a step, or None if there is none that can be read."""
+    said = store.read_record(record_name(call, key))
+    if said is None:
+        return None
+    try:
+        return Done.model_validate(said)
+    except ValueError:
+        return None
+
+
+class Runner:
+    """Runs the steps of one flow.
+
+    Args:
+        session: The surroundings.
+        tracker: MLflow.
+        code: The packed code folder.
+    """
+
+    def __init__(self, session: Session, tracker: Tracker, code: Artifact | None) -> None:
+        self.session = session
+        self.tracker = tracker
+        self.code = code
+        self.notes: list[str] = []
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+
+    def run(self, call: Call, inputs: dict[str, Artifact], log: Any = None) -> StepResult:
+        """Run a step, or take its kept result after verifying it.
+
+        Args:
+            call: The step.
+            inputs: Its input artifacts.
+            log: A logger that is told notes and epochs, such as Prefect's.
+
+        Raises:
+            HoneError: The step failed.
+        """
+        digests = {name: artifact.sha256 for name, artifact in inputs.items()}
+        key = cache_key(call, digests, self.session.user_code)
+        lineage = cache_key(call.anywhere(), digests, self.session.user_code)
+        with self._only_one(lineage, call.label):
+            done = self._cached(call, key)
+            if done is not None:
+                self._tell(call, done, cached=True)
+                return StepResult(label=call.label, key=key, cached=True, done=done)
+            done = self._compute(call, key, lineage, inputs, log)
+        self._tell(call, done, cached=False)
+        return StepResult(label=call.label, key=key, cached=False, done=done)
+
+    def _cached(self, call: Call, key: str) -> Done | None:
+        done = find_record(self.session.store, call, key)
+        if done is None:
+            return None
+        try:
+            for artifact in done.outputs.values():
+                self.session.store.fetch(artifact)
+        except ArtifactCorrupted as error:
+            self.note(f"{call.label}: {error.what}; it is computed anew")
+            self.session.store.delete_record(record_name(call, key))
+            return None
+        return done
+
+    def _compute(
+        self, call: Call, key: str, lineage: str, inputs: dict[str, Artifact], log: Any
+    ) -> Done:
+        observer = self.session.observer
+        observer.started(call.label)
+        ref = self._ref(call)
+
+        def report(event: dict[str, Any]) -> None:
+            kind = event["kind"]
+            if kind == "metric":
+                self.tracker.metric(
+                    ref, event["name"], event["value"], event["step"], event["time_ms"]
+                )
+                return
+            if kind in ("note", "epoch") and log is not None:
+                log.info(event["text"])
+            observer.event(call.label, event)
+
+        settings = self.session.settings
+        job = Job(
+            function=call.step.function,
+            key=key,
+            lineage=lineage,
+            spec=_with(call.spec, call.settings),
+            inputs=inputs,
+            code=self.code if call.step.runs_user_code else None,
+            allowed=self.session.allowed,
+            store=settings.store,
+            cache=str(settings.cache),
+            cpus=call.cpus,
+            gpus=call.gpus,
+            timeout=call.timeout,
+            watch_memory=call.step.name == "compile",
+        )
+        done = dispatch(job, self.session.cluster, report)
+        done = done.model_copy(update={"run_id": self.tracker.run_id(ref) or ""})
+        self.session.store.write_record(record_name(call, key), done.model_dump(mode="json"))
+        if call.step is TRAIN:
+            self._drop_checkpoints(lineage)
+        return done
+
+    def _tell(self, call: Call, done: Done, cached: bool) -> None:
+        self.session.observer.finished(call.label, done.seconds, cached)
+        for text in done.notes:
+            self.note(f"{call.label}: {text}")
+        ref = self._ref(call)
+        if ref != PARENT:
+            self.tracker.params(ref, done.params)
+            self.tracker.metrics(ref, done.metrics)
+            if call.candidate is not None:
+                self.tracker.metrics(ref, {f"{call.step.name}/seconds": done.seconds})
+            if done.peak_memory:
+                self.tracker.metrics(ref, {f"{call.step.name}/peak_bytes": float(done.peak_memory)})
+            if cached and done.run_id:
+                self.tracker.tags(ref, {f"hone.{call.step.name}_computed_in": done.run_id})
+        self.tracker.metrics(
+            PARENT, {f"seconds/{call.step.name}/{_metric_safe(call)}": done.seconds}
+        )
+
+    def note(self, text: str) -> None:
+        """Tell the user something, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.session.observer.note(text)
+
+    def _ref(self, call: Call) -> str:
+        """The MLflow run that a step's numbers belong to."""
+        if call.step is TRAIN:
+            return TRAIN.name
+        return call.candidate or PARENT
+
+    def _drop_checkpoints(self, lineage: str) -> None:
+        store = self.session.store
+        with contextlib.suppress(FileNotFoundError, OSError):
+            store.fs.rm(f"{store.root}/training/{lineage}", recursive=True)
+
+    @contextlib.contextmanager
+    def _only_one(self, key: str, label: str) -> Iterator[None]:
+        """Two runs on one machine don't compute the same step at once: the second one waits."""
+        folder = Path(self.session.settings.home) / "locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder / key, os.O_CREAT | os.O_RDWR)
+        except OSError as error:
+            raise HoneError(
+                f"HONE_HOME can't be written: {error.strerror}",
+                where=str(self.session.settings.home),
+                do="set HONE_HOME to a folder of yours",
+            ) from error
+        with self._guard:
+            mine = self._locks.setdefault(key, threading.Lock())
+        mine.acquire()  # variants that come to the same bytes meet here
+        try:
+            note = self.session.observer.note
+            acquire(descriptor, lambda: note(f"{label}: another run computes it; waits"))
+            yield
+            with contextlib.suppress(OSError):
+                os.unlink(folder / key)
+        finally:
+            os.close(descriptor)
+            mine.release()
+
+
+def _with(spec: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """A spec with further settings in its parts."""
+    return {**spec, **{name: {**spec.get(name, {}), **more} for name, more in settings.items()}}
+
+
+def _metric_safe(call: Call) -> str:
+    """The rest of a label as MLflow allows it in a metric's name."""
+    rest = call.label.partition(" ")[2] or call.label
+    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in rest)

@@ -1,0 +1,117 @@
+"""The surroundings of a run that are not part of the recipe: who watches, which code it may call.
+
+They are not flow parameters on purpose: what comes from a user interface is the recipe, and it
+can't grant itself a code folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...ray_workers.cluster import Cluster
+from ...ray_workers.store.artifacts import Store
+from ...recipe.errors import InputError
+from ...recipe.factories import Allowed
+from ...recipe.schema import Recipe
+from ...tasks.keys import UserCode
+from .observer import Observer, Silent
+from .settings import Settings
+from .user_code import identify
+
+
+@dataclass
+class Session:
+    """Of one run.
+
+    Attributes:
+        settings: Where things are kept.
+        allowed: Which factories may be called.
+        code: The recipe's code folder, where a person runs a recipe file.
+        user_code: Identity of the code that the factories come from.
+        observer: Who watches.
+        cluster: Ray.
+        store: Artifacts and step records.
+        place: Folder of the recipe, whose git commit is noted.
+        kept: Where the store keeps each file, folder or MLflow model that the recipe names: a run
+            stays with what was there at its start.
+    """
+
+    settings: Settings
+    allowed: Allowed
+    code: Path | None
+    user_code: UserCode
+    observer: Observer
+    cluster: Cluster
+    store: Store
+    place: Path | None = None
+    owns_cluster: bool = field(default=True)
+    kept: dict[str, str] = field(default_factory=dict)
+
+
+def new_session(
+    recipe: Recipe,
+    *,
+    code: Path | None = None,
+    observer: Observer | None = None,
+    place: Path | None = None,
+) -> Session:
+    """A session for a recipe.
+
+    Args:
+        recipe: The recipe.
+        code: Its code folder, only where a person runs a recipe file.
+        observer: Who watches.
+        place: Folder of the recipe's file.
+
+    Raises:
+        InputError: A factory lies outside the allowed prefixes.
+    """
+    settings = Settings.from_environment()
+    allowed = Allowed.from_environment(code)
+    for path, where in recipe.factories():
+        allowed.check(path, where)
+    return Session(
+        settings=settings,
+        allowed=allowed,
+        code=code,
+        user_code=identify(recipe, code),
+        observer=observer or Silent(),
+        cluster=Cluster(settings.ray_address),
+        store=Store(settings.store, settings.cache),
+        place=place,
+    )
+
+
+_current: ContextVar[Session | None] = ContextVar("hone_session", default=None)
+
+
+@contextlib.contextmanager
+def use(session: Session) -> Iterator[Session]:
+    """Run flows within a session."""
+    token = _current.set(session)
+    try:
+        yield session
+    finally:
+        _current.reset(token)
+
+
+def current(recipe: Recipe) -> Session:
+    """The session that the command line made, or one of a flow that a worker runs.
+
+    Raises:
+        InputError: A recipe without a granted folder asks for `code`.
+    """
+    session = _current.get()
+    if session is not None:
+        return session
+    if recipe.code is not None:
+        raise InputError(
+            "a code folder is only for a recipe file that is run from the command line",
+            where="code",
+            do="install the code on the workers and allow it with HONE_ALLOWED_PREFIXES",
+        )
+    return new_session(recipe)

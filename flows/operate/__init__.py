@@ -1,0 +1,1 @@
+"""What runs Hone for a team: blocks, deployments, events."""

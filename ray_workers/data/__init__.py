@@ -1,0 +1,1 @@
+"""Data: splits, batches, Ray datasets, seeds."""

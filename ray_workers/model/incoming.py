@@ -1,0 +1,283 @@
+"""Models that come in otherwise than by a factory of yours: they are read from a path.
+
+`model: {source: PATH}` in a recipe is `read`. What lies there is kept in the store when a run
+starts, so steps depend on its bytes. Nothing in these files is executed: no pickle that could hold
+code, no code of the model's folder.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import torch
+import yaml
+from torch import nn
+
+from ...recipe.errors import InputError, first_line
+from .onnx_model import OnnxGraph
+
+_LARGEST_RATIO = 200  # of a file's size in an archive to its packed size: more is a bomb
+
+
+def read(path: str) -> nn.Module:
+    """The model of a file or folder, whatever it is.
+
+    Args:
+        path: An `.onnx`, `.pt2` or `.keras` file, a transformers folder, or an MLflow model's.
+
+    Raises:
+        InputError: It is none of them, or can't be read.
+    """
+    place = _local(path)
+    kinds = {".onnx": onnx_graph, ".pt2": program, ".keras": keras_model}
+    if place.is_file() and place.suffix in kinds:
+        return kinds[place.suffix](str(place))
+    if (place / "MLmodel").is_file():
+        return mlflow_model(str(place))
+    if (place / "config.json").is_file():
+        return transformers_model(str(place))
+    graphs = sorted(place.glob("*.onnx")) if place.is_dir() else []
+    if len(graphs) == 1:
+        return onnx_graph(str(graphs[0]))
+    raise InputError(
+        "this is no model that can be read",
+        where=f"model.source: {place.name}",
+        do="give an .onnx, .pt2 or .keras file, a transformers folder or an MLflow model, or the "
+        "factory of a torch module",
+    )
+
+
+def onnx_graph(path: str) -> nn.Module:
+    """An ONNX file; it can be compressed as a graph, not trained.
+
+    Raises:
+        InputError: As `OnnxGraph`.
+    """
+    return OnnxGraph(_local(path))
+
+
+def mlflow_model(path: str) -> nn.Module:
+    """A model that MLflow keeps, from its downloaded folder: by the flavor that it was logged with.
+
+    Raises:
+        InputError: It was logged as a pickle, or in no flavor that holds a model to compress.
+    """
+    folder = _local(path)
+    where = f"model.source: {folder.name}"
+    try:
+        said = yaml.safe_load((folder / "MLmodel").read_text())
+        flavors: dict[str, Any] = dict(said["flavors"])
+    except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError) as error:
+        raise InputError(
+            f"its MLmodel file can't be read: {first_line(error)}", where=where
+        ) from error
+    for flavor, pattern in (
+        ("onnx", "**/*.onnx"),
+        ("transformers", "**/config.json"),
+        ("pytorch", "**/*.pt2"),
+        ("keras", "**/*.keras"),
+        ("tensorflow", "**/*.keras"),
+    ):
+        found = sorted(folder.glob(pattern)) if flavor in flavors else []
+        if found:
+            chosen = found[0].parent if flavor == "transformers" else found[0]
+            return read(str(chosen))
+    if "pytorch" in flavors:
+        raise InputError(
+            "it was logged as a pickle, which could hold any code",
+            where=where,
+            do="log it with mlflow.pytorch.log_model(..., serialization_format='pt2')",
+        )
+    if (
+        flavors.get("python_function", {}).get("loader_module")
+        == "prefect_hone.tasks.tracking.served_model"
+    ):
+        raise InputError(
+            "it is a champion of Hone, compiled already",
+            where=where,
+            do="give the model that it was made from, as its recipe.yaml names it",
+        )
+    raise InputError(
+        f"it was logged as {', '.join(flavors)}, and none of these holds a model to compress",
+        where=where,
+        do="log it in the flavor onnx, pytorch (pt2), transformers or keras",
+    )
+
+
+def _local(path: str) -> Path:
+    """A path on this machine: what lies in a remote store is fetched once a process."""
+    if "://" not in path:
+        return Path(path)
+    if path not in _FETCHED:
+        fs, remote = fsspec.core.url_to_fs(path)
+        folder = Path(tempfile.mkdtemp(prefix="hone-source-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        parent = fs.isfile(remote)  # what lies beside a file belongs to it
+        fs.get(str(Path(remote).parent) if parent else remote, str(folder / "all"), recursive=True)
+        _FETCHED[path] = folder / "all" / Path(remote).name if parent else folder / "all"
+    return _FETCHED[path]
+
+
+_FETCHED: dict[str, Path] = {}
+
+
+def transformers_model(path: str) -> nn.Module:
+    """A model of a transformers folder (`config.json` and safetensors), without its cache.
+
+    Args:
+        path: The folder, as `save_pretrained` writes it.
+
+    Raises:
+        InputError: transformers is not installed, the folder is not complete, or it wants to run
+            code of its own or has its weights in a pickle.
+    """
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise _not_installed("transformers") from None
+    folder = _local(path)
+    where = f"model.source: {folder.name}"
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"this is no transformers model: {first_line(error)}", where=where
+        ) from error
+    name = (config.architectures or [None])[0]
+    kind = getattr(transformers, name or "", None)
+    if kind is None:
+        raise InputError(
+            f"transformers has no architecture '{name}'",
+            where=where,
+            do="give a folder that save_pretrained wrote for a model of transformers itself",
+        )
+    config.use_cache = False
+    try:
+        model: nn.Module = kind.from_pretrained(
+            folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"the weights can't be loaded: {first_line(error)}",
+            where=where,
+            do="weights are read from safetensors only",
+        ) from error
+    return model
+
+
+def program(path: str) -> nn.Module:
+    """A `torch.export` program (`.pt2`) as a module; it can be compressed, not trained.
+
+    Raises:
+        InputError: The file is no such archive, is hostile, or holds pickled objects.
+    """
+    place = _local(path)
+    where = f"model.source: {place.name}"
+    check_archive(place, where)
+    try:
+        exported = torch.export.load(place)
+    except Exception as error:
+        raise InputError(
+            f"torch.export can't load the program: {first_line(error)}",
+            where=where,
+            do=f"was it saved by torch.export.save of torch {torch.__version__.split('+')[0]}?",
+        ) from error
+    # What `.module()` gives can't be exported within another module; this can.
+    model: nn.Module = torch.export.unflatten(exported)
+    return model
+
+
+def keras_model(path: str) -> nn.Module:
+    """A Keras 3 model file (`.keras`), through Keras's torch backend.
+
+    Raises:
+        InputError: Keras is not installed or has another backend, or the file is no such archive,
+            is hostile, or holds code (lambda layers).
+    """
+    place = _local(path)
+    where = f"model.source: {place.name}"
+    check_archive(place, where)
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    try:
+        import keras
+    except ModuleNotFoundError:
+        raise _not_installed("keras") from None
+    if keras.backend.backend() != "torch":
+        raise InputError(
+            f"Keras has the backend {keras.backend.backend()} in this process",
+            where=where,
+            do="set KERAS_BACKEND=torch",
+        )
+    try:
+        model: nn.Module = keras.saving.load_model(place, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"Keras can't load the model: {first_line(error)}", where=where) from error
+    return model
+
+
+def check_archive(path: Path, where: str) -> None:
+    """Refuse an archive that is not what it says, before anything in it is used.
+
+    Raises:
+        InputError: It is no zip file, has paths that lead out of it, unpacks to far more than it
+            is, or holds a pickle of more than plain tensors.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                parts = Path(entry.filename).parts
+                if entry.filename.startswith("/") or ".." in parts:
+                    raise InputError(f"'{entry.filename}' leads out of the archive", where=where)
+                if entry.file_size > _LARGEST_RATIO * max(1024, entry.compress_size):
+                    raise InputError(
+                        f"'{entry.filename}' unpacks to {entry.file_size:,} bytes from "
+                        f"{entry.compress_size:,}: this looks like a zip bomb",
+                        where=where,
+                    )
+                if entry.filename.endswith(("config.json",)) and entry.file_size < 2**26:
+                    _refuse_pickled(archive.read(entry), entry.filename, where)
+                if entry.filename.endswith((".pt", ".pkl", ".pickle")):
+                    _refuse_code(archive.read(entry), entry.filename, where)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"this is no model archive: {first_line(error)}", where=where) from error
+
+
+def _refuse_pickled(content: bytes, name: str, where: str) -> None:
+    try:
+        said = json.loads(content)
+    except ValueError:
+        return
+    entries = said.get("config", {}) if isinstance(said, dict) else {}
+    if isinstance(entries, dict) and any(
+        isinstance(entry, dict) and entry.get("use_pickle") for entry in entries.values()
+    ):
+        raise InputError(f"'{name}' asks for pickled tensors", where=where)
+
+
+def _refuse_code(content: bytes, name: str, where: str) -> None:
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"'{name}' holds more than plain tensors: {first_line(error)}", where=where
+        ) from error
+
+
+def _not_installed(name: str) -> InputError:
+    return InputError(
+        f"this needs the package {name}, which is not installed",
+        where="model.source",
+        do=f"pip install 'prefect-hone[{name}]'",
+    )

@@ -1,0 +1,180 @@
+"""The exported graph (ONNX): files, names of layers, and real inputs for it."""
+
+from __future__ import annotations
+
+import ast
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from safetensors.numpy import load_file
+
+from ...recipe.errors import StepFailed, first_line
+
+GRAPH = "model.onnx"
+WEIGHTS_BESIDE = "model.onnx.data"
+OUTPUT = "output"
+SAMPLES_FILE = "samples.safetensors"
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_LAYER = "hone.layer"
+#: Note on a graph: the floating-point format that it wants to be computed in.
+PRECISION = "hone.precision"
+#: Above this many bytes the weights lie beside the graph: protobuf ends at 2 GB.
+_BESIDE_ABOVE = 1_500_000_000
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def read_graph(folder: Path) -> Any:
+    """The ONNX model of a folder, weights included.
+
+    Raises:
+        StepFailed: It can't be read.
+    """
+    try:
+        return onnx.load(str(folder / GRAPH))
+    except Exception as error:
+        raise StepFailed(f"the graph can't be read: {error}", where=GRAPH) from error
+
+
+def is_large(model: Any) -> bool:
+    """Whether an ONNX model's weights must lie in a file beside it.
+
+    Reckoned from the shapes, because protobuf can't even tell the size of a message above 2 GB.
+    """
+    sizes = (
+        math.prod(t.dims) * onnx.helper.tensor_dtype_to_np_dtype(t.data_type).itemsize
+        for t in model.graph.initializer
+    )
+    return bool(sum(sizes) > _BESIDE_ABOVE)
+
+
+def rewrite_graph(folder: Path, level: str, scratch: Path, who: str) -> Any:
+    """The graph of a folder as ONNX Runtime rewrites it.
+
+    Args:
+        folder: The graph's.
+        level: How far: `disabled`, `basic`, or `extended`, which all hold on any machine.
+        scratch: An empty folder.
+        who: Asks for it.
+
+    Raises:
+        StepFailed: ONNX Runtime refuses the graph.
+    """
+    import onnxruntime
+
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = {
+        "disabled": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+    }[level]
+    rewritten = scratch / "rewritten.onnx"
+    options.optimized_model_filepath = str(rewritten)
+    if (folder / WEIGHTS_BESIDE).exists():
+        prefix = "session.optimized_model_external_initializers_"
+        options.add_session_config_entry(f"{prefix}file_name", "rewritten.data")
+        options.add_session_config_entry(f"{prefix}min_size_in_bytes", "1024")
+    try:
+        onnxruntime.InferenceSession(
+            str(folder / GRAPH), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise StepFailed(
+            f"ONNX Runtime refuses the graph: {first_line(error)}", where=who
+        ) from error
+    return onnx.load(str(rewritten)) if rewritten.exists() else read_graph(folder)
+
+
+def write_graph(model: Any, folder: Path) -> None:
+    """Write an ONNX model; a large one with its weights in a file beside it."""
+    large = is_large(model)
+    onnx.save_model(
+        model,
+        str(folder / GRAPH),
+        save_as_external_data=large,
+        location=WEIGHTS_BESIDE if large else None,
+    )
+
+
+def name_layers(model: Any) -> None:
+    """Keep of the exporter's notes only each node's layer: the rest holds paths of the machine."""
+    for node in model.graph.node:
+        layer = _exported_layer(node)
+        del node.metadata_props[:]
+        if layer:
+            entry = node.metadata_props.add()
+            entry.key, entry.value = _LAYER, layer
+        node.doc_string = ""
+
+
+def restore_layers(model: Any, source: Any) -> None:
+    """Give nodes the layers that they had, where a tool dropped them: by name, then by output."""
+    by_name = {node.name: layer_of(node) for node in source.graph.node}
+    by_output = {output: layer_of(node) for node in source.graph.node for output in node.output}
+    for node in model.graph.node:
+        if any(entry.key == _LAYER for entry in node.metadata_props):
+            continue
+        layer = by_name.get(node.name) or next(
+            (by_output[output] for output in node.output if output in by_output), None
+        )
+        if layer and node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            entry = node.metadata_props.add()
+            entry.key, entry.value = _LAYER, layer
+
+
+def set_property(model: Any, name: str, value: str) -> None:
+    """A note on the whole graph."""
+    for entry in model.metadata_props:
+        if entry.key == name:
+            entry.value = value
+            return
+    entry = model.metadata_props.add()
+    entry.key, entry.value = name, value
+
+
+def property_of(model: Any, name: str) -> str | None:
+    """A note on the whole graph, if it is there."""
+    return next((str(e.value) for e in model.metadata_props if e.key == name), None)
+
+
+def layer_of(node: Any) -> str:
+    """The torch module that a node came from, or the node's own name."""
+    for entry in node.metadata_props:
+        if entry.key == _LAYER:
+            return str(entry.value)
+    return str(node.name)
+
+
+def _exported_layer(node: Any) -> str | None:
+    """A node with weights belongs to the module that owns them, another to its innermost module.
+
+    Where a batch norm was folded into a convolution the exporter's scope is the norm's, but the
+    weight still has the convolution's name.
+    """
+    for name in node.input:
+        if name.endswith(".weight"):
+            return str(name).removesuffix(".weight")
+    for entry in node.metadata_props:
+        if entry.key == _SCOPES:
+            scopes = [str(scope) for scope in ast.literal_eval(entry.value)]
+            return next((scope for scope in reversed(scopes[:-1]) if scope), None)
+    return None
+
+
+def load_inputs(folder: Path, count: int | None = None) -> Arrays:
+    """Real inputs by name, each `(N, ...)`; at most `count` of them."""
+    return {name: value[:count] for name, value in load_file(str(folder / SAMPLES_FILE)).items()}
+
+
+def in_batches(inputs: Arrays, size: int) -> list[Arrays]:
+    """Consecutive batches of at most `size` samples."""
+    count = len(next(iter(inputs.values())))
+    return [
+        {name: value[start : start + size] for name, value in inputs.items()}
+        for start in range(0, count, size)
+    ]

@@ -1,0 +1,260 @@
+"""An ONNX file as the model: it is judged as ONNX Runtime runs it, and compressed as a graph.
+
+There is no torch module behind it, so passes on the module and targets that compile from one can't
+take it; they say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from torch import nn
+
+from ...recipe.errors import InputError, StepFailed, first_line
+from ..data.splits import INPUT, primary_name
+
+OUTPUT, BATCH = "output", "batch"
+
+
+class OnnxGraph(nn.Module):
+    """A graph called like a module: tensors in, tensors by output name out, by ONNX Runtime.
+
+    Args:
+        path: Of the `.onnx` file; weights may lie beside it.
+
+    Attributes:
+        path: The same.
+        inputs: Names of its inputs, in order.
+        parameter_count: Numbers in its constants.
+
+    Raises:
+        InputError: It is no whole model, leads out of its folder, or ONNX Runtime can't run it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        from ..store.artifacts import file_digest, tree_digest
+
+        files = model_files(path)
+        self.path = path
+        where = f"model: {path.name}"
+        head = onnx.load(str(path), load_external_data=False)
+        constants = {item.name for item in head.graph.initializer}
+        self.inputs = [item.name for item in head.graph.input if item.name not in constants]
+        self.parameter_count = int(sum(np.prod(t.dims) for t in head.graph.initializer))
+        self._fixed = _is_fixed(head)
+        digest = tree_digest({f.name: file_digest(f) for f in files})
+        # The weights that are kept of this module are its identity.
+        self.register_buffer("digest", torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8))
+        self._session: Any = None
+        try:
+            self._open()
+        except Exception as error:
+            raise InputError(
+                f"ONNX Runtime can't run it: {first_line(error)}", where=where
+            ) from error
+
+    def forward(self, *arguments: torch.Tensor, **named: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Outputs by name, for inputs in order or by name, each (N, ...)."""
+        given = dict(zip(self.inputs, arguments, strict=False)) | named
+        if set(given) != set(self.inputs):
+            raise InputError(
+                f"the graph's inputs are {', '.join(self.inputs)}; the data gives "
+                f"{', '.join(given)}",
+                where="data.factory",
+                do="name the inputs of a sample as the graph names them",
+            )
+        session = self._session or self._open()
+        found = session.run(None, {name: value.numpy() for name, value in given.items()})
+        names = [output.name for output in session.get_outputs()]
+        return {name: torch.from_numpy(value) for name, value in zip(names, found, strict=True)}
+
+    def _open(self) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = torch.get_num_threads()
+        source: Any = str(self.path)
+        if self._fixed:
+            model = onnx.load(source)
+            free_batch(model)
+            source = model.SerializeToString()
+        self._session = onnxruntime.InferenceSession(
+            source, options, providers=["CPUExecutionProvider"]
+        )
+        return self._session
+
+    def __deepcopy__(self, _memo: Any) -> OnnxGraph:
+        return OnnxGraph(self.path)
+
+    def exported(self, example: dict[str, Any]) -> tuple[Any, str]:
+        """The graph as an export of a torch module would be, and its main output's former name.
+
+        One unnamed input is called `input`, the main output `output`, the first axis of each
+        `batch`; nodes have names.
+
+        Args:
+            example: Real inputs by name, at least 2 samples, by which the batch axis is tried.
+
+        Raises:
+            StepFailed: Its batch axis can't be freed.
+        """
+        model = onnx.load(str(self.path))
+        constants = {item.name for item in model.graph.initializer}
+        for item in [item for item in model.graph.input if item.name in constants]:
+            model.graph.input.remove(item)
+        outputs = [item.name for item in model.graph.output]
+        main = primary_name(outputs)
+        if list(example) == [INPUT]:
+            _rename(model.graph, self.inputs[0], INPUT)
+        for index, name in enumerate(outputs):
+            _rename(model.graph, name, OUTPUT if name == main else f"{OUTPUT}_{index}")
+        free_batch(model)
+        _name_nodes(model)
+        self._check_batch(example, main)
+        return model, main
+
+    def _check_batch(self, example: dict[str, Any], main: str) -> None:
+        """Refuse a graph in which the samples of a batch depend on each other."""
+        inputs = [torch.from_numpy(value[:2]) for value in example.values()]
+        named = dict(zip(self.inputs if len(inputs) == 1 else example, inputs, strict=True))
+        problem = "it mixes the samples of a batch"
+        try:
+            both = self(**named)[main]
+            one = self(**{name: value[:1] for name, value in named.items()})[main]
+            if both.shape[0] == 2 and torch.allclose(both[:1], one, rtol=1e-2, atol=1e-3):
+                return
+        except Exception as error:
+            problem = first_line(error)
+        raise StepFailed(
+            f"the graph does not take batches of any size: {problem}",
+            where=self.path.name,
+            do="export it again with a dynamic first axis",
+        )
+
+
+def torch_module(model: nn.Module, who: str) -> nn.Module:
+    """The model, for one that needs a torch module.
+
+    Raises:
+        StepFailed: It is an ONNX graph.
+    """
+    if isinstance(model, OnnxGraph):
+        raise StepFailed(
+            f"{who} works on a torch module, and the model comes as an ONNX graph",
+            where=model.path.name,
+            do="leave it out, or give the torch module that the graph was exported from",
+        )
+    return model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that the model has learnt."""
+    if isinstance(model, OnnxGraph):
+        return model.parameter_count
+    return sum(p.numel() for p in model.parameters())
+
+
+def model_files(path: Path) -> list[Path]:
+    """An ONNX file and the files beside it that hold its weights; nothing of them is run.
+
+    Raises:
+        InputError: It can't be read, is cut off, or names a file outside its folder.
+    """
+    where = f"model: {path.name}"
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise InputError(
+            f"this is no whole ONNX file: {first_line(error)}",
+            where=where,
+            do="was it cut off while it was copied?",
+        ) from error
+    if not model.graph.node or not model.graph.output:
+        raise InputError("this is no ONNX model: it has no nodes or no outputs", where=where)
+    found = {path: 0}
+    for tensor in _tensors(model.graph):
+        if not uses_external_data(tensor):
+            continue
+        said = ExternalDataInfo(tensor)
+        relative = PurePosixPath(said.location)
+        beside = path.parent / relative
+        if relative.is_absolute() or ".." in relative.parts or "\\" in said.location:
+            raise InputError(f"the weights '{said.location}' lie outside its folder", where=where)
+        if beside.is_symlink() or not beside.resolve().is_relative_to(path.parent.resolve()):
+            raise InputError(f"the weights '{said.location}' are a link", where=where)
+        if not beside.is_file():
+            raise InputError(f"its weights are missing: '{said.location}'", where=where)
+        found[beside] = max(found.get(beside, 0), (said.offset or 0) + (said.length or 0))
+        if beside.stat().st_size < found[beside]:
+            raise InputError(f"the weights '{said.location}' are cut off", where=where)
+    return list(found)
+
+
+def free_batch(model: Any) -> None:
+    """Let the first axis of every input and output be of any size, called `batch`."""
+    for item in (*model.graph.input, *model.graph.output):
+        shape = item.type.tensor_type.shape
+        if shape.dim:
+            shape.dim[0].dim_param = BATCH
+    del model.graph.value_info[:]  # shapes of inner values may hold the old size
+
+
+def _is_fixed(model: Any) -> bool:
+    constants = {item.name for item in model.graph.initializer}
+    shapes = [i.type.tensor_type.shape for i in model.graph.input if i.name not in constants]
+    return any(shape.dim and shape.dim[0].HasField("dim_value") for shape in shapes)
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and all graphs within its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield from _graphs(inner)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    for inner in _graphs(graph):
+        yield from inner.initializer
+        for node in inner.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
+    """Give a value another name; a value that has it makes way."""
+    if old == new:
+        return
+    names = {name for inner in _graphs(graph) for node in inner.node for name in node.output}
+    names |= {item.name for item in (*graph.input, *graph.initializer)}
+    if new in names:
+        _rename(graph, new, f"{new}_inner")
+    for inner in _graphs(graph):
+        for node in inner.node:
+            for values in (node.input, node.output):
+                for position, name in enumerate(values):
+                    if name == old:
+                        values[position] = new
+        for item in (*inner.input, *inner.output, *inner.initializer):
+            if item.name == old:
+                item.name = new
+
+
+def _name_nodes(model: Any) -> None:
+    seen: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}"
+        seen.add(node.name)

@@ -1,0 +1,1 @@
+"""Where artifacts and the records of steps are kept."""

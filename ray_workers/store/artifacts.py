@@ -1,0 +1,253 @@
+"""Artifacts: what steps hand each other, content-addressed, in a store of any fsspec URL.
+
+A folder of files is known by the sha256 of the list of its files' sha256s. It is written aside and
+renamed, or, where a store can't rename, written before the record that refers to it; so nothing
+half-written is ever seen. It is verified before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+
+from ...recipe.errors import StoreError
+from ...recipe.strict import Strict
+
+
+class ArtifactCorrupted(StoreError):
+    """An artifact's bytes are not those that were written."""
+
+
+class Artifact(Strict):
+    """A folder of files with one sha256.
+
+    Attributes:
+        kind: What is in it (`weights`, `onnx`, `openvino`, ...).
+        sha256: Of the sorted list of relative paths and file digests.
+        bytes: Size of all files together.
+        uri: Where the store keeps it.
+        files: sha256 of each file by its relative path.
+    """
+
+    kind: str
+    sha256: str
+    bytes: int
+    uri: str
+    files: dict[str, str]
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def safe_join(root: Path, relative: str) -> Path:
+    """A path inside a folder.
+
+    Raises:
+        StoreError: The path is absolute or leads out of the folder.
+    """
+    pure = PurePosixPath(relative)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in relative or not pure.parts:
+        raise StoreError(f"the path {relative!r} leads out of its artifact", where=str(root))
+    return root.joinpath(*pure.parts)
+
+
+def describe(folder: Path, kind: str, uri: str) -> Artifact:
+    """The artifact that a local folder holds.
+
+    Raises:
+        StoreError: It is empty, or holds a link.
+    """
+    files: dict[str, str] = {}
+    size = 0
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise StoreError(f"an artifact can't hold a link: {path.name}", where=str(folder))
+        if path.is_file():
+            files[path.relative_to(folder).as_posix()] = file_digest(path)
+            size += path.stat().st_size
+    if not files:
+        raise StoreError("an artifact can't be empty", where=str(folder))
+    return Artifact(kind=kind, sha256=tree_digest(files), bytes=size, uri=uri, files=files)
+
+
+def tree_digest(files: dict[str, str]) -> str:
+    """sha256 of a folder, from the sha256 of each file."""
+    lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+class Store:
+    """Artifacts and step records under one URL.
+
+    Args:
+        url: Any fsspec URL or a local path; `artifacts/`, `steps/` and `training/` lie under it.
+        cache: Local folder for artifacts of a remote store.
+    """
+
+    def __init__(self, url: str, cache: Path) -> None:
+        self.url = url.rstrip("/")
+        self.cache = cache
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise StoreError(str(error), where=f"HONE_STORE={url}") from None
+        self.local = "file" in _protocols(self.fs)
+
+    def put(self, folder: Path, kind: str) -> Artifact:
+        """Keep a folder's files; the same content is kept once.
+
+        Raises:
+            StoreError: The store is full or can't be written.
+        """
+        artifact = describe(folder, kind, "")
+        artifact = artifact.model_copy(update={"uri": f"{self.url}/artifacts/{artifact.sha256}"})
+        with self.explained("write", artifact.bytes):
+            if self._is_whole(artifact):
+                return artifact
+            if self.local:
+                self._put_local(folder, artifact)
+            else:
+                for relative in artifact.files:
+                    self.fs.put_file(str(folder / relative), f"{self._at(artifact)}/{relative}")
+        return artifact
+
+    def fetch(self, artifact: Artifact) -> Path:
+        """A local folder with the artifact's files, verified; it must not be written to.
+
+        Raises:
+            ArtifactCorrupted: The bytes are missing or others than those that were written.
+        """
+        if self.local:
+            folder = Path(self._at(artifact))
+        else:
+            folder = self.cache / artifact.sha256
+            if not _matches(folder, artifact):
+                self._download(artifact, folder)
+        if not _matches(folder, artifact):
+            raise ArtifactCorrupted(
+                f"the {artifact.kind} artifact {artifact.sha256[:12]} is missing or corrupted",
+                where=artifact.uri,
+                do="run again: it is computed anew",
+            )
+        return folder
+
+    def read_record(self, name: str) -> dict[str, Any] | None:
+        """A JSON document written by `write_record`, or None if there is none that can be read."""
+        try:
+            value = json.loads(self.fs.cat_file(f"{self.root}/{name}"))
+        except (FileNotFoundError, ValueError):
+            return None
+        except OSError as error:
+            raise StoreError(f"can't be read: {error}", where=f"{self.url}/{name}") from error
+        return value if isinstance(value, dict) else None
+
+    def write_record(self, name: str, value: dict[str, Any]) -> None:
+        """Write a JSON document whole or not at all."""
+        text = json.dumps(value, indent=1, sort_keys=True).encode()
+        path = f"{self.root}/{name}"
+        with self.explained("write", len(text)):
+            self.fs.makedirs(os.path.dirname(path), exist_ok=True)
+            if self.local:
+                aside = f"{path}.{uuid.uuid4().hex}.tmp"
+                try:
+                    Path(aside).write_bytes(text)
+                    os.replace(aside, path)
+                finally:
+                    Path(aside).unlink(missing_ok=True)
+            else:
+                self.fs.pipe_file(path, text)
+
+    def delete_record(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(f"{self.root}/{name}")
+
+    @contextlib.contextmanager
+    def explained(self, doing: str, needed: int = 0) -> Iterator[None]:
+        """Turn a failing file system's errors into a StoreError that says what to do."""
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            free = ""
+            if self.local and full:
+                with contextlib.suppress(OSError):
+                    free = f" ({shutil.disk_usage(self.root).free / 1e6:.1f} MB free"
+                    free += f", {needed / 1e6:.1f} MB needed)" if needed else ")"
+            what = f"no space left{free}" if full else f"can't {doing}: {error.strerror or error}"
+            raise StoreError(
+                f"the artifact store failed: {what}",
+                where=self.url,
+                do="free some space there, or set HONE_STORE to another place"
+                if full
+                else "is HONE_STORE right, and may you write there?",
+            ) from error
+
+    def _at(self, artifact: Artifact) -> str:
+        return f"{self.root}/artifacts/{artifact.sha256}"
+
+    def _is_whole(self, artifact: Artifact) -> bool:
+        if self.local:
+            return _matches(Path(self._at(artifact)), artifact)
+        return all(self.fs.exists(f"{self._at(artifact)}/{name}") for name in artifact.files)
+
+    def _put_local(self, folder: Path, artifact: Artifact) -> None:
+        final = Path(self._at(artifact))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=final.parent))
+        try:
+            shutil.copytree(folder, aside, dirs_exist_ok=True)
+            if final.exists():  # there, but corrupted
+                final.rename(aside.with_name(aside.name + "-corrupted"))
+                shutil.rmtree(aside.with_name(aside.name + "-corrupted"), ignore_errors=True)
+            try:
+                aside.rename(final)
+            except OSError:
+                if not _matches(final, artifact):  # else another process was first
+                    raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _download(self, artifact: Artifact, folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=folder.parent))
+        try:
+            for relative in artifact.files:
+                local = safe_join(aside, relative)
+                local.parent.mkdir(parents=True, exist_ok=True)
+                self.fs.get_file(f"{self._at(artifact)}/{relative}", str(local))
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                aside.rename(folder)
+        except FileNotFoundError:
+            pass  # `fetch` says so
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    protocol = fs.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _matches(folder: Path, artifact: Artifact) -> bool:
+    try:
+        return all(
+            file_digest(safe_join(folder, name)) == digest
+            for name, digest in artifact.files.items()
+        )
+    except OSError:
+        return False

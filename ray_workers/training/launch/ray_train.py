@@ -1,0 +1,80 @@
+"""The same workers under Ray Train's `TorchTrainer`, for clusters whose tooling expects it.
+
+Checkpoints and what happens after a loss are the same as with our own actors; Ray Train starts the
+workers, sets up the process group and shows the run in its dashboard.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+
+from ....recipe.errors import HoneError, StepCrashed
+from .worker import WorkerConfig, explained, prepare, run_loop
+
+
+def run(config: WorkerConfig, workers: int) -> None:
+    """Train to the end or to the first loss.
+
+    Raises:
+        StepCrashed: A worker died.
+        HoneError: What a worker raised.
+    """
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    resources = config.job.train.resources
+    each: dict[str, float] = {"CPU": resources.cpus}
+    if resources.gpus:
+        each["GPU"] = resources.gpus
+    with tempfile.TemporaryDirectory(prefix="hone-ray-train-") as folder:
+        trainer = TorchTrainer(
+            _in_worker,
+            train_loop_config={"config": config},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=workers,
+                use_gpu=resources.gpus > 0,
+                resources_per_worker=each,
+                placement_strategy="PACK",
+            ),
+            run_config=ray.train.RunConfig(
+                name="train",
+                storage_path=folder,  # our own checkpoints go to the store
+                failure_config=ray.train.FailureConfig(max_failures=0),
+            ),
+            torch_config=TorchConfig(
+                backend="cpu:gloo,cuda:nccl" if resources.gpus else "gloo",
+            ),
+        )
+        try:
+            trainer.fit()
+        except ray.train.WorkerGroupError as error:
+            raise _says_most(error.worker_failures) from error
+        except ray.exceptions.RayError as error:
+            raise StepCrashed(f"Ray lost the training: {error}") from error
+
+
+def _in_worker(given: dict[str, WorkerConfig]) -> None:
+    import ray.train.torch
+
+    from ..loop import StopRequested
+
+    config = given["config"]
+    gpu = config.job.train.resources.gpus > 0
+    prepare(config.job, ray.train.torch.get_device().index or 0 if gpu else 0)
+    try:
+        run_loop(config, StopRequested())
+    except Exception as error:
+        raise explained(error) from error
+
+
+def _says_most(failures: dict[int, Exception]) -> HoneError:
+    """The error of the workers that says most: one of ours first, else a dead worker."""
+    causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
+    ours = [cause for cause in causes if isinstance(cause, HoneError)]
+    told = [cause for cause in ours if not isinstance(cause, StepCrashed)]
+    if told or ours:
+        return (told or ours)[0]
+    ranks = ", ".join(str(rank) for rank in sorted(failures))
+    return StepCrashed(f"the training worker of rank {ranks} died")

@@ -1,0 +1,90 @@
+"""What a training worker does, whoever started it: its threads and device, the user's code, the
+loop, and an error in words.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ....recipe.errors import HoneError, StepCrashed, first_line, place_of
+from ...store.artifacts import Artifact
+from ...workspace import Report, user_code
+from ..job import TrainJob
+
+if TYPE_CHECKING:
+    from ...data.ray_datasets import Feed
+    from ..loop import StopRequested
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What travels to every worker.
+
+    Attributes:
+        job: What to train.
+        report: Sends an event.
+        code: The recipe's code folder as an artifact.
+        store: URL of the store.
+        cache: Local folder for artifacts of a remote store.
+        feed: The way to a streamed train split, if it is one.
+    """
+
+    job: TrainJob
+    report: Report
+    code: Artifact | None
+    store: str
+    cache: str
+    feed: Feed | None = None
+
+
+def prepare(job: TrainJob, gpu: int) -> None:
+    """Take the threads and the device that the recipe gives each worker.
+
+    Args:
+        job: What to train.
+        gpu: Index of this worker's GPU among those that it sees.
+    """
+    import torch
+
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    torch.set_num_threads(max(1, int(job.train.resources.cpus)))
+    if job.train.resources.gpus > 0:
+        torch.cuda.set_device(gpu)
+
+
+def run_loop(config: WorkerConfig, stop: StopRequested) -> None:
+    """Run the loop in the process group that is there."""
+    from ..loop import train_loop
+
+    with user_code(config.code, config.store, config.cache):
+        train_loop(config.job, config.report, stop, feed=config.feed)
+
+
+def explained(error: Exception) -> HoneError:
+    """An exception of the user's code or of a lost neighbour, with its place."""
+    import torch.distributed as dist
+
+    if isinstance(error, HoneError):
+        return error
+    if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
+        said = first_line(error).rstrip(".")
+        return StepCrashed(f"the connection to another worker was lost ({said})")
+    return HoneError(f"{type(error).__name__}: {first_line(error)}", where=place_of(error))
+
+
+_LOST = (
+    "Connection closed by peer",
+    "Connection reset",
+    "Broken pipe",
+    "recvBytes",
+    "Timed out",
+)
+
+
+def config_of(job: TrainJob, work: Any, feed: Any) -> WorkerConfig:
+    """From the step's workspace."""
+    return WorkerConfig(job, work.report, work.code, work.store_url, work.cache_url, feed)

@@ -1,0 +1,85 @@
+"""A streamed train split as the loop's micro-batches: one worker of each replica reads, and tells
+those that it shares its samples with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ...recipe.errors import InputError
+from ..data.ray_datasets import Feed, Rows
+from ..data.splits import move
+from .dealing import Share, deal
+from .parallel.axes import Axes
+from .step import MicroBatch
+
+#: Workers along these see the same samples.
+_SHARED = ("tensor", "context", "pipeline")
+
+
+def streamed_steps(
+    feed: Feed, axes: Axes, batch_size: int, parts: int, same_size: bool, epoch: int, skip: int
+) -> Iterator[list[MicroBatch]]:
+    """This worker's micro-batches of each step of an epoch, from a step on.
+
+    Args:
+        feed: The way to the split.
+        axes: This worker's place.
+        batch_size: Samples a step over all readers.
+        parts: Micro-batches a step.
+        same_size: Fill up every micro-batch to the same size, as a pipeline needs it.
+        epoch: From 0.
+        skip: Steps of the epoch that are done already.
+
+    Raises:
+        InputError: The batch can't be dealt out evenly.
+    """
+    if batch_size % axes.readers:
+        raise InputError(
+            f"a batch of {batch_size} rows of a Ray dataset can't be dealt out evenly to "
+            f"{axes.readers} workers",
+            where="train.batch_size",
+            do=f"take a multiple of {axes.readers}",
+        )
+    size = batch_size // axes.readers
+    for rows, own in _received(feed, axes, size, epoch, skip):
+        total = float(axes.sum(torch.tensor(float(own)), "data", "shard"))
+        shares = _shares(own, size, parts, same_size)
+        step = []
+        for share in shares:
+            inputs, target = rows.batch(np.asarray(share.indices))
+            weight = share.own * axes.readers / total if total else 0.0
+            moved = move(inputs, axes.device), target.to(axes.device)
+            step.append(MicroBatch(*moved, share.own, weight))
+        yield step
+
+
+def _shares(own: int, size: int, parts: int, same_size: bool) -> list[Share]:
+    if own:
+        return deal(range(own), max(size, own), 1, 0, parts, same_size)[0]
+    each = math.ceil(size / parts) if same_size else 1
+    return [Share([0] * each, 0, 0.0)] * (parts if same_size else 1)
+
+
+def _received(
+    feed: Feed, axes: Axes, size: int, epoch: int, skip: int
+) -> Iterator[tuple[Rows, int]]:
+    """What this worker reads, or is told by the one that reads for it."""
+    reads = all(axes.at[axis] == 0 for axis in _SHARED)
+    shared = [axis for axis in _SHARED if axes[axis] > 1]
+    source = feed.rows(epoch, axes.readers, axes.reader, size, skip) if reads else iter(())
+    while True:
+        item: list[Any] = [next(source, None) if reads else None]
+        for place, axis in enumerate(shared):
+            # Those with place 0 along the later axes have it already, or are told next.
+            if all(axes.at[later] == 0 for later in shared[place + 1 :]):
+                dist.broadcast_object_list(item, group=axes.group(axis), group_src=0)
+        if item[0] is None:
+            return
+        yield item[0]

@@ -1,0 +1,257 @@
+"""Benchmark: all candidates of a run in one session, each alone while it is timed.
+
+Every candidate has a process of its own. They are all loaded, and all but the one that is timed
+are stopped by signal, so nothing spins beside it. Rounds go through baseline and candidates in an
+order drawn anew, so that a slow minute of the machine falls on all. All processes are launched
+anew several times, because where a process's memory lies makes it faster or slower by a percent or
+three. A lock keeps two measurements on one machine apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...ray_workers.model.onnx_files import load_inputs
+from ...ray_workers.runtime_process import Arrays, RuntimeProcess
+from ...ray_workers.store.artifacts import Store
+from ...ray_workers.store.file_lock import acquire
+from ...ray_workers.workspace import Result, Workspace
+from ...recipe.errors import HoneError
+from ...runtimes.isolated.environment import interpreter_for
+from .statistics import latency, ratio, round_medians
+
+BASELINE = "baseline"
+_SLICE = 0.05  # s of a candidate's timing in a round
+_FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
+
+
+def benchmark(work: Workspace) -> Result:
+    """Spec: candidates (name, loader, environment), model, batch_sizes, threads, seconds,
+    launches, processor, baseline (its loader).
+
+    Inputs: `weights`, `samples` (real inputs), and each candidate under its name.
+
+    Raises:
+        HoneError: The baseline itself can't run. A candidate that fails is named in the facts.
+    """
+    spec = work.spec
+    samples = load_inputs(work.inputs["samples"])
+    code = None
+    if work.code is not None:
+        code = str(Store(work.store_url, Path(work.cache_url)).fetch(work.code))
+    threads = {"threads": spec["threads"]}
+    eager = {**threads, "model": spec["model"], "code": code}
+    eager["allowed"] = work.allowed.model_dump(mode="json")
+    entrants = [Entrant(BASELINE, spec["baseline"], work.inputs["weights"], eager)]
+    for entry in spec["candidates"]:
+        folder = work.inputs[entry["name"]]
+        python = interpreter_for(entry["environment"])
+        entrants.append(Entrant(entry["name"], entry["loader"], folder, threads, python))
+
+    def progress(share: float) -> None:
+        work.report({"kind": "progress", "done": int(100 * share), "total": 100})
+
+    batches = {size: _batches_of(samples, size) for size in spec["batch_sizes"]}
+    with _alone(work):
+        timings = run_session(entrants, batches, spec["seconds"], spec["launches"], progress)
+    if BASELINE in timings.failed:
+        raise timings.failed[BASELINE]
+    return Result(
+        facts={
+            "measured": {
+                name: {
+                    str(size): _said(timings.calls[BASELINE][size], launches, size)
+                    for size, launches in by_size.items()
+                }
+                for name, by_size in timings.calls.items()
+            },
+            "memory": timings.memory,
+            "failed": {n: e.to_dict() for n, e in timings.failed.items()},
+            "processor": spec["processor"],
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """An artifact to time: its name, who loads it, from where, with which options, in which
+    environment (None: this one).
+    """
+
+    name: str
+    loader: str
+    folder: Path
+    options: dict[str, Any]
+    python: tuple[str, dict[str, str]] | None = None
+
+
+@dataclass
+class Timings:
+    """What a session measured.
+
+    Attributes:
+        calls: Durations of calls (s), by name and batch size, in launches of rounds.
+        memory: Largest resident memory of each (bytes).
+        failed: What the others died of.
+    """
+
+    calls: dict[str, dict[int, list[list[list[float]]]]]
+    memory: dict[str, int]
+    failed: dict[str, HoneError]
+
+
+def run_session(
+    entrants: list[Entrant],
+    batches: dict[int, list[Arrays]],
+    seconds: float,
+    launches: int = 4,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Timings:
+    """Time all entrants against each other.
+
+    Args:
+        entrants: What to time; one that fails is left out from then on.
+        batches: Inputs to go through in turn, by batch size.
+        seconds: Time for each entrant and batch size, over all launches.
+        launches: How often all processes are started anew.
+        progress: Told the share that is done.
+    """
+    calls: dict[str, dict[int, list[list[list[float]]]]] = {
+        entrant.name: {size: [] for size in batches} for entrant in entrants
+    }
+    memory: dict[str, int] = {}
+    failed: dict[str, HoneError] = {}
+    shuffled = random.Random(0)  # noqa: S311 (an order, not a secret)
+    for launch in range(launches):
+        with contextlib.ExitStack() as stack:
+            session = Session(stack, shuffled)
+            for entrant in entrants:
+                if entrant.name not in failed:
+                    session.add(entrant)
+            session.load()
+            for index, (size, given) in enumerate(batches.items()):
+                for name, rounds in session.time(given, seconds / launches).items():
+                    calls[name][size].append(rounds)
+                progress((launch + (index + 1) / len(batches)) / launches)
+            for name, peak in session.memory().items():
+                memory[name] = max(peak, memory.get(name, 0))
+            failed |= session.failed
+    return Timings({n: c for n, c in calls.items() if n not in failed}, memory, failed)
+
+
+class Session:
+    """The processes of one launch.
+
+    Attributes:
+        running: Those that still answer.
+        failed: What the others died of.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, shuffled: random.Random) -> None:
+        self._stack = stack
+        self._shuffled = shuffled
+        self.running: dict[str, RuntimeProcess] = {}
+        self.failed: dict[str, HoneError] = {}
+
+    def add(self, entrant: Entrant) -> None:
+        """Start a process that loads an artifact; `load` waits for it."""
+        process = RuntimeProcess(
+            entrant.loader, entrant.folder, entrant.options, python=entrant.python
+        )
+        self.running[entrant.name] = self._stack.enter_context(process)
+
+    def load(self) -> None:
+        """Wait until all are loaded, and stop them."""
+        for name in list(self.running):
+            with self._failing(name):
+                self.running[name].wait_loaded()
+                self.running[name].stop()
+
+    def time(self, batches: list[Arrays], seconds: float) -> dict[str, list[list[float]]]:
+        """Durations of calls (s), by name and round.
+
+        Args:
+            batches: Inputs that are gone through in turn.
+            seconds: Time for each entrant.
+        """
+        count = min(_MOST_ROUNDS, max(_FEWEST_ROUNDS, round(seconds / _SLICE)))
+        rounds: dict[str, list[list[float]]] = {name: [] for name in self.running}
+        for name in list(self.running):
+            with self._failing(name), self._awake(name) as process:
+                process.prepare(batches)
+                process.time_calls(seconds / count)  # warms up; not counted
+        for _ in range(count):
+            names = list(self.running)
+            self._shuffled.shuffle(names)
+            for name in names:
+                with self._failing(name), self._awake(name) as process:
+                    rounds[name].append(process.time_calls(seconds / count))
+        return {name: found for name, found in rounds.items() if name in self.running}
+
+    def memory(self) -> dict[str, int]:
+        """Largest resident memory of each process (bytes)."""
+        found = {}
+        for name in list(self.running):
+            with self._failing(name), self._awake(name) as process:
+                found[name] = process.peak_memory()
+        return found
+
+    @contextlib.contextmanager
+    def _awake(self, name: str) -> Iterator[RuntimeProcess]:
+        process = self.running[name]
+        process.resume()
+        try:
+            yield process
+        finally:
+            process.stop()
+
+    @contextlib.contextmanager
+    def _failing(self, name: str) -> Iterator[None]:
+        """A candidate that fails leaves the session; the others go on."""
+        try:
+            yield
+        except HoneError as error:
+            self.failed[name] = error
+            self.running.pop(name).close()
+
+
+@contextlib.contextmanager
+def _alone(work: Workspace) -> Iterator[None]:
+    """Hold this machine's measuring lock."""
+    path = Path(tempfile.gettempdir()) / "hone-benchmark.lock"
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    with contextlib.suppress(OSError):
+        os.chmod(path, 0o666)  # noqa: S103 (another user's run must be able to wait for it too)
+    text = "another measurement is going on on this machine; waits for it"
+    try:
+        acquire(descriptor, lambda: work.report({"kind": "note", "text": text}))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _batches_of(samples: Arrays, size: int) -> list[Arrays]:
+    """Batches of one size of real inputs; they repeat where there are fewer than it takes."""
+    count = len(next(iter(samples.values())))
+    starts = range(0, max(1, count - size + 1), size) if size <= count else [0]
+    rows = [(np.arange(size) + start) % count for start in starts]
+    return [
+        {name: np.ascontiguousarray(value[chosen]) for name, value in samples.items()}
+        for chosen in rows
+    ]
+
+
+def _said(baseline: Any, launches: Any, size: int) -> dict[str, Any]:
+    medians = [round_medians(rounds) for rounds in launches]
+    value, low, high = ratio([round_medians(rounds) for rounds in baseline], medians)
+    said: dict[str, Any] = latency([r for rounds in launches for r in rounds], size)
+    return said | {"ratio": value, "ratio_low": low, "ratio_high": high, "rounds": medians}

@@ -1,0 +1,81 @@
+"""Compiling in a target's own environment: the program goes there as a file, and comes back."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ....ray_workers.workspace import Result, Workspace
+from ....recipe.errors import StepCrashed, StepFailed
+from ....recipe.targets import target_class
+from ....runtimes.isolated.environment import made
+from ..program import Program, save_for_environment
+
+SETTINGS = "settings.json"
+
+
+def build_in_environment(work: Workspace, kind: str, can: dict[str, str]) -> Result:
+    """Compile a module in its target's environment, by the target's builder.
+
+    The builder is `KIND_build.py` beside this file, with a `main(job)`; run there with `python -m`.
+
+    Args:
+        work: Spec: target, model, passes, batch_sizes. Inputs: `module`, `calibration`. Output:
+            `model`.
+        kind: Of the target.
+        can: What the target does for each scheme of quantization that it can.
+
+    Raises:
+        StepFailed: The builder refuses the program; in its words.
+        StepCrashed: It died; with the signal.
+    """
+    program = Program(work)
+    step = program.quantization(kind, can)
+    if step is not None and step.get("engine") == "nncf":
+        work.report({"kind": "note", "text": f"{kind} quantizes by its own tools, not by nncf"})
+    scratch, folder = work.scratch / "build", work.output("model", kind)
+    scratch.mkdir()
+    save_for_environment(program, step, scratch)
+    job = {
+        "program": str(scratch),
+        "target": str(folder),
+        "names": list(program.inputs),
+        "batch_sizes": sorted({1, *work.spec["batch_sizes"]}),
+        "quantize": step,
+    }
+    (scratch / "job.json").write_text(json.dumps(job))
+    environment = target_class(kind).environment
+    assert environment is not None
+    home = made(environment, lambda text: work.report({"kind": "note", "text": text}))
+    done = subprocess.run(
+        [str(home.python), "-m", f"{__package__}.{kind}_build", str(scratch / "job.json")],
+        env=home.variables(), capture_output=True, text=True, check=False,
+        stdin=subprocess.DEVNULL, cwd=scratch,
+    )  # fmt: skip
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise StepCrashed(f"the builder of {kind} died of {name}", where=kind)
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raise StepFailed(
+            f"{kind} can't compile the model: {(lines or ['no reason was given'])[-1]}",
+            where=kind,
+        )
+    found: dict[str, Any] = json.loads((scratch / "built.json").read_text())
+    settings = {
+        "target": work.spec["target"],
+        "names": job["names"],
+        "batch_sizes": job["batch_sizes"],
+        **found,
+    }
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    return Result(params={"compile/batch_axis": f"fixed: {job['batch_sizes']}"} | found)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What the builder noted in an artifact."""
+    said: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+    return said

@@ -1,0 +1,61 @@
+"""Targets whose packages conflict with Hone's: what a target's file needs for an environment.
+
+The files of such targets are read in their environments too, so torch is not imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ....runtimes.isolated.environment import environment
+from .. import Unavailable
+
+
+def of_its_own(
+    kind: str, can: dict[str, str]
+) -> tuple[Callable[[Any], Unavailable | None], Callable[[Any], Any]]:
+    """`availability` and `compile_graph` of a target, whose builder is `KIND_build.py` beside it.
+
+    Args:
+        kind: Of the target.
+        can: What the target does for each scheme of quantization that it can.
+    """
+
+    def availability(target: Any) -> Unavailable | None:
+        """None where its environment is made, or can be."""
+        return _unavailable(target.environment)
+
+    def compile_graph(work: Any) -> Any:
+        """Spec: target, model, passes, batch_sizes. Inputs: `module`, `calibration`. Output:
+        `model`.
+
+        Raises:
+            StepFailed: The target can't take the model; in its words.
+        """
+        from .build import build_in_environment
+
+        return build_in_environment(work, kind, can)
+
+    return availability, compile_graph
+
+
+def _unavailable(name: str) -> Unavailable | None:
+    if environment(name).is_made:
+        return None
+    if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+        return Unavailable(
+            reason=f"its packages are for Linux, not {sys.platform} {platform.machine()}",
+            do="run on Linux",
+            installable=False,
+        )
+    if importlib.util.find_spec("ensurepip") is None:
+        return Unavailable(
+            reason="Python's venv is not complete here (no ensurepip)",
+            do="apt-get install python3-venv",
+            installable=True,
+        )
+    return None

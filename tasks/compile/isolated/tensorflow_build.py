@@ -1,0 +1,54 @@
+"""Write a program as a SavedModel. Runs in the target's own environment:
+
+python -m prefect_hone.tasks.compile.isolated.tensorflow_build JOB.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+SAVED = "saved_model"
+
+
+def main(job: dict[str, Any]) -> None:
+    """Write a SavedModel with the signature `serving_default`: inputs by name to `output`."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import jax
+    import numpy as np
+    import tensorflow as tf
+    from jax.experimental import jax2tf
+
+    from ._jax import as_jax
+
+    source, target = Path(job["program"]), Path(job["target"])
+    weights, function, inputs = as_jax(source / "program.pt2")
+    axes = ["(batch, ...)" if jax.export.is_symbolic_dim(i.shape[0]) else "..." for i in inputs]
+    converted = jax2tf.convert(
+        lambda held, *arguments: function(held, arguments),
+        polymorphic_shapes=[None, *axes],
+        with_gradient=False,
+        native_serialization_platforms=("cpu", "cuda"),
+    )
+    held = [tf.Variable(np.asarray(weight), trainable=False) for weight in weights]
+    specs = [
+        tf.TensorSpec([None, *i.shape[1:]], dtype=i.dtype, name=name)
+        for i, name in zip(inputs, job["names"], strict=True)
+    ]
+
+    def serve(*arguments: Any) -> dict[str, Any]:
+        return {"output": converted(held, *arguments)}
+
+    traced = tf.function(serve, autograph=False, input_signature=specs)
+    module = tf.Module()
+    module.held = held
+    tf.saved_model.save(module, str(target / SAVED), signatures={"serving_default": traced})
+    said = {"compile/batch_axis": "dynamic", "compile/tensorflow": tf.__version__}
+    (source / "built.json").write_text(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))

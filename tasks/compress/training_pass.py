@@ -1,0 +1,159 @@
+"""A pass that trains: the recipe's loop, from a module, on the recipe's mesh."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from safetensors.torch import load_file
+from torch import nn
+
+from ...ray_workers.data.splits import Splits, few, split
+from ...ray_workers.model.module import (
+    WEIGHTS,
+    Operation,
+    build,
+    load_module,
+    operations_of,
+    save_module,
+)
+from ...ray_workers.model.onnx_model import torch_module
+from ...ray_workers.store.artifacts import Store
+from ...ray_workers.training.checkpoints import Checkpoints
+from ...ray_workers.training.job import Lesson, TrainJob
+from ...ray_workers.workspace import Event, Workspace
+from ...recipe.errors import StepFailed
+from ...recipe.training import Train
+
+
+@dataclass
+class Bench:
+    """What a pass on a module works with.
+
+    Attributes:
+        work: The workspace; its spec has `model`, `data`, `train`, `metric`, `higher_is_better` and
+            the pass, its input `module` the module before it.
+        model: The module before the pass, in evaluation mode.
+        operations: What was done to the factory's model so far.
+        splits: Of the data; test is not looked at.
+        sample: Inputs of a few training samples.
+        samples: How many.
+    """
+
+    work: Workspace
+    model: nn.Module
+    operations: list[Operation]
+    splits: Splits
+    sample: Any
+    samples: int
+
+    @staticmethod
+    def of(work: Workspace) -> Bench:
+        """Load the module and the data."""
+        spec, folder = work.spec, work.inputs["module"]
+        model = load_module(spec["model"], work.allowed, folder)
+        torch_module(model, spec["pass"]["kind"])
+        data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
+        splits = split(data, spec["train"]["seed"])
+        return Bench(work, model, operations_of(folder), splits, *few(splits))
+
+    def keep(self, model: nn.Module, operations: Sequence[Operation]) -> None:
+        """Write the module after the pass."""
+        save_module(model, operations, self.work.output("module", "weights"))
+
+
+def train_on(
+    bench: Bench,
+    model: nn.Module,
+    operations: Sequence[Operation],
+    name: str,
+    epochs: int,
+    lr_scale: float,
+    lesson: Lesson | None = None,
+    keep_zeros: bool = False,
+    qat: bool = False,
+) -> tuple[nn.Module, float]:
+    """Train a module further.
+
+    Args:
+        bench: Of the pass; its model is the teacher, if there is a lesson.
+        model: Where training starts.
+        operations: What was done to the factory's model to get it.
+        name: Of this training within the step.
+        epochs: Passes over the training split.
+        lr_scale: Learning rate over the recipe's.
+        lesson: How the module before the pass teaches; None: it does not.
+        keep_zeros: Weights that are zero stay so.
+        qat: With the rounding of int8 in the forward pass.
+
+    Returns:
+        The module with the best weights, and their quality on the validation split.
+    """
+    from ...ray_workers.training.launch.actors import fit
+
+    work, spec = bench.work, bench.work.spec
+    store = Store(work.store_url, Path(work.cache_url))
+    with tempfile.TemporaryDirectory(prefix="hone-start-") as folder:
+        save_module(model, operations, Path(folder))
+        start = store.put(Path(folder), "weights")
+    teacher = store.put(work.inputs["module"], "weights") if lesson is not None else None
+    train = Train.model_validate(spec["train"])
+    optimizer: Any = train.optimizer
+    rate = {"lr": optimizer.lr * lr_scale}
+    if optimizer.name == "muon":
+        rate["adamw_lr"] = optimizer.adamw_lr * lr_scale
+    train = train.model_copy(
+        update={"epochs": epochs, "optimizer": optimizer.model_copy(update=rate)}
+    )
+    url = f"{work.store_url}/training/{work.lineage}-{name}"
+    job = TrainJob(
+        model=spec["model"],
+        data=spec["data"],
+        train=train,
+        metric=spec["metric"],
+        higher_is_better=spec["higher_is_better"],
+        allowed=work.allowed,
+        checkpoints=url,
+        start=start,
+        teacher=teacher,
+        lesson=lesson,
+        keep_zeros=keep_zeros,
+        qat=qat,
+        store=work.store_url,
+        cache=work.cache_url,
+    )
+    label = str(spec["label"])
+    fit(job, _under(work, label if label.endswith(f"/{name}") else f"{label}/{name}"))
+    checkpoints = Checkpoints(url, job.higher_is_better)
+    best = checkpoints.best()
+    if best is None or best.quality is None:
+        raise StepFailed("training ended without a checkpoint", where=url)
+    made = build(spec["model"], work.allowed, operations)
+    with tempfile.TemporaryDirectory(prefix="hone-best-") as folder:
+        checkpoints.export(best, Path(folder))
+        found = load_file(Path(folder) / WEIGHTS)
+    # What training added beside the model, such as projections and observers, is left behind.
+    made.load_state_dict({key: found[key] for key in made.state_dict()})
+    with contextlib.suppress(OSError):
+        fs, root = fsspec.core.url_to_fs(url)
+        fs.rm(root, recursive=True)
+    return made.eval(), best.quality
+
+
+def _under(work: Workspace, prefix: str) -> Workspace:
+    """The same workspace, whose metrics are told apart from those of other trainings."""
+    from dataclasses import replace
+
+    report = work.report
+
+    def told(event: Event) -> None:
+        if event["kind"] == "metric":
+            event = {**event, "name": f"{prefix}/{event['name']}"}
+        report(event)
+
+    return replace(work, report=told)

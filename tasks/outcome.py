@@ -1,0 +1,89 @@
+"""The outcome of a run: what `hone run --json` prints and the table shows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..recipe.strict import Strict
+from .decide import GateResult
+
+Status = Literal["passed", "gated", "failed", "skipped"]
+
+
+class ArtifactSaid(Strict):
+    """Where a candidate's bytes are."""
+
+    uri: str
+    sha256: str
+    bytes: int
+
+
+class Candidate(Strict):
+    """A variant compiled for a target, and all that was measured of it.
+
+    Attributes:
+        name: `VARIANT@TARGET`.
+        variant: Name of the variant.
+        target: Name of the target.
+        status: `passed` every gate; `gated`: measured, but a gate failed; `failed`: a step
+            failed; `skipped`: the target does not run on this machine.
+        error: Why it failed or was skipped.
+        artifact: Its bytes.
+        metrics: Under MLflow's names.
+        gates: What each gate said.
+        notes: What the steps found worth telling.
+    """
+
+    name: str
+    variant: str
+    target: str
+    status: Status
+    error: str | None = None
+    artifact: ArtifactSaid | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    gates: tuple[GateResult, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Champion(Strict):
+    """The candidate that won, as the registry knows it."""
+
+    candidate: str
+    model: str
+    version: str
+    alias: str
+    new: bool
+    previous: str | None
+
+
+class Outcome(Strict):
+    """What came of a run.
+
+    Attributes:
+        recipe: Name of the recipe.
+        recipe_digest: Of all its fields.
+        run_id: MLflow's id of the parent run.
+        champion: The winner, or None: then the registry was not touched.
+        why: Why it won, or why none did.
+        baseline: What was measured of the trained model in PyTorch eager.
+        candidates: All of them, in the recipe's order.
+        seconds: Duration of each step that was computed (s).
+        cached: Steps whose kept result was used.
+        notes: What is worth telling of the whole run.
+    """
+
+    recipe: str
+    recipe_digest: str
+    run_id: str
+    champion: Champion | None
+    why: str
+    baseline: dict[str, float]
+    candidates: tuple[Candidate, ...]
+    seconds: dict[str, float]
+    cached: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")

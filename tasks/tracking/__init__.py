@@ -1,0 +1,1 @@
+"""MLflow: runs, metrics, models and the registry. The only room that knows it."""

@@ -1,0 +1,240 @@
+"""Send journal operations to MLflow: the only place that talks to its tracking API."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .journal import Operation
+from .served_model import FILES, SETTINGS
+
+_PARENT_TAG = "mlflow.parentRunId"
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error means that the server can't be reached, as against that it refuses."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    for link in chain:
+        if isinstance(link, requests.RequestException | ConnectionError | TimeoutError):
+            return True
+        if isinstance(link, MlflowException):
+            code = link.get_http_status_code()
+            text = str(link)
+            if code >= 500 and link.error_code in ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR"):
+                return True
+            if "API request to" in text and "failed with exception" in text:
+                return True
+        if "database is locked" in str(link):
+            return True
+    return False
+
+
+class MlflowSender:
+    """A client for one experiment. Used from one thread at a time."""
+
+    def __init__(self, uri: str, artifacts: str | None, experiment: str) -> None:
+        self._uri = uri
+        self._artifacts = artifacts
+        self._experiment = experiment
+        self._client: Any = None
+        self._experiment_id = ""
+        self._parent = ""
+
+    def connect(self) -> None:
+        """Reach the server and find or make the experiment."""
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        if self._uri.startswith("sqlite:///"):
+            Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(self._uri)
+        self._client = mlflow.MlflowClient(self._uri)
+        found = self._client.get_experiment_by_name(self._experiment)
+        if found is not None and found.lifecycle_stage != "active":
+            self._client.restore_experiment(found.experiment_id)
+        if found is None:
+            place = None
+            if self._artifacts is not None:
+                place = f"{self._artifacts.rstrip('/')}/{self._experiment}"
+            try:
+                self._experiment_id = self._client.create_experiment(
+                    self._experiment, artifact_location=place
+                )
+            except MlflowException:  # another run was first
+                found = self._client.get_experiment_by_name(self._experiment)
+                if found is None:
+                    raise
+        if found is not None:
+            self._experiment_id = found.experiment_id
+
+    def create_run(self, parent: str | None, name: str, tags: dict[str, str]) -> str:
+        """Start a run; the first one without a parent is the parent of all others."""
+        if parent is not None:
+            tags = {**tags, _PARENT_TAG: parent}
+        run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
+        return str(run.info.run_id)
+
+    def tag(self, run_id: str, name: str, value: str) -> None:
+        self._client.set_tag(run_id, name, value)
+
+    def run_is_over(self, run_id: str) -> bool:
+        return str(self._client.get_run(run_id).info.status) != "RUNNING"
+
+    def end_if_running(self, run_id: str, status: str) -> None:
+        if not self.run_is_over(run_id):
+            self._client.set_terminated(run_id, status=status)
+
+    def close_dead_runs(self, is_dead: Callable[[dict[str, str]], bool], keep: str) -> None:
+        """End runs of Hone that are RUNNING though their process is gone."""
+        experiments = [e.experiment_id for e in self._client.search_experiments(max_results=500)]
+        for run in self._client.search_runs(
+            experiments, filter_string="attributes.status = 'RUNNING'", max_results=1000
+        ):
+            tags = dict(run.data.tags)
+            if run.info.run_id != keep and is_dead(tags):
+                self._client.set_tag(run.info.run_id, "hone.ended", "its process was gone")
+                self._client.set_terminated(run.info.run_id, status="KILLED")
+
+    def send(self, operations: list[Operation], ids: dict[str, str]) -> None:
+        """Carry out operations; ids of runs and models that they make are added to `ids`."""
+        first = operations[0]
+        if first["op"] == "metrics":
+            self._send_metrics(operations, ids)
+        elif first["op"] != "header":
+            getattr(self, f"_send_{first['op']}")(first, ids)
+
+    def _send_metrics(self, operations: list[Operation], ids: dict[str, str]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(
+                o["name"], float(o["value"]), o["time_ms"], o["step"],
+                model_id=ids.get(f"model:{o['model']}") if o.get("model") else None,
+            )
+            for o in operations
+        ]  # fmt: skip
+        self._client.log_batch(ids[operations[0]["ref"]], metrics=metrics)
+
+    def _send_run(self, said: Operation, ids: dict[str, str]) -> None:
+        if said["ref"] not in ids:
+            ids[said["ref"]] = self.create_run(ids["parent"], said["name"], said["tags"])
+
+    def _send_params(self, said: Operation, ids: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(name, value[:5900]) for name, value in said["values"].items()]
+        for start in range(0, len(params), 100):
+            self._client.log_batch(ids[said["ref"]], params=params[start : start + 100])
+
+    def _send_tags(self, said: Operation, ids: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(name, value[:7900]) for name, value in said["values"].items()]
+        self._client.log_batch(ids[said["ref"]], tags=tags)
+
+    def _send_text(self, said: Operation, ids: dict[str, str]) -> None:
+        self._client.log_text(ids[said["ref"]], said["content"], said["file"])
+
+    def _send_folder(self, said: Operation, ids: dict[str, str]) -> None:
+        self._client.log_artifacts(ids[said["ref"]], said["folder"], said["path"])
+
+    def _send_dataset(self, said: Operation, ids: dict[str, str]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=said["name"],
+            digest=said["digest"],
+            source_type="code",
+            source=json.dumps(said["source"]),
+            profile=json.dumps(said["profile"]),
+        )
+        for context in said["contexts"]:
+            entry = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+            self._client.log_inputs(ids[said["ref"]], datasets=[entry])
+
+    def _send_finish(self, said: Operation, ids: dict[str, str]) -> None:
+        self._client.set_terminated(
+            ids[said["ref"]], status=said["status"], end_time=said["time_ms"]
+        )
+
+    def _send_model(self, said: Operation, ids: dict[str, str]) -> None:
+        """Log a candidate as a LoggedModel, in the pyfunc flavor with our loader."""
+        import mlflow
+        import numpy as np
+        from mlflow.entities import LoggedModelInput, LoggedModelOutput, LoggedModelStatus
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import Schema, TensorSpec
+        from safetensors.numpy import load_file
+
+        if f"model:{said['ref']}" in ids:
+            return
+        if (held := self._held_model(said)) is not None:
+            self._client.log_inputs(ids[said["ref"]], models=[LoggedModelInput(held)])
+            ids[f"model:{said['ref']}"] = held
+            return
+        inputs, output = said["inputs"], said["output"]
+        single = list(inputs) == ["input"]
+        signature = ModelSignature(
+            inputs=Schema([
+                TensorSpec(np.dtype(spec["dtype"]), (-1, *spec["shape"]), None if single else name)
+                for name, spec in inputs.items()
+            ]),
+            outputs=Schema([TensorSpec(np.dtype(output["dtype"]), (-1, *output["shape"]))]),
+        )  # fmt: skip
+        example = {name: value[:2] for name, value in load_file(said["example"]).items()}
+        run_id = ids[said["ref"]]
+        with tempfile.TemporaryDirectory(prefix="hone-model-") as scratch:
+            folder = Path(scratch) / "data"
+            shutil.copytree(said["folder"], folder / FILES)
+            (folder / SETTINGS).write_text(json.dumps(said["settings"], indent=1))
+            model = self._client.create_logged_model(
+                self._experiment_id,
+                name=said["name"],
+                source_run_id=run_id,
+                tags=said["tags"],
+                params={k: str(v)[:490] for k, v in said["params"].items()},
+                model_type=said["target"],
+            )
+            # The high-level `log_model` would load the runtime into this process to try it out.
+            mlflow.pyfunc.save_model(
+                f"{scratch}/model",
+                mlflow_model=Model(
+                    artifact_path=model.artifact_location,
+                    model_uuid=model.model_id,
+                    run_id=run_id,
+                    model_id=model.model_id,
+                ),
+                loader_module="prefect_hone.tasks.tracking.served_model",
+                data_path=str(folder),
+                signature=signature,
+                input_example=example["input"] if single else example,
+                pip_requirements=said["requirements"],
+            )
+            self._client.log_model_artifacts(model.model_id, f"{scratch}/model")
+        self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self._client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
+        ids[f"model:{said['ref']}"] = str(model.model_id)
+
+    def _held_model(self, said: Operation) -> str | None:
+        """The LoggedModel that already holds these bytes for this candidate."""
+        from mlflow.entities import LoggedModelStatus
+
+        found = self._client.search_logged_models(
+            [self._experiment_id],
+            filter_string=f"tags.`hone.sha256` = '{said['tags']['hone.sha256']}' "
+            f"AND tags.`hone.candidate` = '{said['tags']['hone.candidate']}'",
+            max_results=5,
+        )
+        ready = [model for model in found if model.status == LoggedModelStatus.READY]
+        return str(ready[0].model_id) if ready else None

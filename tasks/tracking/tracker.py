@@ -1,0 +1,296 @@
+"""Track: everything of a run in MLflow, one parent run with a child for training and for each
+candidate. Operations go through a journal and are sent by one thread, in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ...recipe.errors import HoneError, ServerUnreachable, first_line
+from .journal import Journal, Operation, left_over
+from .sender import MlflowSender, is_away
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # s between tries while the server is away
+_HEARTBEAT = 30.0  # s
+_STALE = 300.0  # s without a heartbeat after which another machine's run counts as dead
+OWNER, HEARTBEAT = "hone.owner", "hone.heartbeat"
+PARENT = "parent"
+
+log = logging.getLogger("hone")
+
+
+def quiet_mlflow() -> None:
+    """Set MLflow up to fail fast (the journal tries again) and to keep its chatter to itself."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class Tracker:
+    """What a flow tells MLflow.
+
+    Args:
+        uri: The tracking server or store.
+        artifacts: Where a store without a server keeps artifacts; None leaves it to the server.
+        experiment: The experiment, named after the recipe.
+        folder: Where journals are kept.
+    """
+
+    def __init__(self, uri: str, artifacts: str | None, experiment: str, folder: Path) -> None:
+        quiet_mlflow()
+        self.uri = uri
+        self.experiment = experiment
+        self._folder = folder
+        self._sender = MlflowSender(uri, artifacts, experiment)
+        self._journal: Journal | None = None
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._seen: set[tuple[str, str, int]] = set()
+        self._open: list[str] = []
+        self._away_since: float | None = None
+        self.problems: list[str] = []
+
+    def open(self, name: str, tags: dict[str, str]) -> str:
+        """Start the parent run; close what dead runs left open, and send what they left unsent.
+
+        Returns:
+            The parent's run id.
+
+        Raises:
+            ServerUnreachable: The tracking server does not answer.
+        """
+        try:
+            self._sender.connect()
+            run_id = self._sender.create_run(None, name, {**tags, **_owner()})
+        except Exception as error:
+            if isinstance(error, HoneError):
+                raise
+            raise ServerUnreachable(
+                f"MLflow does not answer: {first_line(error)[:200]}",
+                where=self.uri,
+                do="start it, set MLFLOW_TRACKING_URI to where it is, or unset that to use a "
+                "store on this machine",
+            ) from error
+        self._journal = Journal(self._folder / f"{run_id}.jsonl")
+        self._journal.append({"op": "header", "uri": self.uri, "experiment": self.experiment})
+        self._journal.ids[PARENT] = run_id
+        self._journal.done(1)
+        self._open.append(PARENT)
+        self._thread = threading.Thread(target=self._work, name="hone-mlflow", daemon=True)
+        self._thread.start()
+        return run_id
+
+    def child(self, ref: str, name: str, tags: dict[str, str]) -> None:
+        """Start a child run, known here as `ref`."""
+        self._open.append(ref)
+        self._add({"op": "run", "ref": ref, "name": name, "tags": {**tags, **_owner()}})
+
+    def metrics(self, ref: str, values: dict[str, float], model: str | None = None) -> None:
+        """Numbers without a step."""
+        for name, value in values.items():
+            self.metric(ref, name, value, 0, int(time.time() * 1000), model)
+
+    def metric(
+        self, ref: str, name: str, value: float, step: int, time_ms: int, model: str | None = None
+    ) -> None:
+        """A number; of two for the same name and step the first one counts."""
+        if (ref, name, step) in self._seen:
+            return
+        self._seen.add((ref, name, step))
+        self._add(
+            {"op": "metrics", "ref": ref, "name": name, "value": value, "step": step,
+             "time_ms": time_ms, "model": model}
+        )  # fmt: skip
+
+    def params(self, ref: str, values: dict[str, Any]) -> None:
+        if values:
+            self._add(
+                {"op": "params", "ref": ref, "values": {k: str(v) for k, v in values.items()}}
+            )
+
+    def tags(self, ref: str, values: dict[str, str]) -> None:
+        if values:
+            self._add({"op": "tags", "ref": ref, "values": values})
+
+    def text(self, ref: str, content: str, file: str) -> None:
+        """A text artifact."""
+        self._add({"op": "text", "ref": ref, "content": content, "file": file})
+
+    def folder(self, ref: str, folder: Path, path: str) -> None:
+        """A folder of files as artifacts under `path`."""
+        self._add({"op": "folder", "ref": ref, "folder": str(folder), "path": path})
+
+    def dataset(self, ref: str, fields: dict[str, Any]) -> None:
+        """A data set as an input of the run."""
+        self._add({"op": "dataset", "ref": ref, **fields})
+
+    def model(self, ref: str, fields: dict[str, Any]) -> None:
+        """A candidate as a LoggedModel of the run `ref`."""
+        self._add({"op": "model", "ref": ref, **fields})
+
+    def finish(self, ref: str, status: str) -> None:
+        """End a run: FINISHED, FAILED or KILLED."""
+        if ref in self._open:
+            self._open.remove(ref)
+            self._add({"op": "finish", "ref": ref, "status": status,
+                       "time_ms": int(time.time() * 1000)})  # fmt: skip
+
+    def run_id(self, ref: str) -> str | None:
+        return self._ids().get(ref)
+
+    def model_id(self, ref: str) -> str | None:
+        """Id of the LoggedModel of a candidate, once it is sent."""
+        return self._ids().get(f"model:{ref}")
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until everything is sent, at most so long; whether it is."""
+        deadline = time.monotonic() + seconds
+        self._wake.set()
+        while self._journal is not None and self._journal.waiting():
+            if time.monotonic() > deadline or self._thread is None:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def away_for(self) -> float:
+        """How long the server has not answered (s); 0 while it does."""
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
+    def close(self, status: str, seconds: float = 20) -> bool:
+        """End every run that is still open, send what is left, stop.
+
+        Returns:
+            Whether everything was sent; else the journal stays and the next run sends it.
+        """
+        for ref in reversed(list(self._open)):
+            self.finish(ref, status if ref == PARENT or status != "FINISHED" else "FAILED")
+        sent = self.flush(seconds)
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(30)
+        if self._journal is not None:
+            self._journal.close(remove=sent)
+        return sent
+
+    def _ids(self) -> dict[str, str]:
+        return {} if self._journal is None else self._journal.ids
+
+    def _add(self, operation: Operation) -> None:
+        assert self._journal is not None, "the tracker was not opened"
+        self._journal.append(operation)
+        self._wake.set()
+
+    def _work(self) -> None:
+        assert self._journal is not None
+        with contextlib.suppress(Exception):
+            self._sender.close_dead_runs(_is_dead, keep=self._journal.ids[PARENT])
+        self._send_left_over()
+        wait, beaten = _FIRST_WAIT, time.monotonic()
+        while not self._stop.is_set() or (self._journal.waiting() and self._away_since is None):
+            if time.monotonic() - beaten > _HEARTBEAT:
+                beaten = time.monotonic()
+                with contextlib.suppress(Exception):
+                    self._sender.tag(self._journal.ids[PARENT], HEARTBEAT, str(time.time()))
+            if not self._journal.waiting():
+                self._wake.wait(1)
+                self._wake.clear()
+                continue
+            if self._send_next(self._journal):
+                wait, self._away_since = _FIRST_WAIT, None
+            else:
+                self._away_since = self._away_since or time.monotonic()
+                self._stop.wait(wait)
+                wait = min(_LONGEST_WAIT, wait * 2)
+
+    def _send_next(self, journal: Journal) -> bool:
+        """Send the next operations; False if the server is away. One it refuses is left out."""
+        operations = journal.next()
+        try:
+            self._sender.send(operations, journal.ids)
+        except Exception as error:
+            if is_away(error):
+                return False
+            if len(operations) > 1:  # find the one that is refused
+                for operation in operations:
+                    self._try_alone(operation, journal)
+            else:
+                self._refused(operations[0], error)
+        journal.done(len(operations))
+        return True
+
+    def _try_alone(self, operation: Operation, journal: Journal) -> None:
+        try:
+            self._sender.send([operation], journal.ids)
+        except Exception as error:
+            self._refused(operation, error)
+
+    def _refused(self, operation: Operation, error: Exception) -> None:
+        self.problems.append(
+            f"MLflow refused {operation['op']} of {operation.get('ref')}: "
+            f"{type(error).__name__}: {first_line(error)[:300]}"
+        )
+
+    def _send_left_over(self) -> None:
+        """Send the journals that dead runs left for this server."""
+        assert self._journal is not None
+        for path in left_over(self._folder):
+            if path == self._journal.path:
+                continue
+            with contextlib.suppress(OSError, KeyError, IndexError):
+                self._send_old(path)
+
+    def _send_old(self, path: Path) -> None:
+        header = json.loads(path.read_text().splitlines()[0])
+        alive = not self._sender.run_is_over(path.stem)
+        if header["uri"] != self.uri or alive:
+            return
+        journal = Journal(path)
+        while journal.waiting():
+            if not self._send_next(journal):
+                journal.close(remove=False)
+                return
+        for ref, run_id in journal.ids.items():
+            if not ref.startswith("model:"):
+                with contextlib.suppress(Exception):
+                    self._sender.end_if_running(run_id, "KILLED")
+        journal.close(remove=True)
+
+
+def _owner() -> dict[str, str]:
+    process = psutil.Process()
+    said = {"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()}
+    return {OWNER: json.dumps(said), HEARTBEAT: str(time.time())}
+
+
+def _is_dead(tags: dict[str, str]) -> bool:
+    """Whether the process that owns a run is gone."""
+    try:
+        owner = json.loads(tags[OWNER])
+    except (KeyError, ValueError):
+        return False
+    if owner.get("host") != socket.gethostname():
+        return time.time() - float(tags.get(HEARTBEAT, "0")) > _STALE
+    try:
+        started = psutil.Process(int(owner["pid"])).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
+    return abs(started - float(owner["started"])) > 1

@@ -1,0 +1,128 @@
+"""Ray datasets: each row once an epoch, whatever the number of readers; resumed at the exact one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prefect_hone.ray_workers.data.ray_datasets import Feed, Feeder, in_memory, travel_by_value
+from prefect_hone.ray_workers.data.splits import split
+from prefect_hone.ray_workers.training.job import TrainJob
+from prefect_hone.recipe.errors import InputError
+from prefect_hone.recipe.factories import use_code
+from ray_training import cluster, train_project
+
+pytestmark = pytest.mark.slow
+PROJECT = Path(__file__).parents[2] / "project"
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[Any]:
+    use_code(PROJECT)
+    with cluster(3) as made:
+        yield made
+
+
+def make_feed(**arguments: Any) -> Feed:
+    import ray
+    import wine_data
+
+    data = wine_data.streamed(**arguments)
+    travel_by_value()
+    return Feed(in_memory(data), ray.remote(num_cpus=0)(Feeder).remote(data, 0), 0)
+
+
+def read(feed: Feed, epoch: int, readers: int, size: int, skip: int = 0) -> list[list[Any]]:
+    """What each reader gets: batches of (inputs, how many count), all readers at once."""
+    found: list[list[Any]] = [[] for _ in range(readers)]
+
+    def one(reader: int) -> None:
+        for rows, own in feed.rows(epoch, readers, reader, size, skip):
+            found[reader].append((rows.columns["features"], own))
+
+    threads = [threading.Thread(target=one, args=(reader,)) for reader in range(readers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return found
+
+
+def test_each_row_counts_once_an_epoch_and_comes_in_the_same_order_again(ray_cluster: Any) -> None:
+    import wine_data
+
+    expected = np.stack([sample[0].numpy() for sample in wine_data.wine().train])[:137]
+    feed = make_feed(rows=137)
+    found = read(feed, epoch=0, readers=2, size=16)
+    assert [len(batches) for batches in found] == [5, 5], "every reader has the same steps"
+    counted = np.concatenate([x[:own] for batches in found for x, own in batches])
+    assert len(counted) == 137
+    assert np.allclose(np.sort(counted, axis=0), np.sort(expected, axis=0))
+
+    rest = read(make_feed(rows=137), epoch=0, readers=2, size=16, skip=3)
+    for whole, resumed in zip(found, rest, strict=True):
+        assert len(resumed) == 2
+        for (x, own), (again, own_again) in zip(whole[3:], resumed, strict=True):
+            assert own == own_again
+            assert np.array_equal(x, again), "resumed at the exact row"
+
+    other = read(feed, epoch=1, readers=2, size=16)
+    assert not np.array_equal(other[0][0][0], found[0][0][0]), "another epoch, another order"
+
+
+def test_wrong_columns_and_no_validation_are_told(ray_cluster: Any) -> None:
+    from dataclasses import replace
+
+    import wine_data
+
+    with pytest.raises(InputError, match=r"no column 'feature': did you mean 'features'\?"):
+        split(wine_data.streamed(inputs="feature"), 0)
+    with pytest.raises(InputError, match="needs a validation split"):
+        split(replace(wine_data.streamed(), validation=None), 0)
+
+
+def job(folder: Path, **train: Any) -> TrainJob:
+    return TrainJob.model_validate(
+        {
+            "model": {"factory": "wine_model:net"},
+            "data": {"factory": "wine_data:streamed"},
+            "train": {
+                "epochs": 3, "batch_size": 32, "deterministic": True,
+                "optimizer": {"name": "adam", "lr": 0.01}, **train,
+            },
+            "metric": "accuracy", "higher_is_better": True,
+            "allowed": {"prefixes": [], "modules": ["wine_model", "wine_data"]},
+            "checkpoints": str(folder),
+        }
+    )  # fmt: skip
+
+
+def test_it_trains_on_two_workers_and_goes_on_in_the_middle_of_an_epoch(
+    ray_cluster: Any, tmp_path: Path
+) -> None:
+    whole = train_project(job(tmp_path / "whole", mesh={"data": 2}), tmp_path)
+    whole.finish()
+    losses = whole.curve()
+    assert sorted(losses) == list(range(3 * 5))
+    assert losses[14] < losses[0] / 2
+
+    settings = {"mesh": {"data": 2}, "checkpoint": {"every_steps": 1, "asynchronous": False}}
+    killed = job(tmp_path / "killed", **settings).model_copy(
+        update={"model": job(tmp_path).model.model_copy(update={
+            "factory": "wine_model:dying", "args": {"marker": str(tmp_path / "died"), "after": 7}})}
+    )  # fmt: skip
+    going_on = train_project(killed, tmp_path)
+    going_on.finish()
+    assert (tmp_path / "died").exists()
+    assert any("goes on after step" in note for note in going_on.notes()), going_on.notes()
+    assert going_on.curve() == pytest.approx(losses, abs=1e-6)
+
+
+def test_a_cluster_without_a_cpu_to_read_with_is_refused(ray_cluster: Any, tmp_path: Path) -> None:
+    refused = train_project(job(tmp_path / "ck", mesh={"data": 3}), tmp_path)
+    with pytest.raises(InputError, match="beside a CPU that reads the Ray dataset"):
+        refused.finish()

@@ -1,0 +1,370 @@
+"""What the recipe's `train` can ask for: optimizers, hooks, averages, objectives, resharding."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gang import together, train
+from prefect_hone.ray_workers.training.checkpoints import Checkpoints
+from prefect_hone.ray_workers.training.job import TrainJob
+from prefect_hone.ray_workers.training.loop import _check as check_loss
+from prefect_hone.ray_workers.training.loop import train_loop
+from prefect_hone.ray_workers.training.objectives import distillation
+from prefect_hone.ray_workers.training.optim import make_optimizers, parameter_groups
+from prefect_hone.ray_workers.training.parallel.axes import Axes
+from prefect_hone.ray_workers.training.parallel.blocks import find_blocks
+from prefect_hone.ray_workers.training.parallel.parallelize import check_mesh, parallelize
+from prefect_hone.ray_workers.training.parallel.pipeline import balance
+from prefect_hone.ray_workers.training.parallel.tensor import plan_for
+from prefect_hone.ray_workers.training.teacher_outputs import TeacherOutputs
+from prefect_hone.recipe.errors import InputError, StepFailed
+from prefect_hone.recipe.factories import Allowed, use_code
+from prefect_hone.recipe.optimizers import Optimizer
+from prefect_hone.recipe.parallel import TensorParallel
+from prefect_hone.recipe.training import Train
+from pydantic import TypeAdapter, ValidationError
+from ray_training import EXAMPLE
+from safetensors.torch import load_file
+from torch import nn
+
+PROJECT = Path(__file__).parents[2] / "project"
+
+
+def job(folder: Path, **settings: Any) -> dict[str, Any]:
+    return {
+        "model": {
+            "factory": f"{EXAMPLE}.charlm_model:charlm",
+            "args": {"channels": 16, "heads": 4, "layers": 2, "length": 16},
+        },
+        "data": {
+            "factory": f"{EXAMPLE}.charlm_data:charlm_data",
+            "args": {"length": 16, "characters": 5800},
+        },
+        "train": {
+            "epochs": 2, "batch_size": 32, "deterministic": True,
+            "optimizer": {"name": "adamw", "lr": 0.003}, **settings,
+        },
+        "metric": "bits_per_token", "higher_is_better": False,
+        "allowed": {"prefixes": ["prefect_hone.recipe.examples"], "modules": ["wine_model"]},
+        "checkpoints": str(folder),
+    }  # fmt: skip
+
+
+def curve(events: list[dict], name: str = "train/loss") -> dict[int, float]:
+    return {e["step"]: e["value"] for e in events if e.get("name") == name}
+
+
+def alone(folder: Path, **settings: Any) -> dict[int, float]:
+    events: list[dict] = []
+    train_loop(TrainJob.model_validate(job(folder, **settings)), events.append)
+    return curve(events)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"name": "nadam"},
+        {"name": "adafactor", "lr": 0.02},
+        {"name": "muon"},
+        {"name": "lamb", "lr": 0.01},
+        {"name": "lars", "lr": 0.5},
+        {"name": "import", "factory": "wine_model:my_optimizer", "lr": 0.03},
+    ],
+    ids=lambda optimizer: optimizer["name"],
+)
+def test_every_optimizer_learns(tmp_path: Path, optimizer: dict) -> None:
+    if optimizer["name"] in ("lamb", "lars"):
+        pytest.importorskip("pytorch_optimizer")
+    use_code(PROJECT)
+    losses = alone(tmp_path, optimizer=optimizer, epochs=2)
+    assert sum(list(losses.values())[-3:]) / 3 < losses[0] - 0.2
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    decayed, rest = parameter_groups([model], 0.1, decay_all=False)
+    assert [p.ndim for p in decayed["params"]] == [2]
+    assert {p.ndim for p in rest["params"]} == {1}
+    assert rest["weight_decay"] == 0.0
+    assert len(parameter_groups([model], 0.1, decay_all=True)) == 1
+
+
+def test_muon_takes_the_hidden_matrices_only() -> None:
+    from prefect_hone.recipe.examples.charlm.charlm_model import charlm
+
+    model = charlm(channels=16, layers=1)
+    spec = TypeAdapter(Optimizer).validate_python({"name": "muon"})
+    muon, rest = make_optimizers(spec, [model], Allowed())
+    matrices = {id(p) for g in muon.param_groups for p in g["params"]}
+    assert id(model.blocks[0].mlp.up.weight) in matrices
+    assert id(model.embedding.characters.weight) not in matrices
+    assert id(model.head.logits.weight) not in matrices
+    assert type(muon) is torch.optim.Muon
+    assert type(rest) is torch.optim.AdamW
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compress", ["fp16", "powersgd"])
+def test_compressed_gradients_train_nearly_the_same(tmp_path: Path, compress: str) -> None:
+    whole = alone(tmp_path / "alone")
+    data = {"compress": compress, "powersgd_after": 2, "powersgd_rank": 4}
+    settings = {"mesh": {"data": 2}, "parallel": {"data": data}}
+    events = together(2, train, job(tmp_path / "two", **settings))[0]
+    found = curve(events)
+    assert max(abs(found[step] - whole[step]) for step in whole) < 0.3
+    assert found != whole, "what was sent was not compressed"
+
+
+def test_an_average_of_the_weights_is_what_is_kept(tmp_path: Path) -> None:
+    alone(tmp_path, ema=0.9)
+    checkpoints = Checkpoints(str(tmp_path), False)
+    last = checkpoints.all()[-1]
+    kept = checkpoints.names(last)
+    assert any(name.startswith("ema/") for name in kept)
+    checkpoints.export(last, tmp_path)
+    exported = load_file(tmp_path / "model.safetensors")
+    plain = {
+        name: torch.empty(size) for name, (size, _) in kept.items() if name.startswith("model/")
+    }
+    checkpoints.load(last, plain)
+    name = "head.logits.weight"
+    assert not torch.equal(exported[name], plain[f"model/{name}"]), "the average, not the last"
+
+
+def test_label_smoothing_and_accumulation_and_clipping(tmp_path: Path) -> None:
+    plain = alone(tmp_path / "a")
+    accumulated = alone(tmp_path / "b", accumulate=3)
+    assert accumulated == pytest.approx(plain, abs=1e-5), "the same gradients in parts"
+    smoothed = alone(tmp_path / "c", label_smoothing=0.2)
+    assert smoothed[19] > plain[19]
+    sgd = {"name": "sgd", "lr": 0.5, "momentum": 0.0}
+    free = alone(tmp_path / "d", optimizer=sgd)
+    clipped = alone(tmp_path / "e", optimizer=sgd, clip_grad_norm=0.01)
+    assert clipped[19] > free[19] + 0.1, "small steps"
+
+
+def test_deterministic_is_the_same_bits(tmp_path: Path) -> None:
+    assert alone(tmp_path / "a") == alone(tmp_path / "b")
+
+
+def test_a_loss_that_leaps_stops_the_training(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(str(tmp_path), False)
+    recent = deque([1.0] * 50, maxlen=50)
+    check_loss(2.9, recent, 3.0, 50, 1, checkpoints)
+    with pytest.raises(StepFailed, match=r"the loss leapt to 3.1 at step 51 .* 3 times the median"):
+        check_loss(3.1, recent, 3.0, 51, 1, checkpoints)
+    check_loss(3.1, deque([1.0] * 49, maxlen=50), 3.0, 49, 1, checkpoints)  # too early to tell
+
+
+@pytest.mark.slow
+def test_blocks_are_compiled(tmp_path: Path) -> None:
+    one_block = job(tmp_path / "a", epochs=1)
+    one_block["model"]["args"]["layers"] = 1
+    curves = []
+    for compile_blocks in (False, True):
+        one_block["train"]["compile"] = compile_blocks
+        one_block["checkpoints"] = str(tmp_path / str(compile_blocks))
+        events: list[dict] = []
+        train_loop(TrainJob.model_validate(one_block), events.append)
+        curves.append(curve(events))
+    assert curves[1] == pytest.approx(curves[0], abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [({"shard": 4}, {"shard": 2}), ({"shard": 2, "tensor": 2}, {"data": 2}), ({"pipeline": 2}, {})],
+    ids=json.dumps,
+)
+def test_another_mesh_goes_on_from_a_checkpoint(tmp_path: Path, first: dict, then: dict) -> None:
+    """Train on one mesh, stop in the middle of an epoch, resume on another."""
+    pipeline = {"pipeline": {"microbatches": 2}}
+    whole = alone(tmp_path / "alone")
+
+    def run(mesh: dict, stop_at: int | None) -> list[dict]:
+        world = 1
+        for size in mesh.values():
+            world *= size
+        settings = {"mesh": mesh, "parallel": pipeline, "checkpoint": {"every_steps": 5}}
+        return together(world, train, job(tmp_path / "ck", **settings), stop_at)[0]
+
+    assert run(first, 13)[-1] == {"kind": "preempted"}
+    events = run(then, None)
+    assert "goes on after step 4 of epoch 2" in next(e["text"] for e in events if e["kind"] == "note"
+                                                     and "goes on" in e["text"])  # fmt: skip
+    assert curve(events) == pytest.approx(whole, abs=1e-4)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    alone(tmp_path, epochs=1)
+    other = job(tmp_path)
+    other["model"]["args"]["channels"] = 32
+    with pytest.raises(InputError, match="the checkpoint is of another model"):
+        train_loop(TrainJob.model_validate(other), lambda _: None)
+
+
+def test_distillation_pulls_towards_the_teacher(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher, student = nn.Linear(4, 3), nn.Linear(4, 3)
+    x, y = torch.randn(256, 4), torch.randint(0, 3, (256,))
+    objective = distillation(
+        nn.functional.cross_entropy, TeacherOutputs(teacher, 0), 2.0, 1.0, classes=True
+    )
+    optimizer = torch.optim.Adam(student.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        objective(student(x), x, y).backward()
+        optimizer.step()
+    far = (student(x).softmax(1) - teacher(x).softmax(1)).abs().max()
+    assert far < 0.02
+    assert all(p.grad is None for p in teacher.parameters()), "the teacher is frozen"
+    other = TeacherOutputs(nn.Linear(4, 5), 2**20)
+    wide = distillation(nn.functional.cross_entropy, other, 2.0, 0.5, classes=True)
+    with pytest.raises(InputError, match=r"the teacher's outputs have shape \(256, 5\)"):
+        wide(student(x), x, y)
+
+
+def test_a_teacher_is_asked_once_for_each_sample() -> None:
+    class Teacher(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+            self.rows = 0
+
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            self.rows += len(x)
+            return self.linear(x) * scale
+
+    teacher = Teacher()
+    data = {"x": torch.randn(20, 4), "scale": torch.rand(20, 1)}
+    outputs = TeacherOutputs(teacher, 2**20)
+
+    def batch(rows: list[int]) -> dict[str, torch.Tensor]:
+        return {name: value[rows] for name, value in data.items()}
+
+    for rows in ([0, 1, 2, 3], [3, 2, 4, 0], [4, 4, 1, 19]):
+        assert torch.allclose(outputs(batch(rows)), teacher.linear(data["x"][rows])
+                              * data["scale"][rows], atol=1e-6)  # fmt: skip
+    assert teacher.rows == 6, "samples 0 to 4 and 19"
+    assert (outputs.asked, outputs.found) == (12, 6)
+    other = {**batch([0]), "scale": torch.ones(1, 1)}
+    assert torch.allclose(outputs(other), teacher.linear(data["x"][:1])), "all inputs count"
+
+
+def test_a_teachers_memory_is_bounded_and_given_up_where_nothing_comes_again() -> None:
+    teacher = nn.Linear(4, 3)
+    outputs = TeacherOutputs(teacher, 10 * 3 * 4)
+    for _ in range(20):
+        x = torch.randn(10, 4)
+        assert torch.allclose(outputs(x), teacher(x))
+    assert outputs.asked == 90, "after 8 times what it holds it asks no more"
+    assert not outputs._held
+    useful = TeacherOutputs(teacher, 10 * 3 * 4)
+    x = torch.randn(12, 4)
+    for _ in range(3):
+        assert torch.allclose(useful(x), teacher(x), atol=1e-6)
+    assert len(useful._held) == 10
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"mesh": {"data": 3}, "batch_size": 2}, "a batch of 2 can't be split over 3 workers"),
+        ({"mesh": {"pipeline": 2}, "batch_size": 10}, "can't be dealt out evenly"),
+        ({"precision": "fp16"}, "fp16 training needs a GPU"),
+        ({"mesh": {"data": {"min": 3, "max": 2}}}, "min is above max"),
+        ({"optimizer": {"name": "muon"}, "mesh": {"shard": 2}}, "looks at whole matrices"),
+    ],
+)
+def test_what_can_not_be_trained_is_refused_at_load(train: dict, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Train.model_validate({"epochs": 1, "batch_size": 32, **train})
+
+
+def test_a_process_group_of_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="has 2 workers, the mesh asks for data 1 = 1"):
+        together(2, train, job(tmp_path))
+
+
+def test_meshes_that_a_model_can_not_take_say_what_to_implement() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.odd = nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.odd(x)
+
+    def check(**train: Any) -> None:
+        spec = Train.model_validate({"epochs": 1, "batch_size": 32, **train})
+        check_mesh(Plain(), spec, Allowed(), torch.zeros(4, 8))
+
+    with pytest.raises(InputError, match=r"pipeline_split\(\)"):
+        check(mesh={"pipeline": 2})
+    with pytest.raises(InputError, match="tensor_parallel_plan"):
+        check(mesh={"tensor": 2})
+    with pytest.raises(InputError, match="runs on CUDA only"):
+        check(mesh={"context": 2})
+    with pytest.raises(InputError, match="rounding gradients to bf16 needs GPUs"):
+        check(mesh={"data": 2}, parallel={"data": {"compress": "bf16"}})
+    with pytest.raises(InputError, match="no blocks to compile"):
+        check(compile=True)
+
+
+def test_a_plan_is_derived_for_the_usual_blocks_or_taken_from_transformers() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=64,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config)
+    plan = plan_for(model, TensorParallel(), 2, Allowed())
+    assert "transformers" in plan.source
+    assert any("q_proj" in name for name in plan.styles)
+    bert = transformers.BertModel(transformers.BertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64))  # fmt: skip
+    derived = plan_for(bert, TensorParallel(), 2, Allowed())
+    assert derived.derived
+    assert derived.styles["encoder.layer.0.attention.self.query"] == "colwise"
+    assert derived.styles["encoder.layer.1.attention.output.dense"] == "rowwise"
+    assert derived.styles["encoder.layer.1.intermediate.dense"] == "colwise"
+    assert derived.styles["encoder.layer.1.output.dense"] == "rowwise"
+
+
+def test_blocks_and_balance() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Sequential(nn.Linear(2, 2)))
+    assert list(find_blocks(model)) == ["0", "1"]
+    assert balance(["a", "b", "c", "d"], [1, 1, 1, 3], 2) == [["a", "b", "c"], ["d"]]
+    assert balance(["a", "b", "c"], [5, 1, 1], 3) == [["a"], ["b"], ["c"]]
+
+
+def test_axes_alone() -> None:
+    axes = Axes.alone()
+    assert axes.readers == 1
+    assert axes.speaks
+    assert axes.gather(3) == [3]
+
+
+@pytest.mark.slow
+def test_a_bert_trains_by_a_plan_that_is_derived_and_proven() -> None:
+    pytest.importorskip("transformers")
+    assert together(2, _bert_outputs) == [True, True]
+
+
+def _bert_outputs() -> bool:
+    import transformers
+
+    torch.manual_seed(0)
+    bert = transformers.BertModel(transformers.BertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))  # fmt: skip
+    spec = Train.model_validate({"epochs": 1, "batch_size": 4, "mesh": {"tensor": 2}})
+    sample = {"input_ids": torch.arange(12).reshape(2, 6)}
+    placed = parallelize(bert, spec, Axes.here(spec.mesh), Allowed(), sample)  # proves it
+    query = placed.parts[0].encoder.layer[0].attention.self.query.weight
+    return tuple(query.to_local().shape) == (16, 32)
