@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from safetensors.numpy import save_file
 
-from ..ray_workers.data.splits import Arrays, Splits, batches, call, few, fingerprints, split, stack
+from ..ray_workers.data.calling import Arrays, call
+from ..ray_workers.data.splits import Splits, batches, few, fingerprints, split, stack
 from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.model.module import initial
 from ..ray_workers.model.onnx_files import SAMPLES_FILE

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..ray_workers.data.splits import INPUT, primary, tensors
+from ..ray_workers.data.calling import INPUT, primary, tensors
 from ..ray_workers.model.module import dynamic_batch, load_module
 from ..ray_workers.model.onnx_files import OUTPUT, load_inputs, name_layers, write_graph
 from ..ray_workers.model.onnx_model import OnnxGraph

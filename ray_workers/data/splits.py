@@ -1,4 +1,4 @@
-"""The splits of a data set, their batches, and how a model is called with them.
+"""The splits of a data set, and their batches.
 
 Validation and calibration default to seeded slices of train and are never taken from test.
 """
@@ -16,12 +16,9 @@ from torch.utils.data import DataLoader, Subset, default_collate
 
 from ...recipe.data import Data
 from ...recipe.errors import InputError
+from .calling import INPUT, Arrays, arrays
 from .ray_datasets import Streamed, in_memory
 
-Arrays = dict[str, np.ndarray[Any, Any]]
-
-#: Name of a model's input where it takes one tensor.
-INPUT = "input"
 _VALIDATION_SHARE = 0.1
 _CALIBRATION_SAMPLES = 512
 
@@ -128,54 +125,6 @@ def few(splits: Splits) -> tuple[Any, int]:
 def in_batches(indices: Sequence[int], size: int) -> list[Sequence[int]]:
     """Consecutive groups of at most `size` indices."""
     return [indices[start : start + size] for start in range(0, len(indices), size)]
-
-
-def call(model: Any, inputs: Any) -> torch.Tensor:
-    """The model's main output for a batch: see `primary`."""
-    return primary(model(**inputs) if isinstance(inputs, dict) else model(inputs))
-
-
-def primary_name(names: Sequence[str]) -> str:
-    """Of several outputs the main one: `logits`, as transformers calls it, or the first."""
-    return "logits" if "logits" in names else names[0]
-
-
-def primary(outputs: Any) -> torch.Tensor:
-    """The main output of a model that may return a tensor, a sequence or a mapping.
-
-    Raises:
-        InputError: There is no tensor in it.
-    """
-    if isinstance(outputs, torch.Tensor):
-        return outputs
-    if (isinstance(outputs, dict) or hasattr(outputs, "keys")) and (values := dict(outputs)):
-        return primary(values[primary_name(list(values))])
-    if isinstance(outputs, tuple | list) and outputs:
-        return primary(outputs[0])
-    raise InputError(
-        f"the model returned a {type(outputs).__name__}, expected a tensor, or a tuple or "
-        "dictionary of tensors",
-        where="model.factory",
-    )
-
-
-def move(inputs: Any, device: torch.device) -> Any:
-    """A batch's inputs on a device."""
-    if isinstance(inputs, dict):
-        return {name: value.to(device) for name, value in inputs.items()}
-    return inputs.to(device)
-
-
-def arrays(inputs: Any) -> Arrays:
-    """A batch's inputs as numpy arrays by name."""
-    named = inputs if isinstance(inputs, dict) else {INPUT: inputs}
-    return {str(name): torch.as_tensor(value).numpy() for name, value in named.items()}
-
-
-def tensors(named: Arrays) -> Any:
-    """The inverse of `arrays`."""
-    made = {name: torch.from_numpy(value) for name, value in named.items()}
-    return made[INPUT] if list(made) == [INPUT] else made
 
 
 def stack(splits: Splits, dataset: Any, count: int) -> Arrays:

@@ -17,7 +17,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import nn
 
 from ...recipe.errors import InputError, StepFailed, first_line
-from ..data.splits import INPUT, primary_name
+from ..data.calling import INPUT, primary_name
 
 OUTPUT, BATCH = "output", "batch"
 

@@ -16,7 +16,7 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
 from ...recipe.strict import Strict
 from ...recipe.training import Train
-from ..data.splits import call, primary
+from ..data.calling import call, primary
 from .parallel.blocks import find_blocks
 
 #: Values of a parameter's size that an optimizer keeps for it.

@@ -15,7 +15,7 @@ from torch import nn
 
 from ...recipe.errors import InputError, did_you_mean
 from ...recipe.passes import FeaturePair
-from ..data.splits import call
+from ..data.calling import call
 from .job import Lesson
 
 #: Where the student keeps its projections while it is taught; they are dropped afterwards.

@@ -22,9 +22,10 @@ import torch
 from torch import nn
 
 from ...recipe.errors import InputError, Preempted, StepFailed
+from ..data.calling import move
 from ..data.ray_datasets import Feed, is_ray_dataset
 from ..data.seed import mixed_seed
-from ..data.splits import Splits, batches, few, move, split
+from ..data.splits import Splits, batches, few, split
 from ..metrics import metric as load_metric
 from ..model.module import initial, load_module
 from ..workspace import Report

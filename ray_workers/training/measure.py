@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..data.splits import call
+from ..data.calling import call
 
 
 def flops_per_sample(model: nn.Module, inputs: Any, samples: int) -> float:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ...recipe.errors import InputError, StepFailed, first_line
-from ..data.splits import call
+from ..data.calling import call
 from ..model.module import dynamic_batch
 
 

@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 
 from ...recipe.errors import InputError
+from ..data.calling import move
 from ..data.ray_datasets import Feed, Rows
-from ..data.splits import move
 from .dealing import Share, deal
 from .parallel.axes import Axes
 from .step import MicroBatch

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from ...recipe.training import Train
-from ..data.splits import call, primary
+from ..data.calling import call, primary
 from .objectives import Objective
 from .parallel import context
 from .parallel.axes import Axes

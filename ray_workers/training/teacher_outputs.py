@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data.splits import arrays, call
+from ..data.calling import arrays, call
 
 #: A full memory is given up if it was of use for less than this share of samples, after so many
 #: times the samples that it holds.

@@ -16,7 +16,7 @@ def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], An
     """
     import torch
 
-    from ...ray_workers.data.splits import call, tensors
+    from ...ray_workers.data.calling import call, tensors
     from ...ray_workers.model.module import load_module
     from ...recipe.factories import Allowed, use_code
 

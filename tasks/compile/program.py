@@ -113,7 +113,7 @@ class MainOutput(nn.Module):
         self.names = names
 
     def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
-        from ...ray_workers.data.splits import call
+        from ...ray_workers.data.calling import call
 
         if len(self.names) == 1:
             return call(self.inner, tensors_named(self.names, arguments))
@@ -122,7 +122,7 @@ class MainOutput(nn.Module):
 
 def tensors_named(names: list[str], arguments: tuple[torch.Tensor, ...]) -> Any:
     """What a model takes: a tensor, or a dictionary by name."""
-    from ...ray_workers.data.splits import INPUT
+    from ...ray_workers.data.calling import INPUT
 
     return arguments[0] if names == [INPUT] else dict(zip(names, arguments, strict=True))
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...ray_workers.data.splits import call
+from ...ray_workers.data.calling import call
 from ...ray_workers.workspace import Result
 
 

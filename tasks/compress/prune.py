@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...ray_workers.data.splits import batches, call
+from ...ray_workers.data.calling import call
+from ...ray_workers.data.splits import batches
 from ...ray_workers.model.module import Operation, reshaped, shapes
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.training.losses import make_loss

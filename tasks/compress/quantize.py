@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from ...ray_workers.data.splits import arrays, batches, in_batches, split
+from ...ray_workers.data.calling import arrays
+from ...ray_workers.data.splits import batches, in_batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.onnx_files import (
     GRAPH,

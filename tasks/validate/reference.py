@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from ...ray_workers.data.splits import batches, call, in_batches, split
+from ...ray_workers.data.calling import call
+from ...ray_workers.data.splits import batches, in_batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.module import load_module
 from ...ray_workers.workspace import Result, Workspace

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from ...ray_workers.data.splits import arrays, batches, call, in_batches, split
+from ...ray_workers.data.calling import arrays, call
+from ...ray_workers.data.splits import batches, in_batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.module import load_module
 from ...ray_workers.runtime_process import RuntimeProcess

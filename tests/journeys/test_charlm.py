@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from prefect_hone.ray_workers.data.splits import arrays, batches, in_batches, split
+from prefect_hone.ray_workers.data.calling import arrays
+from prefect_hone.ray_workers.data.splits import batches, in_batches, split
 from prefect_hone.ray_workers.dispatch import Done
 from prefect_hone.ray_workers.metrics import metric
 from prefect_hone.ray_workers.store.artifacts import Artifact

@@ -16,7 +16,7 @@ from torch import nn
 from ....recipe.errors import InputError
 from ....recipe.factories import Allowed
 from ....recipe.training import Train
-from ...data.splits import call, move
+from ...data.calling import call, move
 from .axes import Axes
 from .blocks import find_blocks
 

@@ -5,15 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from prefect_hone import Data, InputError
-from prefect_hone.ray_workers.data.splits import (
-    arrays,
-    batches,
-    call,
-    fingerprints,
-    primary,
-    split,
-    tensors,
-)
+from prefect_hone.ray_workers.data.calling import arrays, call, primary, tensors
+from prefect_hone.ray_workers.data.splits import batches, fingerprints, split
 from torch.utils.data import TensorDataset
 
 

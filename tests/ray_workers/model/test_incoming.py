@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from onnxruntime import InferenceSession
-from prefect_hone.ray_workers.data.splits import call
+from prefect_hone.ray_workers.data.calling import call
 from prefect_hone.ray_workers.model.incoming import keras_model, program, read, transformers_model
 from prefect_hone.ray_workers.model.module import save_module
 from prefect_hone.ray_workers.model.onnx_model import OnnxGraph, model_files, torch_module

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prefect_hone.ray_workers.data.splits import arrays, call
+from prefect_hone.ray_workers.data.calling import arrays, call
 from prefect_hone.ray_workers.model.module import save_module
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess
 from prefect_hone.ray_workers.store.artifacts import Artifact
