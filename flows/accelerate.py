@@ -86,7 +86,7 @@ def run_recipe(recipe: Recipe, session: Session) -> Outcome:
         code = pack(session.code, session.store) if session.code is not None else None
         runner = Runner(session, tracker, code)
         _describe_run(recipe, tracker, session, code)
-        if recipe.train.epochs and any(step.call.step is TRAIN for step in plan.to_compute):
+        if plan.starts_workers:
             each = recipe.train.resources
             capacity = session.cluster.capacity()
             if not recipe.train.wait_for_workers:

@@ -27,12 +27,23 @@ class Step:
         runs_user_code: Whether it calls the recipe's factories, so that their code is part of
             the cache key.
         retries: Times it is tried again after its worker died.
+        tracked_as: Which MLflow run of ours its numbers go to; None: its candidate's, or the parent
+            where several candidates share it.
+        told_by_candidates: Whether the candidates that share it tell its numbers too.
+        watches_memory: Whether the most memory that it takes is measured.
+        holds_the_machine: Whether nothing else may work beside it, because it measures time.
+        keeps_checkpoints: Whether it leaves checkpoints, which are dropped once it is done.
     """
 
     name: str
     function: str
     runs_user_code: bool = False
     retries: int = 0
+    tracked_as: str | None = None
+    told_by_candidates: bool = False
+    watches_memory: bool = False
+    holds_the_machine: bool = False
+    keeps_checkpoints: bool = False
 
     @property
     def module(self) -> str:
@@ -41,14 +52,24 @@ class Step:
 
 
 CHECK = Step("check", f"{_TASKS}.check:check", runs_user_code=True, retries=1)
-TRAIN = Step("train", f"{_TASKS}.train:train", runs_user_code=True)
+TRAIN = Step(
+    "train",
+    f"{_TASKS}.train:train",
+    runs_user_code=True,
+    tracked_as="train",
+    keeps_checkpoints=True,
+)
 REFERENCE = Step(
     "reference", f"{_TASKS}.validate.reference:reference", runs_user_code=True, retries=1
 )
 EXPORT = Step("export", f"{_TASKS}.export:export", runs_user_code=True, retries=1)
 VALIDATE = Step("validate", f"{_TASKS}.validate.validate:validate", runs_user_code=True, retries=1)
 BENCHMARK = Step(
-    "benchmark", f"{_TASKS}.benchmark.benchmark:benchmark", runs_user_code=True, retries=1
+    "benchmark",
+    f"{_TASKS}.benchmark.benchmark:benchmark",
+    runs_user_code=True,
+    retries=1,
+    holds_the_machine=True,
 )
 
 #: Import path of what loads the baseline of every benchmark.
@@ -62,6 +83,7 @@ def compress_step(asked: Pass) -> Step:
         f"{_TASKS}.compress.{asked.kind.replace('-', '_')}:apply",
         runs_user_code=asked.calls_user_code or asked.looks_at_validation,
         retries=1,
+        told_by_candidates=True,
     )
 
 
@@ -72,6 +94,7 @@ def compile_step(target: AnyTarget) -> Step:
         f"{target_module(target.kind)}:compile_graph",
         runs_user_code=target.takes == "module",
         retries=1,
+        watches_memory=True,
     )
 
 
@@ -115,7 +138,7 @@ class Call:
             of the cache key, as that of the step itself.
         files: Other files of this package that its result depends on, by their path in it.
         candidate: Name of the candidate that it belongs to, None where several share it.
-        cpus: CPU cores that its worker reserves.
+        cpus: CPU cores that its worker reserves; 0: its training workers reserve theirs.
         gpus: GPUs that its worker reserves.
         timeout: Longest time that it may take (s).
         retries: Times it is tried again after its worker died; None: as its step says.
@@ -136,6 +159,11 @@ class Call:
     retries: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     placement: frozenset[str] = frozenset()
+
+    @property
+    def starts_workers(self) -> bool:
+        """Whether it trains, in workers of its own."""
+        return self.cpus == 0
 
     def anywhere(self) -> Call:
         """The same work, without saying where."""

@@ -18,7 +18,6 @@ from ...ray_workers.cluster import local_capacity, require
 from ...recipe.errors import HoneError
 from ...recipe.schema import Recipe
 from ...tasks.outcome import Outcome
-from ...tasks.steps import TRAIN
 from ..engine.layout import check_targets
 from ..engine.plan import make_plan
 from ..engine.session import Session
@@ -43,9 +42,8 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
     recipe, session = load_for_command(name, overrides, observer)
     session.owns_cluster = False
     check_targets(recipe)
-    todo = make_plan(recipe, session).to_compute
-    trains = recipe.train.epochs and any(s.call.step is TRAIN for s in todo)
-    if trains and session.settings.ray_address is None:
+    plan = make_plan(recipe, session)
+    if plan.starts_workers and session.settings.ray_address is None:
         each = recipe.train.resources
         require(local_capacity(), recipe.train.mesh.least_workers, each.cpus, each.gpus)
     server: PrefectServer | None = None
@@ -58,7 +56,7 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
             server.prepare()
         else:
             require_prefect(url)
-        if todo:
+        if plan.to_compute:
             session.cluster.prepare()
         with observer:
             observer.phase("starts Prefect, Ray and MLflow")

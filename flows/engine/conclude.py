@@ -218,7 +218,7 @@ def _track_candidate(
             "passed" if gate.passed else "failed"
         )
     for future in way.shared:
-        if future.state.is_completed() and _result(future).label.startswith("compress"):
+        if future.state.is_completed() and _result(future).step.told_by_candidates:
             done = _result(future).done
             tracker.params(entry.name, done.params)
             tracker.metrics(entry.name, done.metrics)

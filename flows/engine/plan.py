@@ -13,8 +13,8 @@ from ...ray_workers.store.artifacts import Artifact
 from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
 from ...tasks.keys import cache_key
-from ...tasks.steps import CHECK, TRAIN, Call
-from .layout import CandidateWay, lay_out, measure
+from ...tasks.steps import Call
+from .layout import CandidateWay, Way, lay_out, measure
 from .pinned_model import pinned
 from .runner import find_record
 from .session import Session
@@ -43,14 +43,23 @@ class PlannedStep:
 
 @dataclass
 class Plan:
-    """All steps in order, and candidates whose target does not run here."""
+    """All steps in order, and the way that they make."""
 
     steps: list[PlannedStep]
-    candidates: list[CandidateWay[PlannedStep]]
+    way: Way[PlannedStep]
+
+    @property
+    def candidates(self) -> list[CandidateWay[PlannedStep]]:
+        return self.way.candidates
 
     @property
     def to_compute(self) -> list[PlannedStep]:
         return [step for step in self.steps if not step.cached]
+
+    @property
+    def starts_workers(self) -> bool:
+        """Whether the recipe's training, on workers of its own, would be computed."""
+        return self.way.train.call.starts_workers and not self.way.train.cached
 
 
 def make_plan(recipe: Recipe, session: Session) -> Plan:
@@ -81,16 +90,16 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
     able = [candidate for candidate in way.candidates if candidate.compiled is not None]
     if able:
         measure(fixed, way, able, look_up, cores())
-    return Plan(steps, way.candidates)
+    return Plan(steps, way)
 
 
 def needs(recipe: Recipe, call: Call) -> str:
     """What a step reserves, in words."""
-    if call.step is TRAIN:
+    if call.starts_workers:
         mesh, each = recipe.train.mesh, recipe.train.resources
         gpus = f", {each.gpus:g} GPU" if each.gpus else ""
         return f"{mesh.describe()} workers with {each.cpus:g} CPU{gpus} each"
-    return "all cores, alone" if call.step.name == "benchmark" else f"{call.cpus:g} CPU"
+    return "all cores, alone" if call.step.holds_the_machine else f"{call.cpus:g} CPU"
 
 
 class MemoryPlan(Strict):
@@ -136,8 +145,7 @@ def plan_memory(
         session: The surroundings.
         estimate_now: Build model and data in this process, if the check has not run.
     """
-    check = next(step for step in plan.steps if step.call.step is CHECK)
-    found = check.facts.get("memory")
+    found = plan.way.check.facts.get("memory")
     if found is None and estimate_now:
         found = _estimate(recipe, session)
     if found is None:

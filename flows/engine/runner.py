@@ -15,7 +15,7 @@ from ...ray_workers.store.file_lock import acquire
 from ...recipe.errors import HoneError
 from ...recipe.strict import Strict
 from ...tasks.keys import cache_key
-from ...tasks.steps import TRAIN, Call
+from ...tasks.steps import Call, Step
 from ...tasks.tracking.tracker import PARENT, Tracker
 from .session import Session
 
@@ -24,12 +24,14 @@ class StepResult(Strict):
     """What a step gave, computed now or before.
 
     Attributes:
-        label: What the step is called in this run.
+        step: What kind of step it is.
+        label: What it is called in this run.
         key: Its cache key.
         cached: Whether a kept result was used.
         done: Outputs, metrics, parameters and facts.
     """
 
+    step: Step
     label: str
     key: str
     cached: bool
@@ -90,10 +92,10 @@ class Runner:
             done = self._cached(call, key)
             if done is not None:
                 self._tell(call, done, cached=True)
-                return StepResult(label=call.label, key=key, cached=True, done=done)
+                return _result(call, key, done, cached=True)
             done = self._compute(call, key, lineage, inputs, log)
         self._tell(call, done, cached=False)
-        return StepResult(label=call.label, key=key, cached=False, done=done)
+        return _result(call, key, done, cached=False)
 
     def _cached(self, call: Call, key: str) -> Done | None:
         done = find_record(self.session.store, call, key)
@@ -140,12 +142,12 @@ class Runner:
             cpus=call.cpus,
             gpus=call.gpus,
             timeout=call.timeout,
-            watch_memory=call.step.name == "compile",
+            watch_memory=call.step.watches_memory,
         )
         done = dispatch(job, self.session.cluster, report)
         done = done.model_copy(update={"run_id": self.tracker.run_id(ref) or ""})
         self.session.store.write_record(record_name(call, key), done.model_dump(mode="json"))
-        if call.step is TRAIN:
+        if call.step.keeps_checkpoints:
             self._drop_checkpoints(lineage)
         return done
 
@@ -175,9 +177,7 @@ class Runner:
 
     def _ref(self, call: Call) -> str:
         """The MLflow run that a step's numbers belong to."""
-        if call.step is TRAIN:
-            return TRAIN.name
-        return call.candidate or PARENT
+        return call.step.tracked_as or call.candidate or PARENT
 
     def _drop_checkpoints(self, lineage: str) -> None:
         store = self.session.store
@@ -209,6 +209,10 @@ class Runner:
         finally:
             os.close(descriptor)
             mine.release()
+
+
+def _result(call: Call, key: str, done: Done, cached: bool) -> StepResult:
+    return StepResult(step=call.step, label=call.label, key=key, cached=cached, done=done)
 
 
 def _with(spec: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
