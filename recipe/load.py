@@ -11,15 +11,18 @@ import json
 import re
 import types
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from .errors import RecipeError, did_you_mean
 from .schema import Recipe
+from .strict import OWN_CODE
 from .text import FieldPath, Source, parse_value, read_source
 
 
@@ -185,16 +188,11 @@ def _sentence(error: dict[str, Any], path: FieldPath, models: list[type[BaseMode
     if kind == "string_pattern_mismatch":
         return f"got {_shown(came)}, which {_PATTERNS.get(path[-1], 'has the wrong form')}"
     message = str(error["msg"])
-    if kind in _OWN or isinstance(came, dict | list):
+    if kind.startswith(OWN_CODE) or isinstance(came, dict | list):
         return message
     return f"got {_shown(came)}: {message[0].lower() + message[1:]}"
 
 
-_OWN = {
-    "unknown_name", "mesh_axis", "precision", "batch_size", "batch_sizes", "order", "limit", "aim",
-    "alias", "groups", "quality", "twice", "loss", "nesterov", "engine", "elastic", "microbatches",
-    "optimizer", "accumulate", "label_smoothing", "objective", "data",
-}  # fmt: skip
 _PATTERNS: dict[str | int, str] = {
     "factory": "is not an import path of the form 'module:function'",
     "name": "is not a name: lower-case letters, digits, '-' and '_', a letter or digit first",
@@ -207,58 +205,90 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+@dataclass(frozen=True)
+class _Option:
+    """What may stand at a place in the recipe.
+
+    Attributes:
+        kind: A model, or another type.
+        tags: What pydantic puts into a location to say that it is this member of a union.
+    """
+
+    kind: Any
+    tags: frozenset[str] = frozenset()
+
+    @property
+    def fields(self) -> dict[str, FieldInfo]:
+        return self.kind.model_fields if _is_model(self.kind) else {}
+
+
 def _walk(location: Sequence[str | int]) -> tuple[FieldPath, list[type[BaseModel]]]:
     """The field path without the tags that pydantic puts in for unions, and the models there."""
     path: list[str | int] = []
+    options = [_Option(Recipe)]
     models: list[type[BaseModel]] = [Recipe]
-    kinds: list[Any] = [Recipe]
     for part in location:
         if isinstance(part, int):
             path.append(part)
-            kinds = [inner for kind in kinds for inner in _members(kind)]
-            models = [kind for kind in kinds if _is_model(kind)]
+            options = [inner for option in options for inner in _items(option.kind)]
+            models = _models(options)
             continue
-        tagged = [model for model in models if part in _tags(model)]
-        holds = [model for model in models if part in model.model_fields]
+        tagged = [option for option in options if part in option.tags]
+        holds = [option for option in options if part in option.fields]
         if tagged and not holds:
-            models = tagged
+            options, models = tagged, _models(tagged)
             continue
         path.append(part)
         if not holds:
             return tuple(path), models
         parents = models
-        kinds = [
-            inner for model in holds for inner in _options(model.model_fields[part].annotation)
+        options = [
+            inner
+            for option in holds
+            for inner in _options(option.fields[part].annotation, _told_by(option.fields[part]))
         ]
-        models = [kind for kind in kinds if _is_model(kind)]
+        models = _models(options)
         if part == location[-1]:
             models = models or parents
     return tuple(path), models
+
+
+def _models(options: list[_Option]) -> list[type[BaseModel]]:
+    return [option.kind for option in options if _is_model(option.kind)]
 
 
 def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _options(annotation: Any) -> list[Any]:
+def _options(annotation: Any, told_by: frozenset[str] = frozenset()) -> list[_Option]:
+    """The members of an annotation.
+
+    Args:
+        annotation: A type, a union, or either with more said of it.
+        told_by: Fields that tell the members of the unions around it apart.
+    """
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _options(get_args(annotation)[0])
+        inner, *more = get_args(annotation)
+        named = [_told_by(item) for item in more if isinstance(item, FieldInfo)]
+        return _options(inner, told_by.union(*named))
     if origin in (Union, types.UnionType):
-        return [option for arg in get_args(annotation) for option in _options(arg)]
-    return [annotation]
+        return [option for arg in get_args(annotation) for option in _options(arg, told_by)]
+    fields = annotation.model_fields if _is_model(annotation) else {}
+    tags = {
+        value
+        for name in told_by & fields.keys()
+        for value in get_args(fields[name].annotation)
+        if isinstance(value, str)
+    }
+    return [_Option(annotation, frozenset(tags))]
 
 
-def _members(kind: Any) -> list[Any]:
+def _told_by(info: FieldInfo) -> frozenset[str]:
+    return frozenset({info.discriminator}) if isinstance(info.discriminator, str) else frozenset()
+
+
+def _items(kind: Any) -> list[_Option]:
     args = get_args(kind)
     return _options(args[0]) if get_origin(kind) is tuple and args else []
-
-
-def _tags(model: type[BaseModel]) -> set[str]:
-    """The values of the fields that tell the members of a union apart."""
-    found: set[str] = set()
-    for name in ("kind", "name", "method", "scheme"):
-        info = model.model_fields.get(name)
-        values = get_args(info.annotation) if info is not None else ()
-        found |= {value for value in values if isinstance(value, str)}
-    return found

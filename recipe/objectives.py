@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .optimizers import IMPORT_PATH
-from .strict import Strict
+from .strict import ImportPath, Strict
 
 
 class Supervised(Strict):
@@ -25,8 +24,8 @@ class Distill(Strict):
     """
 
     kind: Literal["distill"] = Field(description="The loss, and a frozen teacher's outputs.")
-    factory: str = Field(
-        pattern=IMPORT_PATH, description="Import path 'module:function' of the teacher's factory."
+    factory: ImportPath = Field(
+        description="Import path 'module:function' of the teacher's factory."
     )
     args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
     weights: str | None = Field(

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from .strict import Strict
-
-IMPORT_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+from .strict import ImportPath, Strict, mistake
 
 
 class _Decayed(Strict):
@@ -33,7 +30,7 @@ class Sgd(_Decayed):
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
         if self.nesterov and self.momentum == 0:
-            raise PydanticCustomError("nesterov", "nesterov needs a momentum above 0")
+            raise mistake("nesterov", "nesterov needs a momentum above 0")
         return self
 
 
@@ -106,8 +103,7 @@ class Imported(_Decayed):
     """An optimizer of yours, by its import path."""
 
     name: Literal["import"] = Field(description="An optimizer class or factory of your own.")
-    factory: str = Field(
-        pattern=IMPORT_PATH,
+    factory: ImportPath = Field(
         description="Import path 'module:function' of (parameters, lr, **args) -> torch Optimizer.",
     )
     lr: float = Field(0.001, gt=0, description="Learning rate at its highest.")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
-from .strict import Strict
+from .strict import NameOrPath, Strict, mistake
 
 AXES = ("data", "shard", "tensor", "pipeline", "context")
 
@@ -21,7 +20,7 @@ class Elastic(Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Elastic:
         if self.min > self.max:
-            raise PydanticCustomError("elastic", "min is above max")
+            raise mistake("elastic", "min is above max")
         return self
 
 
@@ -46,7 +45,7 @@ class Mesh(Strict):
     @classmethod
     def _positive(cls, data: int | Elastic) -> int | Elastic:
         if isinstance(data, int) and data < 1:
-            raise PydanticCustomError("data", "should be greater than or equal to 1")
+            raise mistake("data", "should be greater than or equal to 1")
         return data
 
     @property
@@ -124,7 +123,7 @@ class Sharding(Strict):
 class TensorParallel(Strict):
     """How the axis `tensor` deals out the layers."""
 
-    plan: str = Field(
+    plan: NameOrPath = Field(
         "auto",
         description="auto: the model's tensor_parallel_plan(), transformers' plan for it, or one "
         "derived from the layers' names; else an import path 'module:function' of (model, "
@@ -145,7 +144,7 @@ class Pipeline(Strict):
     stages_per_worker: int = Field(
         2, ge=2, description="Stages that each worker holds with interleaved-1f1b (a count)."
     )
-    split: str = Field(
+    split: NameOrPath = Field(
         "auto",
         description="auto: the model's pipeline_split() or an nn.Sequential's parts, balanced by "
         "measured cost; else an import path 'module:function' of (model) -> names.",

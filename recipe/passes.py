@@ -10,10 +10,8 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from .optimizers import IMPORT_PATH
-from .strict import Strict
+from .strict import ImportPath, Strict, mistake
 
 WorksOn = Literal["module", "graph"]
 
@@ -90,9 +88,9 @@ class PruneChannels(_Recovered):
     @model_validator(mode="after")
     def _one_aim(self) -> PruneChannels:
         if (self.ratio is None) == (self.reach is None):
-            raise PydanticCustomError("aim", "give either ratio, or reach and at_most")
+            raise mistake("aim", "give either ratio, or reach and at_most")
         if (self.reach is None) != (self.at_most is None):
-            raise PydanticCustomError("aim", "reach and at_most belong together")
+            raise mistake("aim", "reach and at_most belong together")
         return self
 
 
@@ -116,7 +114,7 @@ class PruneMagnitude(_Recovered):
     @model_validator(mode="after")
     def _rounds_recover(self) -> PruneMagnitude:
         if self.rounds > 1 and self.recover_epochs < self.rounds:
-            raise PydanticCustomError("aim", "gradual pruning needs an epoch of recovery a round")
+            raise mistake("aim", "gradual pruning needs an epoch of recovery a round")
         return self
 
 
@@ -140,7 +138,7 @@ class PruneWidths(_Recovered):
     @model_validator(mode="after")
     def _something(self) -> PruneWidths:
         if not self.heads and not self.mlp:
-            raise PydanticCustomError("aim", "give heads or mlp, or both")
+            raise mistake("aim", "give heads or mlp, or both")
         return self
 
 
@@ -158,8 +156,8 @@ class Distill(_ModulePass):
     repeatable: ClassVar[bool] = False
 
     kind: Literal["distill"] = Field(description="This pass trains a student.")
-    factory: str = Field(
-        pattern=IMPORT_PATH, description="Import path 'module:function' of the student's factory."
+    factory: ImportPath = Field(
+        description="Import path 'module:function' of the student's factory."
     )
     args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
     epochs: int = Field(ge=1, description="Passes over the training split (a count).")
@@ -205,7 +203,7 @@ class LowRank(_Recovered):
     @model_validator(mode="after")
     def _one_aim(self) -> LowRank:
         if (self.energy is None) == (self.budget is None):
-            raise PydanticCustomError("aim", "give either energy or budget")
+            raise mistake("aim", "give either energy or budget")
         return self
 
 
@@ -303,13 +301,11 @@ class StaticInt8(_GraphPass):
     @model_validator(mode="after")
     def _engine_can(self) -> StaticInt8:
         if self.engine == "onnxruntime" and self.smooth_quant is not None:
-            raise PydanticCustomError("engine", "smooth_quant needs engine nncf")
+            raise mistake("engine", "smooth_quant needs engine nncf")
         if self.engine == "nncf" and self.calibration in ("entropy", "percentile"):
-            raise PydanticCustomError("engine", "engine nncf calibrates by minmax or mse")
+            raise mistake("engine", "engine nncf calibrates by minmax or mse")
         if self.engine == "nncf" and not (self.per_channel and self.activations == "u8"):
-            raise PydanticCustomError(
-                "engine", "engine nncf has per_channel: true and activations: u8"
-            )
+            raise mistake("engine", "engine nncf has per_channel: true and activations: u8")
         return self
 
 
@@ -344,7 +340,7 @@ class WeightOnly(_GraphPass):
     @model_validator(mode="after")
     def _int4_only(self) -> WeightOnly:
         if self.scheme == "weight-int8" and self.algorithm != "rtn":
-            raise PydanticCustomError("engine", "weight-int8 is rounded to nearest: algorithm rtn")
+            raise mistake("engine", "weight-int8 is rounded to nearest: algorithm rtn")
         return self
 
 

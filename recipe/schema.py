@@ -12,26 +12,26 @@ import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from .errors import did_you_mean
 from .factories import READ
 from .measures import LOSSES, MEASURES, METRICS, measure_names
 from .passes import Pass
-from .strict import Strict
+from .strict import IMPORT_PATH, ImportPath, Strict, import_paths, mistake
 from .targets import Target, expanded
 from .training import Train
 
-_IMPORT_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
 
 
 def _one_of(value: str, known: Any, what: str) -> str:
     if value not in known:
-        raise PydanticCustomError(
+        raise mistake(
             "unknown_name",
             "there is no {what} '{value}': {hint}",
-            {"what": what, "value": value, "hint": did_you_mean(value, known)},
+            what=what,
+            value=value,
+            hint=did_you_mean(value, known),
         )
     return value
 
@@ -39,33 +39,25 @@ def _one_of(value: str, known: Any, what: str) -> str:
 def _unique(what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise PydanticCustomError(
-                "twice", "the {what} '{name}' is there twice", {"what": what, "name": name}
-            )
+            raise mistake("twice", "the {what} '{name}' is there twice", what=what, name=name)
 
 
 def _check_batch_size(metric: str, batch_size: int | None) -> None:
     if batch_size is not None and not MEASURES.get(metric, False):
-        raise PydanticCustomError(
-            "batch_size", "'{metric}' does not depend on the batch size", {"metric": metric}
-        )
+        raise mistake("batch_size", "'{metric}' does not depend on the batch size", metric=metric)
 
 
 class Factory(Strict):
     """A function of yours, named by its import path, and what to call it with."""
 
-    factory: str = Field(
-        pattern=_IMPORT_PATH, description="Import path 'module:function' of the factory."
-    )
+    factory: ImportPath = Field(description="Import path 'module:function' of the factory.")
     args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
 
 
 class ModelFactory(Factory):
     """The model: a factory that returns a `torch.nn.Module`, or a file to take it from."""
 
-    factory: str = Field(
-        READ, pattern=_IMPORT_PATH, description="Import path 'module:function' of the factory."
-    )
+    factory: ImportPath = Field(READ, description="Import path 'module:function' of the factory.")
     source: str | None = Field(
         None,
         description="Instead of a factory: an .onnx, .pt2 or .keras file, a transformers folder, "
@@ -80,9 +72,9 @@ class ModelFactory(Factory):
     @model_validator(mode="after")
     def _one_origin(self) -> ModelFactory:
         if self.source is None and self.factory == READ and "path" not in self.args:
-            raise PydanticCustomError("origin", "give the model's factory, or its source")
+            raise mistake("origin", "give the model's factory, or its source")
         if self.source is not None and (self.factory != READ or self.args):
-            raise PydanticCustomError("origin", "give either a factory with args, or a source")
+            raise mistake("origin", "give either a factory with args, or a source")
         return self
 
 
@@ -122,18 +114,17 @@ class Variant(Strict):
         kinds: list[str] = []
         for step in self.passes:
             if step.works_on == "module" and seen_graph is not None:
-                raise PydanticCustomError(
+                raise mistake(
                     "order",
                     "'{late}' works on the torch module and can't follow '{early}', which works "
                     "on the exported graph: put '{late}' first",
-                    {"late": step.kind, "early": seen_graph},
+                    late=step.kind,
+                    early=seen_graph,
                 )
             if step.works_on == "graph":
                 seen_graph = step.kind
             if step.kind in kinds and not step.repeatable:
-                raise PydanticCustomError(
-                    "order", "'{kind}' can stand only once in a chain", {"kind": step.kind}
-                )
+                raise mistake("order", "'{kind}' can stand only once in a chain", kind=step.kind)
             kinds.append(step.kind)
         return self
 
@@ -164,7 +155,7 @@ class Benchmark(Strict):
     @classmethod
     def _sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(size < 1 for size in value) or len(set(value)) != len(value):
-            raise PydanticCustomError("batch_sizes", "batch sizes are 1 or more, each once")
+            raise mistake("batch_sizes", "batch sizes are 1 or more, each once")
         return value
 
 
@@ -186,7 +177,7 @@ class Gate(Strict):
     @model_validator(mode="after")
     def _one_limit(self) -> Gate:
         if (self.at_most is None) == (self.at_least is None):
-            raise PydanticCustomError("limit", "give either at_most or at_least")
+            raise mistake("limit", "give either at_most or at_least")
         _check_batch_size(self.metric, self.batch_size)
         return self
 
@@ -208,7 +199,7 @@ class Select(Strict):
     @model_validator(mode="after")
     def _one_aim(self) -> Select:
         if (self.minimize is None) == (self.maximize is None):
-            raise PydanticCustomError("aim", "give either minimize or maximize")
+            raise mistake("aim", "give either minimize or maximize")
         _check_batch_size(self.metric, self.batch_size)
         return self
 
@@ -233,7 +224,7 @@ class Registry(Strict):
     @classmethod
     def _free(cls, value: str) -> str:
         if value == "previous" or value == "latest" or re.fullmatch(r"v\d+", value):
-            raise PydanticCustomError("alias", "the alias '{alias}' is reserved", {"alias": value})
+            raise mistake("alias", "the alias '{alias}' is reserved", alias=value)
         return value
 
 
@@ -283,8 +274,8 @@ class Recipe(Strict):
     def _known_loss(cls, value: Train) -> Train:
         if ":" not in value.loss:
             _one_of(value.loss, LOSSES, "loss")
-        elif re.match(_IMPORT_PATH, value.loss) is None:
-            raise PydanticCustomError("loss", "an import path looks like 'module:function'")
+        elif re.match(IMPORT_PATH, value.loss) is None:
+            raise mistake("loss", "an import path looks like 'module:function'")
         return value
 
     @model_validator(mode="after")
@@ -297,48 +288,37 @@ class Recipe(Strict):
             ("select", self.select.batch_size),
         ]:
             if size is not None and size not in sizes:
-                raise PydanticCustomError(
+                raise mistake(
                     "batch_size",
                     "{what} asks for batch size {size}, which benchmark.batch_sizes {sizes} "
                     "does not time",
-                    {"what": what, "size": size, "sizes": list(sizes)},
+                    what=what,
+                    size=size,
+                    sizes=list(sizes),
                 )
         for i, name in enumerate([*(g.metric for g in self.gates), self.select.metric]):
             where = f"gates.{i}" if i < len(self.gates) else "select"
             if "worst_group" in name and self.quality.groups is None:
-                raise PydanticCustomError(
+                raise mistake(
                     "groups",
                     "{where} asks for '{name}', which needs quality.groups",
-                    {"where": where, "name": name},
+                    where=where,
+                    name=name,
                 )
             own = {"quality.drop", "quality.value", f"quality.{self.quality.metric}"}
             if name.startswith("quality.") and "worst_group" not in name and name not in own:
-                raise PydanticCustomError(
+                raise mistake(
                     "quality",
                     "{where} asks for '{name}', but quality.metric is '{metric}'",
-                    {"where": where, "name": name, "metric": self.quality.metric},
+                    where=where,
+                    name=name,
+                    metric=self.quality.metric,
                 )
         return self
 
     def factories(self) -> list[tuple[str, str]]:
         """Every import path in it, with the field that it is in."""
-        train: Any = self.train
-        found = [(self.model.factory, "model.factory"), (self.data.factory, "data.factory")]
-        for path, where in (
-            (train.loss, "train.loss"),
-            (getattr(train.optimizer, "factory", ""), "train.optimizer.factory"),
-            (getattr(train.objective, "factory", ""), "train.objective.factory"),
-            (train.parallel.tensor.plan, "train.parallel.tensor.plan"),
-            (train.parallel.pipeline.split, "train.parallel.pipeline.split"),
-            *(
-                (getattr(step, "factory", ""), f"variants.{i}.passes.{j}.factory")
-                for i, variant in enumerate(self.variants)
-                for j, step in enumerate(variant.passes)
-            ),
-        ):
-            if ":" in path:
-                found.append((path, where))
-        return found
+        return list(import_paths(self))
 
     def digest(self) -> str:
         """sha256 of all fields; the same in every process and whatever order they were given in."""

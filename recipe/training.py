@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from .objectives import Objective, Supervised
 from .optimizers import AdamW, Optimizer, Schedule
 from .parallel import Mesh, Parallel
-from .strict import Strict
+from .strict import NameOrPath, Strict, mistake
 
 
 class Resources(Strict):
@@ -41,7 +40,7 @@ class Train(Strict):
         "gives a trained model.",
     )
     batch_size: int = Field(ge=1, description="Samples a step over all workers together.")
-    loss: str = Field(
+    loss: NameOrPath = Field(
         "cross_entropy",
         description="cross_entropy, mse, l1, huber, bce_with_logits, or an import path "
         "'module:function' of (outputs, targets) -> scalar mean loss.",
@@ -108,33 +107,34 @@ class Train(Strict):
     @model_validator(mode="after")
     def _fits(self) -> Train:
         if self.precision == "fp16" and self.resources.gpus == 0:
-            raise PydanticCustomError(
+            raise mistake(
                 "precision",
                 "fp16 training needs a GPU: set resources.gpus to 1, or precision to bf16 or fp32",
             )
         if self.precision == "fp16" and self.mesh.pipeline > 1:
-            raise PydanticCustomError(
+            raise mistake(
                 "precision", "loss scaling does not work across pipeline stages: take bf16"
             )
         self._batch_fits()
         self._mesh_fits()
         if self.label_smoothing and self.loss != "cross_entropy":
-            raise PydanticCustomError("label_smoothing", "label_smoothing needs loss cross_entropy")
+            raise mistake("label_smoothing", "label_smoothing needs loss cross_entropy")
         return self
 
     def _batch_fits(self) -> None:
         readers = self.mesh.data_range[1] * self.mesh.shard
         if self.batch_size < readers:
-            raise PydanticCustomError(
+            raise mistake(
                 "batch_size",
                 "a batch of {batch_size} can't be split over {readers} workers: raise batch_size "
                 "or lower mesh.data or mesh.shard",
-                {"batch_size": self.batch_size, "readers": readers},
+                batch_size=self.batch_size,
+                readers=readers,
             )
         if self.mesh.pipeline == 1:
             return
         if self.accumulate > 1:
-            raise PydanticCustomError(
+            raise mistake(
                 "accumulate",
                 "a pipeline has micro-batches already: set parallel.pipeline.microbatches instead "
                 "of accumulate",
@@ -142,19 +142,17 @@ class Train(Strict):
         pipeline = self.parallel.pipeline
         parts = readers * pipeline.microbatches
         if self.batch_size % parts:
-            raise PydanticCustomError(
+            raise mistake(
                 "batch_size",
                 "a batch of {batch_size} can't be dealt out evenly to {readers} pipelines with "
                 "{microbatches} micro-batches each: take a multiple of {parts}",
-                {
-                    "batch_size": self.batch_size,
-                    "readers": readers,
-                    "microbatches": pipeline.microbatches,
-                    "parts": parts,
-                },
+                batch_size=self.batch_size,
+                readers=readers,
+                microbatches=pipeline.microbatches,
+                parts=parts,
             )
         if pipeline.schedule == "interleaved-1f1b" and pipeline.microbatches % self.mesh.pipeline:
-            raise PydanticCustomError(
+            raise mistake(
                 "microbatches",
                 "interleaved-1f1b needs a multiple of mesh.pipeline as "
                 "parallel.pipeline.microbatches",
@@ -164,13 +162,12 @@ class Train(Strict):
         optimizer: Any = self.optimizer
         split = [a for a in ("shard", "tensor") if getattr(self.mesh, a) > 1]
         if optimizer.name in ("muon", "adafactor", "lamb", "lars") and split:
-            raise PydanticCustomError(
+            raise mistake(
                 "optimizer",
                 "{name} looks at whole matrices, which the axis '{axis}' splits: take adamw, or "
                 "the axes data and pipeline",
-                {"name": optimizer.name, "axis": split[0]},
+                name=optimizer.name,
+                axis=split[0],
             )
-        if self.mesh.is_elastic and (self.mesh.pipeline > 1 or self.mesh.tensor > 1):
-            return  # the other axes are fixed; only data gives and takes
         if self.objective.kind == "distill" and self.mesh.context > 1:
-            raise PydanticCustomError("objective", "distill does not go with mesh.context yet")
+            raise mistake("objective", "distill does not go with mesh.context yet")

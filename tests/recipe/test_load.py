@@ -241,3 +241,58 @@ def test_every_field_has_a_description() -> None:
     walk(schema, "Recipe")
     for name, definition in schema["$defs"].items():
         walk(definition, name)
+
+
+def test_distill_is_refused_with_context_on_an_elastic_mesh_too(tmp_path: Path) -> None:
+    for data in ("2", "{min: 1, max: 2}"):
+        text = GOOD.replace(
+            "epochs: 2",
+            f"epochs: 2\n  mesh: {{data: {data}, tensor: 2, context: 2}}\n"
+            '  objective: {kind: distill, factory: "mymodels:teacher"}',
+        )
+        assert "distill does not go with mesh.context yet" in mistakes(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("name: adamw, lr: 1e-3", "name: muon, momentum: 2", "train.optimizer.momentum"),
+        ("epochs: 2", "epochs: 2\n  objective: {kind: distill, factory: a}", "train.objective.factory"),
+        ("[onnxruntime-cpu]", "[{kind: openvino-cpu, streams: 0}]", "targets.0.streams"),
+        (
+            "registry:",
+            "variants: [{name: a, passes: [{kind: quantize, scheme: fp8, samples: 0}]}]\nregistry:",
+            "variants.0.passes.0.samples",
+        ),
+        (
+            "registry:",
+            "variants: [{name: a, passes: [{kind: prune, method: channel, round_to: 0}]}]\nregistry:",
+            "variants.0.passes.0.round_to",
+        ),
+    ],
+)  # fmt: skip
+def test_a_place_is_the_recipes_own_whichever_member_of_a_union_it_is_in(
+    tmp_path: Path, old: str, new: str, place: str
+) -> None:
+    assert f": {place}: " in mistakes(tmp_path, GOOD.replace(old, new))
+
+
+def test_every_import_path_is_found(tmp_path: Path) -> None:
+    text = GOOD.replace("{name: adamw, lr: 1e-3}", '{name: import, factory: "own:optimizer"}').replace(
+        "epochs: 2",
+        'epochs: 2\n  loss: "own:loss"\n  objective: {kind: distill, factory: "own:teacher"}\n'
+        '  parallel: {tensor: {plan: "own:plan"}, pipeline: {split: "own:parts"}}',
+    ) + 'variants: [{name: a, passes: [{kind: distill, factory: "own:student", epochs: 1}]}]\n'  # fmt: skip
+    found = {where: path for path, where in load_recipe(write(tmp_path, text)).factories()}
+    assert found == {
+        "model.factory": "mymodels:net",
+        "data.factory": "mydata:digits",
+        "train.optimizer.factory": "own:optimizer",
+        "train.loss": "own:loss",
+        "train.objective.factory": "own:teacher",
+        "train.parallel.tensor.plan": "own:plan",
+        "train.parallel.pipeline.split": "own:parts",
+        "variants.0.passes.0.factory": "own:student",
+    }
+    plain = load_recipe(write(tmp_path, GOOD)).factories()
+    assert [where for _, where in plain] == ["model.factory", "data.factory"]
