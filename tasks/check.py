@@ -17,8 +17,8 @@ from ..ray_workers.data.calling import Arrays, call
 from ..ray_workers.data.splits import Splits, batches, few, fingerprints, split, stack
 from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.model.module import initial
-from ..ray_workers.model.onnx_files import SAMPLES_FILE
 from ..ray_workers.model.onnx_model import OnnxGraph, count_parameters
+from ..ray_workers.store.file_names import SAMPLES_FILE
 from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import make_loss
 from ..ray_workers.training.parallel.parallelize import check_mesh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...ray_workers.model.onnx_files import SAMPLES_FILE
+from ...ray_workers.store.file_names import SAMPLES_FILE
 from ...recipe.errors import HoneError
 from ...recipe.schema import Recipe
 from ...tasks.benchmark.benchmark import BASELINE

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import fsspec
 
+from ...ray_workers.store.file_names import WEIGHTS
 from ...recipe.errors import InputError, first_line
 from ...recipe.factories import SOURCES
 from ...recipe.schema import Recipe
 from .session import Session
-
-WEIGHTS = "model.safetensors"
 
 
 def pinned(recipe: Recipe, session: Session) -> Recipe:

@@ -12,11 +12,9 @@ import onnx
 from safetensors.numpy import load_file
 
 from ...recipe.errors import StepFailed, first_line
+from ..store.file_names import GRAPH, SAMPLES_FILE, WEIGHTS_BESIDE
 
-GRAPH = "model.onnx"
-WEIGHTS_BESIDE = "model.onnx.data"
 OUTPUT = "output"
-SAMPLES_FILE = "samples.safetensors"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _LAYER = "hone.layer"
 #: Note on a graph: the floating-point format that it wants to be computed in.

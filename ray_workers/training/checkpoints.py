@@ -36,8 +36,8 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
 
 from ...recipe.errors import HoneError, InputError, first_line
-from ..model.module import WEIGHTS
 from ..store.artifacts import Store, file_digest
+from ..store.file_names import WEIGHTS
 
 _COMMITTED = "committed.json"
 _DIGEST = ".sha256"

@@ -60,7 +60,8 @@ def convert(work: Workspace, target: Any) -> Result:
     """
     import openvino
 
-    from ...ray_workers.model.onnx_files import GRAPH, PRECISION, property_of, read_graph
+    from ...ray_workers.model.onnx_files import PRECISION, property_of, read_graph
+    from ...ray_workers.store.file_names import GRAPH
 
     wish = property_of(read_graph(work.inputs["graph"]), PRECISION)
     if wish == "fp8":

@@ -35,7 +35,8 @@ def compile_graph(work: Workspace) -> Result:
     """
     import tensorrt as trt
 
-    from ...ray_workers.model.onnx_files import GRAPH, PRECISION, property_of, read_graph
+    from ...ray_workers.model.onnx_files import PRECISION, property_of, read_graph
+    from ...ray_workers.store.file_names import GRAPH
 
     target = TensorRt.model_validate(work.spec["target"])
     source = read_graph(work.inputs["graph"])

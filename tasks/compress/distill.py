@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ...ray_workers.model.module import Operation, build
+from ...ray_workers.model.module import build
+from ...ray_workers.model.surgery import Surgery
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.passes import Distill
@@ -21,7 +22,7 @@ def apply(work: Workspace) -> Result:
     spec = Distill.model_validate(work.spec["pass"])
     bench = Bench.of(work)
     before = account(bench.model, bench.sample, bench.samples)
-    operation: Operation = {"op": "student", "factory": spec.factory, "args": spec.args}
+    operation: Surgery = {"op": "student", "factory": spec.factory, "args": spec.args}
     torch.manual_seed(work.spec["train"]["seed"])
     student = build(work.spec["model"], work.allowed, [operation])
     lesson = Lesson(

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from ...ray_workers.model.module import factorize
+from ...ray_workers.model.surgery import factorize
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed, did_you_mean

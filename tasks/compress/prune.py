@@ -13,7 +13,7 @@ from torch import nn
 
 from ...ray_workers.data.calling import call
 from ...ray_workers.data.splits import batches
-from ...ray_workers.model.module import Operation, reshaped, shapes
+from ...ray_workers.model.surgery import Surgery, reshaped, shapes
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.training.losses import make_loss
 from ...ray_workers.workspace import Result, Workspace
@@ -61,7 +61,7 @@ def _recover(
     spec: Any,
     bench: Bench,
     model: nn.Module,
-    operations: list[Operation],
+    operations: list[Surgery],
     number: int,
     rounds: int,
 ) -> tuple[nn.Module, float]:

@@ -16,7 +16,6 @@ from ...ray_workers.data.calling import arrays
 from ...ray_workers.data.splits import batches, in_batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.onnx_files import (
-    GRAPH,
     layer_of,
     load_inputs,
     read_graph,
@@ -24,6 +23,7 @@ from ...ray_workers.model.onnx_files import (
     write_graph,
 )
 from ...ray_workers.processor import processor
+from ...ray_workers.store.file_names import GRAPH
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError, StepFailed, did_you_mean, first_line
 from ...recipe.passes import (

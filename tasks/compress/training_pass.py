@@ -14,16 +14,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ...ray_workers.data.splits import Splits, few, split
-from ...ray_workers.model.module import (
-    WEIGHTS,
-    Operation,
-    build,
-    load_module,
-    operations_of,
-    save_module,
-)
+from ...ray_workers.model.module import build, load_module, save_module
 from ...ray_workers.model.onnx_model import torch_module
+from ...ray_workers.model.surgery import Surgery, operations_of
 from ...ray_workers.store.artifacts import Store
+from ...ray_workers.store.file_names import WEIGHTS
 from ...ray_workers.training.checkpoints import Checkpoints
 from ...ray_workers.training.job import Lesson, TrainJob
 from ...ray_workers.workspace import Event, Workspace
@@ -47,7 +42,7 @@ class Bench:
 
     work: Workspace
     model: nn.Module
-    operations: list[Operation]
+    operations: list[Surgery]
     splits: Splits
     sample: Any
     samples: int
@@ -62,7 +57,7 @@ class Bench:
         splits = split(data, spec["train"]["seed"])
         return Bench(work, model, operations_of(folder), splits, *few(splits))
 
-    def keep(self, model: nn.Module, operations: Sequence[Operation]) -> None:
+    def keep(self, model: nn.Module, operations: Sequence[Surgery]) -> None:
         """Write the module after the pass."""
         save_module(model, operations, self.work.output("module", "weights"))
 
@@ -70,7 +65,7 @@ class Bench:
 def train_on(
     bench: Bench,
     model: nn.Module,
-    operations: Sequence[Operation],
+    operations: Sequence[Surgery],
     name: str,
     epochs: int,
     lr_scale: float,

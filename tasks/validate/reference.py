@@ -10,11 +10,11 @@ from ...ray_workers.data.calling import call
 from ...ray_workers.data.splits import batches, in_batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.module import load_module
+from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from .interval import quality_interval
 
 BATCH = 64
-STATISTICS = "statistics.safetensors"
 
 
 def reference(work: Workspace) -> Result:

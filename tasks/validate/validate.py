@@ -13,13 +13,14 @@ from ...ray_workers.data.splits import batches, in_batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.module import load_module
 from ...ray_workers.runtime_process import RuntimeProcess
+from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ...runtimes.isolated.environment import interpreter_for
 from .groups import Array, group_quality
 from .interval import bootstrap, quality_interval
 from .parity import parity
-from .reference import BATCH, STATISTICS
+from .reference import BATCH
 
 #: Samples of the test split whose outputs are compared with the trained model's.
 _PARITY_SAMPLES = 256

@@ -15,14 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ....ray_workers.model.onnx_files import (
-    GRAPH,
-    Arrays,
-    in_batches,
-    is_large,
-    layer_of,
-    write_graph,
-)
+from ....ray_workers.model.onnx_files import Arrays, in_batches, is_large, layer_of, write_graph
+from ....ray_workers.store.file_names import GRAPH
 from ....recipe.passes import AccuracyControl
 from .job import producers
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from prefect_hone.ray_workers.training.checkpoints import WEIGHTS, Checkpoints
+from prefect_hone.ray_workers.store.file_names import WEIGHTS
+from prefect_hone.ray_workers.training.checkpoints import Checkpoints
 from prefect_hone.ray_workers.training.dealing import deal, shuffled
 from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.ray_workers.training.loop import train_loop

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from gang import together, train
-from prefect_hone.ray_workers.training.checkpoints import WEIGHTS, Checkpoints
+from prefect_hone.ray_workers.store.file_names import WEIGHTS
+from prefect_hone.ray_workers.training.checkpoints import Checkpoints
 from safetensors.torch import load_file
 
 EXAMPLE = "prefect_hone.recipe.examples.charlm"

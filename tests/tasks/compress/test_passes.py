@@ -125,7 +125,7 @@ def test_low_rank_with_all_the_energy_computes_the_same(bench: Bench) -> None:
     assert done.metrics["low-rank/parameters_kept"] < 0.8
     torch.manual_seed(0)
     whole = bench.allowed.call("wine_model:conv_net", {}, "model").eval()
-    from prefect_hone.ray_workers.model.module import factorize
+    from prefect_hone.ray_workers.model.surgery import factorize
 
     expected = whole(X)
     factorize(whole, "middle", 32)  # the full rank

@@ -1,0 +1,14 @@
+"""Names of files in artifacts that more than one step writes or reads. Imports nothing."""
+
+#: A module's weights.
+WEIGHTS = "model.safetensors"
+#: What was changed in what a factory makes.
+SURGERY = "surgery.json"
+#: An exported graph.
+GRAPH = "model.onnx"
+#: Weights of a graph that is too large for one file.
+WEIGHTS_BESIDE = "model.onnx.data"
+#: Real inputs of a model.
+SAMPLES_FILE = "samples.safetensors"
+#: What the reference measured for each sample.
+STATISTICS = "statistics.safetensors"
