@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from safetensors.numpy import save_file
 
-from ..ray_workers.data.calling import Arrays, call
-from ..ray_workers.data.splits import Splits, batches, few, fingerprints, split, stack
+from ..ray_workers.data.calling import Arrays, call_model
+from ..ray_workers.data.splits import Splits, batches, few_samples, fingerprints, split, stack
 from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.model.module import initial
 from ..ray_workers.model.onnx_model import OnnxGraph, count_parameters
@@ -58,7 +58,7 @@ def check(work: Workspace) -> Result:
         )
     outputs = _try_one_batch(model, splits, spec, work)
     train = Train.model_validate(spec["train"])
-    sample, count = few(splits)
+    sample, count = few_samples(splits)
     placement = check_mesh(model, train, work.allowed, sample)
     memory = estimate(model, train, work.allowed, sample, count)
     samples = stack(splits, splits.test, SAMPLES)
@@ -111,7 +111,7 @@ def _try_one_batch(
     model.eval()
     with torch.no_grad():
         try:
-            outputs = call(model, inputs)
+            outputs = call_model(model, inputs)
         except InputError:
             raise
         except Exception as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..ray_workers.data.calling import INPUT, primary, tensors
+from ..ray_workers.data.calling import INPUT, main_output, tensors
 from ..ray_workers.model.module import dynamic_batch, load_module
 from ..ray_workers.model.onnx_files import OUTPUT, load_inputs, name_layers, write_graph
 from ..ray_workers.model.onnx_model import OnnxGraph
@@ -73,7 +73,7 @@ def _outputs(model: torch.nn.Module, inputs: Any) -> list[str]:
     with torch.no_grad():
         outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
     leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-    main = primary(outputs)
+    main = main_output(outputs)
     position = next(i for i, leaf in enumerate(leaves) if leaf is main)
     return [OUTPUT if i == position else f"output_{i}" for i in range(len(leaves))]
 

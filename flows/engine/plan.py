@@ -164,7 +164,7 @@ def plan_memory(
 
 
 def _estimate(recipe: Recipe, session: Session) -> dict[str, Any]:
-    from ...ray_workers.data.splits import few, split
+    from ...ray_workers.data.splits import few_samples, split
     from ...ray_workers.model.module import initial
     from ...ray_workers.training.estimate import estimate
     from ...recipe.factories import use_code
@@ -175,7 +175,9 @@ def _estimate(recipe: Recipe, session: Session) -> dict[str, Any]:
     fixed = pinned(recipe, session)
     model = initial(fixed.model.model_dump(mode="json"), session.allowed)
     splits = split(data, recipe.train.seed)
-    return estimate(model, recipe.train, session.allowed, *few(splits)).model_dump(mode="json")
+    return estimate(model, recipe.train, session.allowed, *few_samples(splits)).model_dump(
+        mode="json"
+    )
 
 
 def _available(recipe: Recipe, session: Session, ask: bool) -> int | None:

@@ -19,17 +19,17 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 INPUT = "input"
 
 
-def call(model: Any, inputs: Any) -> torch.Tensor:
-    """The model's main output for a batch: see `primary`."""
-    return primary(model(**inputs) if isinstance(inputs, dict) else model(inputs))
+def call_model(model: Any, inputs: Any) -> torch.Tensor:
+    """The model's main output for a batch: see `main_output`."""
+    return main_output(model(**inputs) if isinstance(inputs, dict) else model(inputs))
 
 
-def primary_name(names: Sequence[str]) -> str:
+def main_output_name(names: Sequence[str]) -> str:
     """Of several outputs the main one: `logits`, as transformers calls it, or the first."""
     return "logits" if "logits" in names else names[0]
 
 
-def primary(outputs: Any) -> torch.Tensor:
+def main_output(outputs: Any) -> torch.Tensor:
     """The main output of a model that may return a tensor, a sequence or a mapping.
 
     Raises:
@@ -38,9 +38,9 @@ def primary(outputs: Any) -> torch.Tensor:
     if isinstance(outputs, torch.Tensor):
         return outputs
     if (isinstance(outputs, dict) or hasattr(outputs, "keys")) and (values := dict(outputs)):
-        return primary(values[primary_name(list(values))])
+        return main_output(values[main_output_name(list(values))])
     if isinstance(outputs, tuple | list) and outputs:
-        return primary(outputs[0])
+        return main_output(outputs[0])
     raise InputError(
         f"the model returned a {type(outputs).__name__}, expected a tensor, or a tuple or "
         "dictionary of tensors",

@@ -116,13 +116,13 @@ def batches(
         yield inputs, torch.as_tensor(target)
 
 
-def few(splits: Splits) -> tuple[Any, int]:
+def few_samples(splits: Splits) -> tuple[Any, int]:
     """Inputs of a few training samples, to try a model with, and how many they are."""
     count = min(4, len(splits.train))
     return next(batches(splits, splits.train, [range(count)]))[0], count
 
 
-def in_batches(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+def batch_indices(indices: Sequence[int], size: int) -> list[Sequence[int]]:
     """Consecutive groups of at most `size` indices."""
     return [indices[start : start + size] for start in range(0, len(indices), size)]
 

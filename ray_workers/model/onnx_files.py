@@ -169,7 +169,7 @@ def load_inputs(folder: Path, count: int | None = None) -> Arrays:
     return {name: value[:count] for name, value in load_file(str(folder / SAMPLES_FILE)).items()}
 
 
-def in_batches(inputs: Arrays, size: int) -> list[Arrays]:
+def batch_arrays(inputs: Arrays, size: int) -> list[Arrays]:
     """Consecutive batches of at most `size` samples."""
     count = len(next(iter(inputs.values())))
     return [

@@ -17,7 +17,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import nn
 
 from ...recipe.errors import InputError, StepFailed, first_line
-from ..data.calling import INPUT, primary_name
+from ..data.calling import INPUT, main_output_name
 
 OUTPUT, BATCH = "output", "batch"
 
@@ -111,7 +111,7 @@ class OnnxGraph(nn.Module):
         for item in [item for item in model.graph.input if item.name in constants]:
             model.graph.input.remove(item)
         outputs = [item.name for item in model.graph.output]
-        main = primary_name(outputs)
+        main = main_output_name(outputs)
         if list(example) == [INPUT]:
             _rename(model.graph, self.inputs[0], INPUT)
         for index, name in enumerate(outputs):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from ..data.seed import mixed_seed
-from ..data.splits import in_batches
+from ..data.splits import batch_indices
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def deal(
     """
     full = math.ceil(math.ceil(batch_size / readers) / parts)  # samples of a full micro-batch
     steps: list[list[Share]] = []
-    for batch in in_batches(order, batch_size):
+    for batch in batch_indices(order, batch_size):
         mine = batch[reader::readers]
         shares: list[Share] = []
         size = full if same_size else max(1, math.ceil(len(mine) / parts))

@@ -16,7 +16,7 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
 from ...recipe.strict import Strict
 from ...recipe.training import Train
-from ..data.calling import call, primary
+from ..data.calling import call_model, main_output
 from .parallel.blocks import find_blocks
 
 #: Values of a parameter's size that an optimizer keeps for it.
@@ -114,7 +114,7 @@ def _kept_for_backward(model: nn.Module, sample: Any) -> int:
     model.eval()  # no statistics are changed
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            outputs = primary(call(model, sample))
+            outputs = main_output(call_model(model, sample))
     except (RuntimeError, InputError):
         return 0
     finally:

@@ -15,7 +15,7 @@ from torch import nn
 
 from ...recipe.errors import InputError, did_you_mean
 from ...recipe.passes import FeaturePair
-from ..data.calling import call
+from ..data.calling import call_model
 from .job import Lesson
 
 #: Where the student keeps its projections while it is taught; they are dropped afterwards.
@@ -55,8 +55,8 @@ class Features:
         training = student.training
         student.eval()
         with torch.no_grad():
-            call(teacher, sample)
-            call(student, sample)
+            call_model(teacher, sample)
+            call_model(student, sample)
         student.train(training)
         for handle in handles:
             handle.remove()

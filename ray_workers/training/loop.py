@@ -25,7 +25,7 @@ from ...recipe.errors import InputError, Preempted, StepFailed
 from ..data.calling import move
 from ..data.ray_datasets import Feed, is_ray_dataset
 from ..data.seed import mixed_seed
-from ..data.splits import Splits, batches, few, split
+from ..data.splits import Splits, batches, few_samples, split
 from ..metrics import metric as load_metric
 from ..model.module import initial, load_module
 from ..workspace import Report
@@ -88,7 +88,7 @@ def train_loop(
     stop = stop or StopRequested()
     _prepare(job, axes)
     splits = split(_data(job, feed), spec.seed)
-    sample, count = few(splits)
+    sample, count = few_samples(splits)
     model = _make_model(job, sample)
     flops = flops_per_sample(model, sample, count) if axes.rank == 0 else 0.0
     lesson = prepare_lesson(job, model, sample)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..data.calling import call
+from ..data.calling import call_model
 
 
 def flops_per_sample(model: nn.Module, inputs: Any, samples: int) -> float:
@@ -24,7 +24,7 @@ def flops_per_sample(model: nn.Module, inputs: Any, samples: int) -> float:
     model.eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            call(model, inputs)
+            call_model(model, inputs)
         return float(3 * counter.get_total_flops() / samples)
     except (RuntimeError, NotImplementedError, TypeError):
         return 0.0

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ...recipe.errors import InputError, StepFailed, first_line
-from ..data.calling import call
+from ..data.calling import call_model
 from ..model.module import dynamic_batch
 
 
@@ -63,5 +63,5 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
         ) from error
     allow_exported_model_train_eval(prepared)
     with torch.no_grad():  # observers get their shapes now: replicas must have the same ones
-        call(prepared, sample)
+        call_model(prepared, sample)
     return prepared

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from ...recipe.training import Train
-from ..data.calling import call, primary
+from ..data.calling import call_model, main_output
 from .objectives import Objective
 from .parallel import context
 from .parallel.axes import Axes
@@ -82,7 +82,7 @@ class _Whole:
             split = context.dealt_out(self._part, self._axes, batch.inputs, batch.target)
             with split, self._sending(last):
                 with autocast(self._spec, self._axes):
-                    outputs = call(self._model, batch.inputs)
+                    outputs = call_model(self._model, batch.inputs)
                     loss = self._objective(outputs, batch.inputs, batch.target) * batch.weight
                 self._scaler.scale(loss).backward()
             total += loss.detach()
@@ -92,7 +92,7 @@ class _Whole:
         outputs, total = [], 0.0
         for batch in batches:
             with torch.no_grad(), autocast(self._spec, self._axes):
-                found = call(self._part, batch.inputs)
+                found = call_model(self._part, batch.inputs)
                 if batch.own:
                     loss = self._objective(found, batch.inputs, batch.target)
                     total += float(loss) * batch.own
@@ -140,7 +140,7 @@ class _Pipelined:
         if merged is None:
             return None, 0.0
         size = len(batches[0].target)
-        own = [primary(merged)[i * size : i * size + b.own] for i, b in enumerate(batches)]
+        own = [main_output(merged)[i * size : i * size + b.own] for i, b in enumerate(batches)]
         return torch.cat(own), float(sum(float(loss) for loss in losses))
 
     def _run(self, run: Any, batches: Sequence[MicroBatch], losses: list[torch.Tensor]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data.calling import arrays, call
+from ..data.calling import arrays, call_model
 
 #: A full memory is given up if it was of use for less than this share of samples, after so many
 #: times the samples that it holds.
@@ -43,18 +43,18 @@ class TeacherOutputs:
         """Outputs (N, ...) for a batch of inputs (N, ...)."""
         with torch.no_grad():
             if not self._limit:
-                return call(self._teacher, inputs)
+                return call_model(self._teacher, inputs)
             keys = _keys(inputs)
             missing = [i for i, key in enumerate(keys) if key not in self._held]
             self.asked += len(keys)
             self.found += len(keys) - len(missing)
             if len(missing) == len(keys):
-                outputs = call(self._teacher, inputs)
+                outputs = call_model(self._teacher, inputs)
                 self._keep(keys, outputs)
                 return outputs
             fresh = {}
             if missing:
-                outputs = call(self._teacher, _rows(inputs, missing))
+                outputs = call_model(self._teacher, _rows(inputs, missing))
                 chosen = [keys[i] for i in missing]
                 self._keep(chosen, outputs)
                 fresh = dict(zip(chosen, outputs, strict=True))

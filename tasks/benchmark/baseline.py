@@ -16,7 +16,7 @@ def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], An
     """
     import torch
 
-    from ...ray_workers.data.calling import call, tensors
+    from ...ray_workers.data.calling import call_model, tensors
     from ...ray_workers.model.module import load_module
     from ...recipe.factories import Allowed, use_code
 
@@ -28,6 +28,6 @@ def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], An
 
     def run(inputs: dict[str, Any]) -> Any:
         with torch.inference_mode():
-            return call(model, tensors(inputs)).numpy()
+            return call_model(model, tensors(inputs)).numpy()
 
     return run

@@ -113,11 +113,11 @@ class MainOutput(nn.Module):
         self.names = names
 
     def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
-        from ...ray_workers.data.calling import call
+        from ...ray_workers.data.calling import call_model
 
         if len(self.names) == 1:
-            return call(self.inner, tensors_named(self.names, arguments))
-        return call(self.inner, dict(zip(self.names, arguments, strict=True)))
+            return call_model(self.inner, tensors_named(self.names, arguments))
+        return call_model(self.inner, dict(zip(self.names, arguments, strict=True)))
 
 
 def tensors_named(names: list[str], arguments: tuple[torch.Tensor, ...]) -> Any:

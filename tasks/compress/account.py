@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...ray_workers.data.calling import call
+from ...ray_workers.data.calling import call_model
 from ...ray_workers.workspace import Result
 
 
@@ -51,7 +51,7 @@ def flops(model: nn.Module, sample: Any) -> float:
     model.eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            call(model, sample)
+            call_model(model, sample)
         return float(counter.get_total_flops())
     except (RuntimeError, NotImplementedError, TypeError):
         return 0.0

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...ray_workers.data.calling import call
+from ...ray_workers.data.calling import call_model
 from ...ray_workers.data.splits import batches
 from ...ray_workers.model.surgery import Surgery, reshaped, shapes
 from ...ray_workers.training.job import Lesson
@@ -129,7 +129,7 @@ def _seconds(model: nn.Module, sample: Any) -> float:
         with torch.inference_mode():
             for _ in range(25):
                 started = time.perf_counter()
-                call(model, sample)
+                call_model(model, sample)
                 times.append(time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)
@@ -173,7 +173,7 @@ def _with_ratio(spec: PruneChannels, bench: Bench, model: nn.Module, ratio: floa
         pruner.step()
         pruned.zero_grad(set_to_none=True)
         with torch.no_grad():
-            call(pruned.eval(), bench.sample)
+            call_model(pruned.eval(), bench.sample)
     except Exception as error:
         raise StepFailed(
             f"the model's channels can't be pruned: {first_line(error)}{_suspect(pruned, error)}",
@@ -200,7 +200,7 @@ def _accumulate_gradients(model: nn.Module, bench: Bench) -> None:
     count = min(len(bench.splits.train), _TAYLOR_BATCHES * _TAYLOR_SIZE)
     groups = [range(i, min(i + _TAYLOR_SIZE, count)) for i in range(0, count, _TAYLOR_SIZE)]
     for inputs, target in batches(bench.splits, bench.splits.train, groups):
-        loss(call(model, inputs), target).backward()
+        loss(call_model(model, inputs), target).backward()
 
 
 def _last(model: nn.Module, sample: Any) -> nn.Module | None:
@@ -212,7 +212,7 @@ def _last(model: nn.Module, sample: Any) -> nn.Module | None:
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
     ]
     with torch.no_grad():
-        call(model.eval(), sample)
+        call_model(model.eval(), sample)
     for handle in handles:
         handle.remove()
     return order[-1] if order else None

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from ...ray_workers.data.calling import arrays
-from ...ray_workers.data.splits import batches, in_batches, split
+from ...ray_workers.data.splits import batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.onnx_files import (
     layer_of,
@@ -179,7 +179,7 @@ def _drop_on_validation(work: Workspace, source: Any) -> Any:
     data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
     splits = split(data, spec["seed"])
     measure = load_metric(spec["metric"])
-    groups = in_batches(range(len(splits.validation)), 64)
+    groups = batch_indices(range(len(splits.validation)), 64)
     kept = [
         (arrays(inputs), target.numpy())
         for inputs, target in batches(splits, splits.validation, groups)

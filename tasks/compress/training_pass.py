@@ -13,7 +13,7 @@ import fsspec
 from safetensors.torch import load_file
 from torch import nn
 
-from ...ray_workers.data.splits import Splits, few, split
+from ...ray_workers.data.splits import Splits, few_samples, split
 from ...ray_workers.model.module import build, load_module, save_module
 from ...ray_workers.model.onnx_model import torch_module
 from ...ray_workers.model.surgery import Surgery, operations_of
@@ -55,7 +55,7 @@ class Bench:
         torch_module(model, spec["pass"]["kind"])
         data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
         splits = split(data, spec["train"]["seed"])
-        return Bench(work, model, operations_of(folder), splits, *few(splits))
+        return Bench(work, model, operations_of(folder), splits, *few_samples(splits))
 
     def keep(self, model: nn.Module, operations: Sequence[Surgery]) -> None:
         """Write the module after the pass."""

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from ...ray_workers.data.calling import call
-from ...ray_workers.data.splits import batches, in_batches, split
+from ...ray_workers.data.calling import call_model
+from ...ray_workers.data.splits import batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.module import load_module
 from ...ray_workers.store.file_names import STATISTICS
@@ -26,11 +26,13 @@ def reference(work: Workspace) -> Result:
     )
     model = load_module(spec["model"], work.allowed, work.inputs["weights"])
     measure = load_metric(spec["metric"])
-    groups = in_batches(range(len(splits.test)), BATCH)
+    groups = batch_indices(range(len(splits.test)), BATCH)
     rows, targets = [], []
     with torch.inference_mode():
         for inputs, target in batches(splits, splits.test, groups):
-            rows.append(measure.per_sample(call(model, inputs).float().numpy(), target.numpy()))
+            rows.append(
+                measure.per_sample(call_model(model, inputs).float().numpy(), target.numpy())
+            )
             targets.append(target.numpy())
     statistics, labels = np.concatenate(rows), np.concatenate(targets)
     value, low, high = quality_interval(statistics, measure.aggregate)

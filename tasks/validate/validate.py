@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from ...ray_workers.data.calling import arrays, call
-from ...ray_workers.data.splits import batches, in_batches, split
+from ...ray_workers.data.calling import arrays, call_model
+from ...ray_workers.data.splits import batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.module import load_module
 from ...ray_workers.runtime_process import RuntimeProcess
@@ -42,7 +42,7 @@ def validate(work: Workspace) -> Result:
     )
     trained = load_module(spec["model"], work.allowed, work.inputs["weights"])
     measure = load_metric(spec["metric"])
-    groups = in_batches(range(len(splits.test)), BATCH)
+    groups = batch_indices(range(len(splits.test)), BATCH)
     rows, expected, found = [], [], []
     options = {"threads": max(1, int(work.cpus))}
     python = interpreter_for(spec["environment"])
@@ -56,7 +56,7 @@ def validate(work: Workspace) -> Result:
             rows.append(measure.per_sample(outputs, target.numpy()))
             if group[0] < _PARITY_SAMPLES:
                 with torch.inference_mode():
-                    expected.append(call(trained, inputs).float().numpy())
+                    expected.append(call_model(trained, inputs).float().numpy())
                 found.append(outputs)
             work.report({"kind": "progress", "done": group[-1] + 1, "total": len(splits.test)})
     statistics = np.concatenate(rows)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from prefect_hone.ray_workers.data.calling import arrays
-from prefect_hone.ray_workers.data.splits import batches, in_batches, split
+from prefect_hone.ray_workers.data.splits import batch_indices, batches, split
 from prefect_hone.ray_workers.dispatch import Done
 from prefect_hone.ray_workers.metrics import metric
 from prefect_hone.ray_workers.store.artifacts import Artifact
@@ -67,7 +67,7 @@ class CharLm:
             "export:export", {"model": MODEL}, weights=weights, inputs=self.calibration
         ).outputs["graph"]
         splits = split(self.bench.allowed.call(DATA["factory"], DATA["args"], "data"), 0)
-        groups = in_batches(range(len(splits.test)), 64)
+        groups = batch_indices(range(len(splits.test)), 64)
         self.test = [(arrays(x), y.numpy()) for x, y in batches(splits, splits.test, groups)]
         self.whole = self.measured(self.graph)
 

@@ -16,7 +16,7 @@ from torch import nn
 from ....recipe.errors import InputError
 from ....recipe.factories import Allowed
 from ....recipe.training import Train
-from ...data.calling import call, move
+from ...data.calling import call_model, move
 from .axes import Axes
 from .blocks import find_blocks
 
@@ -200,6 +200,6 @@ def _outputs(model: nn.Module, axes: Axes, sample: Any) -> torch.Tensor:
     training = model.training
     model.eval()
     with torch.no_grad():
-        found = call(model, move(sample, axes.device))
+        found = call_model(model, move(sample, axes.device))
     model.train(training)
     return found

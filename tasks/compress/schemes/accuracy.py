@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ....ray_workers.model.onnx_files import Arrays, in_batches, is_large, layer_of, write_graph
+from ....ray_workers.model.onnx_files import Arrays, batch_arrays, is_large, layer_of, write_graph
 from ....ray_workers.store.file_names import GRAPH
 from ....recipe.passes import AccuracyControl
 from .job import producers
@@ -220,7 +220,7 @@ def _sweep(graph: Any) -> None:
 def outputs_of(graph: Any, inputs: Arrays, size: int = 32) -> Array:
     """A graph's main output, computed by ONNX Runtime."""
     run = runner_of(graph)
-    return np.concatenate([run(batch) for batch in in_batches(inputs, size)])
+    return np.concatenate([run(batch) for batch in batch_arrays(inputs, size)])
 
 
 def runner_of(graph: Any) -> Callable[[Arrays], Array]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ....ray_workers.model.onnx_files import Arrays, in_batches
+from ....ray_workers.model.onnx_files import Arrays, batch_arrays
 from ....recipe.passes import StaticInt8
 
 BATCH = 32
@@ -89,7 +89,7 @@ def smallest_error(
 
 class _Reader:
     def __init__(self, inputs: Arrays) -> None:
-        found = in_batches(inputs, BATCH)
+        found = batch_arrays(inputs, BATCH)
         if len(found) > 1 and len(_first(found[-1])) < BATCH:
             found.pop()  # histograms are collected over batches of one size
         self._batches = iter(found)

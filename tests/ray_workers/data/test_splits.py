@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from prefect_hone import Data, InputError
-from prefect_hone.ray_workers.data.calling import arrays, call, primary, tensors
+from prefect_hone.ray_workers.data.calling import arrays, call_model, main_output, tensors
 from prefect_hone.ray_workers.data.splits import batches, fingerprints, split
 from torch.utils.data import TensorDataset
 
@@ -66,7 +66,7 @@ def test_several_inputs_are_keywords() -> None:
         return {"hidden": a, "logits": a + b}
 
     inputs = {"a": torch.ones(2, 3), "b": torch.ones(2, 3)}
-    assert call(model, inputs).sum() == 12
+    assert call_model(model, inputs).sum() == 12
     assert set(arrays(inputs)) == {"a", "b"}
     back = tensors(arrays(inputs))
     assert torch.equal(back["a"], inputs["a"])
@@ -74,7 +74,7 @@ def test_several_inputs_are_keywords() -> None:
 
 def test_the_main_output() -> None:
     x = torch.ones(1)
-    assert primary((x, 2)) is x
-    assert primary({"z": x}) is x
+    assert main_output((x, 2)) is x
+    assert main_output({"z": x}) is x
     with pytest.raises(InputError, match="expected a tensor"):
-        primary("text")
+        main_output("text")

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from onnxruntime import InferenceSession
-from prefect_hone.ray_workers.data.calling import call
+from prefect_hone.ray_workers.data.calling import call_model
 from prefect_hone.ray_workers.model.incoming import keras_model, program, read, transformers_model
 from prefect_hone.ray_workers.model.module import save_module
 from prefect_hone.ray_workers.model.onnx_model import OnnxGraph, model_files, torch_module
@@ -36,8 +36,8 @@ def test_a_transformers_folder(tmp_path: Path) -> None:
     made.save_pretrained(tmp_path / "bert")
     loaded = transformers_model(str(tmp_path / "bert")).eval()
     inputs = {"input_ids": torch.arange(12).reshape(2, 6)}
-    assert torch.allclose(call(loaded, inputs), call(made, inputs))
-    assert call(loaded, inputs).shape == (2, 3)
+    assert torch.allclose(call_model(loaded, inputs), call_model(made, inputs))
+    assert call_model(loaded, inputs).shape == (2, 3)
 
     (tmp_path / "bert" / "model.safetensors").unlink()
     torch.save(made.state_dict(), tmp_path / "bert" / "pytorch_model.bin")
@@ -177,7 +177,7 @@ def test_an_onnx_file_with_several_inputs_and_outputs(tmp_path: Path) -> None:
     loaded = read(str(tmp_path / "two.onnx"))
     assert isinstance(loaded, OnnxGraph)
     assert loaded.inputs == ["ids", "scale"]
-    assert torch.allclose(call(loaded, TWO), model(**TWO)["logits"], atol=1e-6)
+    assert torch.allclose(call_model(loaded, TWO), model(**TWO)["logits"], atol=1e-6)
     assert loaded.parameter_count >= 10 * 4 + 4 * 3 + 3
     graph, main = loaded.exported({name: value.numpy() for name, value in TWO.items()})
     assert main == "logits"
@@ -197,7 +197,7 @@ def test_a_fixed_batch_is_freed_or_refused(tmp_path: Path) -> None:
     write_onnx(model, TWO, tmp_path / "fixed.onnx", dynamic=False)
     inputs = {name: value.repeat(3, 1) for name, value in TWO.items()}
     loaded = read(str(tmp_path / "fixed.onnx"))
-    assert torch.allclose(call(loaded, inputs), model(**inputs)["logits"], atol=1e-6)
+    assert torch.allclose(call_model(loaded, inputs), model(**inputs)["logits"], atol=1e-6)
 
     class Mixing(Two):
         def forward(self, ids: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prefect_hone.ray_workers.data.calling import arrays, call
+from prefect_hone.ray_workers.data.calling import arrays, call_model
 from prefect_hone.ray_workers.model.module import save_module
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess
 from prefect_hone.ray_workers.store.artifacts import Artifact
@@ -50,7 +50,7 @@ class Trained:
         x, y = default_collate([data.train[i] for i in range(len(data.train))])
         for _ in range(80):
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(call(module, x), y).backward()
+            torch.nn.functional.cross_entropy(call_model(module, x), y).backward()
             optimizer.step()
         folder = bench.folder / f"trained-{name}"
         folder.mkdir()
@@ -60,7 +60,7 @@ class Trained:
         x, self.target = default_collate([data.test[i] for i in range(len(data.test))])
         self.inputs = arrays(x)
         with torch.no_grad():
-            self.expected = call(module.eval(), x).numpy()
+            self.expected = call_model(module.eval(), x).numpy()
 
     def compiled(self, kind: str, passes: list[dict], **settings: Any) -> Artifact:
         spec = {"target": {"kind": kind, **settings}}
