@@ -20,11 +20,10 @@ from ..recipe.errors import HoneError, StepCrashed, StepFailed, StepTimeout, fir
 from ..recipe.factories import Allowed
 from ..recipe.strict import Strict
 from .cluster import Cluster
+from .events import Begun, Event, Report
 from .memory import PeakMemory
 from .store.artifacts import Artifact, Store
-from .workspace import Event, Report, Result, Workspace, user_code
-
-_BEGUN = "begun"
+from .workspace import Result, Workspace, user_code
 
 
 class Job(Strict):
@@ -189,7 +188,7 @@ def _execute_in_worker(fields: dict[str, Any], channel: Any) -> dict[str, Any]:
     from .channel import reporter
 
     report = reporter(channel, fields["key"])
-    report({"kind": _BEGUN})
+    report(Begun())
     try:
         return execute(Job.model_validate(fields), report).model_dump(mode="json")
     except HoneError as error:
@@ -202,9 +201,9 @@ def _drain(channel: Any, key: str, report: Report) -> bool:
 
     events: list[Event] = ray.get(channel.drain.remote(key))
     for event in events:
-        if event["kind"] != _BEGUN:
+        if not isinstance(event, Begun):
             report(event)
-    return any(event["kind"] == _BEGUN for event in events)
+    return any(isinstance(event, Begun) for event in events)
 
 
 def _unexpected(error: BaseException) -> HoneError:

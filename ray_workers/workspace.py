@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..recipe.factories import Allowed, use_code
+from .events import Note, Progress, Report
 from .store.artifacts import Artifact, Store
-
-#: An event of a running step: `{"kind": "progress" | "metric" | "note", ...}`, plain data.
-Event = dict[str, Any]
-Report = Callable[[Event], None]
 
 
 @dataclass
@@ -51,6 +48,14 @@ class Workspace:
     code: Artifact | None = None
     cpus: float = 1
     outputs: dict[str, tuple[Path, str]] = field(default_factory=dict)
+
+    def note(self, text: str) -> None:
+        """Tell the user a sentence."""
+        self.report(Note(text))
+
+    def progress(self, done: float, total: float) -> None:
+        """Tell how far the step is."""
+        self.report(Progress(done, total))
 
     def output(self, name: str, kind: str) -> Path:
         """A new folder that becomes the output artifact `name`."""

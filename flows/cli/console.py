@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
+
+from ...ray_workers.events import EpochEnd, Event, Note, Progress
 
 
 class PlainLines:
@@ -42,9 +43,9 @@ class PlainLines:
     def started(self, label: str) -> None:
         return None
 
-    def event(self, label: str, event: dict[str, Any]) -> None:
-        if event["kind"] in ("epoch", "note"):
-            self._line(f"{label}: {event['text']}")
+    def event(self, label: str, event: Event) -> None:
+        if isinstance(event, EpochEnd | Note):
+            self._line(f"{label}: {event.text}")
 
     def finished(self, label: str, seconds: float, cached: bool) -> None:
         self._line(f"{label}: {'kept from before' if cached else f'done in {seconds:.1f} s'}")
@@ -86,16 +87,16 @@ class LiveRows:
         with self._lock:
             self._rows[label] = _Row(label)
 
-    def event(self, label: str, event: dict[str, Any]) -> None:
+    def event(self, label: str, event: Event) -> None:
         with self._lock:
             row = self._rows.get(label)
-            kind = event["kind"]
-            if kind == "note":
-                self.note(f"{label}: {event['text']}")
-            elif row is not None and kind in ("progress", "epoch"):
-                row.text = str(event.get("text", ""))
-                if kind == "progress":
-                    row.done, row.total = float(event["done"]), float(event["total"])
+            match event:
+                case Note(text):
+                    self.note(f"{label}: {text}")
+                case Progress(done, total, text) if row is not None:
+                    row.text, row.done, row.total = text, done, total
+                case EpochEnd(text) if row is not None:
+                    row.text = text
 
     def finished(self, label: str, seconds: float, cached: bool) -> None:
         with self._lock:

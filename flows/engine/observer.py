@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
+
+from ...ray_workers.events import Event
 
 
 class Observer(Protocol):
@@ -14,7 +16,7 @@ class Observer(Protocol):
     def started(self, label: str) -> None:
         """A step begins to be computed."""
 
-    def event(self, label: str, event: dict[str, Any]) -> None:
+    def event(self, label: str, event: Event) -> None:
         """A running step reports: progress, a finished epoch, a note."""
 
     def finished(self, label: str, seconds: float, cached: bool) -> None:
@@ -32,7 +34,7 @@ class Silent:
 
     def phase(self, text: str) -> None: ...
     def started(self, label: str) -> None: ...
-    def event(self, label: str, event: dict[str, Any]) -> None: ...
+    def event(self, label: str, event: Event) -> None: ...
     def finished(self, label: str, seconds: float, cached: bool) -> None: ...
     def failed(self, label: str, error: str) -> None: ...
     def note(self, text: str) -> None: ...

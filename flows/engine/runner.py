@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...ray_workers.dispatch import Done, Job, dispatch
+from ...ray_workers.events import EpochEnd, Event, Metric, Note
 from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted, Store
 from ...ray_workers.store.file_lock import acquire
 from ...recipe.errors import HoneError
@@ -117,15 +118,12 @@ class Runner:
         observer.started(call.label)
         ref = self._ref(call)
 
-        def report(event: dict[str, Any]) -> None:
-            kind = event["kind"]
-            if kind == "metric":
-                self.tracker.metric(
-                    ref, event["name"], event["value"], event["step"], event["time_ms"]
-                )
+        def report(event: Event) -> None:
+            if isinstance(event, Metric):
+                self.tracker.metric(ref, event.name, event.value, event.step, event.time_ms)
                 return
-            if kind in ("note", "epoch") and log is not None:
-                log.info(event["text"])
+            if isinstance(event, Note | EpochEnd) and log is not None:
+                log.info(event.text)
             observer.event(call.label, event)
 
         settings = self.session.settings

@@ -16,7 +16,7 @@ from ...recipe.errors import HoneError
 from ...recipe.factories import Allowed, use_code
 from ...recipe.load import find_recipe, load_recipe
 from ...recipe.measures import METRICS
-from ..workspace import Event
+from ..events import EpochEnd, Event, Note
 from .job import TrainJob
 from .loop import StopRequested, train_loop
 
@@ -59,8 +59,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _print_epochs(event: Event) -> None:
-    if event["kind"] in ("epoch", "note"):
-        print(event["text"], flush=True)  # noqa: T201
+    if isinstance(event, EpochEnd | Note):
+        print(event.text, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

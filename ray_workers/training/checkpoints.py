@@ -16,7 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
 
 from ...recipe.errors import HoneError, InputError, first_line
+from ..events import Metric
 from ..store.artifacts import Store, file_digest
 from ..store.file_names import WEIGHTS
 
@@ -221,17 +222,17 @@ class Checkpoints:
         weights |= {k.removeprefix(EMA): v for k, v in state.items() if k.startswith(EMA)}
         save_file({k: v.contiguous() for k, v in weights.items()}, str(folder / WEIGHTS))
 
-    def add_history(self, step: int, lines: list[dict[str, Any]]) -> None:
+    def add_history(self, step: int, metrics: list[Metric]) -> None:
         """Keep metrics that were logged since the last checkpoint, in order to tell them again."""
         path = f"{self.root}/{_HISTORY}"
         with self._explained("write a checkpoint"):
             self.fs.makedirs(path, exist_ok=True)
-            text = "".join(json.dumps(line) + "\n" for line in lines)
+            text = "".join(json.dumps(asdict(metric)) + "\n" for metric in metrics)
             _write_whole(self.fs, f"{path}/{step:09d}.jsonl", text.encode())
 
-    def history(self, step: int) -> list[dict[str, Any]]:
+    def history(self, step: int) -> list[Metric]:
         """What was logged up to a step; what was kept after it is dropped."""
-        found: list[dict[str, Any]] = []
+        found: list[Metric] = []
         with contextlib.suppress(FileNotFoundError):
             for path in sorted(self.fs.ls(f"{self.root}/{_HISTORY}", detail=False)):
                 name = str(path).rpartition("/")[2]
@@ -240,7 +241,8 @@ class Checkpoints:
                 if int(name.removesuffix(".jsonl")) > step:
                     self.fs.rm_file(path)
                     continue
-                found += [json.loads(line) for line in self.fs.cat_file(path).splitlines()]
+                lines = self.fs.cat_file(path).splitlines()
+                found += [Metric(**json.loads(line)) for line in lines]
         return found
 
     def _write(self, path: str, state: State, said: dict[str, Any]) -> None:

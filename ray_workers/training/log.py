@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from ..workspace import Event, Report
+from ..events import EpochEnd, Metric, Note, Progress, Report
 from .checkpoints import Checkpoints
 
 _LIVE_SECONDS = 0.3
@@ -36,13 +35,12 @@ class Log:
         self._last_live = 0.0
         self._started = time.perf_counter()
         self._first_step: int | None = None
-        self._unsaved: list[Event] = []
+        self._unsaved: list[Metric] = []
         self._rate = 0.0
 
     def metric(self, name: str, value: float, step: int) -> None:
         if self._enabled:
-            event = {"kind": "metric", "name": name, "value": value, "step": step}
-            event["time_ms"] = int(time.time() * 1000)
+            event = Metric(name, value, step, int(time.time() * 1000))
             self._unsaved.append(event)
             self._report(event)
 
@@ -64,7 +62,7 @@ class Log:
 
     def note(self, text: str) -> None:
         if self._enabled:
-            self._report({"kind": "note", "text": text})
+            self._report(Note(text))
 
     def live(self, epoch: int, step: int, loss: float, samples: int, memory: str) -> None:
         """Progress, a few times a second.
@@ -89,7 +87,7 @@ class Log:
             f"epoch {epoch + 1}/{self._epochs}, step {step}/{self._steps}, loss {loss:.4f}, "
             f"{samples / each:,.0f} samples/s, {memory} a worker, {left:.0f} s left"
         )
-        self._report({"kind": "progress", "done": step, "total": self._steps, "text": text})
+        self._report(Progress(step, self._steps, text))
 
     def epoch(self, epoch: int, loss: float, metric: str, quality: float) -> None:
         if self._enabled:
@@ -97,5 +95,4 @@ class Log:
                 f"epoch {epoch + 1}/{self._epochs}: loss {loss:.4f}, validation {metric} "
                 f"{quality:.4f}"
             )
-            done: dict[str, Any] = {"done": epoch + 1, "total": self._epochs}
-            self._report({"kind": "epoch", "text": text, **done})
+            self._report(EpochEnd(text, epoch + 1, self._epochs))

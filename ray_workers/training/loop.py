@@ -26,9 +26,9 @@ from ..data.calling import move
 from ..data.ray_datasets import Feed, is_ray_dataset
 from ..data.seed import mixed_seed
 from ..data.splits import Splits, batches, few_samples, split
+from ..events import Report
 from ..metrics import metric as load_metric
 from ..model.module import initial, load_module
-from ..workspace import Report
 from .checkpoints import EMA, MODEL, Checkpoints, blank_optimizer_state, optimizer_state
 from .dealing import Share, deal, shuffled
 from .ema import Ema

@@ -58,7 +58,7 @@ def benchmark(work: Workspace) -> Result:
         entrants.append(Entrant(entry["name"], entry["loader"], folder, threads, python))
 
     def progress(share: float) -> None:
-        work.report({"kind": "progress", "done": int(100 * share), "total": 100})
+        work.progress(int(100 * share), 100)
 
     batches = {size: _batches_of(samples, size) for size in spec["batch_sizes"]}
     with _alone(work):
@@ -233,7 +233,7 @@ def _alone(work: Workspace) -> Iterator[None]:
         os.chmod(path, 0o666)  # noqa: S103 (another user's run must be able to wait for it too)
     text = "another measurement is going on on this machine; waits for it"
     try:
-        acquire(descriptor, lambda: work.report({"kind": "note", "text": text}))
+        acquire(descriptor, lambda: work.note(text))
         yield
     finally:
         os.close(descriptor)

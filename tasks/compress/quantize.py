@@ -134,7 +134,7 @@ def _static_result(work: Workspace, spec: StaticInt8, job: SchemeJob, graph: Any
         controlled = control(
             graph, job.graph, job.inputs, _drop_on_validation(work, job.graph),
             spec.accuracy_control,
-            lambda done, total: work.report({"kind": "progress", "done": done, "total": total}),
+            work.progress,
         )  # fmt: skip
         graph, put_back = controlled.graph, controlled.put_back
         draw(controlled, work.output("sensitivity", "report"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ...ray_workers.data.splits import Splits, few_samples, split
+from ...ray_workers.events import Event, Metric
 from ...ray_workers.model.module import build, load_module, save_module
 from ...ray_workers.model.onnx_model import torch_module
 from ...ray_workers.model.surgery import Surgery, operations_of
@@ -21,7 +22,7 @@ from ...ray_workers.store.artifacts import Store
 from ...ray_workers.store.file_names import WEIGHTS
 from ...ray_workers.training.checkpoints import Checkpoints
 from ...ray_workers.training.job import Lesson, TrainJob
-from ...ray_workers.workspace import Event, Workspace
+from ...ray_workers.workspace import Workspace
 from ...recipe.errors import StepFailed
 from ...recipe.training import Train
 
@@ -142,13 +143,11 @@ def train_on(
 
 def _under(work: Workspace, prefix: str) -> Workspace:
     """The same workspace, whose metrics are told apart from those of other trainings."""
-    from dataclasses import replace
-
     report = work.report
 
     def told(event: Event) -> None:
-        if event["kind"] == "metric":
-            event = {**event, "name": f"{prefix}/{event['name']}"}
+        if isinstance(event, Metric):
+            event = replace(event, name=f"{prefix}/{event.name}")
         report(event)
 
     return replace(work, report=told)

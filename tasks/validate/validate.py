@@ -58,7 +58,7 @@ def validate(work: Workspace) -> Result:
                 with torch.inference_mode():
                     expected.append(call_model(trained, inputs).float().numpy())
                 found.append(outputs)
-            work.report({"kind": "progress", "done": group[-1] + 1, "total": len(splits.test)})
+            work.progress(group[-1] + 1, len(splits.test))
     statistics = np.concatenate(rows)
     kept = load_file(str(work.inputs["statistics"] / STATISTICS))
     sign = 1 if spec["higher_is_better"] else -1

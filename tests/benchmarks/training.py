@@ -85,7 +85,7 @@ def start(tries: int = 3) -> None:
 
 def _speed(events: list[dict[str, Any]]) -> float:
     """Samples a second of the epochs after the first."""
-    speeds = [e["value"] for e in events if e.get("name") == "train/samples_per_s"]
+    speeds = [e.value for e in events if getattr(e, "name", "") == "train/samples_per_s"]
     return statistics.median(speeds[1:])
 
 
@@ -236,11 +236,11 @@ def teacher(tries: int = 3) -> None:
                 small = job.model.model_copy(
                     update={"args": {"channels": 48, "heads": 4, "layers": 2, "length": 64}}
                 )
-                events: list[dict[str, Any]] = []
+                events: list[Any] = []
                 train_loop(job.model_copy(update={"model": small}), events.append)
-            speeds = [e["value"] for e in events if e.get("name") == "train/samples_per_s"]
+            speeds = [e.value for e in events if getattr(e, "name", "") == "train/samples_per_s"]
             seconds[kept] = 1 / statistics.mean(speeds[1:])
-            losses[kept] = [e["value"] for e in events if e.get("name") == "train/loss"][-1]
+            losses[kept] = [e.value for e in events if getattr(e, "name", "") == "train/loss"][-1]
         ratios.append(seconds[1024] / seconds[0])
         final.append(abs(losses[1024] - losses[0]))
     row("an epoch with the teacher's outputs known", ratios, note="of one that computes them")

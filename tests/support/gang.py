@@ -9,8 +9,11 @@ import signal
 import tempfile
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from prefect_hone.ray_workers.events import Event, Metric
 
 _PRELOADED = ["torch", "torch.distributed.tensor", "prefect_hone.ray_workers.training.loop"]
 
@@ -70,6 +73,11 @@ def _run(rank: int, world: int, folder: str, work: Callable[..., Any], arguments
     os._exit(0)  # without waiting for the others' goodbye
 
 
+def plain(event: Event) -> dict[str, Any]:
+    """An event as JSON carries it."""
+    return {"kind": type(event).__name__.lower(), **asdict(event)}
+
+
 def train(
     job: dict[str, Any], stop_at: int | None = None, code: str | None = None
 ) -> list[dict[str, Any]]:
@@ -85,9 +93,9 @@ def train(
     events: list[dict[str, Any]] = []
     stop = StopRequested()
 
-    def report(event: dict[str, Any]) -> None:
-        events.append(event)
-        if event.get("name") == "train/loss" and event["step"] + 1 == stop_at:
+    def report(event: Event) -> None:
+        events.append(plain(event))
+        if isinstance(event, Metric) and event.name == "train/loss" and event.step + 1 == stop_at:
             stop.now = True
 
     try:

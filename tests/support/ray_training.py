@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_hone.ray_workers.cluster import LOCAL
+from prefect_hone.ray_workers.events import Event, Metric, Note
 from prefect_hone.ray_workers.ray_private import silence_lost_workers
 from prefect_hone.ray_workers.store.artifacts import Store
 from prefect_hone.ray_workers.training.job import TrainJob
@@ -56,7 +57,7 @@ class Training:
 
         self._ray = ray
         self._channel = open_channel()
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Event] = []
         self.error: BaseException | None = None
         self._finished = False
         folder = tempfile.mkdtemp(prefix="hone-test-")
@@ -75,7 +76,7 @@ class Training:
         except BaseException as error:
             self.error = error
 
-    def drain(self) -> list[dict[str, Any]]:
+    def drain(self) -> list[Event]:
         if not self._finished:
             self.events += self._ray.get(self._channel.drain.remote("train"))
         return self.events
@@ -89,16 +90,17 @@ class Training:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             for event in self.drain():
-                if step is not None and event.get("name") == "train/loss" and event["step"] >= step:
-                    return
-                if text is not None and text in str(event.get("text", "")):
+                if isinstance(event, Metric):
+                    if step is not None and event.name == "train/loss" and event.step >= step:
+                        return
+                elif text is not None and text in getattr(event, "text", ""):
                     return
             if not self._thread.is_alive():
                 break
             time.sleep(0.05)
         raise AssertionError(f"did not come; told: {self.notes()}; raised: {self.error!r}")
 
-    def finish(self, seconds: float = 180) -> list[dict[str, Any]]:
+    def finish(self, seconds: float = 180) -> list[Event]:
         """Wait for the end; raises what the training raised."""
         self._thread.join(seconds)
         assert not self._thread.is_alive(), f"still trains; told: {self.notes()}"
@@ -109,11 +111,11 @@ class Training:
         return self.events
 
     def notes(self) -> list[str]:
-        return [str(e["text"]) for e in self.drain() if e["kind"] == "note"]
+        return [e.text for e in self.drain() if isinstance(e, Note)]
 
     def curve(self, name: str = "train/loss") -> dict[int, float]:
         """A metric by step; the last value told counts, as it does in MLflow's journal."""
-        return {e["step"]: e["value"] for e in self.drain() if e.get("name") == name}
+        return {e.step: e.value for e in self.drain() if isinstance(e, Metric) and e.name == name}
 
 
 def train_project(job: TrainJob, folder: Path) -> Training:

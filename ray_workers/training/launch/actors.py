@@ -28,6 +28,7 @@ from ....recipe.errors import (
 from ....recipe.parallel import Mesh
 from ...channel import here
 from ...data.ray_datasets import Feed, Feeder, in_memory, is_ray_dataset, travel_by_value
+from ...events import Note
 from ...ray_private import free_by_node
 from ...workspace import Workspace, user_code
 from ..job import TrainJob
@@ -64,7 +65,7 @@ def fit(job: TrainJob, work: Workspace) -> None:
                 _attempt(config)
                 return
             except Preempted as stopped:
-                work.report({"kind": "note", "text": f"{stopped.what}; starts again"})
+                work.note(f"{stopped.what}; starts again")
             except StepCrashed as lost:
                 failures += 1
                 if failures > job.train.max_failures:
@@ -74,7 +75,7 @@ def fit(job: TrainJob, work: Workspace) -> None:
                         do="look for memory that runs out or nodes that go away, or raise "
                         "train.max_failures",
                     ) from lost
-                work.report({"kind": "note", "text": f"{lost.what}; starts again"})
+                work.note(f"{lost.what}; starts again")
 
 
 def _attempt(config: WorkerConfig) -> None:
@@ -191,7 +192,7 @@ def _wait_for_room(config: WorkerConfig) -> int:
         steady = time.monotonic() - since >= _STEADY_SECONDS
         if workers is not None and (workers == spec.mesh.workers or steady):
             if spec.mesh.is_elastic:
-                report({"kind": "note", "text": f"trains with {workers} workers"})
+                report(Note(f"trains with {workers} workers"))
             return workers
         busy = _workers(spec.mesh, _room(each, spare, in_all=True)) is not None
         if not busy and time.monotonic() >= max(deadline, settle):
@@ -206,7 +207,7 @@ def _wait_for_room(config: WorkerConfig) -> int:
         if not told and time.monotonic() >= settle:
             text = f"waits for {spec.mesh.least_workers} workers; there is room for {room}"
             text += ", others are at work" if busy else ""
-            report({"kind": "note", "text": text})
+            report(Note(text))
             told = True
         time.sleep(0.2)
 
@@ -320,7 +321,7 @@ class _Growth:
             text = (
                 f"the cluster has room for {room} more workers: stops at a checkpoint to take them"
             )
-            self._config.report({"kind": "note", "text": text})
+            self._config.report(Note(text))
             self._ask_to_stop()
 
     def _ask_to_stop(self) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ....recipe.errors import HoneError, StepCrashed, first_line, place_of
+from ...events import Report
 from ...store.artifacts import Artifact
-from ...workspace import Report, user_code
+from ...workspace import user_code
 from ..job import TrainJob
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ def build_in_environment(work: Workspace, kind: str, can: dict[str, str]) -> Res
     program = Program(work)
     step = program.quantization(kind, can)
     if step is not None and step.get("engine") == "nncf":
-        work.report({"kind": "note", "text": f"{kind} quantizes by its own tools, not by nncf"})
+        work.note(f"{kind} quantizes by its own tools, not by nncf")
     scratch, folder = work.scratch / "build", work.output("model", kind)
     scratch.mkdir()
     save_for_environment(program, step, scratch)
@@ -49,7 +49,7 @@ def build_in_environment(work: Workspace, kind: str, can: dict[str, str]) -> Res
     (scratch / "job.json").write_text(json.dumps(job))
     environment = target_class(kind).environment
     assert environment is not None
-    home = made(environment, lambda text: work.report({"kind": "note", "text": text}))
+    home = made(environment, work.note)
     done = subprocess.run(
         [str(home.python), "-m", f"{__package__}.{kind}_build", str(scratch / "job.json")],
         env=home.variables(), capture_output=True, text=True, check=False,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from prefect_hone.ray_workers.events import EpochEnd, Event, Metric, Note
 from prefect_hone.ray_workers.store.file_names import WEIGHTS
 from prefect_hone.ray_workers.training.checkpoints import Checkpoints
 from prefect_hone.ray_workers.training.dealing import deal, shuffled
@@ -54,10 +55,10 @@ def last_weights(checkpoints: Path) -> dict[str, torch.Tensor]:
     ],
 )
 def test_it_learns(project: Path, tmp_path: Path, optimizer: dict) -> None:
-    events: list[dict] = []
+    events: list[Event] = []
     train_loop(job(project, tmp_path / "ck", optimizer=optimizer, epochs=6), events.append)
     found = {
-        name: [e["value"] for e in events if e["kind"] == "metric" and e["name"] == name]
+        name: [e.value for e in events if isinstance(e, Metric) and e.name == name]
         for name in ("train/loss", "validation/accuracy")
     }
     assert found["train/loss"][-1] < found["train/loss"][0] / 2
@@ -71,21 +72,21 @@ def test_a_resumed_training_ends_with_the_same_bits(project: Path, tmp_path: Pat
     class Stop(Exception):
         pass
 
-    def stop_after_two(event: dict) -> None:
-        if event["kind"] == "epoch" and event["done"] == 2:
+    def stop_after_two(event: Event) -> None:
+        if isinstance(event, EpochEnd) and event.done == 2:
             raise Stop
 
     halved = job(project, tmp_path / "halved", epochs=4, schedule={"name": "cosine"})
     with pytest.raises(Stop):
         train_loop(halved, stop_after_two)
-    events: list[dict] = []
+    events: list[Event] = []
     train_loop(halved, events.append)
 
-    assert "goes on after epoch 2" in next(e["text"] for e in events if e["kind"] == "note")
+    assert "goes on after epoch 2" in next(e.text for e in events if isinstance(e, Note))
     expected, found = last_weights(tmp_path / "whole"), last_weights(tmp_path / "halved")
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
-    steps = [e["step"] for e in events if e["kind"] == "metric" and e["name"] == "train/loss"]
+    steps = [e.step for e in events if isinstance(e, Metric) and e.name == "train/loss"]
     assert sorted(steps) == list(range(len(steps))), "the whole curve, each step once"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from gang import together, train
+from gang import plain, together, train
 from prefect_hone.ray_workers.training.checkpoints import Checkpoints
 from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.ray_workers.training.loop import _check as check_loss
@@ -61,7 +61,9 @@ def curve(events: list[dict], name: str = "train/loss") -> dict[int, float]:
 
 def alone(folder: Path, **settings: Any) -> dict[int, float]:
     events: list[dict] = []
-    train_loop(TrainJob.model_validate(job(folder, **settings)), events.append)
+    train_loop(
+        TrainJob.model_validate(job(folder, **settings)), lambda event: events.append(plain(event))
+    )
     return curve(events)
 
 
@@ -169,9 +171,9 @@ def test_blocks_are_compiled(tmp_path: Path) -> None:
     for compile_blocks in (False, True):
         one_block["train"]["compile"] = compile_blocks
         one_block["checkpoints"] = str(tmp_path / str(compile_blocks))
-        events: list[dict] = []
+        events: list[Any] = []
         train_loop(TrainJob.model_validate(one_block), events.append)
-        curves.append(curve(events))
+        curves.append(curve([plain(event) for event in events]))
     assert curves[1] == pytest.approx(curves[0], abs=1e-4)
 
 
