@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from ..ray_workers.cluster import cores, require
+from ..ray_workers.cluster import cores, require_capacity
 from ..ray_workers.store.artifacts import Artifact
 from ..recipe.schema import Recipe
 from ..tasks.outcome import Outcome
@@ -90,7 +90,7 @@ def run_recipe(recipe: Recipe, session: Session) -> Outcome:
             each = recipe.train.resources
             capacity = session.cluster.capacity()
             if not recipe.train.wait_for_workers:
-                require(capacity, recipe.train.mesh.least_workers, each.cpus, each.gpus)
+                require_capacity(capacity, recipe.train.mesh.least_workers, each.cpus, each.gpus)
         outcome = _measure_and_promote(recipe, session, runner, run_id, tags)
         status = "FINISHED" if outcome.champion is not None else "FAILED"
     except BaseException as error:

@@ -72,7 +72,7 @@ def own_token() -> contextlib.AbstractContextManager[None]:
     return ray_private.authentication("token")
 
 
-def look(address: str) -> Way:
+def probe(address: str) -> Way:
     """Whether a cluster can be joined, before Ray tries.
 
     Args:

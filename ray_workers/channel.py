@@ -29,10 +29,10 @@ class Channel:
 
 
 def open_channel() -> Any:
-    return here(Channel).remote()
+    return on_this_node(Channel).remote()
 
 
-def here(actor: type) -> Any:
+def on_this_node(actor: type) -> Any:
     """An actor class whose actors run on this process's node and take no core.
 
     Ray would place one that takes no core on any node; it has to outlive the loss of all the

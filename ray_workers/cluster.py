@@ -155,7 +155,7 @@ class Cluster:
                     **quiet,
                 )
             else:
-                way = access.look(self.address)
+                way = access.probe(self.address)
                 self._token.enter_context(way.opened())
                 ray.init(address=way.address, **quiet)
             ray_private.silence_lost_workers()
@@ -168,7 +168,7 @@ def local_capacity() -> dict[str, float]:
     return {"cpus": float(cores()), "gpus": float(len(list(Path("/dev").glob("nvidia[0-9]*"))))}
 
 
-def require(capacity: dict[str, float], workers: int, cpus: float, gpus: float) -> None:
+def require_capacity(capacity: dict[str, float], workers: int, cpus: float, gpus: float) -> None:
     """Refuse more than the cluster can hold, before anything waits for it.
 
     Raises:

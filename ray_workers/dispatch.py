@@ -26,7 +26,7 @@ from .store.artifacts import Artifact, Store
 from .workspace import Result, Workspace, user_code
 
 
-class Job(Strict):
+class StepJob(Strict):
     """A step to run, in plain data.
 
     Attributes:
@@ -79,7 +79,7 @@ class Done(Strict):
     run_id: str = ""
 
 
-def execute(job: Job, report: Report) -> Done:
+def execute(job: StepJob, report: Report) -> Done:
     """Run a job in this process.
 
     Raises:
@@ -128,7 +128,7 @@ def execute(job: Job, report: Report) -> Done:
     )
 
 
-def dispatch(job: Job, cluster: Cluster, report: Report) -> Done:
+def dispatch(job: StepJob, cluster: Cluster, report: Report) -> Done:
     """Run a job in a Ray worker and wait for it.
 
     Raises:
@@ -190,7 +190,7 @@ def _execute_in_worker(fields: dict[str, Any], channel: Any) -> dict[str, Any]:
     report = reporter(channel, fields["key"])
     report(Begun())
     try:
-        return execute(Job.model_validate(fields), report).model_dump(mode="json")
+        return execute(StepJob.model_validate(fields), report).model_dump(mode="json")
     except HoneError as error:
         return {"error": error.to_dict()}
 

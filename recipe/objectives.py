@@ -15,7 +15,22 @@ class Supervised(Strict):
     kind: Literal["supervised"] = Field(description="The recipe's loss alone.")
 
 
-class Distill(Strict):
+class SoftTargets(Strict):
+    """How a teacher's outputs enter what is minimized."""
+
+    temperature: float = Field(2.0, gt=0, description="Softens both sides; 1 is as they are.")
+    weight: float = Field(
+        0.5, ge=0, le=1, description="Share of the teacher's outputs; the rest is the loss."
+    )
+    cache_mb: int = Field(
+        1024,
+        ge=0,
+        description="Memory of each worker without a GPU for the teacher's outputs, so that a "
+        "sample that comes again needs no teacher (MB); 0: computed each time.",
+    )
+
+
+class DistillObjective(SoftTargets):
     """The loss against the targets, and the distance from a teacher's outputs.
 
     Hinton et al., https://arxiv.org/abs/1503.02531: both softened by a temperature, compared by the
@@ -33,16 +48,6 @@ class Distill(Strict):
         description="Path or fsspec URL of the teacher's weights (safetensors); none: the factory "
         "gives a trained teacher.",
     )
-    temperature: float = Field(2.0, gt=0, description="Softens both sides; 1 is as they are.")
-    weight: float = Field(
-        0.5, ge=0, le=1, description="Share of the teacher in the sum; the rest is the loss."
-    )
-    cache_mb: int = Field(
-        1024,
-        ge=0,
-        description="Memory of each worker without a GPU for the teacher's outputs, so that a "
-        "sample that comes again needs no teacher (MB); 0: computed each time.",
-    )
 
 
-Objective = Annotated[Supervised | Distill, Field(discriminator="kind")]
+Objective = Annotated[Supervised | DistillObjective, Field(discriminator="kind")]

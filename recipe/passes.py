@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from .objectives import SoftTargets
 from .strict import ImportPath, Strict, mistake
 
 WorksOn = Literal["module", "graph"]
@@ -150,7 +151,7 @@ class FeaturePair(Strict):
     weight: float = Field(1.0, gt=0, description="Of this term in the sum.")
 
 
-class Distill(_ModulePass):
+class DistillPass(_ModulePass, SoftTargets):
     """A large teacher teaches a small student (Hinton et al., https://arxiv.org/abs/1503.02531)."""
 
     repeatable: ClassVar[bool] = False
@@ -160,12 +161,8 @@ class Distill(_ModulePass):
         description="Import path 'module:function' of the student's factory."
     )
     args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
-    epochs: int = Field(ge=1, description="Passes over the training split (a count).")
+    epochs: int = Field(ge=1, description="Epochs of training (a count).")
     lr_scale: float = Field(1.0, gt=0, le=10, description="Learning rate over the recipe's.")
-    temperature: float = Field(2.0, gt=0, description="Softens both sides; 1 is as they are.")
-    weight: float = Field(
-        0.5, ge=0, le=1, description="Share of the teacher's outputs; the rest is the loss."
-    )
     hidden: tuple[FeaturePair, ...] = Field(
         (),
         description="Hidden states to match by squared error, through a trained projection where "
@@ -175,12 +172,6 @@ class Distill(_ModulePass):
         (),
         description="Attention modules whose maps (the last output) should be alike, averaged "
         "over heads where their numbers differ (TinyBERT, https://arxiv.org/abs/1909.10351).",
-    )
-    cache_mb: int = Field(
-        1024,
-        ge=0,
-        description="Memory of each worker without a GPU for the teacher's outputs, so that a "
-        "sample that comes again needs no teacher (MB); 0: computed each time.",
     )
 
     @property
@@ -215,7 +206,7 @@ class QuantizationAware(_ModulePass):
     repeatable: ClassVar[bool] = False
 
     kind: Literal["qat"] = Field(description="This pass trains with fake quantization.")
-    epochs: int = Field(ge=1, description="Passes over the training split (a count).")
+    epochs: int = Field(ge=1, description="Epochs of training (a count).")
     lr_scale: float = Field(0.1, gt=0, le=10, description="Learning rate over the recipe's.")
     teacher: bool = Field(False, description="The model before this pass teaches.")
 
@@ -377,7 +368,7 @@ Prune = Annotated[
     PruneChannels | PruneMagnitude | PruneTwoFour | PruneWidths, Field(discriminator="method")
 ]
 Pass = Annotated[
-    Prune | Distill | LowRank | QuantizationAware | Quantize | Fold, Field(discriminator="kind")
+    Prune | DistillPass | LowRank | QuantizationAware | Quantize | Fold, Field(discriminator="kind")
 ]
 
 

@@ -36,8 +36,8 @@ class Train(Strict):
 
     epochs: int = Field(
         ge=0,
-        description="Passes over the training split (a count); 0: the factory, or model.weights, "
-        "gives a trained model.",
+        description="Times that the training split is gone through (a count); 0: the factory, or "
+        "model.weights, gives a trained model.",
     )
     batch_size: int = Field(ge=1, description="Samples a step over all workers together.")
     loss: NameOrPath = Field(

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ...ray_workers.access import look
+from ...ray_workers.access import probe
 from ...ray_workers.cluster import cores
 from ...ray_workers.processor import processor
 from ...ray_workers.store.artifacts import Store
@@ -153,7 +153,7 @@ def _ray(settings: Settings) -> Finding:
         text = f"none configured: each run starts one here with {cores()} CPUs"
         return Finding(subject="Ray", state="good", text=text)
     try:
-        way = look(address)
+        way = probe(address)
     except HoneError as error:
         return Finding(subject="Ray", state="bad", text=str(error))
     if way.open_to_all:

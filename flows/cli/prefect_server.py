@@ -116,7 +116,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def require(url: str) -> None:
+def require_server(url: str) -> None:
     """Make sure that a configured server answers.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ...ray_workers.cluster import local_capacity, require
+from ...ray_workers.cluster import local_capacity, require_capacity
 from ...recipe.errors import HoneError
 from ...recipe.schema import Recipe
 from ...tasks.outcome import Outcome
@@ -24,8 +24,7 @@ from ..engine.session import Session
 from ..prefect_private import quiet_console, send_what_is_left
 from .console import LiveRows, PlainLines
 from .load import load_for_command
-from .prefect_server import PrefectServer, configured_url
-from .prefect_server import require as require_prefect
+from .prefect_server import PrefectServer, configured_url, require_server
 
 EXIT_NO_CHAMPION = 3
 
@@ -45,7 +44,7 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
     plan = make_plan(recipe, session)
     if plan.starts_workers and session.settings.ray_address is None:
         each = recipe.train.resources
-        require(local_capacity(), recipe.train.mesh.least_workers, each.cpus, each.gpus)
+        require_capacity(local_capacity(), recipe.train.mesh.least_workers, each.cpus, each.gpus)
     server: PrefectServer | None = None
     with _quiet(), contextlib.ExitStack() as stack:
         stack.callback(session.cluster.close)
@@ -55,7 +54,7 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
             stack.callback(server.close)
             server.prepare()
         else:
-            require_prefect(url)
+            require_server(url)
         if plan.to_compute:
             session.cluster.prepare()
         with observer:

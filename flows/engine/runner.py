@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...ray_workers.dispatch import Done, Job, dispatch
+from ...ray_workers.dispatch import Done, StepJob, dispatch
 from ...ray_workers.events import EpochEnd, Event, Metric, Note
 from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted, Store
 from ...ray_workers.store.file_lock import acquire
@@ -127,7 +127,7 @@ class Runner:
             observer.event(call.label, event)
 
         settings = self.session.settings
-        job = Job(
+        job = StepJob(
             function=call.step.function,
             key=key,
             lineage=lineage,

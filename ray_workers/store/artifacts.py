@@ -115,7 +115,7 @@ class Store:
         """
         artifact = describe(folder, kind, "")
         artifact = artifact.model_copy(update={"uri": f"{self.url}/artifacts/{artifact.sha256}"})
-        with self.explained("write", artifact.bytes):
+        with self.translate_os_errors("write", artifact.bytes):
             if self._is_whole(artifact):
                 return artifact
             if self.local:
@@ -159,7 +159,7 @@ class Store:
         """Write a JSON document whole or not at all."""
         text = json.dumps(value, indent=1, sort_keys=True).encode()
         path = f"{self.root}/{name}"
-        with self.explained("write", len(text)):
+        with self.translate_os_errors("write", len(text)):
             self.fs.makedirs(os.path.dirname(path), exist_ok=True)
             if self.local:
                 aside = f"{path}.{uuid.uuid4().hex}.tmp"
@@ -176,7 +176,7 @@ class Store:
             self.fs.rm_file(f"{self.root}/{name}")
 
     @contextlib.contextmanager
-    def explained(self, doing: str, needed: int = 0) -> Iterator[None]:
+    def translate_os_errors(self, doing: str, needed: int = 0) -> Iterator[None]:
         """Turn a failing file system's errors into a StoreError that says what to do."""
         try:
             yield

@@ -167,7 +167,7 @@ class Checkpoints:
         """The newest one whose files are what was written; every worker gets the same answer."""
         found: list[Checkpoint | None] = [None]
         if not dist.is_initialized() or dist.get_rank() == 0:
-            with self._explained("read a checkpoint"):
+            with self._translate_os_errors("read a checkpoint"):
                 found = [next((c for c in reversed(self.all()) if self._is_whole(c)), None)]
         if dist.is_initialized():
             dist.broadcast_object_list(found)
@@ -225,7 +225,7 @@ class Checkpoints:
     def add_history(self, step: int, metrics: list[Metric]) -> None:
         """Keep metrics that were logged since the last checkpoint, in order to tell them again."""
         path = f"{self.root}/{_HISTORY}"
-        with self._explained("write a checkpoint"):
+        with self._translate_os_errors("write a checkpoint"):
             self.fs.makedirs(path, exist_ok=True)
             text = "".join(json.dumps(asdict(metric)) + "\n" for metric in metrics)
             _write_whole(self.fs, f"{path}/{step:09d}.jsonl", text.encode())
@@ -248,7 +248,7 @@ class Checkpoints:
     def _write(self, path: str, state: State, said: dict[str, Any]) -> None:
         with (
             tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as aside,
-            self._explained("write a checkpoint"),
+            self._translate_os_errors("write a checkpoint"),
         ):
             writer = _Writer(self, path, path if self._local else aside, said)
             try:
@@ -328,8 +328,8 @@ class Checkpoints:
                 self.fs.get_file(f"{checkpoint.path}/{name}", str(Path(aside) / name))
             yield aside
 
-    def _explained(self, doing: str) -> Any:
-        return Store(self.url, Path(tempfile.gettempdir())).explained(doing)
+    def _translate_os_errors(self, doing: str) -> Any:
+        return Store(self.url, Path(tempfile.gettempdir())).translate_os_errors(doing)
 
 
 class _Writer(HuggingFaceStorageWriter):

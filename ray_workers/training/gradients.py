@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor, Replicate
 from .parallel.axes import Axes
 
 
-def settle(parts: Iterable[nn.Module]) -> None:
+def reduce_partial_gradients(parts: Iterable[nn.Module]) -> None:
     """Sum gradients that tensor-parallel workers hold parts of (DTensor's `Partial`)."""
     for part in parts:
         for parameter in part.parameters():

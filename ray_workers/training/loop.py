@@ -32,7 +32,7 @@ from ..model.module import initial, load_module
 from .checkpoints import EMA, MODEL, Checkpoints, blank_optimizer_state, optimizer_state
 from .dealing import Share, deal, shuffled
 from .ema import Ema
-from .gradients import clip, settle
+from .gradients import clip, reduce_partial_gradients
 from .job import TrainJob
 from .log import Log
 from .measure import CommunicationShare, flops_per_sample, peak_flops
@@ -41,7 +41,7 @@ from .optim import make_optimizers, rate_factor, set_rate
 from .parallel.axes import Axes
 from .parallel.parallelize import Placed, parallelize
 from .ray_batches import streamed_steps
-from .step import MicroBatch, Passes, make_passes
+from .step import MicroBatch, StepRunner, make_step_runner
 from .system import SystemMonitor
 from .zeros import keep_zeros, zero_masks
 
@@ -84,7 +84,7 @@ def train_loop(
         StepFailed: The loss became NaN or infinite, or leapt; the last checkpoint stays.
         Preempted: A worker was asked to stop; the state is kept.
     """
-    spec, axes = job.train, Axes.here(job.train.mesh)
+    spec, axes = job.train, Axes.of_this_worker(job.train.mesh)
     stop = stop or StopRequested()
     _prepare(job, axes)
     splits = split(_data(job, feed), spec.seed)
@@ -99,7 +99,7 @@ def train_loop(
     optimizers = make_optimizers(spec.optimizer, placed.parts, job.allowed)
     ema = Ema(placed.parts, spec.ema) if spec.ema is not None else None
     scaler = torch.amp.GradScaler(axes.device.type, enabled=spec.precision == "fp16")
-    passes = make_passes(placed, objective, spec, axes, scaler)
+    runner = make_step_runner(placed, objective, spec, axes, scaler)
 
     steps_per_epoch = math.ceil(len(splits.train) / spec.batch_size)
     steps = spec.epochs * steps_per_epoch
@@ -135,8 +135,8 @@ def train_loop(
                 torch.manual_seed(mixed_seed(spec.seed, step, axes.reader))
                 for optimizer in optimizers:
                     optimizer.zero_grad()
-                loss = passes.train(share)
-                settle(placed.parts)
+                loss = runner.train(share)
+                reduce_partial_gradients(placed.parts)
                 for optimizer in optimizers:
                     scaler.unscale_(optimizer)
                 norm = clip(placed.parts, axes, spec.clip_grad_norm)
@@ -167,7 +167,7 @@ def train_loop(
             if flops:
                 log.metric("train/flops_per_s", flops * speed, step - 1)
                 log.metric("train/flops_utilization", flops * speed / peak, step - 1)
-            quality, validation_loss = _validate(job, splits, placed, passes, ema, axes)
+            quality, validation_loss = _validate(job, splits, placed, runner, ema, axes)
             log.metric("validation/loss", validation_loss, step - 1)
             log.metric(f"validation/{job.metric}", quality, step - 1)
             log.metrics(monitor.sample(), step - 1)
@@ -313,7 +313,7 @@ def _validate(
     job: TrainJob,
     splits: Splits,
     placed: Placed,
-    passes: Passes,
+    runner: StepRunner,
     ema: Ema | None,
     axes: Axes,
 ) -> tuple[float, float]:
@@ -331,8 +331,8 @@ def _validate(
     with ema.in_place() if ema is not None else contextlib.nullcontext():
         loaded = _loaded(splits, splits.validation, dealt, axes)
         for shares, step in zip(dealt, loaded, strict=True):
-            outputs, loss = passes.evaluate(step)
-            if outputs is None or not axes.speaks or not len(outputs):
+            outputs, loss = runner.evaluate(step)
+            if outputs is None or not axes.owns_outputs or not len(outputs):
                 continue
             target = torch.cat([batch.target[: batch.own] for batch in step])
             rows = measure.per_sample(outputs.float().cpu().numpy(), target.cpu().numpy())

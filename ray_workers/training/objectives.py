@@ -20,7 +20,7 @@ from torch import nn
 
 from ...recipe.errors import InputError, first_line
 from ...recipe.factories import Allowed
-from ...recipe.objectives import Distill
+from ...recipe.objectives import DistillObjective
 from ..model.module import load_module
 from .features import Features
 from .job import Lesson, TrainJob
@@ -58,7 +58,7 @@ def prepare_lesson(job: TrainJob, student: nn.Module, sample: Any) -> Taught | N
         factory = job.model.model_dump(mode="json")
         teacher = load_module(factory, job.allowed, job.fetched(job.teacher))
         lesson = job.lesson
-    elif isinstance(objective, Distill):
+    elif isinstance(objective, DistillObjective):
         teacher = load_teacher(objective, job.allowed)
         lesson = Lesson(
             temperature=objective.temperature, weight=objective.weight, cache_mb=objective.cache_mb
@@ -163,7 +163,7 @@ def _distance(
     return divergence * temperature**2
 
 
-def load_teacher(spec: Distill, allowed: Allowed) -> nn.Module:
+def load_teacher(spec: DistillObjective, allowed: Allowed) -> nn.Module:
     """The teacher with its weights.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One step's forward and backward passes: over the whole model, or through a pipeline."""
+"""How one step runs forward and backward: over the whole model, or through a pipeline."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class MicroBatch:
     weight: float
 
 
-class Passes(Protocol):
+class StepRunner(Protocol):
     """How a step is computed."""
 
     def train(self, batches: Sequence[MicroBatch]) -> torch.Tensor:
@@ -48,10 +48,10 @@ class Passes(Protocol):
         """Outputs of the samples that count, where this worker has them, and their summed loss."""
 
 
-def make_passes(
+def make_step_runner(
     placed: Placed, objective: Objective, spec: Train, axes: Axes, scaler: torch.amp.GradScaler
-) -> Passes:
-    """The passes that suit the mesh."""
+) -> StepRunner:
+    """What suits the mesh."""
     if axes["pipeline"] > 1:
         return _Pipelined(placed, objective, spec, axes)
     return _Whole(placed, objective, spec, axes, scaler)

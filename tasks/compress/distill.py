@@ -8,7 +8,7 @@ from ...ray_workers.model.module import build
 from ...ray_workers.model.surgery import Surgery
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.passes import Distill
+from ...recipe.passes import DistillPass
 from .account import account, changed
 from .training_pass import Bench, train_on
 
@@ -19,7 +19,7 @@ def apply(work: Workspace) -> Result:
     Raises:
         InputError: The student can't be made, or its outputs don't match the teacher's.
     """
-    spec = Distill.model_validate(work.spec["pass"])
+    spec = DistillPass.model_validate(work.spec["pass"])
     bench = Bench.of(work)
     before = account(bench.model, bench.sample, bench.samples)
     operation: Surgery = {"op": "student", "factory": spec.factory, "args": spec.args}

@@ -37,7 +37,7 @@ from ...recipe.passes import (
 )
 from .schemes.accuracy import control, draw, runner_of
 from .schemes.fp8 import fp8
-from .schemes.job import SchemeJob, heavy_nodes, left_in_float
+from .schemes.job import QuantizeJob, heavy_nodes, left_in_float
 from .schemes.others import dynamic_int8, half_float, weight_only
 from .schemes.static_int8 import static_int8
 
@@ -62,7 +62,7 @@ def apply(work: Workspace) -> Result:
             f"there is nothing to quantize: no convolution or matrix product among {found}",
             where="quantize",
         )
-    job = SchemeJob(
+    job = QuantizeJob(
         source=work.inputs["graph"] / GRAPH,
         graph=source,
         scratch=work.scratch,
@@ -87,7 +87,7 @@ def _told(spec: Any) -> dict[str, Any]:
     return told
 
 
-def _quantized(job: SchemeJob, spec: Any) -> Any:
+def _quantized(job: QuantizeJob, spec: Any) -> Any:
     log = logging.getLogger()
     level = log.level
     log.setLevel(logging.ERROR)
@@ -122,7 +122,7 @@ def _quantized(job: SchemeJob, spec: Any) -> Any:
         log.setLevel(level)
 
 
-def _static_result(work: Workspace, spec: StaticInt8, job: SchemeJob, graph: Any) -> Result:
+def _static_result(work: Workspace, spec: StaticInt8, job: QuantizeJob, graph: Any) -> Result:
     heavy = heavy_nodes(graph)
     left = left_in_float(graph)
     if len(left) == len(heavy):

@@ -81,7 +81,7 @@ def train_on(
         model: Where training starts.
         operations: What was done to the factory's model to get it.
         name: Of this training within the step.
-        epochs: Passes over the training split.
+        epochs: Of this training.
         lr_scale: Learning rate over the recipe's.
         lesson: How the module before the pass teaches; None: it does not.
         keep_zeros: Weights that are zero stay so.

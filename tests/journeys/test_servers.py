@@ -162,8 +162,8 @@ def test_a_ray_cluster_that_asks_for_a_token(
         assert ray["state"] == state, ray
         return ray["text"]
 
-    def look(**environment: str) -> str:
-        code = f"from prefect_hone.ray_workers.access import look; look({ray_head!r})"
+    def probe(**environment: str) -> str:
+        code = f"from prefect_hone.ray_workers.access import probe; probe({ray_head!r})"
         return subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False,
             env={**hone.environment, **surroundings, **environment},
@@ -172,14 +172,14 @@ def test_a_ray_cluster_that_asks_for_a_token(
     said = doctor("bad")
     assert "asks for a token, and there is none" in said
     assert "RAY_AUTH_TOKEN" in said
-    assert "RAY_AUTH_MODE=disabled sends none" in look(RAY_AUTH_MODE="disabled")
-    assert "and there is none" in look(RAY_AUTH_MODE="token")
-    assert "refuses the token of RAY_AUTH_TOKEN" in look(RAY_AUTH_TOKEN="another")
-    assert "RAY_AUTH_TOKEN_PATH=/no/where can't be read" in look(RAY_AUTH_TOKEN_PATH="/no/where")
+    assert "RAY_AUTH_MODE=disabled sends none" in probe(RAY_AUTH_MODE="disabled")
+    assert "and there is none" in probe(RAY_AUTH_MODE="token")
+    assert "refuses the token of RAY_AUTH_TOKEN" in probe(RAY_AUTH_TOKEN="another")
+    assert "RAY_AUTH_TOKEN_PATH=/no/where can't be read" in probe(RAY_AUTH_TOKEN_PATH="/no/where")
     (home / ".ray" / "auth_token").touch(mode=0o600)
-    assert "~/.ray/auth_token can't be read or is empty" in look()
-    assert look(RAY_AUTH_TOKEN=_TOKEN) == ""
-    assert look(RAY_AUTH_TOKEN=_TOKEN, RAY_AUTH_MODE="token") == ""
+    assert "~/.ray/auth_token can't be read or is empty" in probe()
+    assert probe(RAY_AUTH_TOKEN=_TOKEN) == ""
+    assert probe(RAY_AUTH_TOKEN=_TOKEN, RAY_AUTH_MODE="token") == ""
 
     refused = hone.run("run", *options, RAY_AUTH_TOKEN="another", **surroundings)
     assert refused.returncode == 1

@@ -11,21 +11,21 @@ import threading
 from pathlib import Path
 
 import pytest
-from prefect_hone.ray_workers.access import look
+from prefect_hone.ray_workers.access import probe
 from prefect_hone.recipe.errors import ServerUnreachable
 
 
 def test_nobody_answers() -> None:
     address = "127.0.0.1:9"
     with pytest.raises(ServerUnreachable, match="does not answer") as caught:
-        look(address)
+        probe(address)
     assert caught.value.where == f"RAY_ADDRESS={address}"
     assert "ray start --head" in str(caught.value.do)
 
 
 def test_a_name_that_is_not_known() -> None:
     with pytest.raises(ServerUnreachable, match="does not answer"):
-        look("no-such-host.invalid:6379")
+        probe("no-such-host.invalid:6379")
 
 
 def test_a_web_server_is_not_a_cluster() -> None:
@@ -33,7 +33,7 @@ def test_a_web_server_is_not_a_cluster() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(ServerUnreachable, match="not a Ray cluster"):
-            look(f"127.0.0.1:{server.server_port}")
+            probe(f"127.0.0.1:{server.server_port}")
         server.shutdown()
 
 
@@ -43,7 +43,7 @@ def test_one_who_says_nothing_is_not_a_cluster(monkeypatch: pytest.MonkeyPatch) 
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with pytest.raises(ServerUnreachable, match="not a Ray cluster"):
-            look(f"127.0.0.1:{silent.getsockname()[1]}")
+            probe(f"127.0.0.1:{silent.getsockname()[1]}")
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prefect_hone.ray_workers.dispatch import Done, Job, execute
+from prefect_hone.ray_workers.dispatch import Done, StepJob, execute
 from prefect_hone.ray_workers.store.artifacts import Artifact, Store
 from prefect_hone.recipe.factories import Allowed, use_code
 from safetensors.torch import save_model
@@ -27,7 +27,7 @@ class Bench:
         self.folder = folder
 
     def run(self, function: str, spec: dict[str, Any], **inputs: Artifact) -> Done:
-        job = Job(
+        job = StepJob(
             function=f"prefect_hone.tasks.{function}", key="k", lineage="k", spec=spec, inputs=inputs, code=None,
             allowed=self.allowed, store=self.store.url, cache=str(self.store.cache),
             watch_memory=function.startswith("compile"),

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from prefect_hone.ray_workers.dispatch import Done, Job, execute
+from prefect_hone.ray_workers.dispatch import Done, StepJob, execute
 from prefect_hone.ray_workers.store.artifacts import Artifact
 from prefect_hone.recipe.errors import HoneError, InputError, StepFailed
 from prefect_hone.tasks.steps import BASELINE_LOADER
@@ -240,7 +240,7 @@ def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, pro
         "processor": "here", "baseline": BASELINE_LOADER,
     }  # fmt: skip
     code = bench.store.put(project, "code")
-    job = Job(
+    job = StepJob(
         function="prefect_hone.tasks.benchmark.benchmark:benchmark", key="k", lineage="k", spec=spec,
         inputs={"weights": bench.weights(), "samples": bench.check().outputs["samples"],
                 "good": model, "broken": model},

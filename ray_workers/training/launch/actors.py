@@ -26,13 +26,13 @@ from ....recipe.errors import (
     first_line,
 )
 from ....recipe.parallel import Mesh
-from ...channel import here
+from ...channel import on_this_node
 from ...data.ray_datasets import Feed, Feeder, in_memory, is_ray_dataset, travel_by_value
 from ...events import Note
 from ...ray_private import free_by_node
 from ...workspace import Workspace, user_code
 from ..job import TrainJob
-from .worker import WorkerConfig, config_of, explained, prepare, run_loop
+from .worker import WorkerConfig, as_hone_error, config_of, prepare, run_loop
 
 _LOOK_SECONDS = 0.1
 _PLACE_SECONDS = 30.0
@@ -101,7 +101,7 @@ def _fed(job: TrainJob, work: Workspace) -> Iterator[Feed | None]:
         import ray
 
         travel_by_value()
-        feeder = here(Feeder).remote(data, job.train.seed)
+        feeder = on_this_node(Feeder).remote(data, job.train.seed)
         try:
             yield Feed(in_memory(data), feeder, job.train.seed)
         finally:
@@ -143,7 +143,7 @@ class _Worker:
             finally:
                 dist.destroy_process_group()
         except Exception as error:
-            return {"error": explained(error).to_dict()}
+            return {"error": as_hone_error(error).to_dict()}
         return {}
 
 
@@ -305,7 +305,7 @@ class _Growth:
         self._next = time.monotonic() + _GROW_SECONDS
         self._wanted = self._mesh.is_elastic and workers < self._mesh.workers
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Once a second: has there been room for longer than a moment?"""
         now = time.monotonic()
         if not self._wanted or now < self._next:
@@ -353,13 +353,13 @@ def _wait(running: dict[Any, int], growth: _Growth) -> None:
     deadline = float("inf")
     while pending and time.monotonic() < deadline:
         done, pending = ray.wait(pending, num_returns=1, timeout=_LOOK_SECONDS)
-        growth.look()
+        growth.poll()
         for reference in done:
             try:
                 answer = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause
-                errors.append(explained(cause if isinstance(cause, Exception) else error))
+                errors.append(as_hone_error(cause if isinstance(cause, Exception) else error))
                 deadline = min(deadline, time.monotonic() + 1.0)
                 continue
             except ray.exceptions.RayError as error:

@@ -10,7 +10,7 @@ import logging
 import tempfile
 
 from ....recipe.errors import HoneError, StepCrashed
-from .worker import WorkerConfig, explained, prepare, run_loop
+from .worker import WorkerConfig, as_hone_error, prepare, run_loop
 
 
 def run(config: WorkerConfig, workers: int) -> None:
@@ -66,7 +66,7 @@ def _in_worker(given: dict[str, WorkerConfig]) -> None:
     try:
         run_loop(config, StopRequested())
     except Exception as error:
-        raise explained(error) from error
+        raise as_hone_error(error) from error
 
 
 def _says_most(failures: dict[int, Exception]) -> HoneError:

@@ -65,7 +65,7 @@ def run_loop(config: WorkerConfig, stop: StopRequested) -> None:
         train_loop(config.job, config.report, stop, feed=config.feed)
 
 
-def explained(error: Exception) -> HoneError:
+def as_hone_error(error: Exception) -> HoneError:
     """An exception of the user's code or of a lost neighbour, with its place."""
     import torch.distributed as dist
 

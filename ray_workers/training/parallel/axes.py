@@ -39,7 +39,7 @@ class Axes:
     mesh: DeviceMesh | None
 
     @staticmethod
-    def here(mesh: Mesh) -> Axes:
+    def of_this_worker(mesh: Mesh) -> Axes:
         """Of a worker of the process group that is there.
 
         Raises:
@@ -100,7 +100,7 @@ class Axes:
         return self.at["pipeline"] == self["pipeline"] - 1
 
     @property
-    def speaks(self) -> bool:
+    def owns_outputs(self) -> bool:
         """Whether this worker's outputs stand for its part of the batch: one of the workers that
         share the part does.
         """

@@ -59,7 +59,7 @@ _HEADS = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class TensorPlan:
     """How each layer is split.
 
     Attributes:
@@ -80,7 +80,7 @@ class Plan:
         return f"tensor parallel by {self.source}: {said}"
 
 
-def plan_for(model: nn.Module, spec: TensorParallel, workers: int, allowed: Allowed) -> Plan:
+def plan_for(model: nn.Module, spec: TensorParallel, workers: int, allowed: Allowed) -> TensorPlan:
     """The plan of a model.
 
     Raises:
@@ -89,11 +89,11 @@ def plan_for(model: nn.Module, spec: TensorParallel, workers: int, allowed: Allo
     """
     if spec.plan != "auto":
         function: Callable[..., Any] = allowed.resolve(spec.plan, "train.parallel.tensor.plan")
-        plan = Plan(f"'{spec.plan}'", dict(function(model, spec.sequence)))
+        plan = TensorPlan(f"'{spec.plan}'", dict(function(model, spec.sequence)))
     elif callable(own := getattr(model, "tensor_parallel_plan", None)):
-        plan = Plan("the model's tensor_parallel_plan", dict(own(spec.sequence)))
+        plan = TensorPlan("the model's tensor_parallel_plan", dict(own(spec.sequence)))
     elif isinstance(built_in := getattr(model, "tp_plan", None), Mapping) and built_in:
-        plan = Plan("the plan that transformers has for the model", dict(built_in))
+        plan = TensorPlan("the plan that transformers has for the model", dict(built_in))
     else:
         if spec.sequence:
             raise InputError(
@@ -106,7 +106,7 @@ def plan_for(model: nn.Module, spec: TensorParallel, workers: int, allowed: Allo
     return plan
 
 
-def split_layers(model: nn.Module, plan: Plan, axes: Axes, sequence: bool) -> None:
+def split_layers(model: nn.Module, plan: TensorPlan, axes: Axes, sequence: bool) -> None:
     """Split a model's layers in place."""
     styles = {
         pattern: _style(style, sequence) if isinstance(style, str) else style
@@ -118,7 +118,7 @@ def split_layers(model: nn.Module, plan: Plan, axes: Axes, sequence: bool) -> No
         setattr(module, attribute, getattr(module, attribute) // axes["tensor"])
 
 
-def prove(plan: Plan, expected: torch.Tensor, found: torch.Tensor) -> None:
+def prove(plan: TensorPlan, expected: torch.Tensor, found: torch.Tensor) -> None:
     """Refuse a derived plan that changes what the model computes.
 
     Args:
@@ -168,7 +168,7 @@ def _style(name: str, sequence: bool) -> ParallelStyle:
     )
 
 
-def _check(model: nn.Module, plan: Plan, workers: int) -> None:
+def _check(model: nn.Module, plan: TensorPlan, workers: int) -> None:
     """Every pattern meets a layer, and every layer can be dealt out evenly."""
     names = dict(model.named_modules())
     for pattern, style in plan.styles.items():
@@ -273,7 +273,7 @@ def _head_attributes(module: nn.Module | None, name: str) -> tuple[tuple[str, st
     return tuple((name, a) for a in _HEADS if isinstance(getattr(module, a, None), int))
 
 
-def _derive(model: nn.Module) -> Plan:
+def _derive(model: nn.Module) -> TensorPlan:
     """A plan from the names of layers; a block is split only if it has both halves."""
     styles: dict[str, str | ParallelStyle] = {}
     heads: list[tuple[str, str]] = []
@@ -287,4 +287,6 @@ def _derive(model: nn.Module) -> Plan:
             where="train.mesh.tensor",
             do=IMPLEMENT,
         )
-    return Plan("a plan derived from the layers' names", styles, derived=True, heads=tuple(heads))
+    return TensorPlan(
+        "a plan derived from the layers' names", styles, derived=True, heads=tuple(heads)
+    )

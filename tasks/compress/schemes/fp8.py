@@ -14,13 +14,13 @@ import numpy as np
 
 from ....ray_workers.model.onnx_files import PRECISION, set_property
 from ....recipe.passes import Fp8
-from .job import HEAVY, SchemeJob, masking_nodes
+from .job import HEAVY, QuantizeJob, masking_nodes
 from .ranges import reader
 
 _LARGEST = 448.0  # of E4M3
 
 
-def fp8(job: SchemeJob, spec: Fp8) -> Any:
+def fp8(job: QuantizeJob, spec: Fp8) -> Any:
     """The graph with float8 around each input of its convolutions and matrix products."""
     import onnx
 
@@ -40,7 +40,7 @@ def fp8(job: SchemeJob, spec: Fp8) -> Any:
 
 
 def _magnitudes(
-    job: SchemeJob, names: Iterable[str], constants: dict[str, Any]
+    job: QuantizeJob, names: Iterable[str], constants: dict[str, Any]
 ) -> dict[str, float]:
     """Largest magnitude of activations on the calibration inputs."""
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator

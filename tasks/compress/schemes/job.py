@@ -23,7 +23,7 @@ _FLOATS = (1, 10, 11, 16)  # ONNX's float, float16, double, bfloat16
 
 
 @dataclass
-class SchemeJob:
+class QuantizeJob:
     """A graph to quantize.
 
     Attributes:

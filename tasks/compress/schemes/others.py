@@ -9,14 +9,14 @@ import numpy as np
 from ....ray_workers.model.onnx_files import PRECISION, layer_of, set_property
 from ....recipe.errors import StepFailed, first_line
 from ....recipe.passes import DynamicInt8, HalfFloat, WeightOnly
-from .job import HEAVY, SchemeJob
+from .job import HEAVY, QuantizeJob
 from .static_int8 import dataset, require_nncf
 
 #: Smaller weights cost more to unpack than they save.
 _SMALLEST = 512
 
 
-def dynamic_int8(job: SchemeJob, spec: DynamicInt8) -> Any:
+def dynamic_int8(job: QuantizeJob, spec: DynamicInt8) -> Any:
     """Weights in int8, activations quantized with the range of each call, by ONNX Runtime."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -46,7 +46,7 @@ def dynamic_int8(job: SchemeJob, spec: DynamicInt8) -> Any:
     return made
 
 
-def weight_only(job: SchemeJob, spec: WeightOnly) -> Any:
+def weight_only(job: QuantizeJob, spec: WeightOnly) -> Any:
     """Weights in int8 or int4, unpacked by DequantizeLinear where they are used.
 
     Raises:
@@ -57,7 +57,7 @@ def weight_only(job: SchemeJob, spec: WeightOnly) -> Any:
     return _int8(job)
 
 
-def _int8(job: SchemeJob) -> Any:
+def _int8(job: QuantizeJob) -> Any:
     """Symmetric int8 with a scale for each output channel."""
     import onnx
     from onnx import numpy_helper
@@ -110,7 +110,7 @@ def _output_axis(node: Any, dimensions: int) -> int:
     return 1 if node.op_type == "ConvTranspose" else 0
 
 
-def _int4(job: SchemeJob, spec: WeightOnly) -> Any:
+def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
     import onnx
 
     convolutions = [n for n in job.graph.graph.node if n.op_type.startswith("Conv")]
@@ -173,7 +173,7 @@ def _input_width(graph: Any, node: Any) -> int | None:
     return int(dims[1] if transposed else dims[0])
 
 
-def half_float(job: SchemeJob, spec: HalfFloat) -> Any:
+def half_float(job: QuantizeJob, spec: HalfFloat) -> Any:
     """fp16 in the graph itself; bf16 as a wish that a target fulfils or refuses."""
     import onnx
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from ....recipe.errors import InputError
 from ....recipe.passes import StaticInt8
-from .job import SchemeJob, masking_nodes
+from .job import QuantizeJob, masking_nodes
 from .ranges import reader, save_ranges
 
 
-def static_int8(job: SchemeJob, spec: StaticInt8) -> Any:
+def static_int8(job: QuantizeJob, spec: StaticInt8) -> Any:
     """The graph with QuantizeLinear and DequantizeLinear around what is quantized.
 
     Raises:
@@ -27,7 +27,7 @@ def static_int8(job: SchemeJob, spec: StaticInt8) -> Any:
     return _by_nncf(job, spec) if spec.engine == "nncf" else _by_onnxruntime(job, spec)
 
 
-def _by_onnxruntime(job: SchemeJob, spec: StaticInt8) -> Any:
+def _by_onnxruntime(job: QuantizeJob, spec: StaticInt8) -> Any:
     import onnx
     from onnxruntime.quantization import (
         CalibrationMethod,
@@ -85,7 +85,7 @@ def require_nncf() -> Any:
     return nncf
 
 
-def dataset(nncf: Any, job: SchemeJob) -> Any:
+def dataset(nncf: Any, job: QuantizeJob) -> Any:
     """Calibration samples, one by one, as NNCF takes them."""
     count = len(next(iter(job.inputs.values())))
     samples = [{n: np.ascontiguousarray(v[i : i + 1]) for n, v in job.inputs.items()}
@@ -93,7 +93,7 @@ def dataset(nncf: Any, job: SchemeJob) -> Any:
     return nncf.Dataset(samples)
 
 
-def _by_nncf(job: SchemeJob, spec: StaticInt8) -> Any:
+def _by_nncf(job: QuantizeJob, spec: StaticInt8) -> Any:
     import onnx
 
     nncf = require_nncf()

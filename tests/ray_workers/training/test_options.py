@@ -348,7 +348,7 @@ def test_blocks_and_balance() -> None:
 def test_axes_alone() -> None:
     axes = Axes.alone()
     assert axes.readers == 1
-    assert axes.speaks
+    assert axes.owns_outputs
     assert axes.gather(3) == [3]
 
 
@@ -367,6 +367,6 @@ def _bert_outputs() -> bool:
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))  # fmt: skip
     spec = Train.model_validate({"epochs": 1, "batch_size": 4, "mesh": {"tensor": 2}})
     sample = {"input_ids": torch.arange(12).reshape(2, 6)}
-    placed = parallelize(bert, spec, Axes.here(spec.mesh), Allowed(), sample)  # proves it
+    placed = parallelize(bert, spec, Axes.of_this_worker(spec.mesh), Allowed(), sample)  # proves it
     query = placed.parts[0].encoder.layer[0].attention.self.query.weight
     return tuple(query.to_local().shape) == (16, 32)
