@@ -201,7 +201,7 @@ def _describe_run(
         "model/factory": recipe.model.factory,
         **({"model/source": recipe.model.source} if recipe.model.source else {}),
         "data/factory": recipe.data.factory,
-        "quality/metric": recipe.quality.metric,
+        "quality/metric": recipe.quality.name,
         "variants": ", ".join(v.name for v in recipe.variants),
         "targets": ", ".join(t.name for t in recipe.targets),
     }

@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .errors import InputError, did_you_mean
@@ -61,38 +62,71 @@ class Allowed(Strict):
             InputError: It lies outside the allowed prefixes, does not exist, can't be imported
                 or is not a function.
         """
+        found = self._imported(path, what)
+        if not callable(found):
+            name = path.partition(":")[2]
+            raise InputError(f"'{name}' is not a function", where=f"{what}: {path}")
+        self._check_home(found, path, what)
+        return found  # type: ignore[no-any-return]
+
+    def find(self, path: str, what: str) -> Any:
+        """Whatever is at an import path: a function, a class, an object or a module.
+
+        Args:
+            path: `module:name`, where `name` may be a module in it; or `module`.
+            what: What it is for, as an error calls it (`quality.metric`).
+
+        Raises:
+            InputError: It lies outside the allowed prefixes, does not exist or can't be imported.
+        """
+        found = self._imported(path, what)
+        self._check_home(found, path, what)
+        return found
+
+    def _imported(self, path: str, what: str) -> Any:
         self.check(path, what)
         module_name, _, name = path.partition(":")
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            missing = error.name or module_name
-            raise InputError(
-                f"there is no module '{missing}'"
-                + ("" if missing == module_name else f" (imported by '{module_name}')"),
-                where=f"{what}: {path}",
-                do="is it in the recipe's `code` folder, or installed?",
-            ) from None
-        except Exception as error:
-            raise raised(f"importing '{module_name}'", error, f"{what}: {path}") from error
-        function = getattr(module, name, None)
-        if function is None:
+        module = self._module(module_name, path, what)
+        if not name:
+            return module
+        found = getattr(module, name, None)
+        inner = f"{module_name}.{name}"
+        if found is None and hasattr(module, "__path__") and importlib.util.find_spec(inner):
+            found = self._module(inner, path, what)
+        if found is None:
             names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
             raise InputError(
                 f"'{module_name}' has no '{name}': {did_you_mean(name, names)}",
                 where=f"{what}: {path}",
             )
-        if not callable(function):
-            raise InputError(f"'{name}' is not a function", where=f"{what}: {path}")
-        home = getattr(function, "__module__", None)
-        own = module_name.partition(".")[0] in self.modules
+        return found
+
+    def _module(self, name: str, path: str, what: str) -> ModuleType:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing = error.name or name
+            raise InputError(
+                f"there is no module '{missing}'"
+                + ("" if missing == name else f" (imported by '{name}')"),
+                where=f"{what}: {path}",
+                do="is it in the recipe's `code` folder, or installed?",
+            ) from None
+        except Exception as error:
+            raise raised(f"importing '{name}'", error, f"{what}: {path}") from error
+
+    def _check_home(self, found: Any, path: str, what: str) -> None:
+        """Refuse what an allowed module only imports from elsewhere."""
+        module, _, name = path.partition(":")
+        home = found.__name__ if isinstance(found, ModuleType) else getattr(
+            found, "__module__", None)  # fmt: skip
+        own = module.partition(".")[0] in self.modules
         if not own and not (isinstance(home, str) and self._under_prefix(home)):
             raise InputError(
                 f"'{name}' is defined in '{home}', outside the allowed prefixes",
                 where=f"{what}: {path}",
                 do=f"add it with HONE_ALLOWED_PREFIXES={home}, or wrap it in a function of yours",
             )
-        return function  # type: ignore[no-any-return]
 
     def check(self, path: str, what: str) -> None:
         """Refuse an import path outside the allowed prefixes, importing nothing.

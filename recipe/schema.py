@@ -17,10 +17,12 @@ from .errors import did_you_mean
 from .factories import READ
 from .measures import LOSSES, MEASURES, METRICS, measure_names
 from .passes import Pass
-from .strict import IMPORT_PATH, ImportPath, Strict, import_paths, mistake
+from .strict import IMPORT_PATH, ImportPath, NameOrPath, Strict, import_paths, mistake, short_name
 from .targets import Target, expanded
 from .training import Train
 
+#: What `quality/NAME` already is in MLflow.
+_NOT_A_METRIC = {name.partition(".")[2] for name in MEASURES if name.startswith("quality.")}
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
 
 
@@ -34,6 +36,14 @@ def _one_of(value: str, known: Any, what: str) -> str:
             hint=did_you_mean(value, known),
         )
     return value
+
+
+def _measure(value: str) -> str:
+    """A measure of ours, or `quality.NAME`, which the recipe compares with its own metric."""
+    room, _, name = value.partition(".")
+    if room == "quality" and name.isidentifier():
+        return value
+    return _one_of(value, measure_names(), "measure")
 
 
 def _unique(what: str, names: list[str]) -> None:
@@ -91,7 +101,15 @@ class DataFactory(Factory):
 class Quality(Strict):
     """What 'good' means."""
 
-    metric: str = Field("accuracy", description=f"One of: {', '.join(METRICS)}.")
+    metric: NameOrPath = Field(
+        "accuracy",
+        description=f"One of: {', '.join(METRICS)}; or an import path 'module:name' of your own: a "
+        "class, an object or a module with per_sample(outputs, targets) and "
+        "aggregate(statistics).",
+    )
+    higher_is_better: bool | None = Field(
+        None, description="Of a metric of your own: whether a higher value is the better one."
+    )
     groups: Literal["label"] | None = Field(
         None, description="Also measure the quality of each group; 'label' groups by the target."
     )
@@ -99,7 +117,47 @@ class Quality(Strict):
     @field_validator("metric")
     @classmethod
     def _known(cls, value: str) -> str:
-        return _one_of(value, METRICS, "metric")
+        if ":" not in value:
+            return _one_of(value, METRICS, "metric")
+        if re.match(IMPORT_PATH, value) is None:
+            raise mistake("metric", "an import path looks like 'module:name'")
+        name = short_name(value)
+        if name in _NOT_A_METRIC:
+            raise mistake(
+                "metric",
+                "a metric can't be called '{name}': quality/{name} is a measure of Hone's",
+                name=name,
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_is_better(self) -> Quality:
+        known = METRICS.get(self.metric)
+        if known is None and self.higher_is_better is None:
+            raise mistake(
+                "metric",
+                "say which way '{metric}' is better: higher_is_better: true, or false",
+                metric=self.metric,
+            )
+        if known is not None and self.higher_is_better not in (None, known.higher_is_better):
+            raise mistake(
+                "metric",
+                "of '{metric}' the {way} value is the better one: leave higher_is_better out",
+                metric=self.metric,
+                way="higher" if known.higher_is_better else "lower",
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """What the metric is called in MLflow and in tables."""
+        return short_name(self.metric)
+
+    @property
+    def rises(self) -> bool:
+        """Whether a higher value is the better one."""
+        known = METRICS.get(self.metric)
+        return bool(self.higher_is_better) if known is None else known.higher_is_better
 
 
 class Variant(Strict):
@@ -172,7 +230,7 @@ class Gate(Strict):
     @field_validator("metric")
     @classmethod
     def _known(cls, value: str) -> str:
-        return _one_of(value, measure_names(), "measure")
+        return _measure(value)
 
     @model_validator(mode="after")
     def _one_limit(self) -> Gate:
@@ -194,7 +252,7 @@ class Select(Strict):
     @field_validator("minimize", "maximize")
     @classmethod
     def _known(cls, value: str | None) -> str | None:
-        return None if value is None else _one_of(value, measure_names(), "measure")
+        return None if value is None else _measure(value)
 
     @model_validator(mode="after")
     def _one_aim(self) -> Select:
@@ -305,14 +363,14 @@ class Recipe(Strict):
                     where=where,
                     name=name,
                 )
-            own = {"quality.drop", "quality.value", f"quality.{self.quality.metric}"}
+            own = {"quality.drop", "quality.value", f"quality.{self.quality.name}"}
             if name.startswith("quality.") and "worst_group" not in name and name not in own:
                 raise mistake(
                     "quality",
                     "{where} asks for '{name}', but quality.metric is '{metric}'",
                     where=where,
                     name=name,
-                    metric=self.quality.metric,
+                    metric=self.quality.name,
                 )
         return self
 

@@ -31,6 +31,14 @@ ImportPath = Annotated[str, StringConstraints(pattern=IMPORT_PATH), NamesCode()]
 NameOrPath = Annotated[str, NamesCode(always=False)]
 
 
+def short_name(path: str) -> str:
+    """What code of the user's is called in MLflow and in tables: the last part of its path.
+
+    A name of ours, which has no colon and no dot, stays as it is.
+    """
+    return path.rpartition(":")[2].rpartition(".")[2]
+
+
 class Strict(BaseModel):
     """A frozen model that refuses fields it doesn't know."""
 

@@ -53,7 +53,7 @@ def primary_batch(recipe: Recipe) -> int:
 def metric_name(recipe: Recipe, measure: str, batch_size: int | None) -> str:
     """The MLflow name of a measure of a gate or of `select`."""
     if measure == "quality.value":
-        measure = f"quality.{recipe.quality.metric}"
+        measure = f"quality.{recipe.quality.name}"
     name = measure.replace(".", "/")
     if not MEASURES.get(measure, False):
         return name

@@ -108,9 +108,10 @@ def loader(kind: str) -> str:
     return f"{target_module(kind)}:load"
 
 
-def metric_module(name: str) -> str:
-    """Module of a metric of the catalogue."""
-    return f"{_ROOT}.ray_workers.metrics.{name}"
+def metric_module(metric: str) -> str:
+    """Module of a metric; of the user's own, the one that loads it: its code is the user's."""
+    metrics = f"{_ROOT}.ray_workers.metrics"
+    return metrics if ":" in metric else f"{metrics}.{metric}"
 
 
 def builder_modules(kind: str) -> tuple[str, ...]:

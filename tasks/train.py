@@ -7,6 +7,7 @@ from ..ray_workers.training.checkpoints import Checkpoints
 from ..ray_workers.training.job import TrainJob
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import StepFailed
+from ..recipe.strict import short_name
 
 
 def train(work: Workspace) -> Result:
@@ -31,7 +32,7 @@ def train(work: Workspace) -> Result:
         raise StepFailed("training ended without a checkpoint", where=url)
     checkpoints.export(best, folder)
     return Result(
-        metrics={f"validation/best_{job.metric}": best.quality},
+        metrics={f"validation/best_{short_name(job.metric)}": best.quality},
         params={"train/best_epoch": best.epoch},
         facts={"best_epoch": best.epoch, "validation": best.quality},
     )

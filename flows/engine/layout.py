@@ -12,7 +12,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ...ray_workers.processor import Processor, processor
 from ...recipe.errors import InputError
-from ...recipe.measures import METRICS
 from ...recipe.passes import Pass, for_processor
 from ...recipe.schema import Recipe, Variant
 from ...recipe.targets import AnyTarget
@@ -115,7 +114,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
         "metric": recipe.quality.metric,
         "seed": recipe.train.seed,
     }
-    higher = METRICS[recipe.quality.metric].higher_is_better
+    higher = recipe.quality.rises
     limit = recipe.timeouts.step
     metric = metric_module(recipe.quality.metric)
     here = processor()
@@ -290,7 +289,7 @@ def _module_pass(
             "pass": compression.model_dump(mode="json"),
             "label": f"{variant.name}/{compression.kind}",
             "train": recipe.train.model_dump(mode="json", exclude=_PATIENCE),
-            "higher_is_better": METRICS[recipe.quality.metric].higher_is_better,
+            "higher_is_better": recipe.quality.rises,
         },
         loads=(metric_module(recipe.quality.metric),),
         cpus=0 if compression.trains else 1,

@@ -1,9 +1,9 @@
 """Measures of quality: a file each.
 
-A metric file has two functions. `per_sample(outputs, targets)` gives statistics of shape (N, k),
-one row a sample; `aggregate(statistics)` makes one number of them. So workers can measure parts,
-and an interval comes from resampling the rows, whatever the metric. Which way is better stands in
-`recipe/measures.py`.
+A metric has two functions. `per_sample(outputs, targets)` gives statistics of shape (N, k), one row
+a sample; `aggregate(statistics)` makes one number of them. So workers can measure parts, and an
+interval comes from resampling the rows, whatever the metric. Which way is better stands in
+`recipe/measures.py`, for a metric of the user's own in the recipe.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from ...recipe.errors import InputError
+from ...recipe.factories import Allowed, raised
+
 Array = np.ndarray[Any, Any]
+
+_WHERE = "quality.metric"
+_FUNCTIONS = ("per_sample", "aggregate")
 
 
 class MetricFunctions(Protocol):
-    """What a metric file holds."""
+    """What a metric is: a module of ours; or a module, a class or an object of the user's."""
 
     def per_sample(self, outputs: Array, targets: Array) -> Array:
         """Statistics (N, k) of outputs (N, ...) and targets (N, ...)."""
@@ -26,6 +32,73 @@ class MetricFunctions(Protocol):
         """The metric's value from statistics (N, k)."""
 
 
-def metric(name: str) -> MetricFunctions:
-    """The functions of a metric of the catalogue."""
-    return cast(MetricFunctions, importlib.import_module(f".{name}", __name__))
+def metric(name: str, allowed: Allowed | None = None) -> MetricFunctions:
+    """The functions of a metric.
+
+    Args:
+        name: Of the catalogue, or an import path `module:name` of the user's own; a class is made
+            without arguments.
+        allowed: What may be named by import path.
+
+    Raises:
+        InputError: The user's own can't be found, or lacks a function.
+    """
+    if ":" not in name:
+        return cast(MetricFunctions, importlib.import_module(f".{name}", __name__))
+    found = (allowed or Allowed()).find(name, _WHERE)
+    if isinstance(found, type):
+        try:
+            found = found()
+        except Exception as error:
+            raise raised("the metric", error, f"{_WHERE}: {name}") from error
+    for function in _FUNCTIONS:
+        if not callable(getattr(found, function, None)):
+            raise InputError(
+                f"the metric has no function '{function}'",
+                where=f"{_WHERE}: {name}",
+                do="give it per_sample(outputs, targets) -> statistics (N, k), and "
+                "aggregate(statistics) -> a number",
+            )
+    return OwnMetric(name, found)
+
+
+class OwnMetric:
+    """A metric of the user's, whose answers are looked at.
+
+    Args:
+        name: Its import path.
+        functions: Its functions.
+    """
+
+    def __init__(self, name: str, functions: MetricFunctions) -> None:
+        self._where = f"{_WHERE}: {name}"
+        self._functions = functions
+
+    def per_sample(self, outputs: Array, targets: Array) -> Array:
+        """Its statistics, as float64.
+
+        Raises:
+            InputError: It raised, or gave something else than a row a sample.
+        """
+        try:
+            rows = np.asarray(self._functions.per_sample(outputs, targets), dtype=np.float64)
+        except Exception as error:
+            raise raised("per_sample", error, self._where) from error
+        if rows.ndim != 2 or len(rows) != len(outputs):
+            raise InputError(
+                f"per_sample gave an array of shape {rows.shape} for {len(outputs)} samples, "
+                f"expected ({len(outputs)}, k): a row of numbers for each sample",
+                where=self._where,
+            )
+        return np.ascontiguousarray(rows)
+
+    def aggregate(self, statistics: Array) -> float:
+        """Its value.
+
+        Raises:
+            InputError: It raised, or gave something else than a number.
+        """
+        try:
+            return float(self._functions.aggregate(statistics))
+        except Exception as error:
+            raise raised("aggregate", error, self._where) from error

@@ -15,7 +15,6 @@ import torch.distributed as dist
 from ...recipe.errors import HoneError
 from ...recipe.factories import Allowed, use_code
 from ...recipe.load import find_recipe, load_recipe
-from ...recipe.measures import METRICS
 from ..events import EpochEnd, Event, Note
 from .job import TrainJob
 from .loop import StopRequested, train_loop
@@ -36,7 +35,7 @@ def main(arguments: list[str]) -> int:
         data=recipe.data,
         train=recipe.train,
         metric=recipe.quality.metric,
-        higher_is_better=METRICS[recipe.quality.metric].higher_is_better,
+        higher_is_better=recipe.quality.rises,
         allowed=Allowed.from_environment(code),
         checkpoints=str(Path(arguments[1]).resolve())
         if "://" not in arguments[1]

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from ...recipe.errors import InputError, Preempted, StepFailed
+from ...recipe.strict import short_name
 from ..data.calling import move
 from ..data.ray_datasets import Feed, is_ray_dataset
 from ..data.seed import mixed_seed
@@ -169,10 +170,10 @@ def train_loop(
                 log.metric("train/flops_utilization", flops * speed / peak, step - 1)
             quality, validation_loss = _validate(job, splits, placed, runner, ema, axes)
             log.metric("validation/loss", validation_loss, step - 1)
-            log.metric(f"validation/{job.metric}", quality, step - 1)
+            log.metric(f"validation/{short_name(job.metric)}", quality, step - 1)
             log.metrics(monitor.sample(), step - 1)
             save(quality)
-            log.epoch(epoch, mean_loss, job.metric, quality)
+            log.epoch(epoch, mean_loss, short_name(job.metric), quality)
     finally:
         communication.close()
         checkpoints.close()
@@ -318,7 +319,7 @@ def _validate(
     axes: Axes,
 ) -> tuple[float, float]:
     """The metric and the mean loss on the validation split, each sample counted once."""
-    measure, spec = load_metric(job.metric), job.train
+    measure, spec = load_metric(job.metric, job.allowed), job.train
     pipelined = axes["pipeline"] > 1
     parts = spec.parallel.pipeline.microbatches if pipelined else 1
     count = len(splits.validation)

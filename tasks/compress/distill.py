@@ -9,6 +9,7 @@ from ...ray_workers.model.surgery import Surgery
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.passes import DistillPass
+from ...recipe.strict import short_name
 from .account import account, changed
 from .training_pass import Bench, train_on
 
@@ -38,7 +39,7 @@ def apply(work: Workspace) -> Result:
     bench.keep(trained, [operation])
     after = account(trained, bench.sample, bench.samples)
     result = changed("distill", before, after)
-    result.metrics[f"distill/validation_{work.spec['metric']}"] = quality
+    result.metrics[f"distill/validation_{short_name(work.spec['metric'])}"] = quality
     if after["parameters"] >= before["parameters"]:
         result.notes.append(
             f"the student has {after['parameters']:,} parameters, no fewer than its teacher's "

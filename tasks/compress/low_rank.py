@@ -12,6 +12,7 @@ from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed, did_you_mean
 from ...recipe.passes import LowRank
+from ...recipe.strict import short_name
 from .account import account, changed
 from .training_pass import Bench, train_on
 
@@ -41,7 +42,7 @@ def apply(work: Workspace) -> Result:
     result.params["low-rank/layers"] = len(ranks)
     result.facts["ranks"] = ranks
     if quality is not None:
-        result.metrics[f"low-rank/validation_{work.spec['metric']}"] = quality
+        result.metrics[f"low-rank/validation_{short_name(work.spec['metric'])}"] = quality
     return result
 
 

@@ -19,6 +19,7 @@ from ...ray_workers.training.losses import make_loss
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import InputError, StepFailed, did_you_mean, first_line
 from ...recipe.passes import Prune, PruneChannels, PruneMagnitude, PruneTwoFour, PruneWidths
+from ...recipe.strict import short_name
 from .account import account, changed, flops
 from .training_pass import Bench, train_on
 from .widths import prune_widths
@@ -53,7 +54,7 @@ def apply(work: Workspace) -> Result:
     after = account(pruned, bench.sample, bench.samples)
     result = changed(f"prune-{spec.method.replace(':', '-')}", before, after)
     if quality is not None:
-        result.metrics[f"prune/validation_{work.spec['metric']}"] = quality
+        result.metrics[f"prune/validation_{short_name(work.spec['metric'])}"] = quality
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.passes import QuantizationAware
+from ...recipe.strict import short_name
 from .account import account, changed
 from .training_pass import Bench, train_on
 
@@ -24,5 +25,5 @@ def apply(work: Workspace) -> Result:
     )
     bench.keep(model, bench.operations)
     result = changed("qat", before, account(model, bench.sample, bench.samples))
-    result.metrics[f"qat/validation_{work.spec['metric']}"] = quality
+    result.metrics[f"qat/validation_{short_name(work.spec['metric'])}"] = quality
     return result

@@ -178,7 +178,7 @@ def _drop_on_validation(work: Workspace, source: Any) -> Any:
     spec = work.spec
     data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
     splits = split(data, spec["seed"])
-    measure = load_metric(spec["metric"])
+    measure = load_metric(spec["metric"], work.allowed)
     groups = batch_indices(range(len(splits.validation)), 64)
     kept = [
         (arrays(inputs), target.numpy())

@@ -16,7 +16,7 @@ HEADERS = (
 
 def rows(outcome: Outcome, recipe: Recipe) -> list[tuple[str, ...]]:
     """A row for the baseline and for each candidate, the fastest first."""
-    key = f"quality/{recipe.quality.metric}"
+    key = f"quality/{recipe.quality.name}"
     first = (
         "PyTorch eager (baseline)",
         _interval(outcome.baseline, key, "{:.4f}"),

@@ -12,6 +12,7 @@ from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.module import load_module
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
+from ...recipe.strict import short_name
 from .interval import quality_interval
 
 BATCH = 64
@@ -25,7 +26,7 @@ def reference(work: Workspace) -> Result:
         spec["seed"],
     )
     model = load_module(spec["model"], work.allowed, work.inputs["weights"])
-    measure = load_metric(spec["metric"])
+    measure = load_metric(spec["metric"], work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
     rows, targets = [], []
     with torch.inference_mode():
@@ -38,5 +39,5 @@ def reference(work: Workspace) -> Result:
     value, low, high = quality_interval(statistics, measure.aggregate)
     folder = work.output("statistics", "statistics")
     save_file({"statistics": statistics, "targets": labels}, str(folder / STATISTICS))
-    name = f"quality/{spec['metric']}"
+    name = f"quality/{short_name(spec['metric'])}"
     return Result(metrics={name: value, f"{name}_low": low, f"{name}_high": high})

@@ -16,6 +16,7 @@ from ...ray_workers.runtime_process import RuntimeProcess
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
+from ...recipe.strict import short_name
 from ...runtimes.isolated.environment import interpreter_for
 from .groups import Array, group_quality
 from .interval import bootstrap, quality_interval
@@ -41,7 +42,7 @@ def validate(work: Workspace) -> Result:
         spec["seed"],
     )
     trained = load_module(spec["model"], work.allowed, work.inputs["weights"])
-    measure = load_metric(spec["metric"])
+    measure = load_metric(spec["metric"], work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
     rows, expected, found = [], [], []
     options = {"threads": max(1, int(work.cpus))}
@@ -70,7 +71,7 @@ def validate(work: Workspace) -> Result:
 
     everything = np.arange(len(statistics))
     drop_low, drop_high = bootstrap(drop, len(statistics))
-    name = f"quality/{spec['metric']}"
+    name = f"quality/{short_name(spec['metric'])}"
     size = _size(work.inputs["model"])
     metrics = {
         name: value,

@@ -82,3 +82,24 @@ def test_another_version_of_the_code_replaces_the_first(code: Path, tmp_path: Pa
     (other / "own_module.py").write_text("def make():\n    return 'second'\n")
     use_code(other)
     assert allowed.call("own_module:make", {}, "model.factory") == "second"
+
+
+def test_an_object_a_class_or_a_module_can_be_found_where_it_is_defined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "own_parts"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import json\n\nclass Thing:\n    pass\n\nthing = Thing()\n"
+    )
+    (package / "inner.py").write_text("value = 1\n")
+    use_code(tmp_path)
+    monkeypatch.setenv("HONE_ALLOWED_PREFIXES", "own_parts")
+    allowed = Allowed.from_environment()
+    assert allowed.find("own_parts:inner", "a").value == 1
+    assert allowed.find("own_parts.inner", "a").value == 1
+    assert isinstance(allowed.find("own_parts:thing", "a"), allowed.find("own_parts:Thing", "a"))
+    with pytest.raises(InputError, match="'json' is defined in 'json'"):
+        allowed.find("own_parts:json", "a")
+    with pytest.raises(InputError, match="'inner' is not a function"):
+        allowed.resolve("own_parts:inner", "a")

@@ -296,3 +296,33 @@ def test_every_import_path_is_found(tmp_path: Path) -> None:
     }
     plain = load_recipe(write(tmp_path, GOOD)).factories()
     assert [where for _, where in plain] == ["model.factory", "data.factory"]
+
+
+@pytest.mark.parametrize(
+    ("quality", "said"),
+    [
+        ('{metric: "own:iou"}', "say which way 'own:iou' is better"),
+        ('{metric: "own.iou:"}', "an import path looks like 'module:name'"),
+        ('{metric: "own:drop", higher_is_better: true}', "quality/drop is a measure of Hone's"),
+        ("{metric: mae, higher_is_better: true}", "of 'mae' the lower value is the better one"),
+    ],
+)
+def test_a_metric_of_your_own_says_which_way_is_better(
+    tmp_path: Path, quality: str, said: str
+) -> None:
+    text = GOOD.replace("registry:", f"quality: {quality}\nregistry:")
+    assert said in mistakes(tmp_path, text)
+
+
+def test_gates_name_a_metric_of_your_own_by_its_short_name(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "registry:",
+        'quality: {metric: "own.measures:iou", higher_is_better: true}\n'
+        "gates: [{metric: quality.iou, at_least: 0.5}, {metric: quality.value, at_least: 0.5}]\n"
+        "registry:",
+    )
+    recipe = load_recipe(write(tmp_path, text))
+    assert (recipe.quality.name, recipe.quality.rises) == ("iou", True)
+    assert ("own.measures:iou", "quality.metric") in recipe.factories()
+    other = text.replace("quality.iou", "quality.dice")
+    assert "'quality.dice', but quality.metric is 'iou'" in mistakes(tmp_path, other)

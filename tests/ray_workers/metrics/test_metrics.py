@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from prefect_hone.ray_workers.metrics import metric
+from prefect_hone.ray_workers.metrics import MetricFunctions, metric
+from prefect_hone.recipe.errors import InputError
+from prefect_hone.recipe.factories import Allowed, use_code
 from prefect_hone.recipe.measures import METRICS
 from sklearn import metrics as sk
 
@@ -56,3 +60,73 @@ def test_parts_give_the_whole(name: str) -> None:
     whole = measure.per_sample(outputs, targets)
     assert whole.ndim == 2
     assert measure.aggregate(np.concatenate(parts)) == pytest.approx(measure.aggregate(whole))
+
+
+OWN = """
+from pathlib import Path
+
+import numpy as np
+
+class Iou:
+    def per_sample(self, outputs, targets):
+        hit = outputs.argmax(1) == targets
+        return np.stack([hit, np.ones(len(hit))], 1)
+
+    def aggregate(self, statistics):
+        hit, seen = statistics.sum(0)
+        return hit / (2 * seen - hit)
+
+iou = Iou()
+
+class Flat(Iou):
+    def per_sample(self, outputs, targets):
+        return outputs.argmax(1) == targets
+
+class Raises(Iou):
+    def aggregate(self, statistics):
+        raise KeyError("no such class")
+
+class Asks(Iou):
+    def __init__(self, classes):
+        pass
+
+class Half:
+    def per_sample(self, outputs, targets):
+        return None
+"""
+
+
+def own(tmp_path: Path, name: str) -> MetricFunctions:
+    (tmp_path / "own_measures.py").write_text(OWN)
+    use_code(tmp_path)
+    return metric(f"own_measures:{name}", Allowed.from_environment(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["iou", "Iou"])
+def test_a_metric_of_your_own_by_its_import_path(tmp_path: Path, name: str) -> None:
+    measure = own(tmp_path, name)
+    right = sk.accuracy_score(LABELS, LOGITS.argmax(1))
+    rows = measure.per_sample(LOGITS, LABELS)
+    assert rows.dtype == np.float64
+    assert measure.aggregate(rows) == pytest.approx(right / (2 - right))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Flat", r"own_measures:Flat: per_sample gave an array of shape \(200,\) for 200 samples"),
+        ("Raises", r"own_measures:Raises: aggregate raised KeyError.*own_measures.py:23"),
+        ("Asks", r"own_measures:Asks: the metric raised TypeError.*'classes'"),
+        ("Half", r"own_measures:Half: the metric has no function 'aggregate'"),
+        ("Iuo", r"'own_measures' has no 'Iuo': did you mean 'Iou'?"),
+    ],
+)
+def test_what_is_wrong_with_a_metric_of_your_own_names_it(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    def judged() -> float:
+        measure = own(tmp_path, name)
+        return measure.aggregate(measure.per_sample(LOGITS, LABELS))
+
+    with pytest.raises(InputError, match=said):
+        judged()
