@@ -2,7 +2,8 @@
 
 A pass works either on the torch module (prune, distil, low rank, quantization-aware training:
 before the export) or on the exported graph (after it). `works_on` tells them apart, and a chain in
-the wrong order is refused here. The work itself is in `tasks/compress/KIND.py`.
+the wrong order is refused here. The work itself is in `tasks/compress/KIND.py`, or in a function of
+the user's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from .objectives import SoftTargets
-from .strict import ImportPath, Strict, mistake
+from .strict import ImportPath, Strict, mistake, short_name
 
 WorksOn = Literal["module", "graph"]
 
@@ -24,11 +25,18 @@ class _Pass(Strict):
         works_on: Whether it changes the torch module or the exported graph.
         repeatable: Whether a chain may hold it twice.
         calls_user_code: Whether it builds the model or the data by the recipe's factories.
+        depends_on_processor: Whether its result is another one on another kind of processor.
     """
 
     works_on: ClassVar[WorksOn]
     repeatable: ClassVar[bool]
     calls_user_code: ClassVar[bool]
+    depends_on_processor: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return str(self.kind)  # type: ignore[attr-defined]  # each member has its own
 
     @property
     def trains(self) -> bool:
@@ -232,6 +240,12 @@ class _GraphPass(_Pass):
     calls_user_code: ClassVar[bool] = False
 
 
+class _Quantization(_GraphPass):
+    """What quantization measures, and how many bits it takes, depend on the processor."""
+
+    depends_on_processor: ClassVar[bool] = True
+
+
 _REDUCE_RANGE: Any = Field(
     None,
     description="Weights in 7 bits, so that sums of products don't overflow on x86 processors "
@@ -239,7 +253,7 @@ _REDUCE_RANGE: Any = Field(
 )
 
 
-class StaticInt8(_GraphPass):
+class StaticInt8(_Quantization):
     """Weights and activations in 8-bit integers, with ranges measured on calibration data."""
 
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
@@ -300,7 +314,7 @@ class StaticInt8(_GraphPass):
         return self
 
 
-class DynamicInt8(_GraphPass):
+class DynamicInt8(_Quantization):
     """Weights in int8; activations are quantized while running, with ranges of each call."""
 
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
@@ -310,7 +324,7 @@ class DynamicInt8(_GraphPass):
     skip_layers: tuple[str, ...] = Field((), description="Layers to leave in floating point.")
 
 
-class WeightOnly(_GraphPass):
+class WeightOnly(_Quantization):
     """Only weights in integers: smaller, and faster where memory is what limits."""
 
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
@@ -335,14 +349,14 @@ class WeightOnly(_GraphPass):
         return self
 
 
-class HalfFloat(_GraphPass):
+class HalfFloat(_Quantization):
     """All numbers in a shorter floating-point format."""
 
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
     scheme: Literal["fp16", "bf16"] = Field(description="fp16 or bf16.")
 
 
-class Fp8(_GraphPass):
+class Fp8(_Quantization):
     """Weights and activations of convolutions and matrix products in 8-bit floating point (E4M3,
     https://arxiv.org/abs/2209.05433), with scales from calibration data; for GPU targets.
     """
@@ -361,6 +375,46 @@ class Fold(_GraphPass):
     kind: Literal["fold"] = Field(description="This pass simplifies the graph.")
 
 
+class ImportedPass(Strict):
+    """A pass of yours, by its import path: a function of `(work, **args) -> Result`.
+
+    What is a fact of every other pass is a field here.
+    """
+
+    repeatable: ClassVar[bool] = True
+    calls_user_code: ClassVar[bool] = True
+
+    kind: Literal["import"] = Field(description="This pass is your own.")
+    factory: ImportPath = Field(
+        description="Import path 'module:function' of (work, **args) -> Result."
+    )
+    works_on: WorksOn = Field(
+        description="module: it changes the torch module, before the export; graph: the exported "
+        "ONNX graph."
+    )
+    args: dict[str, Any] = Field({}, description="Keyword arguments of the function.")
+    trains: bool = Field(
+        False, description="It trains on workers of its own (train_on), so none is kept for it."
+    )
+    looks_at_validation: bool = Field(
+        False, description="It judges by the validation split, so it is told data and metric."
+    )
+    depends_on_processor: bool = Field(
+        False, description="It gives another result on another kind of processor."
+    )
+
+    @model_validator(mode="after")
+    def _trains_a_module(self) -> ImportedPass:
+        if self.trains and self.works_on == "graph":
+            raise mistake("trains", "only a pass that works on the module can train")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return short_name(self.factory)
+
+
 Quantize = Annotated[
     StaticInt8 | DynamicInt8 | WeightOnly | HalfFloat | Fp8, Field(discriminator="scheme")
 ]
@@ -368,7 +422,8 @@ Prune = Annotated[
     PruneChannels | PruneMagnitude | PruneTwoFour | PruneWidths, Field(discriminator="method")
 ]
 Pass = Annotated[
-    Prune | DistillPass | LowRank | QuantizationAware | Quantize | Fold, Field(discriminator="kind")
+    Prune | DistillPass | LowRank | QuantizationAware | Quantize | Fold | ImportedPass,
+    Field(discriminator="kind"),
 ]
 
 

@@ -176,11 +176,11 @@ class Variant(Strict):
                     "order",
                     "'{late}' works on the torch module and can't follow '{early}', which works "
                     "on the exported graph: put '{late}' first",
-                    late=step.kind,
+                    late=step.name,
                     early=seen_graph,
                 )
             if step.works_on == "graph":
-                seen_graph = step.kind
+                seen_graph = step.name
             if step.kind in kinds and not step.repeatable:
                 raise mistake("order", "'{kind}' can stand only once in a chain", kind=step.kind)
             kinds.append(step.kind)

@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 
 #: Error codes of our own validators begin so: their sentences are complete as they are.
 OWN_CODE = "hone."
+#: Kind of the passes and targets that are the user's own.
+IMPORT = "import"
 IMPORT_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
@@ -37,6 +39,11 @@ def short_name(path: str) -> str:
     A name of ours, which has no colon and no dot, stays as it is.
     """
     return path.rpartition(":")[2].rpartition(".")[2]
+
+
+def name_of(spec: dict[str, Any]) -> str:
+    """What a pass or target is called, of its plain data: its kind, or the user's own name."""
+    return short_name(spec["factory"]) if spec["kind"] == IMPORT else str(spec["kind"])
 
 
 class Strict(BaseModel):

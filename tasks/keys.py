@@ -93,7 +93,7 @@ def cache_key(call: Call, inputs: dict[str, str], code: UserCode, package: Path 
         package: Where this package's files are read from.
     """
     step = call.step
-    reached = closure(step.module, *call.loads)
+    reached = closure(step.module, *step.lends, *call.loads)
     parts = {
         "function": step.function,
         "source": source_digest(reached.modules, call.files, package),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..recipe.passes import Pass
+from ..recipe.strict import IMPORT
 from ..recipe.targets import AnyTarget, target_class
 
 _ROOT = __package__.partition(".")[0]
@@ -33,6 +34,8 @@ class Step:
         watches_memory: Whether the most memory that it takes is measured.
         holds_the_machine: Whether nothing else may work beside it, because it measures time.
         keeps_checkpoints: Whether it leaves checkpoints, which are dropped once it is done.
+        lends: Modules of this package that the user's code may call within it; their code is part
+            of the cache key.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Step:
     watches_memory: bool = False
     holds_the_machine: bool = False
     keeps_checkpoints: bool = False
+    lends: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -76,14 +80,19 @@ BENCHMARK = Step(
 BASELINE_LOADER = f"{_TASKS}.benchmark.baseline:load"
 
 
+#: What passes and targets of the user's may be made of.
+_LENT = (f"{_TASKS}.compress.training_pass", f"{_ROOT}.ray_workers.model.onnx_files")
+
+
 def compress_step(asked: Pass) -> Step:
     """The step of a pass."""
     return Step(
         "compress",
-        f"{_TASKS}.compress.{asked.kind.replace('-', '_')}:apply",
+        f"{_TASKS}.compress.{_file_of(asked.kind)}:apply",
         runs_user_code=asked.calls_user_code or asked.looks_at_validation,
         retries=1,
         told_by_candidates=True,
+        lends=_LENT if asked.kind == IMPORT else (),
     )
 
 
@@ -100,7 +109,12 @@ def compile_step(target: AnyTarget) -> Step:
 
 def target_module(kind: str) -> str:
     """Module of a target, by its kind: it has `compile_graph`, `load`, `availability`."""
-    return f"{_TASKS}.compile.{kind.replace('-', '_')}"
+    return f"{_TASKS}.compile.{_file_of(kind)}"
+
+
+def _file_of(kind: str) -> str:
+    """Name of the module of a pass or target, by its kind."""
+    return "imported" if kind == IMPORT else kind.replace("-", "_")
 
 
 def loader(kind: str) -> str:

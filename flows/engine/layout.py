@@ -261,7 +261,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
 def _pass_label(variant: Variant, position: int) -> str:
     label = f"compress {variant.name}"
     if len(variant.passes) > 1:
-        label += f" ({position + 1}: {variant.passes[position].kind})"
+        label += f" ({position + 1}: {variant.passes[position].name})"
     return label
 
 
@@ -272,7 +272,7 @@ def _graph_pass(asked: Pass, here: Processor) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "pass": for_processor(asked, here.saturates_int8).model_dump(mode="json")
     }
-    if asked.kind == "quantize":
+    if asked.depends_on_processor:
         spec["processor"] = here.identity()
     return spec
 
@@ -287,7 +287,7 @@ def _module_pass(
         {
             **factories,
             "pass": compression.model_dump(mode="json"),
-            "label": f"{variant.name}/{compression.kind}",
+            "label": f"{variant.name}/{compression.name}",
             "train": recipe.train.model_dump(mode="json", exclude=_PATIENCE),
             "higher_is_better": recipe.quality.rises,
         },

@@ -15,6 +15,7 @@ from ...ray_workers.model.onnx_files import Arrays, load_inputs
 from ...ray_workers.model.onnx_model import torch_module
 from ...ray_workers.workspace import Workspace
 from ...recipe.errors import StepFailed
+from ...recipe.strict import name_of
 from ..export import explained
 
 _CALIBRATION_BATCH = 32
@@ -82,7 +83,7 @@ class Program:
             return None
         step = found[-1]
         if len(found) > 1 or step["kind"] != "quantize" or step["scheme"] not in can:
-            scheme = step.get("scheme", step["kind"])
+            scheme = step.get("scheme") or name_of(step)
             raise StepFailed(
                 f"{kind} can't do '{scheme}'",
                 where=kind,

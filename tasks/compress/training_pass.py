@@ -24,6 +24,7 @@ from ...ray_workers.training.checkpoints import Checkpoints
 from ...ray_workers.training.job import Lesson, TrainJob
 from ...ray_workers.workspace import Workspace
 from ...recipe.errors import StepFailed
+from ...recipe.strict import name_of
 from ...recipe.training import Train
 
 
@@ -53,7 +54,7 @@ class Bench:
         """Load the module and the data."""
         spec, folder = work.spec, work.inputs["module"]
         model = load_module(spec["model"], work.allowed, folder)
-        torch_module(model, spec["pass"]["kind"])
+        torch_module(model, name_of(spec["pass"]))
         data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
         splits = split(data, spec["train"]["seed"])
         return Bench(work, model, operations_of(folder), splits, *few_samples(splits))

@@ -326,3 +326,24 @@ def test_gates_name_a_metric_of_your_own_by_its_short_name(tmp_path: Path) -> No
     assert ("own.measures:iou", "quality.metric") in recipe.factories()
     other = text.replace("quality.iou", "quality.dice")
     assert "'quality.dice', but quality.metric is 'iou'" in mistakes(tmp_path, other)
+
+
+def test_a_pass_of_your_own_is_a_member_like_the_others(tmp_path: Path) -> None:
+    def text(passes: str) -> str:
+        return f"{GOOD}variants: [{{name: a, passes: [{passes}]}}]\n"
+
+    graph = '{kind: import, factory: "own.passes:merge", works_on: graph, args: {share: 0.5}}'
+    module = '{kind: import, factory: "own.passes:sparse", works_on: module, trains: true}'
+    recipe = load_recipe(write(tmp_path, text(f"{module}, {module}, {{kind: fold}}, {graph}")))
+    first, *_, last = recipe.variants[0].passes
+    assert (first.name, first.works_on, first.trains) == ("sparse", "module", True)
+    assert (last.name, last.works_on, last.args) == ("merge", "graph", {"share": 0.5})
+    assert ("own.passes:merge", "variants.0.passes.3.factory") in recipe.factories()
+    assert "'sparse' works on the torch module and can't follow 'merge'" in mistakes(
+        tmp_path, text(f"{graph}, {module}")
+    )
+    assert "only a pass that works on the module can train" in mistakes(
+        tmp_path, text(graph.replace("args: {share: 0.5}", "trains: true"))
+    )
+    missing = mistakes(tmp_path, text('{kind: import, factory: "own:p"}'))
+    assert "variants.0.passes.0.works_on: this field is required" in missing

@@ -39,6 +39,10 @@ def everything() -> Recipe:
         "slim": [{"kind": "prune", "method": "channel", "ratio": 0.5, "recover_epochs": 1}],
         "low": [{"kind": "low-rank", "energy": 0.9}],
         "aware": [{"kind": "qat", "epochs": 1}],
+        "own": [
+            {"kind": "import", "factory": "mine:sparse", "works_on": "module"},
+            {"kind": "import", "factory": "mine:merge", "works_on": "graph"},
+        ],
         "taught": [{"kind": "distill", "factory": "mine:student", "epochs": 1}],
     }
     return Recipe.model_validate(
@@ -142,7 +146,7 @@ def _is_module(name: str) -> bool:
 def can_run(call: Call) -> set[str]:
     """Files of the package that a call can run or read, by their bytecode."""
     reached = Reached()
-    for root in (call.step.module, *call.loads):
+    for root in (call.step.module, *call.step.lends, *call.loads):
         reached.of(root)
     return {*map(as_file, reached.found), *call.files}
 
@@ -239,7 +243,10 @@ def test_every_library_of_a_step_has_a_version_and_is_in_its_key(
     calls: list[Call], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holders = importlib.metadata.packages_distributions()
-    reached = {call.label: closure(call.step.module, *call.loads).libraries for call in calls}
+    reached = {
+        call.label: closure(call.step.module, *call.step.lends, *call.loads).libraries
+        for call in calls
+    }
     for name in set().union(*reached.values()):
         if importlib.util.find_spec(name) is None:
             assert library_version(name) == "none", name
