@@ -12,7 +12,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ..recipe.errors import HoneError, InputError, ServerUnreachable, first_line
+from ..recipe.errors import HoneError, InputError, ServerUnreachable
+from ..recipe.library_messages import telling
 from . import access, ray_private
 
 _QUIET = {
@@ -83,7 +84,7 @@ class Cluster:
         if isinstance(self._error, HoneError):
             raise self._error
         if self._error is not None:
-            said = first_line(self._error)
+            said = telling(self._error)
             if self.address is not None:
                 raise HoneError(
                     f"the Ray cluster can't be joined: {said}",

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..recipe.errors import HoneError, StepCrashed, StepFailed, StepTimeout, first_line, place_of
-from ..recipe.factories import Allowed
+from ..recipe.errors import HoneError, StepCrashed, StepTimeout
+from ..recipe.factories import Allowed, unexpected
+from ..recipe.library_messages import telling
 from ..recipe.strict import Strict
 from .cluster import Cluster
 from .events import Begun, Event, Report
@@ -163,7 +164,7 @@ def dispatch(job: StepJob, cluster: Cluster, report: Report) -> Done:
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise StepCrashed(_why_crashed(error)) from error
     except ray.exceptions.RayError as error:
-        raise StepCrashed(f"Ray lost the worker: {first_line(error)}") from error
+        raise StepCrashed(f"Ray lost the worker: {telling(error)}") from error
     finally:
         if not ray.wait([reference], timeout=0)[0]:
             ray.cancel(reference, force=True)
@@ -209,7 +210,7 @@ def _drain(channel: Any, key: str, report: Report) -> bool:
 def _unexpected(error: BaseException) -> HoneError:
     if isinstance(error, HoneError):
         return error
-    return StepFailed(f"{type(error).__name__}: {first_line(error)}", where=place_of(error))
+    return unexpected(error)
 
 
 def _why_crashed(error: BaseException) -> str:

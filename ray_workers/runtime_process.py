@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..recipe.errors import HoneError, StepCrashed, StepFailed, StepTimeout
+from ..recipe.library_messages import telling
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -194,17 +195,10 @@ def main(descriptor: int) -> None:
         except HoneError as error:
             connection.send(("error", error.to_dict()))
         except Exception as error:
-            failed = StepFailed(f"the runtime raised {type(error).__name__}: {_telling(error)}")
+            failed = StepFailed(f"the runtime raised {type(error).__name__}: {telling(error)}")
             connection.send(("error", failed.to_dict()))
         else:
             connection.send(("ok", answer))
-
-
-def _telling(error: BaseException) -> str:
-    """The first line that says what is wrong, not only where in the runtime's source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = (line for line in lines if not line.startswith("Exception from "))
-    return next(said, lines[0] if lines else "")
 
 
 def _loaded(runner: Runner | None) -> Runner:

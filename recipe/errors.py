@@ -7,9 +7,9 @@ and can be turned into a dictionary and back. An error's class gives the command
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class HoneError(Exception):
@@ -49,6 +49,16 @@ class HoneError(Exception):
         """The error that `to_dict` described; an unknown type comes back as a plain HoneError."""
         cls = _BY_NAME.get(str(fields.get("type")), HoneError)
         return cls(str(fields["what"]), where=fields.get("where"), do=fields.get("do"))
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The error with other names for what it mentions: a user's own for a copy in the store."""
+
+        def said(text: str | None) -> str | None:
+            for old in sorted(names, key=len, reverse=True):
+                text = text.replace(old, names[old]) if text is not None else None
+            return text
+
+        return type(self)(said(self.what) or "", where=said(self.where), do=said(self.do))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (HoneError.from_dict, (self.to_dict(),))
@@ -109,12 +119,6 @@ _BY_NAME: dict[str, type[HoneError]] = {
         AccessRefused,
     )
 }
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says something; its class where it has none."""
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)
 
 
 def place_of(error: BaseException) -> str | None:

@@ -15,10 +15,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
-from .errors import InputError, did_you_mean
+from .errors import HoneError, InputError, StepFailed, did_you_mean, nearest, place_of
+from .library_messages import own_words, telling
 from .strict import Strict
 
 BUNDLED = "prefect_hone.recipe.examples"
@@ -106,11 +107,11 @@ class Allowed(Strict):
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             missing = error.name or name
+            place = users_line(error)
             raise InputError(
-                f"there is no module '{missing}'"
-                + ("" if missing == name else f" (imported by '{name}')"),
+                f"there is no module '{missing}'" + (f" (imported in {place})" if place else ""),
                 where=f"{what}: {path}",
-                do="is it in the recipe's `code` folder, or installed?",
+                do="add it to the recipe's `code` folder, or install the package that has it",
             ) from None
         except Exception as error:
             raise raised(f"importing '{name}'", error, f"{what}: {path}") from error
@@ -136,9 +137,11 @@ class Allowed(Strict):
         """
         module = path.partition(":")[0]
         if not self.permits(module):
-            allowed = ", ".join([*self.modules, *self.prefixes])
+            own = [*self.modules, *(p for p in self.prefixes if p not in (BUNDLED, SOURCES))]
+            like = nearest(module, own)
+            hint = f": did you mean '{like}'?" if like else ""
             raise InputError(
-                f"'{module}' is outside the allowed prefixes ({allowed})",
+                f"'{module}' is outside the allowed prefixes{hint}",
                 where=f"{what}: {path}",
                 do="put the module in the recipe's `code` folder and use the command line, or "
                 f"allow it with HONE_ALLOWED_PREFIXES={module.partition('.')[0]}",
@@ -148,25 +151,83 @@ class Allowed(Strict):
         """Resolve a factory and call it.
 
         Raises:
-            InputError: As `resolve`, or because the factory raised; then with its own last line.
+            InputError: As `resolve`, or because the factory raised; then with its own first line
+                and the line of the user's that it came from.
         """
         function = self.resolve(factory, what)
         try:
             return function(**args)
+        except HoneError as error:  # it says by itself what is wrong, and mostly where
+            if error.where is not None:
+                raise
+            raise type(error)(error.what, where=f"{what}: {factory}", do=error.do) from error
         except Exception as error:
+            if factory.startswith(f"{SOURCES}:"):
+                where = f"model.source: {args.get('path', '')}"
+                raise InputError(f"it can't be read: {telling(error)}", where=where) from error
             raise raised("the factory", error, f"{what}: {factory}") from error
 
 
 def raised(who: str, error: BaseException, where: str) -> InputError:
     """An error of the user's code, with the line of theirs that it came from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).parent.parent)
-    theirs = [f for f in frames if not f.filename.startswith((ours, "<"))] or list(frames)
-    bundled = [f for f in frames if "recipe/examples" in f.filename]
-    found = bundled or theirs
-    last = found[-1] if found else None
-    place = f" ({last.filename}:{last.lineno} in {last.name})" if last else ""
-    return InputError(f"{who} raised {type(error).__name__}: {error}{place}", where=where)
+    place = users_line(error)
+    said = error.msg if isinstance(error, SyntaxError) else own_words(error)
+    what = f"{who} raised {type(error).__name__}" + (f": {said}" if said else "")
+    return InputError(what + (f" ({place})" if place else ""), where=where)
+
+
+def unexpected(error: BaseException) -> HoneError:
+    """An exception that nothing explained: the user's mistake if it came through their code."""
+    name, place = type(error).__name__, users_line(error)
+    memory = "OutOfMemory" in name or any(word in str(error) for word in _NO_MEMORY)
+    if memory or isinstance(error, MemoryError):
+        return StepFailed(
+            telling(error) if str(error) else "the memory ran out",
+            where=place or place_of(error),
+            do="lower train.batch_size or benchmark.batch_sizes, or run on a machine with more",
+        )
+    if place is not None:
+        said = own_words(error)
+        return InputError(f"your code raised {name}" + (f": {said}" if said else ""), where=place)
+    return StepFailed(f"{name}: {telling(error)}", where=place_of(error))
+
+
+def users_line(error: BaseException) -> str | None:
+    """`FILE:LINE in FUNCTION` of the user's code that an error came through last.
+
+    The user's code is what lies in a code folder, under an allowed prefix, or in an example; a
+    file is shown as its folder has it. None where the error did not come through any.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_shown(error.filename, '')}:{error.lineno}"
+    allowed = Allowed.from_environment()
+    found: str | None = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if _is_users(frame, allowed):
+            name = str(frame.f_globals.get("__name__", ""))
+            place = f"{_shown(frame.f_code.co_filename, name)}:{line}"
+            function = frame.f_code.co_name
+            found = place if function.startswith("<") else f"{place} in {function}"
+        elif found is not None and f"torch{os.sep}distributed{os.sep}" in frame.f_code.co_filename:
+            found = None  # what failed lies between workers, not in the line that led there
+    return found
+
+
+def _is_users(frame: FrameType, allowed: Allowed) -> bool:
+    path, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
+    if path.startswith(tuple(f"{folder}{os.sep}" for folder in _used)):
+        return True
+    return bool(name) and not name.startswith(SOURCES) and allowed.permits(name)
+
+
+def _shown(path: str, module: str) -> str:
+    """A file as the user knows it: relative to the code folder, or to where its package is."""
+    for folder in _used:
+        if path.startswith(folder + os.sep):
+            return path[len(folder) + 1 :]
+    parts = Path(path).parts
+    depth = module.count(".") + (Path(path).name == "__init__.py") + 1
+    return str(Path(*parts[-depth:])) if module else Path(path).name
 
 
 def top_level_modules(folder: Path) -> tuple[str, ...]:
@@ -176,6 +237,7 @@ def top_level_modules(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name.isidentifier()))
 
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "bad allocation", "std::bad_alloc")
 _used: list[str] = []
 
 

@@ -23,7 +23,9 @@ from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import make_loss
 from ..ray_workers.training.parallel.parallelize import check_mesh
 from ..ray_workers.workspace import Result, Workspace
-from ..recipe.errors import InputError, first_line
+from ..recipe.errors import InputError
+from ..recipe.factories import users_line
+from ..recipe.library_messages import telling
 from ..recipe.training import Train
 
 #: Real test inputs kept for timing and as the registered model's example.
@@ -119,8 +121,8 @@ def _try_one_batch(
                 inputs, dict) else tuple(inputs.shape)  # fmt: skip
             raise InputError(
                 f"the model can't take a batch of the data (inputs {shapes}): "
-                f"{type(error).__name__}: {first_line(error)}",
-                where="model.factory",
+                f"{type(error).__name__}: {telling(error)}{_at(error)}",
+                where=f"model.factory: {spec['model']['factory']}",
                 do="make the model's forward fit the inputs that the data factory gives",
             ) from error
         loss = make_loss(spec["loss"], work.allowed)(outputs, target)
@@ -129,6 +131,7 @@ def _try_one_batch(
             f"the model's output has shape {tuple(outputs.shape)} for a batch of {count}: the "
             "first axis must be the batch",
             where="model.factory",
+            do="return one output for each sample, in the first axis",
         )
     if not math.isfinite(float(loss)):
         raise InputError(
@@ -142,10 +145,16 @@ def _try_one_batch(
     except (ValueError, IndexError, TypeError) as error:
         raise InputError(
             f"the metric '{spec['metric']}' can't judge the model's output {tuple(outputs.shape)} "
-            f"against targets {tuple(target.shape)}: {error}",
+            f"against targets {tuple(target.shape)}: {telling(error)}",
             where="quality.metric",
+            do="choose a metric that fits the model's output and the targets",
         ) from error
     return outputs
+
+
+def _at(error: BaseException) -> str:
+    place = users_line(error)
+    return f" ({place})" if place else ""
 
 
 def _check_alike(samples: Arrays, calibration: Arrays) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import fsspec
 
 from ...ray_workers.store.file_names import WEIGHTS
-from ...recipe.errors import InputError, first_line
+from ...recipe.errors import InputError
 from ...recipe.factories import SOURCES
+from ...recipe.library_messages import telling
 from ...recipe.schema import Recipe
 from .session import Session
 
@@ -55,7 +56,11 @@ def _keep_path(path: str, session: Session) -> str:
     """A model's file or folder in the store; its place there."""
     source = Path(_absolute(path, session))
     if not source.exists():
-        raise InputError("there is no such file or folder", where=f"model.source: {path}")
+        raise InputError(
+            "there is no such file or folder",
+            where=f"model.source: {path}",
+            do=f"give a path from the recipe's folder, or an absolute one; looked at {source}",
+        )
     if source.is_dir():
         if not any(any(source.glob(name)) for name in ("MLmodel", "config.json", "*.onnx")):
             raise InputError(
@@ -69,7 +74,7 @@ def _keep_path(path: str, session: Session) -> str:
     if source.suffix == ".onnx":
         from ...ray_workers.model.onnx_model import model_files  # imports onnx and torch
 
-        files = model_files(source)
+        files = model_files(source, f"model.source: {path}")
     kept = _keep({p.relative_to(source.parent).as_posix(): p for p in files}, session)
     return f"{kept}/{source.name}"
 
@@ -87,9 +92,9 @@ def _keep_logged(uri: str, session: Session) -> str:
             )
         except Exception as error:
             raise InputError(
-                f"MLflow does not give this model: {first_line(error)}",
+                f"MLflow can't provide the model: {telling(error)}",
                 where=f"model.source: {uri}",
-                do=f"is it there? looked in {tracking}",
+                do=f"check its name and MLFLOW_TRACKING_URI, which is {tracking}",
             ) from error
         files = [p for p in Path(found).rglob("*") if p.is_file()]
         return _keep({p.relative_to(found).as_posix(): p for p in files}, session)
@@ -121,7 +126,9 @@ def _keep_weights(given: str, session: Session) -> str:
     if "://" not in url:
         if not Path(url).is_file():
             raise InputError(
-                "the weights can't be read: there is no such file", where=f"model.weights: {given}"
+                "there is no such file",
+                where=f"model.weights: {given}",
+                do=f"give a path from the recipe's folder, or an absolute one; looked at {url}",
             )
         return f"{_keep({WEIGHTS: Path(url)}, session)}/{WEIGHTS}"
     with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
@@ -131,8 +138,9 @@ def _keep_weights(given: str, session: Session) -> str:
             fs.get_file(path, str(local))
         except (OSError, ValueError, ImportError) as error:
             raise InputError(
-                f"the weights can't be read: {error}",
+                f"the weights can't be read: {telling(error)}",
                 where=f"model.weights: {given}",
+                do="give a file, or a URL whose fsspec package is installed",
             ) from None
         kept = session.store.put(Path(folder), "weights")
     return f"{kept.uri}/{WEIGHTS}"

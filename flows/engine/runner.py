@@ -106,7 +106,7 @@ class Runner:
             for artifact in done.outputs.values():
                 self.session.store.fetch(artifact)
         except ArtifactCorrupted as error:
-            self.note(f"{call.label}: {error.what}; it is computed anew")
+            self.note(f"{call.label}: {error.what}; recomputing it")
             self.session.store.delete_record(record_name(call, key))
             return None
         return done
@@ -142,7 +142,11 @@ class Runner:
             timeout=call.timeout,
             watch_memory=call.step.watches_memory,
         )
-        done = dispatch(job, self.session.cluster, report)
+        try:
+            done = dispatch(job, self.session.cluster, report)
+        except HoneError as error:  # what the user wrote in the recipe, not our copy of it
+            given = {kept: name for name, kept in self.session.kept.items()}
+            raise error.renamed(given) from error
         done = done.model_copy(update={"run_id": self.tracker.run_id(ref) or ""})
         self.session.store.write_record(record_name(call, key), done.model_dump(mode="json"))
         if call.step.keeps_checkpoints:
@@ -200,7 +204,7 @@ class Runner:
         mine.acquire()  # variants that come to the same bytes meet here
         try:
             note = self.session.observer.note
-            acquire(descriptor, lambda: note(f"{label}: another run computes it; waits"))
+            acquire(descriptor, lambda: note(f"{label}: another run is computing it; waiting"))
             yield
             with contextlib.suppress(OSError):
                 os.unlink(folder / key)

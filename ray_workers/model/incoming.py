@@ -8,12 +8,15 @@ code, no code of the model's folder.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
 import json
+import logging
 import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,9 @@ import torch
 import yaml
 from torch import nn
 
-from ...recipe.errors import InputError, first_line
+from ...recipe.errors import InputError
+from ...recipe.library_messages import more, telling
+from .file_kinds import odd_kind, safetensors_problem
 from .onnx_model import OnnxGraph
 
 _LARGEST_RATIO = 200  # of a file's size in an archive to its packed size: more is a bomb
@@ -49,10 +54,22 @@ def read(path: str) -> nn.Module:
     if len(graphs) == 1:
         return onnx_graph(str(graphs[0]))
     raise InputError(
-        "this is no model that can be read",
-        where=f"model.source: {place.name}",
+        _unreadable(place),
+        where=f"model.source: {path}",
         do="give an .onnx, .pt2 or .keras file, a transformers folder or an MLflow model, or the "
         "factory of a torch module",
+    )
+
+
+def _unreadable(place: Path) -> str:
+    if not place.exists():
+        return "there is no such file or folder"
+    if place.is_dir():
+        return "the folder holds no model that can be read"
+    return (
+        f"a {place.suffix} file is not a model that can be read"
+        if place.suffix
+        else ("this is not a model that can be read")
     )
 
 
@@ -62,7 +79,7 @@ def onnx_graph(path: str) -> nn.Module:
     Raises:
         InputError: As `OnnxGraph`.
     """
-    return OnnxGraph(_local(path))
+    return OnnxGraph(_local(path), where=f"model.source: {path}")
 
 
 def mlflow_model(path: str) -> nn.Module:
@@ -72,13 +89,13 @@ def mlflow_model(path: str) -> nn.Module:
         InputError: It was logged as a pickle, or in no flavor that holds a model to compress.
     """
     folder = _local(path)
-    where = f"model.source: {folder.name}"
+    where = f"model.source: {path}"
     try:
         said = yaml.safe_load((folder / "MLmodel").read_text())
         flavors: dict[str, Any] = dict(said["flavors"])
     except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError) as error:
         raise InputError(
-            f"its MLmodel file can't be read: {first_line(error)}", where=where
+            f"its MLmodel file can't be read: {telling(error)}", where=where
         ) from error
     for flavor, pattern in (
         ("onnx", "**/*.onnx"),
@@ -145,14 +162,16 @@ def transformers_model(path: str) -> nn.Module:
     except ModuleNotFoundError:
         raise _not_installed("transformers") from None
     folder = _local(path)
-    where = f"model.source: {folder.name}"
+    where = f"model.source: {path}"
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"this is no transformers model: {first_line(error)}", where=where
+            f"this is not a transformers model: {telling(error)}", where=where
         ) from error
     name = (config.architectures or [None])[0]
     kind = getattr(transformers, name or "", None)
@@ -164,16 +183,51 @@ def transformers_model(path: str) -> nn.Module:
         )
     config.use_cache = False
     try:
-        model: nn.Module = kind.from_pretrained(
-            folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        model, said = kind.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # told below, by name
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
+        problems = [p for f in sorted(folder.glob("*.safetensors")) if (p := _problem(f))]
+        pickled = next(iter(sorted(folder.glob("*.bin"))), None)
         raise InputError(
-            f"the weights can't be loaded: {first_line(error)}",
+            f"the weights can't be loaded: {(problems or [telling(error)])[0]}"
+            + (f"; {pickled.name} is a pickle, which could hold any code" if pickled else ""),
             where=where,
-            do="weights are read from safetensors only",
+            do="give weights as safetensors, whole: save_pretrained writes them",
         ) from error
-    return model
+    _check_loaded(said, where)
+    loaded: nn.Module = model
+    return loaded
+
+
+def _problem(path: Path) -> str | None:
+    said = safetensors_problem(path)
+    return f"{path.name}: {said}" if said else None
+
+
+def _check_loaded(said: dict[str, Any], where: str) -> None:
+    """Refuse weights of another model, which transformers would fill up with random numbers."""
+    wrong = sorted(said["mismatched_keys"])
+    missing = sorted(said["missing_keys"])
+    if wrong:
+        name, has, wants = wrong[0]
+        what = (
+            f"'{name}' has shape {tuple(has)} in the file and {tuple(wants)} by config.json"
+            f"{more(wrong)}"
+        )
+    elif missing:
+        what = f"the weights lack '{missing[0]}'{more(missing)}"
+    else:
+        return
+    raise InputError(
+        what, where=where, do="give the config.json and the weights of one and the same model"
+    )
 
 
 def program(path: str) -> nn.Module:
@@ -183,19 +237,40 @@ def program(path: str) -> nn.Module:
         InputError: The file is no such archive, is hostile, or holds pickled objects.
     """
     place = _local(path)
-    where = f"model.source: {place.name}"
+    where = f"model.source: {path}"
     check_archive(place, where)
-    try:
-        exported = torch.export.load(place)
-    except Exception as error:
-        raise InputError(
-            f"torch.export can't load the program: {first_line(error)}",
-            where=where,
-            do=f"was it saved by torch.export.save of torch {torch.__version__.split('+')[0]}?",
-        ) from error
+    with _said_by("torch.export") as said:
+        try:
+            exported = torch.export.load(place)
+        except Exception as error:
+            raise InputError(
+                f"torch.export can't load the program: {telling((said or [error])[-1])}",
+                where=where,
+                do="save it with torch.export.save of torch "
+                f"{torch.__version__.split('+')[0]}, the version that is installed here",
+            ) from error
     # What `.module()` gives can't be exported within another module; this can.
     model: nn.Module = torch.export.unflatten(exported)
     return model
+
+
+@contextlib.contextmanager
+def _said_by(name: str) -> Iterator[list[BaseException]]:
+    """Exceptions that a logger is told of meanwhile, instead of printing them."""
+    logger, found = logging.getLogger(name), list[BaseException]()
+
+    class Listener(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if record.exc_info and record.exc_info[1] is not None:
+                found.append(record.exc_info[1])
+            return False
+
+    listener = Listener()
+    logger.addFilter(listener)
+    try:
+        yield found
+    finally:
+        logger.removeFilter(listener)
 
 
 def keras_model(path: str) -> nn.Module:
@@ -206,7 +281,7 @@ def keras_model(path: str) -> nn.Module:
             is hostile, or holds code (lambda layers).
     """
     place = _local(path)
-    where = f"model.source: {place.name}"
+    where = f"model.source: {path}"
     check_archive(place, where)
     os.environ.setdefault("KERAS_BACKEND", "torch")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
@@ -222,8 +297,13 @@ def keras_model(path: str) -> nn.Module:
         )
     try:
         model: nn.Module = keras.saving.load_model(place, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"Keras can't load the model: {first_line(error)}", where=where) from error
+    except Exception as error:
+        said = telling(error)
+        raise InputError(
+            f"Keras can't load the model: {said}",
+            where=where,
+            do="give a model of Keras's own layers, saved by Keras 3 as .keras",
+        ) from error
     return model
 
 
@@ -251,7 +331,8 @@ def check_archive(path: Path, where: str) -> None:
                 if entry.filename.endswith((".pt", ".pkl", ".pickle")):
                     _refuse_code(archive.read(entry), entry.filename, where)
     except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"this is no model archive: {first_line(error)}", where=where) from error
+        said = odd_kind(path, archive=True) or "it is no zip file, or it is cut off"
+        raise InputError(f"this is not a {path.suffix} file: {said}", where=where) from error
 
 
 def _refuse_pickled(content: bytes, name: str, where: str) -> None:
@@ -271,7 +352,7 @@ def _refuse_code(content: bytes, name: str, where: str) -> None:
         torch.load(io.BytesIO(content), weights_only=True)
     except Exception as error:
         raise InputError(
-            f"'{name}' holds more than plain tensors: {first_line(error)}", where=where
+            f"'{name}' holds more than plain tensors: {telling(error)}", where=where
         ) from error
 
 

@@ -40,9 +40,9 @@ def load_module(factory: dict[str, Any], allowed: Allowed, folder: Path) -> nn.M
         load_model(model, str(folder / WEIGHTS))
     except RuntimeError as error:
         raise InputError(
-            f"the weights don't fit the model: {str(error).splitlines()[-1].strip()}",
-            where="model.factory",
-            do="does the factory build the same model each time?",
+            f"the trained weights don't fit the model: {telling(error)}",
+            where=f"model.factory: {factory['factory']}",
+            do="let the factory build the same model each time",
         ) from error
     return model.eval()
 
@@ -85,19 +85,35 @@ def initial(factory: dict[str, Any], allowed: Allowed) -> nn.Module:
     url = factory.get("weights")
     if url is None:
         return model
-    try:
-        with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
-            local = Path(folder) / WEIGHTS
+    load_weights(model, url, f"model.weights: {url}")
+    return model
+
+
+def load_weights(model: nn.Module, url: str, where: str) -> None:
+    """Give a module the weights of a safetensors file.
+
+    Args:
+        model: The module.
+        url: The file: a path, or any fsspec URL.
+        where: What an error calls it.
+
+    Raises:
+        InputError: The file can't be read as safetensors, or is of another model.
+    """
+    with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
+        local = Path(folder) / WEIGHTS
+        try:
             fs, path = fsspec.core.url_to_fs(url)
             fs.get_file(path, str(local))
             load_model(model, str(local))
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise InputError(
-            f"the weights can't be loaded: {(str(error).strip().splitlines() or [''])[-1].strip()}",
-            where=f"model.weights: {url}",
-            do="are they a safetensors file of this very model?",
-        ) from error
-    return model
+        except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
+            problem = safetensors_problem(local) if local.is_file() else None
+            raise InputError(
+                f"the weights can't be loaded: {problem or telling(error)}",
+                where=where,
+                do="give the safetensors file of this very model "
+                "(safetensors.torch.save_model writes it)",
+            ) from error
 
 
 def _made(factory: dict[str, Any], allowed: Allowed, what: str) -> nn.Module:

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from safetensors.numpy import load_file
 
-from ...recipe.errors import StepFailed, first_line
+from ...recipe.errors import StepFailed
+from ...recipe.library_messages import telling
 from ..store.file_names import GRAPH, SAMPLES_FILE, WEIGHTS_BESIDE
 
 OUTPUT = "output"
@@ -34,7 +35,7 @@ def read_graph(folder: Path) -> Any:
     try:
         return onnx.load(str(folder / GRAPH))
     except Exception as error:
-        raise StepFailed(f"the graph can't be read: {error}", where=GRAPH) from error
+        raise StepFailed(f"the graph can't be read: {telling(error)}", where=GRAPH) from error
 
 
 def is_large(model: Any) -> bool:
@@ -82,9 +83,7 @@ def rewrite_graph(folder: Path, level: str, scratch: Path, who: str) -> Any:
             str(folder / GRAPH), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise StepFailed(
-            f"ONNX Runtime refuses the graph: {first_line(error)}", where=who
-        ) from error
+        raise StepFailed(f"ONNX Runtime refuses the graph: {telling(error)}", where=who) from error
     return onnx.load(str(rewritten)) if rewritten.exists() else read_graph(folder)
 
 

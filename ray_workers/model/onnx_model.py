@@ -16,8 +16,10 @@ import torch
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import nn
 
-from ...recipe.errors import InputError, StepFailed, first_line
+from ...recipe.errors import InputError, StepFailed
+from ...recipe.library_messages import telling
 from ..data.calling import INPUT, main_output_name
+from .file_kinds import odd_kind
 
 OUTPUT, BATCH = "output", "batch"
 
@@ -27,6 +29,7 @@ class OnnxGraph(nn.Module):
 
     Args:
         path: Of the `.onnx` file; weights may lie beside it.
+        where: What an error calls it.
 
     Attributes:
         path: The same.
@@ -37,13 +40,13 @@ class OnnxGraph(nn.Module):
         InputError: It is no whole model, leads out of its folder, or ONNX Runtime can't run it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, where: str | None = None) -> None:
         super().__init__()
         from ..store.artifacts import file_digest, tree_digest
 
-        files = model_files(path)
+        where = where or f"model.source: {path.name}"
+        files = model_files(path, where)
         self.path = path
-        where = f"model: {path.name}"
         head = onnx.load(str(path), load_external_data=False)
         constants = {item.name for item in head.graph.initializer}
         self.inputs = [item.name for item in head.graph.input if item.name not in constants]
@@ -56,9 +59,7 @@ class OnnxGraph(nn.Module):
         try:
             self._open()
         except Exception as error:
-            raise InputError(
-                f"ONNX Runtime can't run it: {first_line(error)}", where=where
-            ) from error
+            raise InputError(f"ONNX Runtime can't run it: {telling(error)}", where=where) from error
 
     def forward(self, *arguments: torch.Tensor, **named: torch.Tensor) -> dict[str, torch.Tensor]:
         """Outputs by name, for inputs in order or by name, each (N, ...)."""
@@ -132,7 +133,7 @@ class OnnxGraph(nn.Module):
             if both.shape[0] == 2 and torch.allclose(both[:1], one, rtol=1e-2, atol=1e-3):
                 return
         except Exception as error:
-            problem = first_line(error)
+            problem = telling(error)
         raise StepFailed(
             f"the graph does not take batches of any size: {problem}",
             where=self.path.name,
@@ -162,23 +163,37 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def model_files(path: Path) -> list[Path]:
+def onnxruntime_version() -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def model_files(path: Path, where: str | None = None) -> list[Path]:
     """An ONNX file and the files beside it that hold its weights; nothing of them is run.
+
+    Args:
+        path: The `.onnx` file.
+        where: What an error calls it.
 
     Raises:
         InputError: It can't be read, is cut off, or names a file outside its folder.
     """
-    where = f"model: {path.name}"
+    where = where or f"model.source: {path.name}"
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:
         raise InputError(
-            f"this is no whole ONNX file: {first_line(error)}",
+            odd_kind(path) or telling(error),
             where=where,
-            do="was it cut off while it was copied?",
+            do="copy or export it again",
         ) from error
     if not model.graph.node or not model.graph.output:
-        raise InputError("this is no ONNX model: it has no nodes or no outputs", where=where)
+        raise InputError(
+            odd_kind(path) or "it is not an ONNX model: it has no nodes or no outputs",
+            where=where,
+            do="copy or export it again",
+        )
     found = {path: 0}
     for tensor in _tensors(model.graph):
         if not uses_external_data(tensor):
@@ -187,14 +202,31 @@ def model_files(path: Path) -> list[Path]:
         relative = PurePosixPath(said.location)
         beside = path.parent / relative
         if relative.is_absolute() or ".." in relative.parts or "\\" in said.location:
-            raise InputError(f"the weights '{said.location}' lie outside its folder", where=where)
+            raise InputError(
+                f"its weights '{said.location}' lie outside its folder",
+                where=where,
+                do="save it again with the weights beside it",
+            )
         if beside.is_symlink() or not beside.resolve().is_relative_to(path.parent.resolve()):
-            raise InputError(f"the weights '{said.location}' are a link", where=where)
+            raise InputError(
+                f"its weights '{said.location}' are a symbolic link",
+                where=where,
+                do="put the file itself there",
+            )
         if not beside.is_file():
-            raise InputError(f"its weights are missing: '{said.location}'", where=where)
+            raise InputError(
+                f"its weights '{said.location}' are missing",
+                where=where,
+                do="copy them into the same folder",
+            )
         found[beside] = max(found.get(beside, 0), (said.offset or 0) + (said.length or 0))
         if beside.stat().st_size < found[beside]:
-            raise InputError(f"the weights '{said.location}' are cut off", where=where)
+            raise InputError(
+                f"its weights '{said.location}' are cut off: {beside.stat().st_size:,} of "
+                f"{found[beside]:,} bytes",
+                where=where,
+                do="copy them again",
+            )
     return list(found)
 
 

@@ -140,8 +140,8 @@ class Store:
         if not _matches(folder, artifact):
             raise ArtifactCorrupted(
                 f"the {artifact.kind} artifact {artifact.sha256[:12]} is missing or corrupted",
-                where=artifact.uri,
-                do="run again: it is computed anew",
+                where=f"HONE_STORE={self.url}",
+                do="run again: it will be recomputed",
             )
         return folder
 

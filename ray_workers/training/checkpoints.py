@@ -35,7 +35,8 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
 
-from ...recipe.errors import HoneError, InputError, first_line
+from ...recipe.errors import HoneError, InputError
+from ...recipe.library_messages import telling
 from ..events import Metric
 from ..store.artifacts import Store, file_digest
 from ..store.file_names import WEIGHTS
@@ -370,7 +371,7 @@ def _first_failure(error: CheckpointException) -> Exception:
             if isinstance(cause, kind):
                 return cause
     full = "No space left" in str(error)
-    return OSError(errno.ENOSPC if full else errno.EIO, first_line(error))
+    return OSError(errno.ENOSPC if full else errno.EIO, telling(error))
 
 
 def _described(metadata: Metadata) -> dict[str, tuple[torch.Size, torch.dtype]]:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from ...recipe.errors import InputError, first_line
-from ...recipe.factories import Allowed
+from ...recipe.errors import InputError
+from ...recipe.factories import Allowed, raised, users_line
+from ...recipe.library_messages import telling
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -30,9 +31,13 @@ def make_loss(name: str, allowed: Allowed, label_smoothing: float = 0.0) -> Loss
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         try:
             value = function(outputs, targets)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except Exception as error:
+            if ":" in name and users_line(error) is not None:
+                raise raised("the loss", error, f"train.loss: {name}") from error
+            if not isinstance(error, RuntimeError | ValueError | IndexError | TypeError):
+                raise
             raise InputError(
-                f"the loss '{name}' can't take the model's output: {first_line(error)}. "
+                f"the loss '{name}' can't take the model's output: {telling(error)}. "
                 f"Output: shape {_shape(outputs)}, {outputs.dtype}; target: shape "
                 f"{_shape(targets)}, {targets.dtype}{_range(targets)}",
                 where="train.loss",
@@ -40,11 +45,19 @@ def make_loss(name: str, allowed: Allowed, label_smoothing: float = 0.0) -> Loss
             ) from error
         if not isinstance(value, torch.Tensor) or value.ndim != 0:
             raise InputError(
-                "a loss returns a scalar tensor: the mean over the batch", where="train.loss"
+                f"the loss returned {_described(value)}, expected a scalar tensor",
+                where=f"train.loss: {name}",
+                do="return the mean over the batch",
             )
         return value
 
     return loss
+
+
+def _described(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {_shape(value)}"
+    return f"a {type(value).__name__}"
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -6,22 +6,18 @@ returns a scalar, the mean over the samples. Under a pipeline it runs on the las
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import fsspec
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import nn
 
-from ...recipe.errors import InputError, first_line
+from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
 from ...recipe.objectives import DistillObjective
-from ..model.module import load_module
+from ..model.module import load_module, load_weights
 from .features import Features
 from .job import Lesson, TrainJob
 from .losses import Loss, make_loss
@@ -178,16 +174,5 @@ def load_teacher(spec: DistillObjective, allowed: Allowed) -> nn.Module:
         )
     if spec.weights is None:
         return teacher
-    try:
-        with tempfile.TemporaryDirectory(prefix="hone-teacher-") as folder:
-            local = Path(folder) / "teacher.safetensors"
-            fs, path = fsspec.core.url_to_fs(spec.weights)
-            fs.get_file(path, str(local))
-            teacher.load_state_dict(load_file(local))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"the teacher's weights can't be loaded: {first_line(error)}",
-            where=f"{where}.weights: {spec.weights}",
-            do="are they a safetensors file of this very model?",
-        ) from error
+    load_weights(teacher, spec.weights, f"{where}.weights: {spec.weights}")
     return teacher

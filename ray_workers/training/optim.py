@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ...recipe.errors import InputError
-from ...recipe.factories import Allowed
+from ...recipe.factories import Allowed, raised
 from ...recipe.optimizers import (
     Adafactor,
     Adam,
@@ -107,12 +107,12 @@ def _imported(spec: Imported, groups: list[Group], allowed: Allowed) -> torch.op
     factory = allowed.resolve(spec.factory, where)
     try:
         made = factory(groups, lr=spec.lr, **spec.args)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the optimizer's factory raised: {error}", where=where) from error
+    except Exception as error:
+        raise raised("the factory", error, f"{where}: {spec.factory}") from error
     if not isinstance(made, torch.optim.Optimizer):
         raise InputError(
             f"the factory returned a {type(made).__name__}, expected a torch.optim.Optimizer",
-            where=where,
+            where=f"{where}: {spec.factory}",
         )
     return made
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...recipe.errors import InputError, StepFailed, first_line
+from ...recipe.errors import InputError, StepFailed
+from ...recipe.library_messages import telling
 from ..data.calling import call_model
 from ..model.module import dynamic_batch
 
@@ -57,7 +58,7 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
             prepared: nn.Module = prepare_qat_pt2e(graph, quantizer)
     except Exception as error:
         raise StepFailed(
-            f"the model can't be exported for quantization-aware training: {first_line(error)}",
+            f"the model can't be exported for quantization-aware training: {telling(error)}",
             where="qat",
             do="leave the pass out, or make the model traceable by torch.export",
         ) from error

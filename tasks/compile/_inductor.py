@@ -33,7 +33,8 @@ def compile_package(
 
     from ...ray_workers.torch_private import make_package
     from ...ray_workers.workspace import Result
-    from ...recipe.errors import HoneError, StepFailed, first_line
+    from ...recipe.errors import HoneError, StepFailed
+    from ...recipe.library_messages import telling
     from .program import Program, quantized_pt2e
 
     program = Program(work)
@@ -63,7 +64,7 @@ def compile_package(
         raise
     except Exception as error:
         raise StepFailed(
-            f"Inductor can't compile the model: {first_line(error)}", where=kind
+            f"Inductor can't compile the model: {telling(error)}", where=kind
         ) from error
     said = {"names": list(program.inputs), "target": work.spec["target"]}
     (folder / _SETTINGS).write_text(json.dumps(said))

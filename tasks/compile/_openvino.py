@@ -15,6 +15,7 @@ from typing import Any
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
+from ...recipe.library_messages import telling
 from . import Unavailable
 from .fixed_batches import Run, compiled_for_sizes, note_sizes
 
@@ -74,11 +75,8 @@ def convert(work: Workspace, target: Any) -> Result:
     try:
         model = openvino.Core().read_model(str(work.inputs["graph"] / GRAPH))
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        telling = [line for line in lines if line.startswith("--") or "not supported" in line]
         raise StepFailed(
-            f"OpenVINO can't convert the graph: {(telling or lines or [''])[-1].lstrip('- ')}",
-            where=target.kind,
+            f"OpenVINO can't convert the graph: {telling(error)}", where=target.kind
         ) from error
     plain = folder / FILE
     openvino.save_model(model, str(plain), compress_to_fp16=False)

@@ -17,7 +17,8 @@ from ...ray_workers.model.surgery import Surgery, reshaped, shapes
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.training.losses import make_loss
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import InputError, StepFailed, did_you_mean, first_line
+from ...recipe.errors import InputError, StepFailed, did_you_mean
+from ...recipe.library_messages import telling
 from ...recipe.passes import Prune, PruneChannels, PruneMagnitude, PruneTwoFour, PruneWidths
 from ...recipe.strict import short_name
 from .account import account, changed, flops
@@ -177,7 +178,7 @@ def _with_ratio(spec: PruneChannels, bench: Bench, model: nn.Module, ratio: floa
             call_model(pruned.eval(), bench.sample)
     except Exception as error:
         raise StepFailed(
-            f"the model's channels can't be pruned: {first_line(error)}{_suspect(pruned, error)}",
+            f"the model's channels can't be pruned: {telling(error)}{_suspect(pruned, error)}",
             where="prune",
             do="name the layers to leave alone in skip_layers",
         ) from error

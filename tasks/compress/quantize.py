@@ -25,7 +25,8 @@ from ...ray_workers.model.onnx_files import (
 from ...ray_workers.processor import processor
 from ...ray_workers.store.file_names import GRAPH
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import HoneError, StepFailed, did_you_mean, first_line
+from ...recipe.errors import HoneError, StepFailed, did_you_mean
+from ...recipe.library_messages import telling
 from ...recipe.passes import (
     DynamicInt8,
     Fp8,
@@ -114,7 +115,7 @@ def _quantized(job: QuantizeJob, spec: Any) -> Any:
         raise
     except Exception as error:
         raise StepFailed(
-            f"the graph can't be quantized: {type(error).__name__}: {first_line(error)}"
+            f"the graph can't be quantized: {type(error).__name__}: {telling(error)}"
             f"{_culprit(str(error), job.graph)}",
             where="quantize",
         ) from error

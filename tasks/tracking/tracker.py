@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil
 
-from ...recipe.errors import HoneError, ServerUnreachable, first_line
+from ...recipe.errors import HoneError, ServerUnreachable
+from ...recipe.library_messages import telling
 from .journal import Journal, Operation, left_over
 from .sender import MlflowSender, is_away
 
@@ -82,7 +83,7 @@ class Tracker:
             if isinstance(error, HoneError):
                 raise
             raise ServerUnreachable(
-                f"MLflow does not answer: {first_line(error)[:200]}",
+                f"MLflow does not answer: {telling(error)[:200]}",
                 where=self.uri,
                 do="start it, set MLFLOW_TRACKING_URI to where it is, or unset that to use a "
                 "store on this machine",
@@ -244,7 +245,7 @@ class Tracker:
     def _refused(self, operation: Operation, error: Exception) -> None:
         self.problems.append(
             f"MLflow refused {operation['op']} of {operation.get('ref')}: "
-            f"{type(error).__name__}: {first_line(error)[:300]}"
+            f"{type(error).__name__}: {telling(error)[:300]}"
         )
 
     def _send_left_over(self) -> None:

@@ -17,14 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ....recipe.errors import (
-    HoneError,
-    InputError,
-    Preempted,
-    StepCrashed,
-    StepFailed,
-    first_line,
-)
+from ....recipe.errors import HoneError, InputError, Preempted, StepCrashed, StepFailed
+from ....recipe.library_messages import telling
 from ....recipe.parallel import Mesh
 from ...channel import on_this_node
 from ...data.ray_datasets import Feed, Feeder, in_memory, is_ray_dataset, travel_by_value
@@ -399,7 +393,7 @@ def _why_died(error: BaseException) -> str:
         return "killed or out of memory"
     if "unavailable" in text or "Socket closed" in text:
         return "its process or node went away"
-    return first_line(error).rstrip(".")[:160]
+    return telling(error).rstrip(".")[:160]
 
 
 def _describe(each: dict[str, float]) -> str:

@@ -9,7 +9,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ....recipe.errors import HoneError, StepCrashed, first_line, place_of
+from ....recipe.errors import HoneError, StepCrashed
+from ....recipe.factories import unexpected
+from ....recipe.library_messages import telling
 from ...events import Report
 from ...store.artifacts import Artifact
 from ...workspace import user_code
@@ -72,9 +74,9 @@ def as_hone_error(error: Exception) -> HoneError:
     if isinstance(error, HoneError):
         return error
     if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
-        said = first_line(error).rstrip(".")
+        said = telling(error).rstrip(".")
         return StepCrashed(f"the connection to another worker was lost ({said})")
-    return HoneError(f"{type(error).__name__}: {first_line(error)}", where=place_of(error))
+    return unexpected(error)
 
 
 _LOST = (

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ....ray_workers.model.onnx_files import PRECISION, layer_of, set_property
-from ....recipe.errors import StepFailed, first_line
+from ....recipe.errors import StepFailed
+from ....recipe.library_messages import telling
 from ....recipe.passes import DynamicInt8, HalfFloat, WeightOnly
 from .job import HEAVY, QuantizeJob
 from .static_int8 import dataset, require_nncf
@@ -158,7 +159,7 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
         if spec.algorithm == "rtn":
             raise
         raise StepFailed(
-            f"NNCF can't do {spec.algorithm} on this graph: {first_line(error)}",
+            f"NNCF can't do {spec.algorithm} on this graph: {telling(error)}",
             where="quantize.algorithm",
             do="take algorithm rtn",
         ) from error
