@@ -171,7 +171,9 @@ def transformers_model(path: str) -> nn.Module:
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"this is not a transformers model: {telling(error)}", where=where
+            f"this is not a transformers model: {telling(error)}",
+            where=where,
+            do="give a folder that save_pretrained wrote",
         ) from error
     name = (config.architectures or [None])[0]
     kind = getattr(transformers, name or "", None)

@@ -20,7 +20,9 @@ from torch import nn
 
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
+from ...recipe.library_messages import telling
 from ..store.file_names import SURGERY, WEIGHTS
+from .file_kinds import safetensors_problem
 from .surgery import Surgery, factorize, operations_of, reshape
 
 

@@ -45,7 +45,11 @@ def operations_of(folder: Path) -> list[Surgery]:
     if not isinstance(said, list) or not all(
         isinstance(op, dict) and op.get("op") in _KINDS for op in said
     ):
-        raise StoreError("the module's surgery can't be read", where=str(path))
+        raise StoreError(
+            "the compressed module's surgery can't be read",
+            where=path.name,
+            do="the file was changed in the artifact store: delete the artifact and run again",
+        )
     return said
 
 
