@@ -44,7 +44,7 @@ def test_a_transformers_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the weights can't be loaded"):
         transformers_model(str(tmp_path / "bert"))
     (tmp_path / "bert" / "config.json").write_text(json.dumps({"model_type": "nothing"}))
-    with pytest.raises(InputError, match="this is no transformers model"):
+    with pytest.raises(InputError, match="this is not a transformers model"):
         transformers_model(str(tmp_path / "bert"))
 
 
@@ -88,7 +88,9 @@ def test_hostile_archives_are_refused_and_nothing_runs(exported: tuple, tmp_path
     path = exported[0]
     truncated = tmp_path / "truncated.pt2"
     truncated.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(InputError, match="this is no model archive"):
+    with pytest.raises(
+        InputError, match="this is not a .pt2 file: it is no zip file, or it is cut off"
+    ):
         program(str(truncated))
     pickled = rewritten(path, tmp_path / "pickled.pt2", {"model.pt": pickle.dumps(Bomb())})
     with pytest.raises(InputError, match="holds more than plain tensors"):
@@ -251,19 +253,19 @@ def test_hostile_onnx_files_are_refused(beside: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="are cut off"):
         read(str(beside))
     weights.unlink()
-    with pytest.raises(InputError, match="its weights are missing"):
+    with pytest.raises(InputError, match="its weights .weights.bin. are missing"):
         read(str(beside))
     (tmp_path / "elsewhere.bin").write_bytes(content)
     weights.symlink_to(tmp_path / "elsewhere.bin")
-    with pytest.raises(InputError, match="are a link"):
+    with pytest.raises(InputError, match="are a symbolic link"):
         read(str(beside))
     for name, content in (("cut.onnx", whole[: len(whole) // 2]), ("empty.onnx", b""),
                           ("pickle.onnx", pickle.dumps(print))):  # fmt: skip
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=r"no whole ONNX file|no ONNX model"):
+        with pytest.raises(InputError, match="it is a pickle|it is empty|it is cut off"):
             read(str(tmp_path / name))
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(InputError, match="no model that can be read"):
+    with pytest.raises(InputError, match="a .txt file is not a model that can be read"):
         read(str(tmp_path / "notes.txt"))
 
 
