@@ -89,7 +89,7 @@ def test_hostile_archives_are_refused_and_nothing_runs(exported: tuple, tmp_path
     truncated = tmp_path / "truncated.pt2"
     truncated.write_bytes(path.read_bytes()[:500])
     with pytest.raises(
-        InputError, match="this is not a .pt2 file: it is no zip file, or it is cut off"
+        InputError, match=r"this is not a \.pt2 file: it is no zip file, or it is cut off"
     ):
         program(str(truncated))
     pickled = rewritten(path, tmp_path / "pickled.pt2", {"model.pt": pickle.dumps(Bomb())})
@@ -253,7 +253,7 @@ def test_hostile_onnx_files_are_refused(beside: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="are cut off"):
         read(str(beside))
     weights.unlink()
-    with pytest.raises(InputError, match="its weights .weights.bin. are missing"):
+    with pytest.raises(InputError, match=r"its weights .weights\.bin. are missing"):
         read(str(beside))
     (tmp_path / "elsewhere.bin").write_bytes(content)
     weights.symlink_to(tmp_path / "elsewhere.bin")
@@ -262,10 +262,10 @@ def test_hostile_onnx_files_are_refused(beside: Path, tmp_path: Path) -> None:
     for name, content in (("cut.onnx", whole[: len(whole) // 2]), ("empty.onnx", b""),
                           ("pickle.onnx", pickle.dumps(print))):  # fmt: skip
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match="it is a pickle|it is empty|it is cut off"):
+        with pytest.raises(InputError, match=r"it is a pickle|it is empty|it is cut off"):
             read(str(tmp_path / name))
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(InputError, match="a .txt file is not a model that can be read"):
+    with pytest.raises(InputError, match=r"a \.txt file is not a model that can be read"):
         read(str(tmp_path / "notes.txt"))
 
 
