@@ -50,7 +50,7 @@ def test_every_package_is_shipped() -> None:
         tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     )
     found = {"prefect_hone"}
-    for room in ("recipe", "runtimes", "ray_workers", "tasks", "flows"):
+    for room in ("recipe", "runtimes", "ray_workers", "tasks", "flows", "testing"):
         for path in (ROOT / room).rglob("__init__.py"):
             found.add("prefect_hone." + ".".join(path.parent.relative_to(ROOT).parts))
     assert listed == found
