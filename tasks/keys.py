@@ -41,6 +41,7 @@ CARRIERS = frozenset(
         ".ray_workers.cluster",
         ".ray_workers.dispatch",
         ".ray_workers.store.file_lock",
+        ".ray_workers.store.whole_files",
         ".ray_workers.memory",
         ".ray_workers.workspace",
         ".runtimes.isolated.environment",

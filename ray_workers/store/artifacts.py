@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +22,7 @@ import fsspec
 
 from ...recipe.errors import StoreError
 from ...recipe.strict import Strict
+from .whole_files import is_local, write_whole
 
 
 class ArtifactCorrupted(StoreError):
@@ -105,7 +105,7 @@ class Store:
             self.fs, self.root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise StoreError(str(error), where=f"HONE_STORE={url}") from None
-        self.local = "file" in _protocols(self.fs)
+        self.local = is_local(self.fs)
 
     def put(self, folder: Path, kind: str) -> Artifact:
         """Keep a folder's files; the same content is kept once.
@@ -161,15 +161,7 @@ class Store:
         path = f"{self.root}/{name}"
         with self.translate_os_errors("write", len(text)):
             self.fs.makedirs(os.path.dirname(path), exist_ok=True)
-            if self.local:
-                aside = f"{path}.{uuid.uuid4().hex}.tmp"
-                try:
-                    Path(aside).write_bytes(text)
-                    os.replace(aside, path)
-                finally:
-                    Path(aside).unlink(missing_ok=True)
-            else:
-                self.fs.pipe_file(path, text)
+            write_whole(self.fs, path, text)
 
     def delete_record(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -236,11 +228,6 @@ class Store:
             pass  # `fetch` says so
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-
-
-def _protocols(fs: Any) -> tuple[str, ...]:
-    protocol = fs.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
 def _matches(folder: Path, artifact: Artifact) -> bool:

@@ -9,9 +9,7 @@ coordinator, and holds the sha256 of the other files. Nothing in it is a pickle.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -26,27 +24,21 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import (
-    HuggingFaceStorageReader,
-    HuggingFaceStorageWriter,
-)
-from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
-from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
-from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.tensor import DTensor
 
-from ...recipe.errors import HoneError, InputError
-from ...recipe.library_messages import telling
+from ...recipe.errors import InputError
 from ..events import Metric
 from ..store.artifacts import Store, file_digest
 from ..store.file_names import WEIGHTS
+from ..store.whole_files import is_local, write_whole
+from .optimizer_state import OPTIMIZER, State
+from .shard_files import ShardWriter, described, digests, first_failure, on_cpu
 
 _COMMITTED = "committed.json"
-_DIGEST = ".sha256"
 _HISTORY = "history"
 #: Prefixes of what is in a checkpoint.
-MODEL, EMA, OPTIMIZER = "model/", "ema/", "optimizer/"
-State = dict[str, torch.Tensor]
+MODEL, EMA = "model/", "ema/"
 
 
 @dataclass(frozen=True)
@@ -88,7 +80,7 @@ class Checkpoints:
         self.keep = keep
         self.asynchronous = asynchronous
         self.fs, self.root = fsspec.core.url_to_fs(self.url)
-        self._local = "file" in self.fs.protocol
+        self._local = is_local(self.fs)
         self._group: Any = None
         self._thread: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
@@ -177,7 +169,7 @@ class Checkpoints:
     def names(self, checkpoint: Checkpoint) -> dict[str, tuple[torch.Size, torch.dtype]]:
         """Whole shape and type of each tensor in a checkpoint."""
         with self._at_hand(checkpoint) as folder:
-            return _described(HuggingFaceStorageReader(folder).read_metadata())
+            return described(HuggingFaceStorageReader(folder).read_metadata())
 
     def load(self, checkpoint: Checkpoint, state: State) -> None:
         """Fill tensors with what a checkpoint has for their names, in place, whatever the mesh
@@ -188,7 +180,7 @@ class Checkpoints:
         """
         with self._at_hand(checkpoint) as folder:
             reader = HuggingFaceStorageReader(folder)
-            known = _described(reader.read_metadata())
+            known = described(reader.read_metadata())
             for name, value in state.items():
                 if name not in known or known[name][0] != value.shape:
                     has = f"shape {tuple(known[name][0])}" if name in known else "none"
@@ -212,7 +204,7 @@ class Checkpoints:
         """
         with self._at_hand(checkpoint) as place:
             reader = HuggingFaceStorageReader(place)
-            known = _described(reader.read_metadata())
+            known = described(reader.read_metadata())
             state = {
                 name: torch.empty(size, dtype=dtype)
                 for name, (size, dtype) in known.items()
@@ -229,7 +221,7 @@ class Checkpoints:
         with self._translate_os_errors("write a checkpoint"):
             self.fs.makedirs(path, exist_ok=True)
             text = "".join(json.dumps(asdict(metric)) + "\n" for metric in metrics)
-            _write_whole(self.fs, f"{path}/{step:09d}.jsonl", text.encode())
+            write_whole(self.fs, f"{path}/{step:09d}.jsonl", text.encode())
 
     def history(self, step: int) -> list[Metric]:
         """What was logged up to a step; what was kept after it is dropped."""
@@ -251,7 +243,8 @@ class Checkpoints:
             tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as aside,
             self._translate_os_errors("write a checkpoint"),
         ):
-            writer = _Writer(self, path, path if self._local else aside, said)
+            folder = path if self._local else aside
+            writer = ShardWriter(self.fs, folder, path, lambda: self._commit(path, said))
             try:
                 dcp.save(
                     dict(state),
@@ -260,7 +253,7 @@ class Checkpoints:
                     process_group=self._group,
                 )
             except CheckpointException as error:  # a BaseException with each rank's own
-                raise _first_failure(error) from error
+                raise first_failure(error) from error
 
     def _copied(self, state: State) -> State:
         """Copies on the CPU, in buffers that are used again."""
@@ -268,7 +261,7 @@ class Checkpoints:
             local = value.to_local() if isinstance(value, DTensor) else value
             kept = self._copies.get(name)
             if kept is None or kept.shape != value.shape or type(kept) is not type(value):
-                self._copies[name] = _on_cpu(value)
+                self._copies[name] = on_cpu(value)
                 continue
             target = kept.to_local() if isinstance(kept, DTensor) else kept
             target.copy_(local, non_blocking=True)
@@ -278,16 +271,10 @@ class Checkpoints:
             torch.cuda.synchronize()
         return self._copies
 
-    def _commit(self, path: str, folder: str, said: dict[str, Any]) -> None:
+    def _commit(self, path: str, said: dict[str, Any]) -> None:
         """The coordinator's last step: from now on the checkpoint counts."""
-        names = [str(p).rpartition("/")[2] for p in self.fs.ls(path, detail=False, refresh=True)]
-        files = {}
-        for name in names:
-            if name.endswith(_DIGEST):
-                content = self.fs.cat_file(f"{path}/{name}").decode()
-                files[name.removesuffix(_DIGEST)] = content
-        text = json.dumps({**said, "files": files}).encode()
-        _write_whole(self.fs, f"{path}/{_COMMITTED}", text)
+        text = json.dumps({**said, "files": digests(self.fs, path)}).encode()
+        write_whole(self.fs, f"{path}/{_COMMITTED}", text)
         self._drop_old()
 
     def _drop_old(self) -> None:
@@ -331,125 +318,3 @@ class Checkpoints:
 
     def _translate_os_errors(self, doing: str) -> Any:
         return Store(self.url, Path(tempfile.gettempdir())).translate_os_errors(doing)
-
-
-class _Writer(HuggingFaceStorageWriter):
-    """Writes a worker's shards with their sha256 and, as the coordinator, commits."""
-
-    def __init__(
-        self, checkpoints: Checkpoints, path: str, folder: str, said: dict[str, Any]
-    ) -> None:
-        super().__init__(path=folder, save_distributed=True)
-        self._checkpoints = checkpoints
-        self._final = path
-        self._folder = Path(folder)
-        self._said = said
-        self._before: set[str] = set()
-
-    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Any:
-        written = super().write_data(plan, planner)
-        names = {result.storage_data.relative_path for result in written.wait()}
-        fs, remote = self._checkpoints.fs, str(self._folder) != self._final
-        for name in sorted(names):
-            digest = self._folder / f"{name}{_DIGEST}"
-            digest.write_text(file_digest(self._folder / name))
-            if remote:
-                fs.put_file(str(self._folder / name), f"{self._final}/{name}")
-                fs.put_file(str(digest), f"{self._final}/{digest.name}")
-        return written
-
-    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        self._checkpoints._commit(self._final, str(self._folder), self._said)
-
-
-def _first_failure(error: CheckpointException) -> Exception:
-    """What a rank failed of: an error of the file system, if one did."""
-    causes = [failure[0] for failure in error.failures.values()]
-    causes += [c for cause in causes if (c := cause.__cause__ or cause.__context__) is not None]
-    for kind in (HoneError, OSError, Exception):
-        for cause in causes:
-            if isinstance(cause, kind):
-                return cause
-    full = "No space left" in str(error)
-    return OSError(errno.ENOSPC if full else errno.EIO, telling(error))
-
-
-def _described(metadata: Metadata) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    return {
-        name: (value.size, value.properties.dtype)
-        for name, value in metadata.state_dict_metadata.items()
-        if isinstance(value, TensorStorageMetadata)
-    }
-
-
-def _on_cpu(value: torch.Tensor) -> torch.Tensor:
-    """A copy in CPU memory, with the same place in the whole."""
-    if not isinstance(value, DTensor):
-        return value.detach().to("cpu", copy=True)
-    local = value.to_local().detach().to("cpu", copy=True)
-    return DTensor.from_local(
-        local,
-        value.device_mesh,
-        value.placements,
-        run_check=False,
-        shape=value.shape,
-        stride=value.stride(),
-    )
-
-
-def _write_whole(fs: Any, path: str, content: bytes) -> None:
-    """A small file, whole or not at all."""
-    if "file" in fs.protocol:
-        aside = f"{path}.{uuid.uuid4().hex}.tmp"
-        Path(aside).write_bytes(content)
-        os.replace(aside, path)
-    else:
-        fs.pipe_file(path, content)
-
-
-def optimizer_state(
-    optimizers: list[torch.optim.Optimizer], parameters: dict[str, torch.nn.Parameter]
-) -> State:
-    """An optimizer's state by the names of the parameters in the whole model.
-
-    Args:
-        optimizers: This worker's.
-        parameters: Its parameters by their names in the whole model.
-    """
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    tensors: State = {}
-    for optimizer in optimizers:
-        for parameter, values in optimizer.state.items():
-            for key, value in values.items():
-                if value is not None:
-                    made = value if isinstance(value, torch.Tensor) else torch.tensor(value)
-                    tensors[f"{OPTIMIZER}{names[id(parameter)]}/{key}"] = made
-    return tensors
-
-
-def blank_optimizer_state(
-    optimizers: list[torch.optim.Optimizer],
-    parameters: dict[str, torch.nn.Parameter],
-    names: dict[str, tuple[torch.Size, torch.dtype]],
-) -> State:
-    """Make the state that a checkpoint has for this worker's parameters, to be filled by `load`.
-
-    What has its parameter's shape is sharded as the parameter is.
-    """
-    owners = {id(p): o for o in optimizers for g in o.param_groups for p in g["params"]}
-    state: State = {}
-    for name, parameter in parameters.items():
-        owner = owners.get(id(parameter))
-        if owner is None:
-            continue
-        prefix = f"{OPTIMIZER}{name}/"
-        for full, (size, dtype) in names.items():
-            if not full.startswith(prefix):
-                continue
-            if size == parameter.shape:
-                value = torch.zeros_like(parameter.detach(), dtype=dtype)
-            else:
-                value = torch.zeros(size, dtype=dtype)
-            owner.state[parameter][full.removeprefix(prefix)] = value
-            state[full] = value
-    return state

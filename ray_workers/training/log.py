@@ -30,7 +30,7 @@ class Log:
         self._report = report
         self._enabled = enabled
         self._checkpoints = checkpoints
-        self._epochs = epochs
+        self.epochs = epochs
         self._steps = steps
         self._last_live = 0.0
         self._started = time.perf_counter()
@@ -84,7 +84,7 @@ class Log:
         each = (now - self._started) / (step - self._first_step)
         left = each * (self._steps - step)
         text = (
-            f"epoch {epoch + 1}/{self._epochs}, step {step}/{self._steps}, loss {loss:.4f}, "
+            f"epoch {epoch + 1}/{self.epochs}, step {step}/{self._steps}, loss {loss:.4f}, "
             f"{samples / each:,.0f} samples/s, {memory} a worker, {left:.0f} s left"
         )
         self._report(Progress(step, self._steps, text))
@@ -92,7 +92,7 @@ class Log:
     def epoch(self, epoch: int, loss: float, metric: str, quality: float) -> None:
         if self._enabled:
             text = (
-                f"epoch {epoch + 1}/{self._epochs}: loss {loss:.4f}, validation {metric} "
+                f"epoch {epoch + 1}/{self.epochs}: loss {loss:.4f}, validation {metric} "
                 f"{quality:.4f}"
             )
-            self._report(EpochEnd(text, epoch + 1, self._epochs))
+            self._report(EpochEnd(text, epoch + 1, self.epochs))

@@ -30,7 +30,7 @@ from ..data.splits import Splits, batches, few_samples, split
 from ..events import Report
 from ..metrics import metric as load_metric
 from ..model.module import initial, load_module
-from .checkpoints import EMA, MODEL, Checkpoints, blank_optimizer_state, optimizer_state
+from .checkpoints import Checkpoints
 from .dealing import Share, deal, shuffled
 from .ema import Ema
 from .gradients import clip, reduce_partial_gradients
@@ -42,6 +42,7 @@ from .optim import make_optimizers, rate_factor, set_rate
 from .parallel.axes import Axes
 from .parallel.parallelize import Placed, parallelize
 from .ray_batches import streamed_steps
+from .state import TrainState
 from .step import MicroBatch, StepRunner, make_step_runner
 from .system import SystemMonitor
 from .zeros import keep_zeros, zero_masks
@@ -100,6 +101,7 @@ def train_loop(
     optimizers = make_optimizers(spec.optimizer, placed.parts, job.allowed)
     ema = Ema(placed.parts, spec.ema) if spec.ema is not None else None
     scaler = torch.amp.GradScaler(axes.device.type, enabled=spec.precision == "fp16")
+    state = TrainState(placed, optimizers, ema, scaler)
     runner = make_step_runner(placed, objective, spec, axes, scaler)
 
     steps_per_epoch = math.ceil(len(splits.train) / spec.batch_size)
@@ -110,16 +112,12 @@ def train_loop(
     log = Log(report, axes.rank == 0, checkpoints, spec.epochs, steps)
     for note in placed.notes:
         log.note(note)
-    step = _resume(checkpoints, placed, optimizers, ema, scaler, log, spec.epochs, steps_per_epoch)
+    step = _resume(state, checkpoints, log, steps_per_epoch)
 
     def save(quality: float | None) -> None:
-        state = {f"{MODEL}{name}": value for name, value in placed.state().items()}
-        state |= optimizer_state(optimizers, placed.parameters())
-        if ema is not None:
-            state |= {f"{EMA}{name}": value for name, value in ema.values.items()}
         log.saved(step)
-        rest = {"scaler": scaler.state_dict(), "mesh": axes.sizes}
-        checkpoints.save(state, step, step // steps_per_epoch, quality, rest)
+        rest = {**state.values(), "mesh": axes.sizes}
+        checkpoints.save(state.tensors(), step, step // steps_per_epoch, quality, rest)
 
     communication = CommunicationShare(step + 3, 2, enabled=axes.world > 1)
     monitor = SystemMonitor(axes)
@@ -141,7 +139,7 @@ def train_loop(
                 for optimizer in optimizers:
                     scaler.unscale_(optimizer)
                 norm = clip(placed.parts, axes, spec.clip_grad_norm)
-                mean_loss, wants_stop = _look(loss, stop, axes)
+                mean_loss, wants_stop = _mean_loss_and_stop(loss, stop, axes)
                 _check(mean_loss, recent, spec.stop_on_spike, step, epoch, checkpoints)
                 rate = set_rate(optimizers, rate_factor(spec.schedule, step, steps))
                 for optimizer in optimizers:
@@ -204,31 +202,16 @@ def _make_model(job: TrainJob, sample: Any) -> nn.Module:
     return model
 
 
-def _resume(
-    checkpoints: Checkpoints,
-    placed: Placed,
-    optimizers: list[torch.optim.Optimizer],
-    ema: Ema | None,
-    scaler: torch.amp.GradScaler,
-    log: Log,
-    epochs: int,
-    steps_per_epoch: int,
-) -> int:
+def _resume(state: TrainState, checkpoints: Checkpoints, log: Log, steps_per_epoch: int) -> int:
     """Take up the last whole checkpoint, whatever mesh wrote it; the step to go on with."""
     found = checkpoints.latest()
     if found is None:
         return 0
-    state = {f"{MODEL}{name}": value for name, value in placed.state().items()}
-    names = checkpoints.names(found)
-    state |= blank_optimizer_state(optimizers, placed.parameters(), names)
-    if ema is not None:
-        state |= {f"{EMA}{name}": value for name, value in ema.values.items()}
-    checkpoints.load(found, state)
-    scaler.load_state_dict(found.rest["scaler"])
+    state.load(checkpoints, found)
     log.restore(found.step)
     epoch, rest = divmod(found.step, steps_per_epoch)
     where = f"epoch {epoch}" if not rest else f"step {rest} of epoch {epoch + 1}"
-    log.note(f"goes on after {where} of {epochs}, from its last checkpoint")
+    log.note(f"goes on after {where} of {log.epochs}, from its last checkpoint")
     return found.step
 
 
@@ -273,7 +256,7 @@ def _loaded(
         yield step
 
 
-def _look(loss: torch.Tensor, stop: StopRequested, axes: Axes) -> tuple[float, bool]:
+def _mean_loss_and_stop(loss: torch.Tensor, stop: StopRequested, axes: Axes) -> tuple[float, bool]:
     """The batch's mean loss, and whether any worker was asked to stop: one small reduction."""
     mine = loss.float() if axes.is_last_stage and axes.at["tensor"] == 0 else loss.float() * 0
     asked = torch.full_like(mine, float(stop.now))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from ...ray_workers.store.whole_files import replace_file
 
 Operation = dict[str, Any]
 Send = Callable[[list[Operation], dict[str, str]], None]
@@ -68,9 +69,8 @@ class Journal:
         """Note that so many more were sent."""
         with self._lock:
             self.sent += count
-            aside = self._progress.with_suffix(".tmp")
-            aside.write_text(json.dumps({"sent": self.sent, "ids": self.ids}))
-            os.replace(aside, self._progress)
+            said = json.dumps({"sent": self.sent, "ids": self.ids})
+            replace_file(self._progress, said.encode())
 
     def close(self, remove: bool) -> None:
         """Close the file; `remove` it when everything was sent."""
