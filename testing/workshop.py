@@ -1,0 +1,149 @@
+"""The steps of a run without Prefect and MLflow, in this process or on a cluster.
+
+The layout that `hone run` and `hone plan` read says which steps there are and what each is asked to
+do; here a step runs when something of it is looked at, once for the same cache key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..flows.engine.layout import Way, lay_out
+from ..flows.engine.runner import _with
+from ..flows.engine.user_code import identify, pack
+from ..ray_workers.cluster import Cluster
+from ..ray_workers.dispatch import Done, StepJob, dispatch, execute
+from ..ray_workers.store.artifacts import Artifact, Store
+from ..recipe.factories import Allowed, use_code
+from ..recipe.schema import Recipe
+from ..tasks.keys import UserCode, cache_key
+from ..tasks.steps import Call
+
+SAMPLES = f"{__package__}.samples"
+
+
+@dataclass(frozen=True)
+class LaidStep:
+    """A step that was laid out.
+
+    Attributes:
+        workshop: Where it runs.
+        call: What it is asked to do.
+        inputs: Each input's step and the name of its output there.
+        code: Identity of the recipe's code.
+    """
+
+    workshop: Workshop
+    call: Call
+    inputs: dict[str, tuple[LaidStep, str]]
+    code: UserCode = field(compare=False)
+
+    @cached_property
+    def key(self) -> str:
+        digests = {
+            name: step.artifact(output).sha256 for name, (step, output) in self.inputs.items()
+        }
+        return cache_key(self.call, digests, self.code)
+
+    @property
+    def done(self) -> Done:
+        """What came of it; it runs the first time.
+
+        Raises:
+            HoneError: It failed.
+        """
+        kept = self.workshop.kept
+        if self.key not in kept:
+            kept[self.key] = self.run()
+        return kept[self.key]
+
+    def run(self) -> Done:
+        """Run it, whether or not it has run before."""
+        job = StepJob(
+            function=self.call.step.function,
+            key=self.key,
+            lineage=self.key,
+            spec=_with(self.call.spec, self.call.settings),
+            inputs={name: step.artifact(output) for name, (step, output) in self.inputs.items()},
+            code=self.workshop.code,
+            allowed=self.workshop.allowed,
+            store=self.workshop.store.url,
+            cache=str(self.workshop.store.cache),
+            cpus=self.call.cpus,
+        )
+        cluster = self.workshop.cluster
+        if cluster is not None:
+            return dispatch(job, cluster, lambda _: None)
+        return execute(job, lambda _: None)
+
+    def artifact(self, output: str) -> Artifact:
+        return self.done.outputs[output]
+
+    def folder(self, output: str) -> Path:
+        """The files of an output."""
+        return self.workshop.store.fetch(self.artifact(output))
+
+
+class Workshop:
+    """Runs steps, and keeps what came of them.
+
+    Args:
+        folder: For all that it writes.
+        code: A folder with the modules of your own members, put on the path; None: they are
+            installed.
+        prefixes: Packages of yours whose functions a recipe may name, beside the code folder's.
+        cluster: Where steps run, for passes that train; None: in this process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        code: Path | None = None,
+        prefixes: Sequence[str] = (),
+        cluster: Cluster | None = None,
+    ) -> None:
+        if code is not None:
+            use_code(code)
+        own = Allowed.from_environment(code)
+        self.allowed = own.model_copy(update={"prefixes": (*own.prefixes, SAMPLES, *prefixes)})
+        self.store = Store(str(folder / "store"), folder / "cache")
+        self.kept: dict[str, Done] = {}
+        self.cluster = cluster
+        self.code = None if code is None else pack(code, self.store)
+        self._folder = code
+
+    def recipe(self, model: str = f"{SAMPLES}:perceptron", **fields: Any) -> Recipe:
+        """A recipe on the small data, whose model is taken as its factory gives it.
+
+        Args:
+            model: Import path of the model's factory.
+            fields: Instead of its fields, as in a recipe file.
+        """
+        return Recipe.model_validate(
+            {
+                "name": "workshop",
+                "model": {"factory": model},
+                "data": {"factory": f"{SAMPLES}:rows"},
+                "train": {"epochs": 0, "batch_size": 32},
+                "targets": ["onnxruntime-cpu"],
+                "registry": {"model": "workshop"},
+                **fields,
+            }
+        )
+
+    def lay_out(self, recipe: Recipe) -> Way[LaidStep]:
+        """The steps of a recipe; none runs before something of it is looked at."""
+        code = identify(recipe, self._folder)
+
+        def submit(
+            call: Call,
+            inputs: dict[str, tuple[LaidStep, str]],
+            after: Sequence[LaidStep] = (),
+        ) -> LaidStep:
+            return LaidStep(self, call, inputs, code)
+
+        return lay_out(recipe, submit)
