@@ -1,104 +1,31 @@
-"""A compiled model in a process of its own.
+"""A compiled model in a process of its own, as Hone uses it: besides predicting it is timed, it can
+be stopped so that it takes no processor time while others are measured, and what goes wrong is an
+error of Hone's.
 
-Runtimes disturb each other when they share a process (idle thread pools spin), and a runtime may
-crash. So each artifact is loaded by a child that holds nothing else; the parent tells it to
-predict or to time calls, can stop it so that it takes no processor time while others are measured,
-and can name the signal that it died of.
-
-The child is this module, run with `python -m`; it imports numpy and the one runtime.
+Both sides of it are in `runtimes/`, `child_process.py` and `child.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import os
-import resource
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..recipe.errors import HoneError, StepCrashed, StepFailed, StepTimeout
 from ..recipe.library_messages import telling
-
-Array = np.ndarray[Any, Any]
-Arrays = dict[str, Array]
-Runner = Callable[[Arrays], Array]
-
-#: A slice of timing makes at least this many calls, after one that is not counted.
-_MIN_CALLS = 2
+from ..runtimes.child_process import ChildProcess, Interpreter
+from ..runtimes.errors import RuntimeDied, RuntimeFailed, RuntimeSilent
+from ..runtimes.isolated.environment import Environment, make_environment
+from ..runtimes.predict import Arrays
 
 
-class RuntimeProcess:
-    """The parent's side.
+class RuntimeProcess(ChildProcess):
+    """A child that can be timed.
 
-    Args:
-        loader: Import path `module:function` of `load(folder, options) -> runner`.
-        folder: The artifact's files.
-        options: What the loader takes (`threads`, ...), plain data.
-        timeout: Longest wait for an answer (s).
-        python: The interpreter of another environment, and what its processes need in theirs.
+    What its methods raise are errors of Hone's: StepFailed where the runtime refuses, StepCrashed
+    where the child died, with the signal, StepTimeout where it does not answer.
     """
-
-    def __init__(
-        self,
-        loader: str,
-        folder: Path,
-        options: dict[str, Any],
-        timeout: float = 600,
-        python: tuple[str, dict[str, str]] | None = None,
-    ) -> None:
-        self.timeout = timeout
-        interpreter, variables = python or (sys.executable, dict(os.environ))
-        ours, theirs = socket.socketpair()
-        threads = str(options.get("threads", 1))
-        environment = {
-            **variables,
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "OPENBLAS_NUM_THREADS": threads,
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "PYTHONWARNINGS": "ignore",
-        }
-        with theirs:
-            self.process = subprocess.Popen(
-                [interpreter, "-m", __name__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=environment,
-            )
-        self._connection = Connection(ours.detach())
-        self._send(("load", loader, str(folder), options))
-
-    def __enter__(self) -> RuntimeProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def wait_loaded(self) -> None:
-        """Wait until the artifact is loaded.
-
-        Raises:
-            StepFailed: The runtime refuses it.
-            StepCrashed: The child died; with the signal.
-        """
-        self._answer()
-
-    def predict(self, inputs: Arrays) -> Array:
-        """The main output (N, ...) for inputs (N, ...) by name."""
-        self._send(("predict", inputs))
-        return np.asarray(self._answer())
 
     def prepare(self, batches: list[Arrays]) -> None:
         """Hand over the batches that `time_calls` goes through in turn."""
@@ -125,100 +52,57 @@ class RuntimeProcess:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGCONT)
 
-    def close(self) -> None:
-        """End the child, whatever state it is in."""
-        self._connection.close()
-        self.process.kill()
-        self.process.wait()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
-
     def _send(self, message: tuple[Any, ...]) -> None:
-        try:
-            self._connection.send(message)
-        except (BrokenPipeError, ConnectionResetError, OSError):
-            raise self._died() from None
+        with hone_errors():
+            super()._send(message)
 
     def _answer(self) -> Any:
-        try:
-            if not self._connection.poll(self.timeout):
-                raise StepTimeout(f"the runtime did not answer within {self.timeout:g} s")
-            said, value = self._connection.recv()
-        except (EOFError, ConnectionResetError, BrokenPipeError):
-            raise self._died() from None
-        if said == "error":
-            raise HoneError.from_dict(value)
-        return value
-
-    def _died(self) -> StepCrashed:
-        try:
-            code = self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            return StepCrashed("the runtime's process closed its connection")
-        if code < 0:
-            name = signal.Signals(-code).name
-            hint = " (out of memory?)" if name == "SIGKILL" else ""
-            return StepCrashed(f"the runtime's process died of {name}{hint}")
-        last = b""
-        if self.process.stderr is not None:
-            last = self.process.stderr.read()[-2000:].strip().rpartition(b"\n")[2]
-        detail = f": {last.decode(errors='replace')}" if last else ""
-        return StepCrashed(f"the runtime's process ended with code {code}{detail}")
+        with hone_errors():
+            return super()._answer()
 
 
-def main(descriptor: int) -> None:
-    """The child's side: answer until the parent goes."""
-    connection = Connection(descriptor)
-    runner: Runner | None = None
-    batches: list[Arrays] = []
-    while True:
-        try:
-            message = connection.recv()
-        except (EOFError, ConnectionResetError):
-            return
-        answer: Any = None
-        try:
-            match message:
-                case ("load", loader, folder, options):
-                    module, _, name = loader.partition(":")
-                    load = getattr(importlib.import_module(module), name)
-                    runner = load(Path(folder), options)
-                case ("predict", inputs):
-                    answer = np.asarray(_loaded(runner)(inputs))
-                case ("prepare", given):
-                    batches = given
-                    _loaded(runner)(batches[0])
-                case ("time", seconds):
-                    answer = _time_calls(_loaded(runner), batches, seconds)
-                case ("memory",):
-                    answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        except HoneError as error:
-            connection.send(("error", error.to_dict()))
-        except Exception as error:
-            failed = StepFailed(f"the runtime raised {type(error).__name__}: {telling(error)}")
-            connection.send(("error", failed.to_dict()))
-        else:
-            connection.send(("ok", answer))
+def isolated_environment(name: str, note: Callable[[str], None] = lambda _: None) -> Environment:
+    """The environment of a requirements file, made if it is not there yet.
+
+    Raises:
+        HoneError: It can't be made; with pip's reason.
+    """
+    with hone_errors():
+        return make_environment(name, note)
 
 
-def _loaded(runner: Runner | None) -> Runner:
-    if runner is None:
-        raise StepFailed("the artifact was not loaded")
-    return runner
+def interpreter_for(
+    name: str | None, note: Callable[[str], None] = lambda _: None
+) -> Interpreter | None:
+    """What a `RuntimeProcess` of a target needs: None where the target has no environment.
+
+    Raises:
+        HoneError: The environment can't be made; with pip's reason.
+    """
+    return None if name is None else isolated_environment(name, note).interpreter
 
 
-def _time_calls(runner: Runner, batches: list[Arrays], seconds: float) -> list[float]:
-    runner(batches[-1])  # wakes caches and threads after a pause; not counted
-    durations: list[float] = []
-    clock = time.perf_counter
-    end = clock() + seconds
-    while len(durations) < _MIN_CALLS or clock() < end:
-        batch = batches[len(durations) % len(batches)]
-        started = clock()
-        runner(batch)
-        durations.append(clock() - started)
-    return durations
+@contextlib.contextmanager
+def hone_errors() -> Any:
+    """What a runtime raises, as an error of Hone's."""
+    try:
+        yield
+    except RuntimeFailed as failed:
+        raise _as_hone_error(failed) from None
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+def _as_hone_error(failed: RuntimeFailed) -> HoneError:
+    known = {
+        RuntimeFailed.__name__: StepFailed,
+        RuntimeDied.__name__: StepCrashed,
+        RuntimeSilent.__name__: StepTimeout,
+    }
+    if failed.kind in known:
+        what = failed.what
+        if failed.said:
+            name, _, text = failed.said.partition(": ")
+            what = f"the runtime raised {name}: {telling(text)}"
+        return known[failed.kind](what, where=failed.where, do=failed.do)
+    return HoneError.from_dict(
+        {"type": failed.kind, "what": failed.what, "where": failed.where, "do": failed.do}
+    )

@@ -1,6 +1,7 @@
 """Every reach into private parts of torch, and what for.
 
-Nothing else in Hone uses `torch._...`. A part that a new version moved is told by
+Nothing else in Hone uses `torch._...`, besides `runtimes/inductor_runtime.py`, which opens what
+AOTInductor packed and travels without this file. A part that a new version moved is told by
 `tests/ray_workers/test_torch_private.py`, and where a recipe needs it, by an error that names it:
 none of them can be done without.
 """
@@ -63,11 +64,6 @@ def make_package(program: Any, path: Path, settings: dict[str, Any]) -> None:
     """
     make = _part("torch._inductor", "aoti_compile_and_package")
     make(program, package_path=str(path), inductor_configs=settings)
-
-
-def open_package(path: Path) -> Any:
-    """A package of `make_package` as a function of tensors."""
-    return _part("torch._inductor", "aoti_load_package")(str(path))
 
 
 @functools.cache

@@ -117,9 +117,14 @@ def _file_of(kind: str) -> str:
     return "imported" if kind == IMPORT else kind.replace("-", "_")
 
 
+def loader_module(kind: str) -> str:
+    """Module that opens what a target makes: that of its runtime, which a kind begins with."""
+    return f"{_ROOT}.runtimes.{kind.partition('-')[0]}_runtime"
+
+
 def loader(kind: str) -> str:
-    """Import path of a target's `load`."""
-    return f"{target_module(kind)}:load"
+    """Import path of the function that opens what a target makes."""
+    return f"{loader_module(kind)}:load"
 
 
 def metric_module(metric: str) -> str:

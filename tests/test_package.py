@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tomllib
@@ -114,3 +115,18 @@ def test_targets_and_doctor_answer(hone) -> None:
     assert "embedded store" in table
     away = hone.run("doctor", "--json", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert away.returncode == 1
+
+
+def test_no_process_of_ours_imports_from_the_current_folder() -> None:
+    """`python -m` puts the folder that one is in first on the path: a stranger's numpy.py in it
+    would be imported instead of numpy.
+    """
+    started = 0
+    for room in ("recipe", "runtimes", "ray_workers", "tasks", "flows"):
+        for path in (ROOT / room).rglob("*.py"):
+            text = path.read_text()
+            for found in re.finditer(r'"-m",', text):
+                started += 1
+                line = text.rfind("[", 0, found.start())
+                assert re.search(r'"-[PI]",', text[line : found.start()]), path
+    assert started == 5

@@ -47,7 +47,8 @@ class PrefectServer:
         self.url = f"http://127.0.0.1:{port}/api"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         command = [
-            sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
+            sys.executable, "-P",  # nothing from the current folder
+            "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
             "--fd", str(held.fileno()), "--log-level", "error",
             "--lifespan", "on", "--timeout-graceful-shutdown", "2",
         ]  # fmt: skip

@@ -30,9 +30,9 @@ from ...tasks.steps import (
     compile_step,
     compress_step,
     loader,
+    loader_module,
     metric_module,
     requirement_files,
-    target_module,
 )
 
 H = TypeVar("H")
@@ -243,7 +243,7 @@ def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
                         "environment": target.environment,
                         "processor": here.identity(),
                     },
-                    loads=(metric, target_module(target.kind)),
+                    loads=(metric, loader_module(target.kind)),
                     files=requirement_files(target.kind),
                     candidate=way.name,
                     gpus=1 if target.gpu else 0,
@@ -342,7 +342,7 @@ def measure(
         },
         loads=(
             BASELINE_LOADER.partition(":")[0],
-            *dict.fromkeys(target_module(candidate.target.kind) for candidate in able),
+            *dict.fromkeys(loader_module(candidate.target.kind) for candidate in able),
         ),
         files=tuple(
             dict.fromkeys(

@@ -10,10 +10,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ...ray_workers.store.artifacts import Artifact, Store, file_digest, tree_digest
+from ...ray_workers.store.artifacts import Artifact, Store
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
 from ...recipe.schema import Recipe
+from ...runtimes.digest import file_digest, tree_digest
 from ...tasks.keys import UserCode, closure, knows, source_digest, versions
 
 _LEFT_OUT = {"__pycache__", "node_modules", "mlruns", "mlartifacts", "build", "dist"}

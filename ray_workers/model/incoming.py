@@ -116,7 +116,7 @@ def mlflow_model(path: str) -> nn.Module:
         )
     if (
         flavors.get("python_function", {}).get("loader_module")
-        == "prefect_hone.tasks.tracking.served_model"
+        == "prefect_hone.runtimes.served_model"
     ):
         raise InputError(
             "it is a champion of Hone, compiled already",

@@ -42,7 +42,7 @@ class OnnxGraph(nn.Module):
 
     def __init__(self, path: Path, where: str | None = None) -> None:
         super().__init__()
-        from ..store.artifacts import file_digest, tree_digest
+        from ...runtimes.digest import file_digest, tree_digest
 
         where = where or f"model.source: {path.name}"
         files = model_files(path, where)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ import fsspec
 
 from ...recipe.errors import StoreError
 from ...recipe.strict import Strict
+from ...runtimes.digest import digests_in, file_digest, tree_digest
 from .whole_files import is_local, write_whole
 
 
@@ -47,12 +47,6 @@ class Artifact(Strict):
     files: dict[str, str]
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def safe_join(root: Path, relative: str) -> Path:
     """A path inside a folder.
 
@@ -71,23 +65,12 @@ def describe(folder: Path, kind: str, uri: str) -> Artifact:
     Raises:
         StoreError: It is empty, or holds a link.
     """
-    files: dict[str, str] = {}
-    size = 0
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            raise StoreError(f"an artifact can't hold a link: {path.name}", where=str(folder))
-        if path.is_file():
-            files[path.relative_to(folder).as_posix()] = file_digest(path)
-            size += path.stat().st_size
-    if not files:
-        raise StoreError("an artifact can't be empty", where=str(folder))
+    try:
+        files = digests_in(folder)
+    except ValueError as error:
+        raise StoreError(str(error), where=str(folder)) from None
+    size = sum((folder / name).stat().st_size for name in files)
     return Artifact(kind=kind, sha256=tree_digest(files), bytes=size, uri=uri, files=files)
-
-
-def tree_digest(files: dict[str, str]) -> str:
-    """sha256 of a folder, from the sha256 of each file."""
-    lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 class Store:

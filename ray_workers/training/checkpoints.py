@@ -28,8 +28,9 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.tensor import DTensor
 
 from ...recipe.errors import InputError
+from ...runtimes.digest import file_digest
 from ..events import Metric
-from ..store.artifacts import Store, file_digest
+from ..store.artifacts import Store
 from ..store.file_names import WEIGHTS
 from ..store.whole_files import is_local, write_whole
 from .optimizer_state import OPTIMIZER, State

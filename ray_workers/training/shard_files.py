@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
-from ..store.artifacts import file_digest
+from ...runtimes.digest import file_digest
 
 _DIGEST = ".sha256"
 

@@ -1,8 +1,8 @@
-"""Environments of their own for targets whose packages conflict with Hone's.
+"""Environments of their own for runtimes whose packages conflict with Hone's.
 
 A file `NAME.txt` beside this one holds exact versions. The environment is made at its first use,
-under `HONE_HOME/environments`, and kept; Hone itself is linked into it, and there imports only what
-the environment has.
+under `HONE_HOME/environments`, and kept; this package is linked into it, and there imports only
+what the environment has.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...recipe.errors import HoneError
+from ..errors import RuntimeFailed
 
 _HERE = Path(__file__).parent
+#: `prefect_hone`; where the wheel `hone-runtimes` alone is installed, only `runtimes` is in it.
 _PACKAGE = _HERE.parent.parent
 #: Variables that are for this Python, not for another one.
 _OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
+
+
+class EnvironmentFailed(RuntimeFailed):
+    """An environment can't be made."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class Environment:
     @property
     def is_made(self) -> bool:
         return (self.folder / "made").exists()
+
+    @property
+    def interpreter(self) -> tuple[str, dict[str, str]]:
+        """Its Python, and what a process of it needs in its environment."""
+        return str(self.python), self.variables()
 
     def variables(self) -> dict[str, str]:
         """What a process of it needs in its environment."""
@@ -74,7 +84,13 @@ def version_of(name: str, distribution: str) -> str:
     return "none"
 
 
-def made(name: str, note: Callable[[str], None]) -> Environment:
+def requirement(name: str, distribution: str) -> str:
+    """A distribution at the version that a requirements file asks for."""
+    version = version_of(name, distribution)
+    return distribution if version == "none" else f"{distribution}=={version}"
+
+
+def make_environment(name: str, note: Callable[[str], None]) -> Environment:
     """The environment, made if it is not there yet; two processes don't make it at once.
 
     Args:
@@ -82,7 +98,7 @@ def made(name: str, note: Callable[[str], None]) -> Environment:
         note: Told that it takes a while.
 
     Raises:
-        HoneError: pip could not install it; with its last line.
+        EnvironmentFailed: pip could not install it; with its last line.
     """
     found = environment(name)
     with _locked(found.folder):
@@ -92,7 +108,8 @@ def made(name: str, note: Callable[[str], None]) -> Environment:
         shutil.rmtree(found.folder, ignore_errors=True)
         torch = version_of(name, "torch")
         steps = [
-            [sys.executable, "-m", "venv", str(found.folder)],
+            # -I: modules of the current folder and of PYTHONPATH are not for it
+            [sys.executable, "-I", "-m", "venv", str(found.folder)],
             # torch first and exactly: another package's wish for it would bring gigabytes of CUDA
             *([_pip(found, f"torch=={torch}")] if torch != "none" else []),
             _pip(found, "--requirement", str(_HERE / f"{name}.txt")),
@@ -104,7 +121,7 @@ def made(name: str, note: Callable[[str], None]) -> Environment:
             if done.returncode:
                 shutil.rmtree(found.folder, ignore_errors=True)
                 lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-                raise HoneError(
+                raise EnvironmentFailed(
                     f"the environment of {name} can't be made: {(lines or ['pip failed'])[-1]}",
                     where=str(found.folder),
                     do=f"look at: {' '.join(command)}",
@@ -115,19 +132,9 @@ def made(name: str, note: Callable[[str], None]) -> Environment:
     return found
 
 
-def interpreter_for(
-    name: str | None, note: Callable[[str], None] = lambda _: None
-) -> tuple[str, dict[str, str]] | None:
-    """What a `RuntimeProcess` of a target needs: None where the target has no environment."""
-    if name is None:
-        return None
-    found = made(name, note)
-    return str(found.python), found.variables()
-
-
 def _pip(found: Environment, *arguments: str) -> list[str]:
     return [
-        str(found.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        str(found.python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
         "--no-compile",  # a third of the time; what is imported is compiled then
         *arguments,
     ]  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...runtimes.predict import Array, Arrays, Predict
 
-def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-    """A runner like those of the targets.
+
+def load(folder: Path, options: dict[str, Any]) -> Predict:
+    """Open it, as the runtimes open a candidate.
 
     Args:
         folder: The weights.
@@ -26,8 +27,9 @@ def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], An
     allowed = Allowed.model_validate(options["allowed"])
     model = load_module(options["model"], allowed, folder)
 
-    def run(inputs: dict[str, Any]) -> Any:
+    def predict(inputs: Arrays) -> Array:
         with torch.inference_mode():
-            return call_model(model, tensors(inputs)).numpy()
+            output: Array = call_model(model, tensors(inputs)).numpy()
+            return output
 
-    return run
+    return predict

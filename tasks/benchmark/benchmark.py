@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from ...ray_workers.model.onnx_files import load_inputs
-from ...ray_workers.runtime_process import Arrays, RuntimeProcess
+from ...ray_workers.runtime_process import RuntimeProcess, interpreter_for
 from ...ray_workers.store.artifacts import Store
 from ...ray_workers.store.file_lock import acquire
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError
-from ...runtimes.isolated.environment import interpreter_for
+from ...runtimes.predict import Arrays
 from .statistics import latency, ratio, round_medians
 
 BASELINE = "baseline"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,3 @@ def unavailable_cuda(package: str, provider: str | None = None) -> Any:
                 installable=True,
             )
     return None
-
-
-def kept_on_machine() -> Path:
-    """A folder of this user's for what a runtime finds out about this machine's GPU."""
-    home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser()
-    folder = home / "cache" / "tensorrt"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -1,23 +1,16 @@
-"""ONNX Runtime with any execution provider: compile, and load as a runner."""
+"""ONNX Runtime with any execution provider."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from .fixed_batches import Run, compiled_for_sizes, note_sizes
-
-FILE = "model.onnx"
-SETTINGS = "settings.json"
-#: Name of the batch axis in the exported graph.
-BATCH_AXIS = "batch"
+from ...runtimes.compiled_artifact import CompiledArtifact
+from ...runtimes.onnxruntime_runtime import NAME, OnnxRuntimeSettings
 
 
-def rewrite(work: Any, target: Any, level: str) -> Any:
-    """Write the graph as ONNX Runtime rewrites it up to a level, and the target's settings.
+def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -> Any:
+    """Write the graph as ONNX Runtime rewrites it up to a level, and how it is opened.
 
     Raises:
         StepFailed: ONNX Runtime refuses the graph, or can't compute what it asks for.
@@ -51,54 +44,17 @@ def rewrite(work: Any, target: Any, level: str) -> Any:
     if precision:
         set_property(model, PRECISION, precision)
     write_graph(model, folder)
-    (folder / SETTINGS).write_text(target.model_dump_json())
+    sizes = work.spec.get("batch_sizes")
+    artifact = CompiledArtifact(
+        runtime=NAME,
+        batch_sizes=None if sizes is None else tuple(sorted({1, *sizes})),
+        settings=asdict(settings),
+    )
+    artifact.write(folder)
     return Result(
         params={
             "compile/nodes": len(model.graph.node),
             "compile/graph_level": level,
-            "compile/batch_axis": note_sizes(folder, work.spec.get("batch_sizes")),
+            "compile/batch_axis": artifact.batch_axis,
         }
     )
-
-
-def runner(
-    folder: Path, options: dict[str, Any], providers: list[Any], level: str, target: Any
-) -> Callable[[dict[str, Any]], Any]:
-    """A function from inputs by name to the main output.
-
-    Args:
-        folder: The artifact.
-        options: `threads`: threads within an operator.
-        providers: Execution providers, in order.
-        level: How far the graph is rewritten for this machine.
-        target: The target's settings.
-    """
-    import onnxruntime
-
-    levels = onnxruntime.GraphOptimizationLevel
-    threads = getattr(target, "threads", None) or options.get("threads", 0)
-
-    def compiled(size: int | None) -> Run:
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
-        settings.intra_op_num_threads = int(threads)
-        settings.inter_op_num_threads = 1
-        settings.enable_cpu_mem_arena = getattr(target, "arena", True)
-        if not getattr(target, "denormals", True):
-            settings.add_session_config_entry("session.set_denormal_as_zero", "1")
-        settings.graph_optimization_level = {
-            "disabled": levels.ORT_DISABLE_ALL,
-            "basic": levels.ORT_ENABLE_BASIC,
-            "extended": levels.ORT_ENABLE_EXTENDED,
-            "all": levels.ORT_ENABLE_ALL,
-        }[level]
-        if size is not None:
-            settings.add_free_dimension_override_by_name(BATCH_AXIS, size)
-        session = onnxruntime.InferenceSession(str(folder / FILE), settings, providers=providers)
-
-        def run(inputs: dict[str, np.ndarray[Any, Any]]) -> Any:
-            return session.run(["output"], inputs)[0]
-
-        return run
-
-    return compiled_for_sizes(folder, compiled)

@@ -1,29 +1,24 @@
-"""OpenVINO on any of its devices: compile, and load as a runner.
-
-The artifact is OpenVINO's intermediate representation, its description packed: of a small model
-the plain text would be larger than the weights. `gunzip model.xml.gz` gives what OpenVINO's own
-tools read.
-"""
+"""OpenVINO on any of its devices."""
 
 from __future__ import annotations
 
 import gzip
 import importlib.util
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ...recipe.library_messages import telling
+from ...runtimes.compiled_artifact import CompiledArtifact
+from ...runtimes.openvino_runtime import (
+    DESCRIPTION,
+    NAME,
+    PACKED,
+    PRECISIONS,
+    OpenVinoSettings,
+)
 from . import Unavailable
-from .fixed_batches import Run, compiled_for_sizes, note_sizes
-
-FILE = "model.xml"
-PACKED = f"{FILE}.gz"
-WEIGHTS = "model.bin"
-SETTINGS = "settings.json"
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 def not_installed() -> Unavailable | None:
@@ -53,8 +48,8 @@ def no_device(device: str) -> Unavailable | None:
     return None
 
 
-def convert(work: Workspace, target: Any) -> Result:
-    """Write the intermediate representation and the target's settings.
+def convert(work: Workspace, target: Any, device: str) -> Result:
+    """Write the intermediate representation and how it is opened.
 
     Raises:
         StepFailed: OpenVINO can't convert the graph; with the operator that it names.
@@ -69,8 +64,7 @@ def convert(work: Workspace, target: Any) -> Result:
         raise StepFailed(
             "OpenVINO's devices have no fp8", where=target.kind, do="take a GPU target"
         )
-    if wish in _HINTS and target.precision == "fp32":
-        target = target.model_copy(update={"precision": wish})
+    precision = wish if wish in PRECISIONS and target.precision == "fp32" else target.precision
     folder = work.output("model", "openvino")
     try:
         model = openvino.Core().read_model(str(work.inputs["graph"] / GRAPH))
@@ -78,77 +72,22 @@ def convert(work: Workspace, target: Any) -> Result:
         raise StepFailed(
             f"OpenVINO can't convert the graph: {telling(error)}", where=target.kind
         ) from error
-    plain = folder / FILE
+    plain = folder / DESCRIPTION
     openvino.save_model(model, str(plain), compress_to_fp16=False)
     (folder / PACKED).write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
     plain.unlink()
-    (folder / SETTINGS).write_text(target.model_dump_json())
+    sizes = work.spec.get("batch_sizes")
+    threads = getattr(target, "threads", None)
+    artifact = CompiledArtifact(
+        runtime=NAME,
+        batch_sizes=None if sizes is None else tuple(sorted({1, *sizes})),
+        settings=asdict(OpenVinoSettings(device, precision, target.streams, threads)),
+    )
+    artifact.write(folder)
     return Result(
         params={
             "compile/nodes": len(model.get_ops()),
-            "compile/precision": target.precision,
-            "compile/batch_axis": note_sizes(folder, work.spec.get("batch_sizes")),
+            "compile/precision": precision,
+            "compile/batch_axis": artifact.batch_axis,
         }
     )
-
-
-def runner(
-    folder: Path, options: dict[str, Any], device: str, target: Any
-) -> Callable[[dict[str, Any]], Any]:
-    """A function from inputs by name to the main output.
-
-    Args:
-        folder: The artifact.
-        options: `threads`: threads of inference.
-        device: OpenVINO's name of it.
-        target: The target's settings.
-    """
-    import openvino
-
-    settings: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": _HINTS[target.precision],
-        "NUM_STREAMS": str(target.streams),
-    }
-    threads = getattr(target, "threads", None) or options.get("threads")
-    if threads and device == "CPU":
-        settings["INFERENCE_NUM_THREADS"] = int(threads)
-    core = openvino.Core()
-
-    def compiled(size: int | None) -> Run:
-        model, weights = _read(core, folder)
-        if size is not None:
-            model.reshape({port: _with_batch(port, size) for port in model.inputs})
-        program = core.compile_model(model, device, settings)
-        request = program.create_infer_request()
-        output = program.output("output")
-
-        def run(inputs: dict[str, Any], _held: Any = weights) -> Any:
-            # The request's buffer is used again by the next call, so the caller gets its own copy.
-            return request.infer(inputs, share_inputs=True)[output].copy()
-
-        return run
-
-    return compiled_for_sizes(folder, compiled)
-
-
-def _read(core: Any, folder: Path) -> tuple[Any, Any]:
-    """The model of an artifact, and its weights, which must live as long: they stay on the disk
-    until they are used.
-    """
-    import numpy as np
-    import openvino
-
-    if (folder / FILE).exists():  # as it was before descriptions were packed
-        return core.read_model(str(folder / FILE)), None
-    weights = np.memmap(folder / WEIGHTS, dtype=np.uint8, mode="c")
-    description = gzip.decompress((folder / PACKED).read_bytes())
-    tensor = openvino.Tensor(np.asarray(weights), shared_memory=True)
-    return core.read_model(description, tensor), weights
-
-
-def _with_batch(port: Any, size: int) -> Any:
-    """The shape of an input with the batch size as its first axis."""
-    shape = port.get_partial_shape()
-    shape[0] = size
-    return shape

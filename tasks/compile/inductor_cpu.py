@@ -6,11 +6,11 @@ processor that it was compiled on, and needs torch to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from ._inductor import compile_package, load_package, unavailable_compiler
+from ...runtimes.inductor_runtime import InductorSettings
+from ...runtimes.inductor_runtime import load as load
+from ._inductor import compile_package, unavailable_compiler
 
 CAN = {"static-int8": "X86InductorQuantizer, by torchao (PT2E)"}
 
@@ -29,15 +29,4 @@ def compile_graph(work: Any) -> Any:
     from ...recipe.targets import InductorCpu
 
     target = InductorCpu.model_validate(work.spec["target"])
-    options: dict[str, Any] = {"max_autotune": target.max_autotune}
-    return compile_package(work, target.kind, target.precision, options, CAN, device="cpu")
-
-
-def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-    """A runner.
-
-    Args:
-        folder: The artifact.
-        options: `threads`: threads of torch.
-    """
-    return load_package(folder, options, device="cpu")
+    return compile_package(work, target, CAN, InductorSettings("cpu", threads=target.threads))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from ...runtimes.inductor_runtime import InductorSettings
+from ...runtimes.inductor_runtime import load as load
 from ._cuda import unavailable_cuda
-from ._inductor import compile_package, load_package, unavailable_compiler
+from ._inductor import compile_package, unavailable_compiler
 
 
 def availability(_target: Any) -> Any:
@@ -24,15 +24,5 @@ def compile_graph(work: Any) -> Any:
     from ...recipe.targets import InductorCuda
 
     target = InductorCuda.model_validate(work.spec["target"])
-    options: dict[str, Any] = {"max_autotune": target.max_autotune}
-    return compile_package(work, target.kind, target.precision, options, {}, device="cuda")
-
-
-def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-    """A runner; inputs and outputs are copied from and to the host, as a server's would be.
-
-    Args:
-        folder: The artifact.
-        options: `threads`.
-    """
-    return load_package(folder, options, device="cuda")
+    settings = InductorSettings("cuda", cuda_graphs=target.cuda_graphs)
+    return compile_package(work, target, {}, settings)

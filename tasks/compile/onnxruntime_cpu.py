@@ -7,15 +7,13 @@ what it rewrites for the processor at hand happens when it is loaded.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OnnxRuntimeCpu
+from ...runtimes.onnxruntime_runtime import OnnxRuntimeSettings
+from ...runtimes.onnxruntime_runtime import load as load
 from . import Unavailable
-from ._onnxruntime import SETTINGS as _SETTINGS
-from ._onnxruntime import rewrite, runner
+from ._onnxruntime import rewrite
 
 
 def availability(target: OnnxRuntimeCpu) -> Unavailable | None:
@@ -36,16 +34,12 @@ def compile_graph(work: Workspace) -> Result:
         StepFailed: ONNX Runtime refuses the graph; with the operator that it names.
     """
     target = OnnxRuntimeCpu.model_validate(work.spec["target"])
-    result: Result = rewrite(work, target, target.graph_level)
+    settings = OnnxRuntimeSettings(
+        providers=[("CPUExecutionProvider", {})],
+        graph_level=target.graph_level,
+        arena=target.arena,
+        denormals=target.denormals,
+        threads=target.threads,
+    )
+    result: Result = rewrite(work, target, target.graph_level, settings)
     return result
-
-
-def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-    """A runner.
-
-    Args:
-        folder: The artifact.
-        options: `threads`: threads within an operator.
-    """
-    target = OnnxRuntimeCpu.model_validate_json((folder / _SETTINGS).read_text())
-    return runner(folder, options, ["CPUExecutionProvider"], target.graph_level, target)

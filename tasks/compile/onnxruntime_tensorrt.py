@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OnnxRuntimeTensorRt
+from ...runtimes.onnxruntime_runtime import OnnxRuntimeSettings
+from ...runtimes.onnxruntime_runtime import load as load
 from . import Unavailable
-from ._cuda import kept_on_machine, unavailable_cuda
-from ._onnxruntime import SETTINGS, rewrite, runner
+from ._cuda import unavailable_cuda
+from ._onnxruntime import rewrite
 
 
 def availability(_target: OnnxRuntimeTensorRt) -> Unavailable | None:
@@ -26,22 +24,10 @@ def compile_graph(work: Workspace) -> Result:
         StepFailed: ONNX Runtime refuses the graph.
     """
     target = OnnxRuntimeTensorRt.model_validate(work.spec["target"])
-    result: Result = rewrite(work, target, "basic")
+    settings = OnnxRuntimeSettings([
+        ("TensorrtExecutionProvider", {"trt_fp16_enable": target.precision == "fp16"}),
+        ("CUDAExecutionProvider", {}),
+        ("CPUExecutionProvider", {}),
+    ])  # fmt: skip
+    result: Result = rewrite(work, target, "basic", settings)
     return result
-
-
-def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-    """A runner; engines are cached on this machine between loads."""
-    target = OnnxRuntimeTensorRt.model_validate_json((folder / SETTINGS).read_text())
-    cache = kept_on_machine()
-    settings = {
-        "trt_engine_cache_enable": True,
-        "trt_engine_cache_path": str(cache),
-        "trt_timing_cache_enable": True,
-        "trt_timing_cache_path": str(cache),
-        "trt_fp16_enable": target.precision == "fp16",
-    }
-    providers = [
-        ("TensorrtExecutionProvider", settings), "CUDAExecutionProvider", "CPUExecutionProvider",
-    ]  # fmt: skip
-    return runner(folder, options, providers, "all", target)

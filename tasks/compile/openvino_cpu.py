@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 from ...ray_workers.processor import processor
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OpenVinoCpu
+from ...runtimes.openvino_runtime import load as load
 from . import Unavailable
-from ._openvino import SETTINGS, convert, not_installed, runner
+from ._openvino import convert, not_installed
 
 _INSTRUCTIONS = {
     "bf16": {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"},
@@ -41,15 +38,4 @@ def compile_graph(work: Workspace) -> Result:
     Raises:
         StepFailed: OpenVINO can't convert the graph; with the operator that it names.
     """
-    return convert(work, OpenVinoCpu.model_validate(work.spec["target"]))
-
-
-def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-    """A runner.
-
-    Args:
-        folder: The artifact.
-        options: `threads`: threads of inference.
-    """
-    target = OpenVinoCpu.model_validate_json((folder / SETTINGS).read_text())
-    return runner(folder, options, "CPU", target)
+    return convert(work, OpenVinoCpu.model_validate(work.spec["target"]), "CPU")

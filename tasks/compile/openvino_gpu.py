@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OpenVinoGpu
+from ...runtimes.openvino_runtime import load as load
 from . import Unavailable
-from ._openvino import SETTINGS, convert, no_device, runner
+from ._openvino import convert, no_device
 
 
 def availability(_target: OpenVinoGpu) -> Unavailable | None:
@@ -23,10 +20,4 @@ def compile_graph(work: Workspace) -> Result:
     Raises:
         StepFailed: OpenVINO can't convert the graph.
     """
-    return convert(work, OpenVinoGpu.model_validate(work.spec["target"]))
-
-
-def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-    """A runner."""
-    target = OpenVinoGpu.model_validate_json((folder / SETTINGS).read_text())
-    return runner(folder, options, "GPU", target)
+    return convert(work, OpenVinoGpu.model_validate(work.spec["target"]), "GPU")

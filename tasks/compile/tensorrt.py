@@ -7,18 +7,17 @@ the precision explicit.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ...recipe.targets import TensorRt
+from ...runtimes.compiled_artifact import CompiledArtifact
+from ...runtimes.tensorrt_cache import tensorrt_cache
+from ...runtimes.tensorrt_runtime import ENGINE, NAME, TensorRtSettings
+from ...runtimes.tensorrt_runtime import load as load
 from . import Unavailable
-from ._cuda import kept_on_machine, unavailable_cuda
-
-_ENGINE, _SETTINGS = "model.engine", "settings.json"
+from ._cuda import unavailable_cuda
 
 
 def availability(_target: TensorRt) -> Unavailable | None:
@@ -68,7 +67,7 @@ def compile_graph(work: Workspace) -> Result:
             tensor.name, (1, *rest), (target.usual_batch, *rest), (target.largest_batch, *rest)
         )
     config.add_optimization_profile(profile)
-    timing = kept_on_machine() / f"tensorrt-{trt.__version__}.timing"
+    timing = tensorrt_cache() / f"tensorrt-{trt.__version__}.timing"
     cache = config.create_timing_cache(timing.read_bytes() if timing.exists() else b"")
     config.set_timing_cache(cache, ignore_mismatch=True)
     engine = builder.build_serialized_network(network, config)
@@ -76,10 +75,9 @@ def compile_graph(work: Workspace) -> Result:
         raise StepFailed("TensorRT could not build an engine", where="tensorrt")
     timing.write_bytes(bytes(config.get_timing_cache().serialize()))
     folder = work.output("model", "tensorrt")
-    (folder / _ENGINE).write_bytes(bytes(engine))
-    (folder / _SETTINGS).write_text(
-        json.dumps({"target": work.spec["target"], "version": trt.__version__})
-    )
+    (folder / ENGINE).write_bytes(bytes(engine))
+    settings = asdict(TensorRtSettings(trt.__version__))
+    CompiledArtifact(runtime=NAME, settings=settings).write(folder)
     return Result(
         params={
             "compile/precision": target.precision,
@@ -87,33 +85,3 @@ def compile_graph(work: Workspace) -> Result:
             "compile/batch_axis": f"1 to {target.largest_batch}, tuned for {target.usual_batch}",
         }
     )
-
-
-def load(folder: Path, options: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-    """A runner; inputs and outputs are copied from and to the host, through torch's memory."""
-    import tensorrt as trt
-    import torch
-
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-    engine = runtime.deserialize_cuda_engine((folder / _ENGINE).read_bytes())
-    context = engine.create_execution_context()
-    stream = torch.cuda.Stream()
-    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    takes = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
-
-    def run(inputs: dict[str, Any]) -> Any:
-        held: dict[str, Any] = {}
-        with torch.cuda.stream(stream):
-            for name in takes:
-                held[name] = torch.from_numpy(inputs[name]).cuda(non_blocking=True)
-                context.set_input_shape(name, tuple(held[name].shape))
-            for name in set(names) - set(takes):
-                shape = tuple(context.get_tensor_shape(name))
-                held[name] = torch.empty(shape, dtype=torch.float32, device="cuda")
-            for name, tensor in held.items():
-                context.set_tensor_address(name, tensor.data_ptr())
-            context.execute_async_v3(stream.cuda_stream)
-        stream.synchronize()
-        return held["output"].cpu().numpy()
-
-    return run

@@ -6,18 +6,16 @@ that of the artifact that was measured, before the alias moves.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...ray_workers.store.artifacts import describe
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.strict import Strict
+from ...runtimes.served_model import DESCRIPTION, artifact_digest
 from .sender import is_away
-from .served_model import FILES, SETTINGS
 
 PREVIOUS = "previous"
 T = TypeVar("T")
@@ -160,11 +158,8 @@ def _verify(uri: str, model_id: str, sha256: str) -> None:
                 artifact_uri=f"models:/{model_id}", dst_path=scratch, tracking_uri=uri
             )
         )
-        settings = next(folder.rglob(SETTINGS), None)
-        held = None
-        if settings is not None:
-            kind = json.loads(settings.read_text())["kind"]
-            held = describe(settings.parent / FILES, kind, "").sha256
+        described = next(folder.rglob(DESCRIPTION), None)
+        held = None if described is None else artifact_digest(described.parent)
     if held != sha256:
         raise HoneError(
             f"MLflow holds other bytes than those that were measured (sha256 {str(held)[:12]}, "

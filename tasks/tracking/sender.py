@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...runtimes import served_model
+from ...runtimes.served_model import FILES, ModelDescription
 from .journal import Operation
-from .served_model import FILES, SETTINGS
 
 _PARENT_TAG = "mlflow.parentRunId"
 
@@ -197,7 +198,8 @@ class MlflowSender:
         with tempfile.TemporaryDirectory(prefix="hone-model-") as scratch:
             folder = Path(scratch) / "data"
             shutil.copytree(said["folder"], folder / FILES)
-            (folder / SETTINGS).write_text(json.dumps(said["settings"], indent=1))
+            described = ModelDescription(said["sha256"], tuple(said["inputs"]), said["options"])
+            described.write(folder)
             model = self._client.create_logged_model(
                 self._experiment_id,
                 name=said["name"],
@@ -215,7 +217,7 @@ class MlflowSender:
                     run_id=run_id,
                     model_id=model.model_id,
                 ),
-                loader_module="prefect_hone.tasks.tracking.served_model",
+                loader_module=served_model.__name__,
                 data_path=str(folder),
                 signature=signature,
                 input_example=example["input"] if single else example,

@@ -12,12 +12,11 @@ from ...ray_workers.data.calling import arrays, call_model
 from ...ray_workers.data.splits import batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.module import load_module
-from ...ray_workers.runtime_process import RuntimeProcess
+from ...ray_workers.runtime_process import RuntimeProcess, interpreter_for
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ...recipe.strict import short_name
-from ...runtimes.isolated.environment import interpreter_for
 from .groups import Array, group_quality
 from .interval import bootstrap, quality_interval
 from .parity import parity

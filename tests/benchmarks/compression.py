@@ -23,6 +23,7 @@ from against_first import timed  # noqa: E402
 from prefect_hone.ray_workers.model.onnx_files import load_inputs  # noqa: E402
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess  # noqa: E402
 from prefect_hone.ray_workers.store.artifacts import Artifact  # noqa: E402
+from prefect_hone.tasks import steps  # noqa: E402
 from prefect_hone.tasks.benchmark.benchmark import Entrant  # noqa: E402
 from prefect_hone.tasks.validate.parity import parity  # noqa: E402
 from steps_bench import Bench  # noqa: E402
@@ -135,7 +136,7 @@ def main(model: str, seconds: float) -> None:
         for name, (on_module, on_graph, target) in candidates.items():
             artifact = maker.candidate(name, on_module, on_graph, target)
             folder = maker.bench.store.fetch(artifact)
-            loader = f"prefect_hone.tasks.compile.{target.partition(' ')[0]}:load"
+            loader = steps.loader(target.partition(" ")[0].replace("_", "-"))
             with RuntimeProcess(loader, folder, {"threads": 1}) as runtime:
                 runtime.wait_loaded()
                 outputs[name] = np.concatenate([runtime.predict(batch) for batch in batches])

@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
+from prefect_hone.runtimes.onnxruntime_runtime import NAME, OnnxRuntimeSettings
 from prefect_hone.tasks.benchmark.benchmark import Entrant, run_session
 from prefect_hone.tasks.benchmark.statistics import ratio, round_medians
-from prefect_hone.tasks.compile.onnxruntime_cpu import _SETTINGS
 
 HERE = Path(__file__).parent
 LOADER = "slowed:load"
@@ -33,7 +35,8 @@ def make_artifact(folder: Path) -> Path:
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )  # fmt: skip
     program.save(str(folder / "model.onnx"))
-    (folder / _SETTINGS).write_text('{"kind": "onnxruntime-cpu"}')
+    settings = asdict(OnnxRuntimeSettings([("CPUExecutionProvider", {})]))
+    CompiledArtifact(runtime=NAME, settings=settings).write(folder)
     return folder
 
 

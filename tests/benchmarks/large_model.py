@@ -20,6 +20,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
 from compression import Maker  # noqa: E402
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess  # noqa: E402
+from prefect_hone.tasks import steps  # noqa: E402
 
 CANDIDATES = {
     "fp32@onnxruntime": ([], "onnxruntime_cpu"),
@@ -41,7 +42,7 @@ def candidate(name: str) -> tuple[np.ndarray, int, int, float]:
         maker = Maker(Path(place), "bench_models:large", "bench_models:few_tokens")
         artifact = maker.candidate(name, [], passes, target)
         folder = maker.bench.store.fetch(artifact)
-        loader = f"prefect_hone.tasks.compile.{target}:load"
+        loader = steps.loader(target.replace("_", "-"))
         with RuntimeProcess(loader, folder, {"threads": 1}) as runtime:
             runtime.wait_loaded()
             outputs = runtime.predict({"input": maker.samples["input"][:2]})

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect_hone.tasks.compile import onnxruntime_cpu
+from prefect_hone.runtimes import onnxruntime_runtime
 
 
 def load(folder: Path, options: dict[str, Any]) -> Any:
     """Options: `threads`; `slower`: the share, 0.1 for a tenth."""
-    inner = onnxruntime_cpu.load(folder, options)
+    inner = onnxruntime_runtime.load(folder, options)
     share = float(options["slower"])
     clock = time.perf_counter
 

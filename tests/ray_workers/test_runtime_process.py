@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prefect_hone.ray_workers.runtime_process import RuntimeProcess, _telling
-from prefect_hone.recipe.errors import StepCrashed, StepFailed
+from prefect_hone.ray_workers.runtime_process import RuntimeProcess, interpreter_for
+from prefect_hone.recipe.errors import HoneError, InputError, StepCrashed, StepFailed
 
 LOADERS = """
 import os, time
@@ -23,6 +23,14 @@ def double(folder, options):
 
 def refuses(folder, options):
     raise ValueError("bad file")
+
+def cut_off(folder, options):
+    raise RuntimeError("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from x failed:"
+                       "Protobuf parsing failed.")
+
+def ours(folder, options):
+    from prefect_hone.recipe.errors import InputError
+    raise InputError("no", where="here", do="mend it")
 
 def crashes(folder, options):
     return lambda inputs: os.kill(os.getpid(), 11)
@@ -39,7 +47,8 @@ def counts(folder, options):
 @pytest.fixture(autouse=True)
 def _loaders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "loaders_for_test.py").write_text(LOADERS)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
     return
 
 
@@ -83,13 +92,6 @@ def test_what_the_runtime_refuses_is_said(tmp_path: Path) -> None:
         runtime.wait_loaded()
 
 
-def test_of_several_lines_the_telling_one_is_said() -> None:
-    text = "Exception from src/a.cpp:1:\nException from src/b.cpp:2:\nindex out of range\n"
-    assert _telling(RuntimeError(text)) == "index out of range"
-    assert _telling(RuntimeError("Exception from src/a.cpp:1:")) == "Exception from src/a.cpp:1:"
-    assert _telling(RuntimeError()) == ""
-
-
 def test_the_signal_that_it_died_of_is_named(tmp_path: Path) -> None:
     with process("crashes", tmp_path) as runtime:
         runtime.wait_loaded()
@@ -112,3 +114,32 @@ def test_a_missing_loader_is_an_error_not_a_hang(tmp_path: Path) -> None:
         with pytest.raises(StepFailed, match="no_such_module"):
             runtime.wait_loaded()
     assert sys.executable
+
+
+def test_what_a_library_says_is_said_in_plain_words(tmp_path: Path) -> None:
+    with process("cut_off", tmp_path) as runtime:
+        with pytest.raises(
+            StepFailed, match="RuntimeError: it is not an ONNX file, or it is cut off"
+        ):
+            runtime.wait_loaded()
+
+
+def test_what_another_kind_of_error_says_is_kept(tmp_path: Path) -> None:
+    """The baseline is opened by code of ours, which says where, and what to do."""
+    with process("ours", tmp_path) as runtime, pytest.raises(InputError) as caught:
+        runtime.wait_loaded()
+    assert (caught.value.what, caught.value.where, caught.value.do) == ("no", "here", "mend it")
+
+
+def test_an_environment_that_can_not_be_made_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HONE_ENVIRONMENTS", str(tmp_path / "environments"))
+    monkeypatch.setattr("prefect_hone.runtimes.isolated.environment.sys.executable", "/bin/false")
+    told: list[str] = []
+    with pytest.raises(HoneError, match="the environment of jax can't be made") as caught:
+        interpreter_for("jax", told.append)
+    assert caught.value.where is not None
+    assert "venv" in str(caught.value.do)
+    assert told == ["makes the environment of jax (once, about a minute)"]
+    assert interpreter_for(None) is None

@@ -195,10 +195,14 @@ def test_what_was_once_in_no_key_is_in_one(calls: list[Call]) -> None:
     for label in ("check", "train"):
         assert "ray_workers/model/module.py" in reached[label]
     assert "ray_workers/training/parallel/tensor.py" in reached["check"]
-    openvino = "tasks/compile/_openvino.py"
+    openvino = "runtimes/openvino_runtime.py"
     assert openvino in reached["validate fp32@openvino-cpu"], "how it is loaded"
     assert openvino in reached["benchmark"]
     assert openvino not in reached["validate fp32@onnxruntime-cpu"]
+    for label in ("validate fp32@openvino-cpu", "benchmark"):
+        assert "runtimes/child.py" in reached[label], "what times the calls"
+        assert not {file for file in reached[label] if file.startswith("tasks/compile/")}
+    assert "runtimes/served_model.py" not in set().union(*reached.values())
     assert "ray_workers/metrics/accuracy.py" in reached["compress controlled"]
     assert "ray_workers/metrics/mae.py" not in set().union(*reached.values())
     assert "runtimes/isolated/jax.txt" in reached["validate fp32@litert"]

@@ -96,7 +96,7 @@ def test_the_exported_graph_computes_the_same(bench: Bench) -> None:
         {"target": {"kind": "onnxruntime-cpu"}},
         graph=graph,
     )
-    from prefect_hone.tasks.compile.onnxruntime_cpu import load
+    from prefect_hone.runtimes.onnxruntime_runtime import load
 
     x = np.random.default_rng(0).normal(size=(7, 13)).astype(np.float32)
     found = load(bench.store.fetch(done.outputs["model"]), {"threads": 1})({"input": x})
@@ -206,7 +206,7 @@ def test_validation_finds_what_the_candidate_lost(bench: Bench) -> None:
     ).outputs["model"]
     spec = {
         **BASE, "groups": "label", "higher_is_better": True,
-        "loader": "prefect_hone.tasks.compile.onnxruntime_cpu:load", "environment": None,
+        "loader": "prefect_hone.runtimes.onnxruntime_runtime:load", "environment": None,
     }  # fmt: skip
     done = bench.run(
         "validate.validate:validate", spec,
@@ -229,11 +229,11 @@ def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, pro
         {"target": {"kind": "onnxruntime-cpu"}},
         graph=graph,
     ).outputs["model"]
-    loader = "prefect_hone.tasks.compile.onnxruntime_cpu:load"
+    loader = "prefect_hone.runtimes.onnxruntime_runtime:load"
     spec = {
         "candidates": [
             {"name": "good", "loader": loader, "environment": None},
-            {"name": "broken", "loader": "prefect_hone.tasks.compile.openvino_cpu:load",
+            {"name": "broken", "loader": "prefect_hone.runtimes.openvino_runtime:load",
              "environment": None},
         ],
         "model": MODEL, "batch_sizes": [1, 8], "threads": 1, "seconds": 0.1, "launches": 2,

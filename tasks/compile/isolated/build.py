@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from pathlib import Path
 from typing import Any
 
+from ....ray_workers.runtime_process import isolated_environment
 from ....ray_workers.workspace import Result, Workspace
 from ....recipe.errors import StepCrashed, StepFailed
 from ....recipe.targets import target_class
-from ....runtimes.isolated.environment import made
+from ....runtimes.compiled_artifact import CompiledArtifact
 from ..program import Program, save_for_environment
-
-SETTINGS = "settings.json"
 
 
 def build_in_environment(work: Workspace, kind: str, can: dict[str, str]) -> Result:
     """Compile a module in its target's environment, by the target's builder.
 
     The builder is `KIND_build.py` beside this file, with a `main(job)`; run there with `python -m`.
+    It writes `built.json`: `batch_sizes`, those that it compiled for, None for any by one program,
+    and `params`, what it has to tell.
 
     Args:
         work: Spec: target, model, passes, batch_sizes. Inputs: `module`, `calibration`. Output:
@@ -49,9 +49,9 @@ def build_in_environment(work: Workspace, kind: str, can: dict[str, str]) -> Res
     (scratch / "job.json").write_text(json.dumps(job))
     environment = target_class(kind).environment
     assert environment is not None
-    home = made(environment, work.note)
+    home = isolated_environment(environment, work.note)
     done = subprocess.run(
-        [str(home.python), "-m", f"{__package__}.{kind}_build", str(scratch / "job.json")],
+        [str(home.python), "-P", "-m", f"{__package__}.{kind}_build", str(scratch / "job.json")],
         env=home.variables(), capture_output=True, text=True, check=False,
         stdin=subprocess.DEVNULL, cwd=scratch,
     )  # fmt: skip
@@ -65,17 +65,11 @@ def build_in_environment(work: Workspace, kind: str, can: dict[str, str]) -> Res
             where=kind,
         )
     found: dict[str, Any] = json.loads((scratch / "built.json").read_text())
-    settings = {
-        "target": work.spec["target"],
-        "names": job["names"],
-        "batch_sizes": job["batch_sizes"],
-        **found,
-    }
-    (folder / SETTINGS).write_text(json.dumps(settings))
-    return Result(params={"compile/batch_axis": f"fixed: {job['batch_sizes']}"} | found)
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """What the builder noted in an artifact."""
-    said: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
-    return said
+    sizes = found["batch_sizes"]
+    artifact = CompiledArtifact(
+        runtime=kind,
+        inputs=tuple(program.inputs),
+        batch_sizes=None if sizes is None else tuple(sizes),
+    )
+    artifact.write(folder)
+    return Result(params={"compile/batch_axis": artifact.batch_axis, **found["params"]})

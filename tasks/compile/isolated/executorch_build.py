@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ....runtimes.executorch_runtime import program_file
+
 
 def main(job: dict[str, Any]) -> None:
     """Write a .pte file for each batch size."""
@@ -29,8 +31,10 @@ def main(job: dict[str, Any]) -> None:
         rows = torch.arange(size) % len(inputs[0])
         program = torch.export.export(model, tuple(column[rows] for column in inputs))
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-        (target / f"batch-{size}.pte").write_bytes(lowered.to_executorch().buffer)
-    (source / "built.json").write_text(json.dumps({"compile/int8": job["quantize"] is not None}))
+        (target / program_file(size)).write_bytes(lowered.to_executorch().buffer)
+    said = {"compile/int8": job["quantize"] is not None}
+    built = {"batch_sizes": job["batch_sizes"], "params": said}
+    (source / "built.json").write_text(json.dumps(built))
 
 
 def _quantized(model: Any, inputs: list[Any], step: dict[str, Any]) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ....runtimes.litert_runtime import program_file
+
 
 def main(job: dict[str, Any]) -> None:
     """Write a .tflite file for each batch size."""
@@ -27,12 +29,14 @@ def main(job: dict[str, Any]) -> None:
         arguments = tuple(column[rows] for column in inputs)
         plain = source / f"plain-{size}.tflite"
         litert_torch.convert(_Module(model), arguments).export(str(plain))
-        final = target / f"batch-{size}.tflite"
+        final = target / program_file(size)
         if job["quantize"] is None:
             final.write_bytes(plain.read_bytes())
         else:
             _quantize(plain, final, inputs, size, job["quantize"])
-    (source / "built.json").write_text(json.dumps({"compile/int8": job["quantize"] is not None}))
+    said = {"compile/int8": job["quantize"] is not None}
+    built = {"batch_sizes": job["batch_sizes"], "params": said}
+    (source / "built.json").write_text(json.dumps(built))
 
 
 def _Module(graph: Any) -> Any:  # noqa: N802

@@ -1,6 +1,7 @@
 """Targets whose packages conflict with Hone's: what a target's file needs for an environment.
 
-The files of such targets are read in their environments too, so torch is not imported here.
+Whether such a target is available is asked where nothing heavy is loaded, so torch is not imported
+here.
 """
 
 from __future__ import annotations

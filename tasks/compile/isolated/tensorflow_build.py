@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SAVED = "saved_model"
+from ....runtimes.tensorflow_runtime import SAVED
 
 
 def main(job: dict[str, Any]) -> None:
@@ -46,8 +46,8 @@ def main(job: dict[str, Any]) -> None:
     module = tf.Module()
     module.held = held
     tf.saved_model.save(module, str(target / SAVED), signatures={"serving_default": traced})
-    said = {"compile/batch_axis": "dynamic", "compile/tensorflow": tf.__version__}
-    (source / "built.json").write_text(json.dumps(said))
+    said = {"compile/tensorflow": tf.__version__}
+    (source / "built.json").write_text(json.dumps({"batch_sizes": None, "params": said}))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PROGRAM = "program.stablehlo"
-WEIGHTS = "weights.safetensors"
+from ....runtimes.xla_runtime import PROGRAM, WEIGHTS
+
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -31,11 +31,10 @@ def main(job: dict[str, Any]) -> None:
     named = {f"{i:05}": np.asarray(weight) for i, weight in enumerate(weights)}
     save_file(named or {"none": np.zeros(1, np.float32)}, str(target / WEIGHTS))
     said = {
-        "compile/batch_axis": "dynamic",
         "compile/platforms": ", ".join(lowered.platforms),
         "compile/calling_convention": lowered.calling_convention_version,
     }
-    (source / "built.json").write_text(json.dumps(said))
+    (source / "built.json").write_text(json.dumps({"batch_sizes": None, "params": said}))
 
 
 if __name__ == "__main__":

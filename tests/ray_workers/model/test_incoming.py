@@ -287,7 +287,7 @@ def test_an_mlflow_model_is_read_by_its_flavor(exported: tuple, tmp_path: Path) 
     pickled = logged(tmp_path / "pickled", {"pytorch": {"model_data": "data"}})
     with pytest.raises(InputError, match="a pickle, which could hold any code"):
         read(str(pickled))
-    served = {"python_function": {"loader_module": "prefect_hone.tasks.tracking.served_model"}}
+    served = {"python_function": {"loader_module": "prefect_hone.runtimes.served_model"}}
     with pytest.raises(InputError, match="a champion of Hone, compiled already"):
         read(str(logged(tmp_path / "champion", served)))
     with pytest.raises(InputError, match="logged as sklearn"):

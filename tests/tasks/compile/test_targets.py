@@ -10,14 +10,12 @@ import pytest
 import torch
 from prefect_hone.ray_workers.data.calling import arrays, call_model
 from prefect_hone.ray_workers.model.module import save_module
-from prefect_hone.ray_workers.runtime_process import RuntimeProcess
+from prefect_hone.ray_workers.runtime_process import RuntimeProcess, interpreter_for
 from prefect_hone.ray_workers.store.artifacts import Artifact
 from prefect_hone.recipe.errors import HoneError, StepFailed
 from prefect_hone.recipe.load import load_recipe
 from prefect_hone.recipe.targets import all_targets, target_class
-from prefect_hone.runtimes.isolated.environment import environment, interpreter_for
 from prefect_hone.tasks.compile import target_functions
-from prefect_hone.tasks.compile.fixed_batches import in_fixed_batches
 from prefect_hone.tasks.steps import compile_step, loader
 from steps_bench import Bench
 from torch.utils.data import default_collate
@@ -209,29 +207,3 @@ def test_settings_that_are_lists_are_tried_one_by_one() -> None:
     ]  # fmt: skip
     with pytest.raises(HoneError, match="is there twice"):
         load_recipe("digits", ["targets=[{kind: openvino-cpu, precision: [bf16, bf16]}]"])
-
-
-def test_environments_are_told_apart_by_their_requirements(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HONE_ENVIRONMENTS", str(tmp_path))
-    names = {environment(name).folder.name for name in ("jax", "executorch", "tensorflow")}
-    assert len(names) == 3
-    assert not environment("jax").is_made
-
-
-def test_fixed_batches_take_any_batch() -> None:
-    seen: list[int] = []
-
-    def program(size: int):
-        def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
-            assert len(inputs["x"]) == size
-            seen.append(size)
-            return inputs["x"] * 2
-
-        return run
-
-    run = in_fixed_batches({4: program(4), 1: program(1)})
-    x = np.arange(11.0)[:, None]
-    assert np.array_equal(run({"x": x}), x * 2)
-    assert seen == [4, 4, 1, 1, 1]
-    only = in_fixed_batches({8: program(8)})
-    assert np.array_equal(only({"x": x}), x * 2)

@@ -1,0 +1,85 @@
+"""An artifact in a process of its own, the child's side: open it, answer until the parent goes.
+
+Run with `python -P -m`; `child_process.py` is the parent's side. Messages are tuples: what is
+asked for and its arguments; an answer is ("ok", value) or ("error", the error as plain data).
+"""
+
+from __future__ import annotations
+
+import importlib
+import resource
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import RuntimeFailed, as_plain_data
+from .predict import Arrays, Predict
+
+#: A slice of timing makes at least this many calls, after one that is not counted.
+_MIN_CALLS = 2
+
+
+def main(descriptor: int) -> None:
+    """Answer on a socket until it is closed."""
+    connection = Connection(descriptor)
+    child = _Child()
+    while True:
+        try:
+            message = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return
+        try:
+            answer = child.answer(message)
+        except Exception as error:
+            connection.send(("error", as_plain_data(error)))
+        else:
+            connection.send(("ok", answer))
+
+
+class _Child:
+    def __init__(self) -> None:
+        self._predict: Predict | None = None
+        self._batches: list[Arrays] = []
+
+    def answer(self, message: tuple[Any, ...]) -> Any:
+        match message:
+            case ("load", loader, folder, options):
+                module, _, name = loader.partition(":")
+                load = getattr(importlib.import_module(module), name)
+                self._predict = load(Path(folder), options)
+            case ("predict", inputs):
+                return np.asarray(self._loaded()(inputs))
+            case ("prepare", batches):
+                self._batches = batches
+                self._loaded()(batches[0])
+            case ("time", seconds):
+                return _time_calls(self._loaded(), self._batches, seconds)
+            case ("memory",):
+                return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return None
+
+    def _loaded(self) -> Predict:
+        if self._predict is None:
+            raise RuntimeFailed("the artifact was not loaded")
+        return self._predict
+
+
+def _time_calls(predict: Predict, batches: list[Arrays], seconds: float) -> list[float]:
+    predict(batches[-1])  # wakes caches and threads after a pause; not counted
+    durations: list[float] = []
+    clock = time.perf_counter
+    end = clock() + seconds
+    while len(durations) < _MIN_CALLS or clock() < end:
+        batch = batches[len(durations) % len(batches)]
+        started = clock()
+        predict(batch)
+        durations.append(clock() - started)
+    return durations
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,141 @@
+"""An artifact in a process of its own, the parent's side.
+
+Runtimes disturb each other when they share a process (idle thread pools spin), a runtime may crash,
+and some need an environment of their own. So the artifact is opened by a child that holds nothing
+else (`child.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from . import child
+from .errors import RuntimeDied, RuntimeFailed, RuntimeSilent
+from .predict import Array, Arrays
+
+#: The interpreter of another environment, and what its processes need in theirs.
+Interpreter = tuple[str, dict[str, str]]
+
+
+class ChildProcess:
+    """A child that opens an artifact and predicts.
+
+    Attributes:
+        process: The child.
+        timeout: Longest wait for an answer (s).
+
+    Args:
+        loader: Import path `module:function` of a `Load`.
+        folder: The artifact's files.
+        options: What the loader takes (`threads`, ...), plain data.
+        timeout: Longest wait for an answer (s).
+        python: Another environment's interpreter; None: this one.
+    """
+
+    def __init__(
+        self,
+        loader: str,
+        folder: Path,
+        options: dict[str, Any],
+        timeout: float = 600,
+        python: Interpreter | None = None,
+    ) -> None:
+        self.timeout = timeout
+        interpreter, variables = python or (sys.executable, dict(os.environ))
+        ours, theirs = socket.socketpair()
+        threads = str(options.get("threads", 1))
+        environment = {
+            **variables,
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONWARNINGS": "ignore",
+        }
+        with theirs:
+            self.process = subprocess.Popen(
+                # -P: without it, a numpy.py in the current folder would be imported as numpy
+                [interpreter, "-P", "-m", child.__name__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environment,
+            )
+        self._connection = Connection(ours.detach())
+        self._send(("load", loader, str(folder), options))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def wait_loaded(self) -> None:
+        """Wait until the artifact is loaded.
+
+        Raises:
+            RuntimeFailed: The runtime refuses it.
+            RuntimeDied: The child died; with the signal.
+        """
+        self._answer()
+
+    def predict(self, inputs: Arrays) -> Array:
+        """The main output (N, ...) for inputs (N, ...) by name."""
+        self._send(("predict", inputs))
+        return np.asarray(self._answer())
+
+    def close(self) -> None:
+        """End the child, whatever state it is in."""
+        self._connection.close()
+        self.process.kill()
+        self.process.wait()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        try:
+            self._connection.send(message)
+        except (BrokenPipeError, ConnectionResetError, OSError):
+            raise self._died() from None
+
+    def _answer(self) -> Any:
+        try:
+            if not self._connection.poll(self.timeout):
+                raise RuntimeSilent(f"the runtime did not answer within {self.timeout:g} s")
+            said, value = self._connection.recv()
+        except (EOFError, ConnectionResetError, BrokenPipeError):
+            raise self._died() from None
+        if said == "error":
+            raise RuntimeFailed(**value)
+        return value
+
+    def _died(self) -> RuntimeDied:
+        try:
+            code = self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            return RuntimeDied("the runtime's process closed its connection")
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = " (out of memory?)" if name == "SIGKILL" else ""
+            return RuntimeDied(f"the runtime's process died of {name}{hint}")
+        last = b""
+        if self.process.stderr is not None:
+            last = self.process.stderr.read()[-2000:].strip().rpartition(b"\n")[2]
+        detail = f": {last.decode(errors='replace')}" if last else ""
+        return RuntimeDied(f"the runtime's process ended with code {code}{detail}")

@@ -1,0 +1,74 @@
+"""LiteRT. The artifact is a .tflite file for each batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .compiled_artifact import CompiledArtifact
+from .fixed_batches import in_fixed_batches
+from .predict import Array, Arrays, Predict
+
+NAME = "litert"
+LIBRARIES: Mapping[str, str] = {"ai_edge_litert": "ai-edge-litert"}
+ENVIRONMENT: str | None = "jax"
+
+
+def program_file(size: int) -> str:
+    """The file of a batch size."""
+    return f"batch-{size}.tflite"
+
+
+def load(folder: Path, options: dict[str, Any]) -> Predict:
+    """Open an artifact.
+
+    Args:
+        folder: The artifact.
+        options: `threads`: threads of the interpreter.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    artifact = CompiledArtifact.read(folder)
+
+    def compiled(size: int) -> Predict:
+        interpreter = Interpreter(
+            str(folder / program_file(size)), num_threads=int(options.get("threads") or 1)
+        )
+        interpreter.allocate_tensors()
+        places = interpreter.get_input_details()
+        output = interpreter.get_output_details()[0]
+
+        def predict(inputs: Arrays) -> Array:
+            for place, name in zip(places, artifact.inputs, strict=True):
+                interpreter.set_tensor(place["index"], _rounded(inputs[name], place))
+            interpreter.invoke()
+            return _plain(interpreter.get_tensor(output["index"]), output)
+
+        return predict
+
+    return in_fixed_batches({size: compiled(size) for size in artifact.batch_sizes or ()})
+
+
+def _rounded(value: Array, place: dict[str, Any]) -> Array:
+    """A float input as an int8 tensor takes it; others as they are."""
+    wanted = place["dtype"]
+    if wanted == value.dtype:
+        return value
+    scale, zero = place["quantization"]
+    if not scale:
+        return value.astype(wanted)
+    limits = np.iinfo(wanted)
+    rounded: Array = np.clip(np.round(value / scale) + zero, limits.min, limits.max).astype(wanted)
+    return rounded
+
+
+def _plain(value: Array, place: dict[str, Any]) -> Array:
+    """An int8 output as float."""
+    scale, zero = place["quantization"]
+    if value.dtype == np.float32 or not scale:
+        return value.astype(np.float32)
+    plain: Array = ((value.astype(np.float32) - zero) * scale).astype(np.float32)
+    return plain

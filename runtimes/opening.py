@@ -1,0 +1,109 @@
+"""Which runtime opens an artifact, and in which process."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from .child_process import ChildProcess
+from .compiled_artifact import CompiledArtifact
+from .errors import RuntimeFailed, RuntimeMissing
+from .predict import Predict
+
+#: Each is a file of this room. An artifact can name no other: its settings come with it.
+RUNTIMES = (
+    "executorch",
+    "inductor",
+    "litert",
+    "onnxruntime",
+    "openvino",
+    "tensorflow",
+    "tensorrt",
+    "xla",
+)
+
+
+class Runtime(Protocol):
+    """What a file `NAME_runtime.py` holds.
+
+    Attributes:
+        NAME: As artifacts name it.
+        LIBRARIES: The modules that `load` imports besides numpy, each with its distribution.
+        ENVIRONMENT: The requirements file (`isolated/NAME.txt`) of the environment that it is
+            opened in where its libraries can't be installed beside Hone; None: they can.
+    """
+
+    @property
+    def NAME(self) -> str: ...  # noqa: N802
+    @property
+    def LIBRARIES(self) -> Mapping[str, str]: ...  # noqa: N802
+    @property
+    def ENVIRONMENT(self) -> str | None: ...  # noqa: N802
+
+    def load(self, folder: Path, options: dict[str, Any]) -> Predict: ...
+
+
+def runtime_module(name: str) -> str:
+    """Import path of a runtime's file.
+
+    Raises:
+        RuntimeFailed: There is no such runtime.
+    """
+    if name not in RUNTIMES:
+        raise RuntimeFailed(f"there is no runtime {name!r}; there are: {', '.join(RUNTIMES)}")
+    return f"{__package__}.{name}_runtime"
+
+
+def runtime(name: str) -> Runtime:
+    """A runtime, by the name that artifacts have for it. Its library is not imported."""
+    return cast(Runtime, importlib.import_module(runtime_module(name)))
+
+
+def open_artifact(
+    folder: Path, options: dict[str, Any], note: Callable[[str], None] = lambda _: None
+) -> Predict:
+    """Open an artifact: in this process if the runtime can be imported here, else in a child in the
+    environment that is made for it.
+
+    Args:
+        folder: The artifact.
+        options: `threads`.
+        note: Told that making an environment takes a while.
+
+    Raises:
+        RuntimeMissing: It can't be imported here, and has no environment, or none can be made.
+        RuntimeFailed: The runtime refuses the artifact.
+    """
+    found = runtime(CompiledArtifact.read(folder).runtime)
+    missing = [module for module in found.LIBRARIES if importlib.util.find_spec(module) is None]
+    if not missing:
+        return found.load(folder, options)
+    if found.ENVIRONMENT is None:
+        raise RuntimeMissing(
+            f"{' and '.join(missing)}: not installed, and the model needs it",
+            where=str(folder),
+            do=f"pip install {' '.join(found.LIBRARIES[module] for module in missing)}",
+        )
+    from .isolated.environment import EnvironmentFailed, make_environment, requirement
+
+    try:
+        environment = make_environment(found.ENVIRONMENT, note)
+    except EnvironmentFailed as failed:
+        wanted = [requirement(found.ENVIRONMENT, d) for d in found.LIBRARIES.values()]
+        raise RuntimeMissing(
+            f"{' and '.join(missing)}: not installed, and {failed.what}",
+            where=str(folder),
+            do=f"pip install {' '.join(wanted)}",
+        ) from failed
+    process = ChildProcess(
+        f"{runtime_module(found.NAME)}:load", folder, options, python=environment.interpreter
+    )
+    try:
+        process.wait_loaded()
+    except RuntimeFailed:
+        process.close()
+        raise
+    return process.predict

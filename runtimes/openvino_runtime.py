@@ -1,0 +1,106 @@
+"""OpenVINO, on any of its devices.
+
+The artifact is OpenVINO's intermediate representation, its description packed: of a small model
+the plain text would be larger than the weights. `gunzip model.xml.gz` gives what OpenVINO's own
+tools read.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .compiled_artifact import CompiledArtifact
+from .fixed_batches import for_batch_sizes
+from .predict import Array, Arrays, Predict
+
+NAME = "openvino"
+LIBRARIES: Mapping[str, str] = {"openvino": "openvino"}
+ENVIRONMENT: str | None = None
+
+#: The description, as OpenVINO writes it and packed, and the weights.
+DESCRIPTION = "model.xml"
+PACKED = f"{DESCRIPTION}.gz"
+WEIGHTS = "model.bin"
+#: OpenVINO's name of each precision.
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+@dataclass(frozen=True)
+class OpenVinoSettings:
+    """What the artifact says of how it is opened.
+
+    Attributes:
+        device: OpenVINO's name of it.
+        precision: Of what is not quantized.
+        streams: Calls that may run side by side.
+        threads: Of inference on the CPU; None: as the caller says.
+    """
+
+    device: str
+    precision: str = "fp32"
+    streams: int = 1
+    threads: int | None = None
+
+
+def load(folder: Path, options: dict[str, Any]) -> Predict:
+    """Open an artifact.
+
+    Args:
+        folder: The artifact.
+        options: `threads`: threads of inference.
+    """
+    import openvino
+
+    artifact = CompiledArtifact.read(folder)
+    settings = OpenVinoSettings(**artifact.settings)
+    hints: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": PRECISIONS[settings.precision],
+        "NUM_STREAMS": str(settings.streams),
+    }
+    threads = settings.threads or options.get("threads")
+    if threads and settings.device == "CPU":
+        hints["INFERENCE_NUM_THREADS"] = int(threads)
+    core = openvino.Core()
+
+    def compiled(size: int | None) -> Predict:
+        model, weights = _read(core, folder)
+        if size is not None:
+            model.reshape({port: _with_batch(port, size) for port in model.inputs})
+        program = core.compile_model(model, settings.device, hints)
+        request = program.create_infer_request()
+        output = program.output("output")
+
+        def predict(inputs: Arrays, _held: Any = weights) -> Array:
+            # The request's buffer is used again by the next call, so the caller gets its own copy.
+            found: Array = request.infer(inputs, share_inputs=True)[output].copy()
+            return found
+
+        return predict
+
+    return for_batch_sizes(artifact.batch_sizes, compiled)
+
+
+def _read(core: Any, folder: Path) -> tuple[Any, Any]:
+    """The model of an artifact, and its weights, which must live as long: they stay on the disk
+    until they are used.
+    """
+    import openvino
+
+    weights = np.memmap(folder / WEIGHTS, dtype=np.uint8, mode="c")
+    description = gzip.decompress((folder / PACKED).read_bytes())
+    tensor = openvino.Tensor(np.asarray(weights), shared_memory=True)
+    return core.read_model(description, tensor), weights
+
+
+def _with_batch(port: Any, size: int) -> Any:
+    """The shape of an input with the batch size as its first axis."""
+    shape = port.get_partial_shape()
+    shape[0] = size
+    return shape

@@ -1,0 +1,66 @@
+"""XLA, by JAX. The artifact is a StableHLO program (https://openxla.org/stablehlo), which
+`jax.export.deserialize` reads, and its weights; XLA compiles it when it first meets a batch size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .compiled_artifact import CompiledArtifact
+from .predict import Array, Arrays, Predict
+
+NAME = "xla"
+LIBRARIES: Mapping[str, str] = {"jax": "jax", "safetensors": "safetensors"}
+ENVIRONMENT: str | None = "jax"
+
+PROGRAM = "program.stablehlo"
+WEIGHTS = "weights.safetensors"
+
+
+def load(folder: Path, options: dict[str, Any]) -> Predict:
+    """Open an artifact.
+
+    Args:
+        folder: The artifact.
+        options: `threads`: threads of XLA on a CPU.
+    """
+    from safetensors.numpy import load_file
+
+    names = CompiledArtifact.read(folder).inputs
+    jax = _with_threads(int(options.get("threads") or 0))
+    program = jax.export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
+    kept = load_file(str(folder / WEIGHTS))
+    kept.pop("none", None)
+    weights = [jax.numpy.asarray(kept[name]) for name in sorted(kept)]
+    call = jax.jit(program.call)
+
+    def predict(inputs: Arrays) -> Array:
+        return np.asarray(call(weights, tuple(inputs[name] for name in names)))
+
+    return predict
+
+
+def _with_threads(count: int) -> Any:
+    """JAX, whose CPU client has so many threads.
+
+    There is no option for it: XLA takes as many as the cores that it may run on when its client is
+    made. So it is made with few, and all threads may use every core afterwards.
+    """
+    import jax
+    import jax.export
+
+    jax.config.update("jax_enable_x64", True)  # 64-bit integers are inputs as they are
+    allowed = os.sched_getaffinity(0)
+    if count and count < len(allowed):
+        os.sched_setaffinity(0, set(sorted(allowed)[:count]))
+    try:
+        jax.devices()
+    finally:
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), allowed)
+    return jax
