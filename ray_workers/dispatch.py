@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import re
 import shutil
 import tempfile
 import time
@@ -24,6 +23,7 @@ from .cluster import Cluster
 from .events import Begun, Event, Report
 from .memory import PeakMemory
 from .store.artifacts import Artifact, Store
+from .worker_death import cause_of_death
 from .workspace import Result, Workspace, user_code
 
 
@@ -162,7 +162,7 @@ def dispatch(job: StepJob, cluster: Cluster, report: Report) -> Done:
     except ray.exceptions.RayTaskError as error:
         raise _unexpected(error.cause or error) from error
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-        raise StepCrashed(_why_crashed(error)) from error
+        raise StepCrashed(f"the worker process died ({cause_of_death(error)})") from error
     except ray.exceptions.RayError as error:
         raise StepCrashed(f"Ray lost the worker: {telling(error)}") from error
     finally:
@@ -211,13 +211,3 @@ def _unexpected(error: BaseException) -> HoneError:
     if isinstance(error, HoneError):
         return error
     return unexpected(error)
-
-
-def _why_crashed(error: BaseException) -> str:
-    text = str(error)
-    signal = re.search(r"SIG[A-Z]+", text)
-    if signal is not None:
-        return f"the worker process died of {signal.group(0)}"
-    if "memory" in text.lower() and "OutOfMemory" in type(error).__name__:
-        return "the worker was ended because the machine ran out of memory"
-    return "the worker process died (a crash in native code, or the machine's memory ran out)"

@@ -40,6 +40,7 @@ CARRIERS = frozenset(
         ".ray_workers.channel",
         ".ray_workers.cluster",
         ".ray_workers.dispatch",
+        ".ray_workers.worker_death",
         ".ray_workers.store.file_lock",
         ".ray_workers.store.whole_files",
         ".ray_workers.memory",

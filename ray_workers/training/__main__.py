@@ -17,6 +17,7 @@ from ...recipe.factories import Allowed, use_code
 from ...recipe.load import find_recipe, load_recipe
 from ..events import EpochEnd, Event, Note
 from .job import TrainJob
+from .launch.worker import backend
 from .loop import StopRequested, train_loop
 
 
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     torch.set_num_threads(max(1, int(recipe.train.resources.cpus)))
     if "RANK" in os.environ:
-        dist.init_process_group("nccl" if gpu else "gloo")
+        dist.init_process_group(backend(recipe.train.resources) if gpu else "gloo")
     stop = StopRequested()
     stop.listen()
     try:

@@ -9,31 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-from ....recipe.errors import HoneError, InputError, Preempted, StepCrashed, StepFailed
-from ....recipe.library_messages import telling
-from ....recipe.parallel import Mesh
+from ....recipe.errors import HoneError, StepCrashed
 from ...channel import on_this_node
 from ...data.ray_datasets import Feed, Feeder, in_memory, is_ray_dataset, travel_by_value
-from ...events import Note
-from ...ray_private import free_by_node
+from ...events import Note, Report
+from ...worker_death import cause_of_death
 from ...workspace import Workspace, user_code
 from ..job import TrainJob
-from .worker import WorkerConfig, as_hone_error, config_of, prepare, run_loop
+from .elastic import GrowthPolicy, free_room, ray_resources, wait_for_room
+from .failures import FailurePolicy, says_most
+from .worker import WorkerConfig, as_hone_error, backend, config_of, prepare, run_loop
 
 _LOOK_SECONDS = 0.1
 _PLACE_SECONDS = 30.0
-#: How long a cluster must have had room for more workers before an elastic mesh takes them.
-_GROW_SECONDS = 5.0
-_SETTLE_SECONDS = 3.0
-_STEADY_SECONDS = 1.5
 
 
 def fit(job: TrainJob, work: Workspace) -> None:
@@ -51,25 +46,15 @@ def fit(job: TrainJob, work: Workspace) -> None:
         StepCrashed: Workers died more often than `max_failures` allows.
         HoneError: What a worker raised.
     """
-    failures = 0
+    policy = FailurePolicy(job.train.max_failures)
     with _fed(job, work) as feed:
         config = config_of(job, work, feed)
         while True:
             try:
                 _attempt(config)
                 return
-            except Preempted as stopped:
-                work.note(f"{stopped.what}; starts again")
             except StepCrashed as lost:
-                failures += 1
-                if failures > job.train.max_failures:
-                    raise StepCrashed(
-                        f"{lost.what}, for the {failures}. time",
-                        where="train",
-                        do="look for memory that runs out or nodes that go away, or raise "
-                        "train.max_failures",
-                    ) from lost
-                work.note(f"{lost.what}; starts again")
+                work.note(policy.start_again(lost))
 
 
 def _attempt(config: WorkerConfig) -> None:
@@ -77,8 +62,7 @@ def _attempt(config: WorkerConfig) -> None:
     if config.job.train.launcher == "ray-train":
         from . import ray_train
 
-        workers = _wait_for_room(config)
-        ray_train.run(config, workers)
+        ray_train.run(config, wait_for_room(config))
         return
     with _placed(config) as group:
         _run(config, group)
@@ -102,18 +86,27 @@ def _fed(job: TrainJob, work: Workspace) -> Iterator[Feed | None]:
             ray.kill(feeder)
 
 
+class _Place(NamedTuple):
+    """Where a worker is: its node's address, a free port there, the node's id, its process."""
+
+    address: str
+    port: int
+    node: str
+    process: int
+
+
 class _Worker:
     """A process that trains: an actor with the resources of one worker."""
 
-    def address(self) -> tuple[str, int, str, int]:
-        """The address of this node, a free port on it, the node's id, and this process's."""
+    def place(self) -> _Place:
+        """Where this process is."""
         import ray
 
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = int(probe.getsockname()[1])
         node = ray.get_runtime_context().get_node_id()
-        return ray.util.get_node_ip_address(), port, node, os.getpid()
+        return _Place(ray.util.get_node_ip_address(), port, node, os.getpid())
 
     def train(self, config: WorkerConfig, rank: int, world: int, url: str) -> dict[str, Any]:
         """Run the loop; an error comes back as plain data."""
@@ -123,9 +116,8 @@ class _Worker:
 
         try:
             prepare(config.job, gpu=0)  # Ray shows each worker its own
-            gpu = config.job.train.resources.gpus > 0
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if gpu else "gloo",
+                backend(config.job.train.resources),
                 init_method=url,
                 rank=rank,
                 world_size=world,
@@ -151,9 +143,9 @@ def _placed(config: WorkerConfig) -> Iterator[Any]:
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    each = _each(config.job)
+    each = ray_resources(config.job.train.resources)
     while True:
-        workers = _wait_for_room(config)
+        workers = wait_for_room(config)
         group = placement_group([each] * workers, strategy="PACK")
         ready, _ = ray.wait([group.ready()], timeout=_PLACE_SECONDS)
         if ready:
@@ -163,81 +155,6 @@ def _placed(config: WorkerConfig) -> Iterator[Any]:
         yield group
     finally:
         remove_placement_group(group)
-
-
-def _wait_for_room(config: WorkerConfig) -> int:
-    """How many workers to start, once the cluster can hold them.
-
-    Raises:
-        InputError: It can't, and `wait_for_workers` is over.
-    """
-    spec, report = config.job.train, config.report
-    each = _each(config.job)
-    deadline = time.monotonic() + spec.wait_for_workers
-    settle = time.monotonic() + _SETTLE_SECONDS  # what just ended gives its CPUs back in a moment
-    spare = 1.0 if config.feed is not None else 0.0
-    told = False
-    before, since = -1, time.monotonic()
-    while True:
-        room = _room(each, spare)
-        if room != before:
-            before, since = room, time.monotonic()
-        workers = _workers(spec.mesh, room)
-        steady = time.monotonic() - since >= _STEADY_SECONDS
-        if workers is not None and (workers == spec.mesh.workers or steady):
-            if spec.mesh.is_elastic:
-                report(Note(f"trains with {workers} workers"))
-            return workers
-        busy = _workers(spec.mesh, _room(each, spare, in_all=True)) is not None
-        if not busy and time.monotonic() >= max(deadline, settle):
-            reading = ", beside a CPU that reads the Ray dataset" if config.feed else ""
-            raise InputError(
-                f"the mesh ({spec.mesh.describe()}) needs {spec.mesh.least_workers} workers with "
-                f"{_describe(each)} each{reading}; the cluster has room for {room} now",
-                where="train.mesh",
-                do="lower the mesh or train.resources, free or add nodes, or set "
-                "train.wait_for_workers to wait for them",
-            )
-        if not told and time.monotonic() >= settle:
-            text = f"waits for {spec.mesh.least_workers} workers; there is room for {room}"
-            text += ", others are at work" if busy else ""
-            report(Note(text))
-            told = True
-        time.sleep(0.2)
-
-
-def _each(job: TrainJob) -> dict[str, float]:
-    """Ray resources of one worker."""
-    resources = job.train.resources
-    each: dict[str, float] = {"CPU": resources.cpus}
-    return {**each, "GPU": resources.gpus} if resources.gpus else each
-
-
-def _workers(mesh: Mesh, room: int) -> int | None:
-    """As many workers as the mesh can use and the cluster can hold; None if too few."""
-    data = min(mesh.data_range[1], room // mesh.replica)
-    return data * mesh.replica if data >= mesh.data_range[0] else None
-
-
-def _room(each: dict[str, float], spare: float = 0.0, in_all: bool = False) -> int:
-    """How many workers the nodes that are alive can hold now.
-
-    Args:
-        each: Resources of a worker.
-        spare: CPUs to leave free.
-        in_all: Instead, how many they could hold if nothing else ran.
-    """
-    import ray
-
-    total = 0
-    whole = (dict(node["Resources"]) for node in ray.nodes() if node["Alive"])
-    for free in whole if in_all else free_by_node():
-        left = dict(free)
-        taken = min(spare, left.get("CPU", 0.0))
-        spare -= taken
-        left["CPU"] = left.get("CPU", 0.0) - taken
-        total += min(int((left.get(name, 0.0) + 1e-6) // need) for name, need in each.items())
-    return total
 
 
 def _run(config: WorkerConfig, group: Any) -> None:
@@ -260,85 +177,58 @@ def _run(config: WorkerConfig, group: Any) -> None:
         for index in range(group.bundle_count)
     ]
     try:
-        places = ray.get([actor.address.remote() for actor in actors])
-        # Workers of one node get neighbouring ranks: the inner axes of the mesh talk most.
-        order = sorted(
-            range(len(actors)), key=lambda i: (places[i][2] != places[0][2], places[i][2], i)
-        )
-        host, port, _, _ = places[order[0]]
-        url, world = f"tcp://{host}:{port}", len(actors)
+        places = ray.get([actor.place.remote() for actor in actors])
+        order = _in_order_of_rank([place.node for place in places])
+        first, world = places[order[0]], len(actors)
+        url = f"tcp://{first.address}:{first.port}"
         running = {
             actors[index].train.remote(config, rank, world, url): rank
             for rank, index in enumerate(order)
         }
-        _wait(running, _Growth(config, len(actors), places[0]))
+        mesh = config.job.train.mesh
+        growth = GrowthPolicy(mesh, world, lambda: free_room(config), time.monotonic())
+        _wait(running, growth, config.report, places[0])
     except ray.exceptions.RayActorError as error:
-        raise StepCrashed(f"a training worker died ({_why_died(error)})") from error
+        raise StepCrashed(f"a training worker died ({cause_of_death(error)})") from error
     finally:
         for actor in actors:
             ray.kill(actor)
 
 
-class _Growth:
-    """Notices that an elastic mesh could have more workers, and asks those that train to stop.
+def _in_order_of_rank(nodes: Sequence[str]) -> list[int]:
+    """Workers by rank, from the node of each: those of one node get neighbouring ranks.
 
-    Args:
-        config: Of the training.
-        workers: How many train now.
-        place: Address, port, node and process of one of them.
+    The inner axes of the mesh talk most.
     """
+    return sorted(range(len(nodes)), key=lambda i: (nodes[i] != nodes[0], nodes[i], i))
 
-    def __init__(
-        self, config: WorkerConfig, workers: int, place: tuple[str, int, str, int]
-    ) -> None:
-        self._config = config
-        self._workers = workers
-        self._place = place
-        self._mesh = config.job.train.mesh
-        self._since: float | None = None
-        self._next = time.monotonic() + _GROW_SECONDS
-        self._wanted = self._mesh.is_elastic and workers < self._mesh.workers
 
-    def poll(self) -> None:
-        """Once a second: has there been room for longer than a moment?"""
-        now = time.monotonic()
-        if not self._wanted or now < self._next:
-            return
-        self._next = now + 1.0
-        room = _room(_each(self._config.job), spare=1.0 if self._config.feed else 0.0)
-        if room < self._mesh.replica:
-            self._since = None
-            return
-        self._since = self._since or now
-        if now - self._since >= _GROW_SECONDS:
-            self._wanted = False
-            text = (
-                f"the cluster has room for {room} more workers: stops at a checkpoint to take them"
-            )
-            self._config.report(Note(text))
-            self._ask_to_stop()
+def _ask_to_stop(place: _Place) -> None:
+    """Any worker's preemption stops all, after a checkpoint."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    def _ask_to_stop(self) -> None:
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        _, _, node, process = self._place
-        asker = ray.remote(num_cpus=0)(_ask_process).options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        )
-        with contextlib.suppress(ray.exceptions.RayError):
-            ray.get(asker.remote(process))
+    asker = ray.remote(num_cpus=0)(_ask_process).options(
+        scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False)
+    )
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.get(asker.remote(place.process))
 
 
 def _ask_process(process: int) -> None:
     os.kill(process, signal.SIGTERM)
 
 
-def _wait(running: dict[Any, int], growth: _Growth) -> None:
+def _wait(running: dict[Any, int], growth: GrowthPolicy, report: Report, place: _Place) -> None:
     """Until all are done; the error that says most is raised.
 
-    A worker that dies leaves the others waiting for it, so they are not waited for; one that
-    raises makes the others raise too, in words about a lost connection.
+    A worker that dies leaves the others waiting for it, so they are not waited for.
+
+    Args:
+        running: Rank by the reference to what a worker gives.
+        growth: Whether they are to stop because there is room for more.
+        report: Takes a note of it.
+        place: Of one of them, which is then asked to stop.
     """
     import ray
 
@@ -347,7 +237,10 @@ def _wait(running: dict[Any, int], growth: _Growth) -> None:
     deadline = float("inf")
     while pending and time.monotonic() < deadline:
         done, pending = ray.wait(pending, num_returns=1, timeout=_LOOK_SECONDS)
-        growth.poll()
+        if (more := growth.more_workers(time.monotonic())) is not None:
+            room = f"the cluster has room for {more} more workers"
+            report(Note(f"{room}: stops at a checkpoint to take them"))
+            _ask_to_stop(place)
         for reference in done:
             try:
                 answer = ray.get(reference)
@@ -359,42 +252,11 @@ def _wait(running: dict[Any, int], growth: _Growth) -> None:
             except ray.exceptions.RayError as error:
                 rank = running[reference]
                 lost = f"the training worker of rank {rank} died"
-                errors.append(StepCrashed(f"{lost} ({_why_died(error)})"))
+                errors.append(StepCrashed(f"{lost} ({cause_of_death(error)})"))
                 deadline = min(deadline, time.monotonic() + 1.0)
                 continue
             if "error" in answer:
                 errors.append(HoneError.from_dict(answer["error"]))
                 deadline = min(deadline, time.monotonic() + 3.0)
-    for says_most in _SAYS_MOST:
-        for problem in errors:
-            if says_most(problem):
-                raise problem
-
-
-#: Which error is told: a user's mistake, then what a worker explained, then a death.
-_SAYS_MOST: tuple[Callable[[HoneError], bool], ...] = (
-    lambda error: isinstance(error, InputError),
-    lambda error: isinstance(error, StepFailed),
-    lambda error: isinstance(error, Preempted),
-    lambda error: isinstance(error, StepCrashed) and "connection" not in error.what,
-    lambda error: not isinstance(error, StepCrashed),
-    lambda error: True,
-)
-
-
-def _why_died(error: BaseException) -> str:
-    """In a few words; Ray's own take a page."""
-    text = str(error)
-    if re.search(r"node (was|is|has|that).{0,40}(dead|died|terminated|removed)|Node", text):
-        return "its node went away"
-    if found := re.search(r"SIG[A-Z]{3,}", text):
-        return found.group(0)
-    if "OutOfMemory" in type(error).__name__ or "OOM" in text:
-        return "killed or out of memory"
-    if "unavailable" in text or "Socket closed" in text:
-        return "its process or node went away"
-    return telling(error).rstrip(".")[:160]
-
-
-def _describe(each: dict[str, float]) -> str:
-    return " and ".join(f"{count:g} {name}" for name, count in each.items())
+    if errors:
+        raise says_most(errors)

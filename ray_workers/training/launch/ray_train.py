@@ -10,7 +10,9 @@ import logging
 import tempfile
 
 from ....recipe.errors import HoneError, StepCrashed
-from .worker import WorkerConfig, as_hone_error, prepare, run_loop
+from .elastic import ray_resources
+from .failures import says_most
+from .worker import WorkerConfig, as_hone_error, backend, prepare, run_loop
 
 
 def run(config: WorkerConfig, workers: int) -> None:
@@ -25,9 +27,6 @@ def run(config: WorkerConfig, workers: int) -> None:
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     resources = config.job.train.resources
-    each: dict[str, float] = {"CPU": resources.cpus}
-    if resources.gpus:
-        each["GPU"] = resources.gpus
     with tempfile.TemporaryDirectory(prefix="hone-ray-train-") as folder:
         trainer = TorchTrainer(
             _in_worker,
@@ -35,7 +34,7 @@ def run(config: WorkerConfig, workers: int) -> None:
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers,
                 use_gpu=resources.gpus > 0,
-                resources_per_worker=each,
+                resources_per_worker=ray_resources(resources),
                 placement_strategy="PACK",
             ),
             run_config=ray.train.RunConfig(
@@ -44,13 +43,13 @@ def run(config: WorkerConfig, workers: int) -> None:
                 failure_config=ray.train.FailureConfig(max_failures=0),
             ),
             torch_config=TorchConfig(
-                backend="cpu:gloo,cuda:nccl" if resources.gpus else "gloo",
+                backend=backend(resources),
             ),
         )
         try:
             trainer.fit()
         except ray.train.WorkerGroupError as error:
-            raise _says_most(error.worker_failures) from error
+            raise _told(error.worker_failures) from error
         except ray.exceptions.RayError as error:
             raise StepCrashed(f"Ray lost the training: {error}") from error
 
@@ -69,12 +68,11 @@ def _in_worker(given: dict[str, WorkerConfig]) -> None:
         raise as_hone_error(error) from error
 
 
-def _says_most(failures: dict[int, Exception]) -> HoneError:
-    """The error of the workers that says most: one of ours first, else a dead worker."""
-    causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
-    ours = [cause for cause in causes if isinstance(cause, HoneError)]
-    told = [cause for cause in ours if not isinstance(cause, StepCrashed)]
-    if told or ours:
-        return (told or ours)[0]
-    ranks = ", ".join(str(rank) for rank in sorted(failures))
-    return StepCrashed(f"the training worker of rank {ranks} died")
+def _told(failures: dict[int, Exception]) -> HoneError:
+    """What workers raised is ours, as `_in_worker` raises it; the others died."""
+    causes = {rank: getattr(f, "_base_exc", f) for rank, f in sorted(failures.items())}
+    ours = [cause for cause in causes.values() if isinstance(cause, HoneError)]
+    dead = [str(rank) for rank, cause in causes.items() if not isinstance(cause, HoneError)]
+    if dead:
+        ours.append(StepCrashed(f"the training worker of rank {', '.join(dead)} died"))
+    return says_most(ours)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ....recipe.errors import HoneError, StepCrashed
 from ....recipe.factories import unexpected
 from ....recipe.library_messages import telling
+from ....recipe.training import Resources
 from ...events import Report
 from ...store.artifacts import Artifact
 from ...workspace import user_code
@@ -41,6 +42,11 @@ class WorkerConfig:
     store: str
     cache: str
     feed: Feed | None = None
+
+
+def backend(resources: Resources) -> str:
+    """Of the process group: tensors on the CPU, such as checkpoints', travel by gloo."""
+    return "cpu:gloo,cuda:nccl" if resources.gpus > 0 else "gloo"
 
 
 def prepare(job: TrainJob, gpu: int) -> None:
