@@ -19,6 +19,8 @@ def telling(error: BaseException | str, longest: int = _LONGEST) -> str:
     """The sentence of an error that tells what is wrong; the error's class where it has no text."""
     if isinstance(error, OSError) and error.strerror and not isinstance(error.errno, str):
         return _of_the_system(error)
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file or folder"
     text = _ANSI.sub("", str(error))
     for pattern, sentence in _KNOWN:
         if found := pattern.search(text):
@@ -222,6 +224,7 @@ _TABLE: tuple[tuple[str, Sentence], ...] = (
     (r"size mismatch for |(?:Missing|Unexpected) key\(s\) in state_dict", _state),
     (r"Unsupported global: GLOBAL ([\w.]+)",
      lambda m: f"it holds an object of {m[1]}, which only a pickle can load"),
+    (r"WeightsUnpickler error: (.*)", lambda m: m[1]),
     (r"schema version SchemaVersion\(major=(\d+).*current schema version \((\d+)",
      lambda m: f"another version of torch saved it (schema {m[1]}; torch {_version('torch')} "
                f"reads {m[2]})"),
@@ -237,6 +240,8 @@ _TABLE: tuple[tuple[str, Sentence], ...] = (
      lambda m: "it is not a safetensors file, or it is cut off"),
     (r"deserializing header: incomplete metadata",
      lambda m: "its size is not the one that its header tells: it is cut off, or was changed"),
+    (r"deserializing header: .*unknown variant `(\w+)`",
+     lambda m: f"its header names the type {m[1]}, which this safetensors does not know"),
     (r"deserializing header: (.*)", lambda m: f"its header can't be read: {m[1]}"),
     # transformers and Keras
     (r"no file named ([\w.]+\.safetensors) found",

@@ -163,6 +163,8 @@ def _index(items: list[Any], part: str, option: str) -> int:
 
 def _explain(error: dict[str, Any], source: Source) -> str:
     path, models = _walk(error["loc"])
+    if error["type"] == f"{OWN_CODE}twice":
+        path = (f"{error['ctx']['what']}s",)
     shown = ".".join(str(part) for part in path) or "recipe"
     return f"  {source.where(path)}: {shown}: {_sentence(error, path, models)}"
 

@@ -24,7 +24,7 @@ from ..ray_workers.training.losses import make_loss
 from ..ray_workers.training.parallel.parallelize import check_mesh
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import InputError
-from ..recipe.factories import users_line
+from ..recipe.factories import origin, users_line
 from ..recipe.library_messages import telling
 from ..recipe.training import Train
 
@@ -49,8 +49,8 @@ def check(work: Workspace) -> Result:
     if isinstance(model, OnnxGraph) and spec.get("trains", True):
         raise InputError(
             "an ONNX graph can't be trained, and train.epochs is not 0",
-            where="model",
-            do="set train.epochs to 0 to take it as it is",
+            where=origin(spec["model"]),
+            do="set train.epochs to 0 to use it as it is",
         )
     if data.train is None and spec.get("trains", True):
         raise InputError(
@@ -122,17 +122,18 @@ def _try_one_batch(
             raise InputError(
                 f"the model can't take a batch of the data (inputs {shapes}): "
                 f"{type(error).__name__}: {telling(error)}{_at(error)}",
-                where=f"model.factory: {spec['model']['factory']}",
+                where=origin(spec["model"]),
                 do="make the model's forward fit the inputs that the data factory gives",
             ) from error
-        loss = make_loss(spec["loss"], work.allowed)(outputs, target)
     if outputs.shape[:1] != (count,):
         raise InputError(
             f"the model's output has shape {tuple(outputs.shape)} for a batch of {count}: the "
             "first axis must be the batch",
-            where="model.factory",
+            where=origin(spec["model"]),
             do="return one output for each sample, in the first axis",
         )
+    with torch.no_grad():
+        loss = make_loss(spec["loss"], work.allowed)(outputs, target)
     if not math.isfinite(float(loss)):
         raise InputError(
             f"the loss of the untrained model is {float(loss)}",

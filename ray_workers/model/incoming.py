@@ -330,6 +330,13 @@ def check_archive(path: Path, where: str) -> None:
                     )
                 if entry.filename.endswith(("config.json",)) and entry.file_size < 2**26:
                     _refuse_pickled(archive.read(entry), entry.filename, where)
+                if parts[-1:] == ("data.pkl",):
+                    raise InputError(
+                        "torch.save or TorchScript wrote it, with a pickle that could hold any "
+                        "code",
+                        where=where,
+                        do="save the model with torch.export.save",
+                    )
                 if entry.filename.endswith((".pt", ".pkl", ".pickle")):
                     _refuse_code(archive.read(entry), entry.filename, where)
     except (OSError, zipfile.BadZipFile) as error:

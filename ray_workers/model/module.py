@@ -19,7 +19,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from ...recipe.errors import InputError
-from ...recipe.factories import Allowed
+from ...recipe.factories import Allowed, origin
 from ...recipe.library_messages import telling
 from ..store.file_names import SURGERY, WEIGHTS
 from .file_kinds import safetensors_problem
@@ -43,7 +43,7 @@ def load_module(factory: dict[str, Any], allowed: Allowed, folder: Path) -> nn.M
     except RuntimeError as error:
         raise InputError(
             f"the trained weights don't fit the model: {telling(error)}",
-            where=f"model.factory: {factory['factory']}",
+            where=origin(factory),
             do="let the factory build the same model each time",
         ) from error
     return model.eval()
@@ -122,7 +122,8 @@ def _made(factory: dict[str, Any], allowed: Allowed, what: str) -> nn.Module:
     model = allowed.call(factory["factory"], factory["args"], what)
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"the factory returned a {type(model).__name__}, expected a torch.nn.Module", where=what
+            f"the factory returned a {type(model).__name__}, expected a torch.nn.Module",
+            where=origin(factory, what),
         )
     return model
 

@@ -59,7 +59,11 @@ class OnnxGraph(nn.Module):
         try:
             self._open()
         except Exception as error:
-            raise InputError(f"ONNX Runtime can't run it: {telling(error)}", where=where) from error
+            raise InputError(
+                telling(error),
+                where=where,
+                do="export it again, for an opset and with operators that this ONNX Runtime has",
+            ) from error
 
     def forward(self, *arguments: torch.Tensor, **named: torch.Tensor) -> dict[str, torch.Tensor]:
         """Outputs by name, for inputs in order or by name, each (N, ...)."""
