@@ -117,9 +117,14 @@ def _file_of(kind: str) -> str:
     return "imported" if kind == IMPORT else kind.replace("-", "_")
 
 
+def runtime_of(kind: str) -> str:
+    """Name of the runtime that opens what a target makes: the kind begins with it."""
+    return kind.partition("-")[0]
+
+
 def loader_module(kind: str) -> str:
-    """Module that opens what a target makes: that of its runtime, which a kind begins with."""
-    return f"{_ROOT}.runtimes.{kind.partition('-')[0]}_runtime"
+    """Module that opens what a target makes."""
+    return f"{_ROOT}.runtimes.{runtime_of(kind)}_runtime"
 
 
 def loader(kind: str) -> str:

@@ -10,9 +10,10 @@ from ...recipe.errors import HoneError
 from ...recipe.schema import Recipe
 from ...tasks.benchmark.benchmark import BASELINE
 from ...tasks.decide import Measured, judge, pick, primary_batch
-from ...tasks.keys import library_version
 from ...tasks.outcome import ArtifactSaid, Candidate, Champion, Outcome
+from ...tasks.steps import runtime_of
 from ...tasks.tracking.registry import promote
+from ...tasks.tracking.runtime_wheel import requirements_of
 from ...tasks.tracking.tracker import PARENT
 from .layout import CandidateWay, Way
 from .prefect_tasks import Future, Steps
@@ -247,15 +248,11 @@ def model_fields(
     checked: StepResult,
 ) -> dict[str, Any]:
     """What a LoggedModel of a candidate is made of."""
-    from ... import __version__
-
     assert way.compiled is not None
     assert entry.artifact is not None
     artifact = _result(way.compiled).artifact("model")
     facts = checked.done.facts
     samples = session.store.fetch(checked.artifact("samples")) / SAMPLES_FILE
-    runtime = way.target.runtime
-    opened_here = way.target.environment is None
     return {
         "name": entry.name.replace("@", "-"),
         "folder": str(session.store.fetch(artifact)),
@@ -265,11 +262,7 @@ def model_fields(
         "inputs": facts["inputs"],
         "output": facts["output"],
         "example": str(samples),
-        "requirements": [
-            f"prefect-hone=={__version__}",
-            f"numpy=={library_version('numpy')}",
-            *([f"{runtime}=={library_version(runtime)}"] if opened_here else []),
-        ],
+        "requirements": requirements_of(runtime_of(way.target.kind)),
         "params": {
             "variant": entry.variant,
             "target": entry.target,

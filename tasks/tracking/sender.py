@@ -12,6 +12,7 @@ from typing import Any
 from ...runtimes import served_model
 from ...runtimes.served_model import FILES, ModelDescription
 from .journal import Operation
+from .runtime_wheel import build_wheel
 
 _PARENT_TAG = "mlflow.parentRunId"
 
@@ -208,6 +209,7 @@ class MlflowSender:
                 params={k: str(v)[:490] for k, v in said["params"].items()},
                 model_type=said["target"],
             )
+            wheel = build_wheel(Path(scratch) / "wheel")
             # The high-level `log_model` would load the runtime into this process to try it out.
             mlflow.pyfunc.save_model(
                 f"{scratch}/model",
@@ -221,7 +223,10 @@ class MlflowSender:
                 data_path=str(folder),
                 signature=signature,
                 input_example=example["input"] if single else example,
-                pip_requirements=said["requirements"],
+                # The wheel is copied to code/, and asked for by its path in the model's folder:
+                # https://mlflow.org/docs/latest/ml/model/dependencies/
+                code_paths=[str(wheel)],
+                pip_requirements=[f"code/{wheel.name}", *said["requirements"]],
             )
             self._client.log_model_artifacts(model.model_id, f"{scratch}/model")
         self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

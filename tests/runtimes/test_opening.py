@@ -17,7 +17,7 @@ from prefect_hone.runtimes.errors import RuntimeFailed, RuntimeMissing
 from prefect_hone.runtimes.isolated.environment import EnvironmentFailed
 from prefect_hone.runtimes.opening import RUNTIMES, open_artifact, runtime
 from prefect_hone.tasks.compile import target_functions
-from prefect_hone.tasks.steps import loader, loader_module
+from prefect_hone.tasks.steps import loader, loader_module, runtime_of
 
 ROOM = Path(opening.__file__).parent
 #: What a runtime's library brings itself may be anything; these must not come with it.
@@ -63,7 +63,7 @@ def test_the_table_has_every_file_and_every_target() -> None:
     assert set(RUNTIMES) == files == {runtime(name).NAME for name in RUNTIMES}
     for kind in target_kinds():
         module, _, function = loader(kind).partition(":")
-        found = runtime(kind.partition("-")[0])
+        found = runtime(runtime_of(kind))
         assert module == loader_module(kind) == f"prefect_hone.runtimes.{found.NAME}_runtime"
         assert function == "load"
         assert target_functions(kind).load is found.load

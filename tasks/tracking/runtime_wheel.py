@@ -1,0 +1,140 @@
+"""The wheel `hone-runtimes`: what opens a model, and nothing else of Hone. It travels with every
+model that is logged, which so needs neither Hone nor torch where it is served.
+
+    python -m prefect_hone.tasks.tracking.runtime_wheel FOLDER
+
+It holds `prefect_hone/runtimes` as a part of a namespace: there is no `prefect_hone/__init__.py`,
+so where Hone itself is installed, Hone's own files are imported. It is written here, without a
+build tool and without network, and has the same bytes wherever the same files are.
+https://packaging.python.org/en/latest/specifications/binary-distribution-format/
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import sys
+import zipfile
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from ... import __version__
+from ... import runtimes as room
+from ...runtimes.isolated.environment import requirement
+from ...runtimes.opening import RUNTIMES, runtime
+
+_NAME = "hone_runtimes"
+_HONE = "prefect-hone"
+_ROOM = room.__name__.replace(".", "/")
+_INFO = f"{_NAME}-{__version__}.dist-info"
+#: Where ONNX Runtime's other builds are installed instead.
+_BUILDS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")}
+_TAG = "py3-none-any"
+
+
+def build_wheel(folder: Path) -> Path:
+    """Write the wheel.
+
+    Its build tag is a digest of what is in it: who keeps environments by the names of what is
+    installed in them, as MLflow does, then never takes one for another.
+
+    Args:
+        folder: Where to.
+
+    Returns:
+        The file.
+    """
+    files = {f"{_INFO}/METADATA": _metadata().encode(), f"{_INFO}/licenses/LICENSE": _license()}
+    home = Path(room.__file__).parent
+    for path in home.rglob("*"):
+        if path.suffix in (".py", ".txt"):
+            files[f"{_ROOM}/{path.relative_to(home).as_posix()}"] = path.read_bytes()
+    content = "".join(f"{name} {_digest(files[name])}\n" for name in sorted(files))
+    build = "0" + hashlib.sha256(content.encode()).hexdigest()[:10]
+    files[f"{_INFO}/WHEEL"] = (
+        f"Wheel-Version: 1.0\nGenerator: {_HONE} {__version__}\nRoot-Is-Purelib: true\n"
+        f"Tag: {_TAG}\nBuild: {build}\n"
+    ).encode()
+    lines = [f"{name},sha256={_digest(files[name])},{len(files[name])}" for name in sorted(files)]
+    record = f"{_INFO}/RECORD"
+    files[record] = "\n".join([*lines, f"{record},,"]).encode() + b"\n"
+    wheel = folder / f"{_NAME}-{__version__}-{build}-{_TAG}.whl"
+    folder.mkdir(parents=True, exist_ok=True)
+    last = (f"{_INFO}/",)  # so that an installer finds the metadata at the end
+    with zipfile.ZipFile(wheel, "w") as archive:  # stored: zlib's versions pack differently
+        for name in sorted(files, key=lambda name: (name.startswith(last), name)):
+            entry = zipfile.ZipInfo(name)  # of 1980
+            entry.external_attr = 0o644 << 16
+            entry.create_system = 3
+            archive.writestr(entry, files[name])
+    return wheel
+
+
+def requirements_of(name: str) -> list[str]:
+    """What a model needs besides the wheel: numpy and the runtime's libraries, as they are here.
+
+    Args:
+        name: Of the runtime.
+    """
+    found = runtime(name)
+    if found.ENVIRONMENT is not None:
+        libraries = ["numpy", *found.LIBRARIES.values()]
+        return [requirement(found.ENVIRONMENT, library) for library in libraries]
+    return [_installed(library) for library in ("numpy", *found.LIBRARIES.values())]
+
+
+def _installed(distribution: str) -> str:
+    for build in _BUILDS.get(distribution, (distribution,)):
+        try:
+            version = importlib.metadata.version(build)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return f"{build}=={version.partition('+')[0]}"  # +cpu is another index's
+    return distribution
+
+
+def _metadata() -> str:
+    lines = [
+        "Metadata-Version: 2.1",
+        "Name: hone-runtimes",
+        f"Version: {__version__}",
+        "Summary: Opens the models that prefect-hone registers; a part of it.",
+        "License: Apache-2.0",
+        "Requires-Python: >=3.11",
+        f"Requires-Dist: {_compatible('numpy')}",
+    ]
+    for name in RUNTIMES:
+        found = runtime(name)
+        lines.append(f"Provides-Extra: {name}")
+        for library in found.LIBRARIES.values():
+            wanted = (
+                _compatible(library)
+                if found.ENVIRONMENT is None
+                else requirement(found.ENVIRONMENT, library)
+            )
+            lines.append(f'Requires-Dist: {wanted}; extra == "{name}"')
+    return "\n".join(lines) + "\n"
+
+
+def _compatible(distribution: str) -> str:
+    """A distribution at the versions that Hone itself can work with."""
+    for line in importlib.metadata.requires(_HONE) or []:
+        wanted = Requirement(line)
+        if wanted.name == distribution:
+            return f"{distribution}{wanted.specifier}"
+    return distribution
+
+
+def _license() -> bytes:
+    text = importlib.metadata.distribution(_HONE).read_text("licenses/LICENSE")
+    return (text or "Apache-2.0\n").encode()
+
+
+def _digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{build_wheel(Path(sys.argv[1]))}\n")
