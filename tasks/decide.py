@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field
 
@@ -24,7 +25,7 @@ class GateResult(Strict):
     """
 
     metric: str
-    bound: str
+    bound: Literal["at_most", "at_least"]
     limit: float
     value: float | None
     margin: float | None

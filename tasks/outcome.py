@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 from pydantic import Field
 
 from ..recipe.strict import Strict
 from .decide import GateResult
 
-Status = Literal["passed", "gated", "failed", "skipped"]
+
+class CandidateStatus(StrEnum):
+    """How far a candidate came."""
+
+    PASSED = "passed"
+    """It was measured and passed every gate."""
+    GATED = "gated"
+    """It was measured, but a gate failed."""
+    FAILED = "failed"
+    """One of its steps failed."""
+    SKIPPED = "skipped"
+    """Its target does not run on this machine."""
+
+    @property
+    def is_measured(self) -> bool:
+        return self in (CandidateStatus.PASSED, CandidateStatus.GATED)
 
 
 class ArtifactSaid(Strict):
@@ -27,8 +43,7 @@ class Candidate(Strict):
         name: `VARIANT@TARGET`.
         variant: Name of the variant.
         target: Name of the target.
-        status: `passed` every gate; `gated`: measured, but a gate failed; `failed`: a step
-            failed; `skipped`: the target does not run on this machine.
+        status: How far it came.
         error: Why it failed or was skipped.
         artifact: Its bytes.
         metrics: Under MLflow's names.
@@ -39,7 +54,7 @@ class Candidate(Strict):
     name: str
     variant: str
     target: str
-    status: Status
+    status: CandidateStatus
     error: str | None = None
     artifact: ArtifactSaid | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -65,7 +80,8 @@ class Outcome(Strict):
         recipe: Name of the recipe.
         recipe_digest: Of all its fields.
         run_id: MLflow's id of the parent run.
-        champion: The winner, or None: then the registry was not touched.
+        winner: Name of the candidate that wins, whether or not it was promoted already.
+        champion: The winner in the registry, or None: then the registry was not touched.
         why: Why it won, or why none did.
         baseline: What was measured of the trained model in PyTorch eager.
         candidates: All of them, in the recipe's order.
@@ -77,13 +93,19 @@ class Outcome(Strict):
     recipe: str
     recipe_digest: str
     run_id: str
-    champion: Champion | None
+    winner: str | None = None
+    champion: Champion | None = None
     why: str
     baseline: dict[str, float]
     candidates: tuple[Candidate, ...]
     seconds: dict[str, float]
     cached: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def winning(self) -> Candidate | None:
+        """The candidate that wins."""
+        return next((c for c in self.candidates if c.name == self.winner), None)
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

@@ -18,7 +18,6 @@ from ...ray_workers.cluster import local_capacity, require_capacity
 from ...recipe.errors import HoneError
 from ...recipe.schema import Recipe
 from ...tasks.outcome import Outcome
-from ..engine.layout import check_targets
 from ..engine.plan import make_plan
 from ..engine.session import Session
 from ..prefect_private import quiet_console, send_what_is_left
@@ -39,8 +38,6 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
     console = Console(stderr=as_json, width=width)
     observer = LiveRows(console) if console.is_terminal else PlainLines(console)
     recipe, session = load_for_command(name, overrides, observer)
-    session.owns_cluster = False
-    check_targets(recipe)
     plan = make_plan(recipe, session)
     if plan.starts_workers and session.settings.ray_address is None:
         each = recipe.train.resources
@@ -59,7 +56,7 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
             session.cluster.prepare()
         with observer:
             observer.phase("starts Prefect, Ray and MLflow")
-            outcome, flow_run = _run_flow(recipe, session, server)
+            outcome, flow_run = _run_flow(recipe, session.planned(plan), server)
         if as_json:
             sys.stdout.write(json.dumps(outcome.to_json(), indent=1) + "\n")
             sys.stdout.flush()

@@ -14,7 +14,7 @@ from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
 from ...tasks.keys import cache_key
 from ...tasks.steps import Call
-from .layout import CandidateWay, Way, lay_out, measure
+from .layout import CandidateWay, Way, check_targets, lay_out, measure
 from .pinned_model import pinned
 from .runner import find_record
 from .session import Session
@@ -43,8 +43,15 @@ class PlannedStep:
 
 @dataclass
 class Plan:
-    """All steps in order, and the way that they make."""
+    """What a run would do.
 
+    Attributes:
+        recipe: The recipe, with what it names as the store keeps it.
+        steps: All steps in order.
+        way: The way that they make.
+    """
+
+    recipe: Recipe
     steps: list[PlannedStep]
     way: Way[PlannedStep]
 
@@ -63,7 +70,12 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, session: Session) -> Plan:
-    """Look every step up, computing nothing."""
+    """Look every step up, computing nothing.
+
+    Raises:
+        InputError: A target of the recipe is not installed, or what it names can't be read.
+    """
+    check_targets(recipe)
     steps: list[PlannedStep] = []
 
     def look_up(
@@ -90,7 +102,7 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
     able = [candidate for candidate in way.candidates if candidate.compiled is not None]
     if able:
         measure(fixed, way, able, look_up, cores())
-    return Plan(steps, way)
+    return Plan(fixed, steps, way)
 
 
 def needs(recipe: Recipe, call: Call) -> str:
@@ -147,7 +159,7 @@ def plan_memory(
     """
     found = plan.way.check.facts.get("memory")
     if found is None and estimate_now:
-        found = _estimate(recipe, session)
+        found = _estimate(plan, session)
     if found is None:
         return None
     workers = recipe.train.mesh.workers
@@ -163,17 +175,17 @@ def plan_memory(
     )
 
 
-def _estimate(recipe: Recipe, session: Session) -> dict[str, Any]:
+def _estimate(plan: Plan, session: Session) -> dict[str, Any]:
     from ...ray_workers.data.splits import few_samples, split
     from ...ray_workers.model.module import initial
     from ...ray_workers.training.estimate import estimate
     from ...recipe.factories import use_code
 
+    recipe = plan.recipe
     if session.code is not None:
         use_code(session.code)
     data = session.allowed.call(recipe.data.factory, recipe.data.args, "data.factory")
-    fixed = pinned(recipe, session)
-    model = initial(fixed.model.model_dump(mode="json"), session.allowed)
+    model = initial(plan.recipe.model.model_dump(mode="json"), session.allowed)
     splits = split(data, recipe.train.seed)
     return estimate(model, recipe.train, session.allowed, *few_samples(splits)).model_dump(
         mode="json"

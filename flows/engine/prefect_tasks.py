@@ -13,7 +13,9 @@ from prefect.futures import PrefectFuture
 from ...ray_workers.store.artifacts import Artifact
 from ...recipe.errors import HoneError
 from ...tasks.steps import Call
-from .runner import Runner, StepResult
+from .layout import CandidateWay, Way
+from .results import Settled, StepResult
+from .runner import Runner
 
 Future = PrefectFuture[StepResult]
 
@@ -84,6 +86,44 @@ def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
     except Exception:
         return False
     return False
+
+
+def settled(future: Future) -> Settled:
+    """What came of a step, once it is over."""
+    future.wait()
+    if future.state.is_completed():
+        return Settled(future.result())
+    if not future.state.is_final():  # one that it waits for has failed; it was never begun
+        return Settled(None, str(future.state.message))
+    error = future.result(raise_on_failure=False)
+    told = isinstance(error, HoneError)
+    return Settled(None, str(error) if told else str(future.state.message or error))
+
+
+def settled_way(way: Way[Future]) -> Way[Settled]:
+    """What came of all steps up to validation."""
+
+    def one(step: Future | None) -> Settled | None:
+        return None if step is None else settled(step)
+
+    return Way(
+        check=settled(way.check),
+        train=settled(way.train),
+        reference=settled(way.reference),
+        export=settled(way.export),
+        candidates=[
+            CandidateWay(
+                name=candidate.name,
+                variant=candidate.variant,
+                target=candidate.target,
+                unavailable=candidate.unavailable,
+                shared=[settled(step) for step in candidate.shared],
+                compiled=one(candidate.compiled),
+                validated=one(candidate.validated),
+            )
+            for candidate in way.candidates
+        ],
+    )
 
 
 def need(future: Future) -> StepResult:

@@ -14,32 +14,13 @@ from ...ray_workers.events import EpochEnd, Event, Metric, Note
 from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted, Store
 from ...ray_workers.store.file_lock import acquire
 from ...recipe.errors import HoneError
-from ...recipe.strict import Strict
 from ...tasks.keys import cache_key
-from ...tasks.steps import Call, Step
-from ...tasks.tracking.tracker import PARENT, Tracker
+from ...tasks.steps import Call
+from ...tasks.tracking import names
+from ...tasks.tracking.names import PARENT
+from ...tasks.tracking.tracker import Tracker
+from .results import StepResult
 from .session import Session
-
-
-class StepResult(Strict):
-    """What a step gave, computed now or before.
-
-    Attributes:
-        step: What kind of step it is.
-        label: What it is called in this run.
-        key: Its cache key.
-        cached: Whether a kept result was used.
-        done: Outputs, metrics, parameters and facts.
-    """
-
-    step: Step
-    label: str
-    key: str
-    cached: bool
-    done: Done
-
-    def artifact(self, name: str) -> Artifact:
-        return self.done.outputs[name]
 
 
 def record_name(call: Call, key: str) -> str:
@@ -166,7 +147,7 @@ class Runner:
             if done.peak_memory:
                 self.tracker.metrics(ref, {f"{call.step.name}/peak_bytes": float(done.peak_memory)})
             if cached and done.run_id:
-                self.tracker.tags(ref, {f"hone.{call.step.name}_computed_in": done.run_id})
+                self.tracker.tags(ref, {names.computed_in(call.step.name): done.run_id})
         self.tracker.metrics(
             PARENT, {f"seconds/{call.step.name}/{_metric_safe(call)}": done.seconds}
         )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...ray_workers.cluster import Cluster
 from ...ray_workers.store.artifacts import Store
@@ -21,6 +22,9 @@ from ...tasks.keys import UserCode
 from .observer import Observer, Silent
 from .settings import Settings
 from .user_code import identify
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 
 @dataclass
@@ -36,6 +40,8 @@ class Session:
         cluster: Ray.
         store: Artifacts and step records.
         place: Folder of the recipe, whose git commit is noted.
+        owns_cluster: Whether the flow closes the cluster; else who made the session does.
+        plan: What was planned already, by a command that starts the flow.
         kept: Where the store keeps each file, folder or MLflow model that the recipe names: a run
             stays with what was there at its start.
     """
@@ -48,8 +54,13 @@ class Session:
     cluster: Cluster
     store: Store
     place: Path | None = None
-    owns_cluster: bool = field(default=True)
+    owns_cluster: bool = True
+    plan: Plan | None = None
     kept: dict[str, str] = field(default_factory=dict)
+
+    def planned(self, plan: Plan) -> Session:
+        """The same for the flow that a command starts, which has planned and closes the cluster."""
+        return replace(self, plan=plan, owns_cluster=False)
 
 
 def new_session(

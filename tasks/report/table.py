@@ -59,8 +59,8 @@ def _row(candidate: Candidate, key: str) -> tuple[str, ...]:
 
 def verdict(candidate: Candidate) -> str:
     """`3/3`, the gates that failed, or why there is no measurement."""
-    if candidate.status in ("failed", "skipped"):
-        return candidate.status
+    if not candidate.status.is_measured:
+        return candidate.status.value
     failed = [gate for gate in candidate.gates if not gate.passed]
     if not failed:
         return f"{len(candidate.gates)}/{len(candidate.gates)} passed"

@@ -12,13 +12,41 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import Field
+
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.strict import Strict
 from ...runtimes.served_model import DESCRIPTION, artifact_digest
+from . import names
 from .sender import is_away
 
 PREVIOUS = "previous"
 T = TypeVar("T")
+
+
+class Promotable(Strict):
+    """A logged model that may be promoted, and where it goes.
+
+    Attributes:
+        model: Name of the registered model.
+        alias: The alias to move; the version that had it gets `previous`.
+        model_id: The LoggedModel.
+        sha256: Of the artifact that was measured.
+        recipe_digest: Of the recipe that it was measured under.
+        tags: Further tags of the new version.
+    """
+
+    model: str
+    alias: str
+    model_id: str
+    sha256: str
+    recipe_digest: str
+    tags: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def all_tags(self) -> dict[str, str]:
+        own = {names.SHA256: self.sha256, names.RECIPE_DIGEST: self.recipe_digest}
+        return {**self.tags, **own}
 
 
 class Promotion(Strict):
@@ -39,24 +67,12 @@ class Promotion(Strict):
     previous: str | None
 
 
-def promote(
-    uri: str,
-    model: str,
-    alias: str,
-    model_id: str,
-    sha256: str,
-    tags: dict[str, str],
-    wait: float = 120,
-) -> Promotion:
+def promote(uri: str, asked: Promotable, wait: float = 120) -> Promotion:
     """Register a logged model and move the alias to it.
 
     Args:
         uri: The tracking server, which is the registry too.
-        model: Name of the registered model.
-        alias: The alias to move; the version that had it gets `previous`.
-        model_id: The LoggedModel.
-        sha256: Of the artifact that was measured.
-        tags: Of the new version.
+        asked: The model, and where it goes.
         wait: How long to wait for a server that is away (s).
 
     Raises:
@@ -68,31 +84,38 @@ def promote(
     client = mlflow.MlflowClient(uri, registry_uri=uri)
 
     def work() -> Promotion:
-        _ensure_model(client, model)
-        before = _version_of(client, model, alias)
-        if before is not None and _is_same(before, sha256, tags):
-            return Promotion(
-                model=model, version=str(before.version), alias=alias, new=False, previous=None
-            )
-        _verify(uri, model_id, sha256)
-        version = _find_version(client, model, sha256, tags)
+        _ensure_model(client, asked.model)
+        before = _version_of(client, asked)
+        if before is not None and _is_same(before, asked):
+            return _promotion(asked, before, new=False)
+        _verify(uri, asked)
+        version = _find_version(client, asked)
         new = version is None
         if version is None:
             version = client.create_model_version(
-                model, source=f"models:/{model_id}", tags=tags, model_id=model_id
+                asked.model,
+                source=f"models:/{asked.model_id}",
+                tags=asked.all_tags,
+                model_id=asked.model_id,
             )
         if before is not None and str(before.version) != str(version.version):
-            client.set_registered_model_alias(model, PREVIOUS, before.version)
-        client.set_registered_model_alias(model, alias, version.version)
-        return Promotion(
-            model=model,
-            version=str(version.version),
-            alias=alias,
-            new=new,
-            previous=None if before is None else str(before.version),
-        )
+            client.set_registered_model_alias(asked.model, PREVIOUS, before.version)
+        client.set_registered_model_alias(asked.model, asked.alias, version.version)
+        return _promotion(asked, version, new, None if before is None else str(before.version))
 
     return _insist(work, uri, wait)
+
+
+def _promotion(
+    asked: Promotable, version: Any, new: bool, previous: str | None = None
+) -> Promotion:
+    return Promotion(
+        model=asked.model,
+        version=str(version.version),
+        alias=asked.alias,
+        new=new,
+        previous=previous,
+    )
 
 
 def _insist(work: Callable[[], T], uri: str, wait: float) -> T:
@@ -124,46 +147,48 @@ def _ensure_model(client: Any, name: str) -> None:
             raise
 
 
-def _version_of(client: Any, model: str, alias: str) -> Any:
+def _version_of(client: Any, asked: Promotable) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_model_version_by_alias(model, alias)
+        return client.get_model_version_by_alias(asked.model, asked.alias)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
 
 
-def _is_same(version: Any, sha256: str, tags: dict[str, str]) -> bool:
+def _is_same(version: Any, asked: Promotable) -> bool:
     held = dict(version.tags)
-    digest = "hone.recipe_digest"
-    return held.get("hone.sha256") == sha256 and held.get(digest) == tags.get(digest)
+    return (
+        held.get(names.SHA256) == asked.sha256
+        and held.get(names.RECIPE_DIGEST) == asked.recipe_digest
+    )
 
 
-def _find_version(client: Any, model: str, sha256: str, tags: dict[str, str]) -> Any:
+def _find_version(client: Any, asked: Promotable) -> Any:
     """A version of these bytes under this recipe, such as a killed run left without an alias."""
-    for version in client.search_model_versions(f"name = '{model}'", max_results=200):
-        if _is_same(version, sha256, tags):
+    for version in client.search_model_versions(f"name = '{asked.model}'", max_results=200):
+        if _is_same(version, asked):
             return version
     return None
 
 
-def _verify(uri: str, model_id: str, sha256: str) -> None:
+def _verify(uri: str, asked: Promotable) -> None:
     import mlflow
 
     with tempfile.TemporaryDirectory(prefix="hone-verify-") as scratch:
         folder = Path(
             mlflow.artifacts.download_artifacts(
-                artifact_uri=f"models:/{model_id}", dst_path=scratch, tracking_uri=uri
+                artifact_uri=f"models:/{asked.model_id}", dst_path=scratch, tracking_uri=uri
             )
         )
         described = next(folder.rglob(DESCRIPTION), None)
         held = None if described is None else artifact_digest(described.parent)
-    if held != sha256:
+    if held != asked.sha256:
         raise HoneError(
             f"MLflow holds other bytes than those that were measured (sha256 {str(held)[:12]}, "
-            f"measured {sha256[:12]}); nothing was promoted",
-            where=f"models:/{model_id}",
+            f"measured {asked.sha256[:12]}); nothing was promoted",
+            where=f"models:/{asked.model_id}",
             do="delete the logged model and run again",
         )

@@ -1,20 +1,33 @@
-"""Send journal operations to MLflow: the only place that talks to its tracking API."""
+"""Send the journal's entries to MLflow: the only place that talks to its tracking API."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from ...runtimes import served_model
 from ...runtimes.served_model import FILES, ModelDescription
-from .journal import Operation
+from . import names
+from .entries import (
+    DatasetEntry,
+    FinishEntry,
+    FolderEntry,
+    HeaderEntry,
+    JournalEntry,
+    MetricEntry,
+    ModelEntry,
+    ParamsEntry,
+    RunEntry,
+    RunStatus,
+    TagsEntry,
+    TextEntry,
+    model_key,
+)
 from .runtime_wheel import build_wheel
-
-_PARENT_TAG = "mlflow.parentRunId"
 
 
 def is_away(error: BaseException) -> bool:
@@ -83,7 +96,7 @@ class MlflowSender:
     def create_run(self, parent: str | None, name: str, tags: dict[str, str]) -> str:
         """Start a run; the first one without a parent is the parent of all others."""
         if parent is not None:
-            tags = {**tags, _PARENT_TAG: parent}
+            tags = {**tags, names.MLFLOW_PARENT: parent}
         run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
         return str(run.info.run_id)
 
@@ -91,86 +104,102 @@ class MlflowSender:
         self._client.set_tag(run_id, name, value)
 
     def run_is_over(self, run_id: str) -> bool:
-        return str(self._client.get_run(run_id).info.status) != "RUNNING"
+        return RunStatus(self._client.get_run(run_id).info.status).is_over
 
-    def end_if_running(self, run_id: str, status: str) -> None:
+    def end_if_running(self, run_id: str, status: RunStatus) -> None:
         if not self.run_is_over(run_id):
-            self._client.set_terminated(run_id, status=status)
+            self._client.set_terminated(run_id, status=status.value)
 
     def close_dead_runs(self, is_dead: Callable[[dict[str, str]], bool], keep: str) -> None:
         """End runs of Hone that are RUNNING though their process is gone."""
         experiments = [e.experiment_id for e in self._client.search_experiments(max_results=500)]
         for run in self._client.search_runs(
-            experiments, filter_string="attributes.status = 'RUNNING'", max_results=1000
+            experiments,
+            filter_string=f"attributes.status = '{RunStatus.RUNNING}'",
+            max_results=1000,
         ):
             tags = dict(run.data.tags)
             if run.info.run_id != keep and is_dead(tags):
-                self._client.set_tag(run.info.run_id, "hone.ended", "its process was gone")
-                self._client.set_terminated(run.info.run_id, status="KILLED")
+                self._client.set_tag(run.info.run_id, names.ENDED, "its process was gone")
+                self._client.set_terminated(run.info.run_id, status=RunStatus.KILLED.value)
 
-    def send(self, operations: list[Operation], ids: dict[str, str]) -> None:
-        """Carry out operations; ids of runs and models that they make are added to `ids`."""
-        first = operations[0]
-        if first["op"] == "metrics":
-            self._send_metrics(operations, ids)
-        elif first["op"] != "header":
-            getattr(self, f"_send_{first['op']}")(first, ids)
+    def send(self, entries: Sequence[JournalEntry], ids: dict[str, str]) -> None:
+        """Carry out an entry, or metrics of one run; new ids of runs and models go into `ids`."""
+        first = entries[0]
+        match first:
+            case HeaderEntry():
+                pass
+            case MetricEntry():
+                metrics = [entry for entry in entries if isinstance(entry, MetricEntry)]
+                self._send_metrics(ids[first.ref], metrics, ids)
+            case RunEntry():
+                if first.ref not in ids:
+                    parent = ids[names.PARENT]
+                    ids[first.ref] = self.create_run(parent, first.name, first.tags)
+            case ParamsEntry():
+                self._send_params(ids[first.ref], first)
+            case TagsEntry():
+                self._send_tags(ids[first.ref], first)
+            case TextEntry():
+                self._client.log_text(ids[first.ref], first.content, first.file)
+            case FolderEntry():
+                self._client.log_artifacts(ids[first.ref], first.folder, first.path)
+            case DatasetEntry():
+                self._send_dataset(ids[first.ref], first)
+            case ModelEntry():
+                self._send_model(first, ids)
+            case FinishEntry():
+                self._client.set_terminated(
+                    ids[first.ref], status=first.status.value, end_time=first.time_ms
+                )
+            case _:
+                assert_never(first)
 
-    def _send_metrics(self, operations: list[Operation], ids: dict[str, str]) -> None:
+    def _send_metrics(
+        self, run_id: str, entries: Sequence[MetricEntry], ids: dict[str, str]
+    ) -> None:
         from mlflow.entities import Metric
 
         metrics = [
             Metric(
-                o["name"], float(o["value"]), o["time_ms"], o["step"],
-                model_id=ids.get(f"model:{o['model']}") if o.get("model") else None,
+                entry.name,
+                entry.value,
+                entry.time_ms,
+                entry.step,
+                model_id=ids.get(model_key(entry.model)) if entry.model else None,
             )
-            for o in operations
-        ]  # fmt: skip
-        self._client.log_batch(ids[operations[0]["ref"]], metrics=metrics)
+            for entry in entries
+        ]
+        self._client.log_batch(run_id, metrics=metrics)
 
-    def _send_run(self, said: Operation, ids: dict[str, str]) -> None:
-        if said["ref"] not in ids:
-            ids[said["ref"]] = self.create_run(ids["parent"], said["name"], said["tags"])
-
-    def _send_params(self, said: Operation, ids: dict[str, str]) -> None:
+    def _send_params(self, run_id: str, entry: ParamsEntry) -> None:
         from mlflow.entities import Param
 
-        params = [Param(name, value[:5900]) for name, value in said["values"].items()]
+        params = [Param(name, value[:5900]) for name, value in entry.values.items()]
         for start in range(0, len(params), 100):
-            self._client.log_batch(ids[said["ref"]], params=params[start : start + 100])
+            self._client.log_batch(run_id, params=params[start : start + 100])
 
-    def _send_tags(self, said: Operation, ids: dict[str, str]) -> None:
+    def _send_tags(self, run_id: str, entry: TagsEntry) -> None:
         from mlflow.entities import RunTag
 
-        tags = [RunTag(name, value[:7900]) for name, value in said["values"].items()]
-        self._client.log_batch(ids[said["ref"]], tags=tags)
+        tags = [RunTag(name, value[:7900]) for name, value in entry.values.items()]
+        self._client.log_batch(run_id, tags=tags)
 
-    def _send_text(self, said: Operation, ids: dict[str, str]) -> None:
-        self._client.log_text(ids[said["ref"]], said["content"], said["file"])
-
-    def _send_folder(self, said: Operation, ids: dict[str, str]) -> None:
-        self._client.log_artifacts(ids[said["ref"]], said["folder"], said["path"])
-
-    def _send_dataset(self, said: Operation, ids: dict[str, str]) -> None:
+    def _send_dataset(self, run_id: str, entry: DatasetEntry) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(
-            name=said["name"],
-            digest=said["digest"],
+            name=entry.name,
+            digest=entry.digest,
             source_type="code",
-            source=json.dumps(said["source"]),
-            profile=json.dumps(said["profile"]),
+            source=json.dumps(entry.source),
+            profile=json.dumps(entry.profile),
         )
-        for context in said["contexts"]:
-            entry = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-            self._client.log_inputs(ids[said["ref"]], datasets=[entry])
+        for context in entry.contexts:
+            used = DatasetInput(dataset, [InputTag(names.MLFLOW_CONTEXT, context)])
+            self._client.log_inputs(run_id, datasets=[used])
 
-    def _send_finish(self, said: Operation, ids: dict[str, str]) -> None:
-        self._client.set_terminated(
-            ids[said["ref"]], status=said["status"], end_time=said["time_ms"]
-        )
-
-    def _send_model(self, said: Operation, ids: dict[str, str]) -> None:
+    def _send_model(self, entry: ModelEntry, ids: dict[str, str]) -> None:
         """Log a candidate as a LoggedModel, in the pyfunc flavor with our loader."""
         import mlflow
         import numpy as np
@@ -179,35 +208,34 @@ class MlflowSender:
         from mlflow.types import Schema, TensorSpec
         from safetensors.numpy import load_file
 
-        if f"model:{said['ref']}" in ids:
+        if model_key(entry.ref) in ids:
             return
-        if (held := self._held_model(said)) is not None:
-            self._client.log_inputs(ids[said["ref"]], models=[LoggedModelInput(held)])
-            ids[f"model:{said['ref']}"] = held
+        if (held := self._held_model(entry)) is not None:
+            self._client.log_inputs(ids[entry.ref], models=[LoggedModelInput(held)])
+            ids[model_key(entry.ref)] = held
             return
-        inputs, output = said["inputs"], said["output"]
+        inputs, output = entry.inputs, entry.output
         single = list(inputs) == ["input"]
         signature = ModelSignature(
             inputs=Schema([
-                TensorSpec(np.dtype(spec["dtype"]), (-1, *spec["shape"]), None if single else name)
+                TensorSpec(np.dtype(spec.dtype), (-1, *spec.shape), None if single else name)
                 for name, spec in inputs.items()
             ]),
-            outputs=Schema([TensorSpec(np.dtype(output["dtype"]), (-1, *output["shape"]))]),
+            outputs=Schema([TensorSpec(np.dtype(output.dtype), (-1, *output.shape))]),
         )  # fmt: skip
-        example = {name: value[:2] for name, value in load_file(said["example"]).items()}
-        run_id = ids[said["ref"]]
+        example = {name: value[:2] for name, value in load_file(entry.example).items()}
+        run_id = ids[entry.ref]
         with tempfile.TemporaryDirectory(prefix="hone-model-") as scratch:
             folder = Path(scratch) / "data"
-            shutil.copytree(said["folder"], folder / FILES)
-            described = ModelDescription(said["sha256"], tuple(said["inputs"]), said["options"])
-            described.write(folder)
+            shutil.copytree(entry.folder, folder / FILES)
+            ModelDescription(entry.sha256, tuple(entry.inputs), entry.options).write(folder)
             model = self._client.create_logged_model(
                 self._experiment_id,
-                name=said["name"],
+                name=entry.name,
                 source_run_id=run_id,
-                tags=said["tags"],
-                params={k: str(v)[:490] for k, v in said["params"].items()},
-                model_type=said["target"],
+                tags=entry.tags,
+                params={k: v[:490] for k, v in entry.params.items()},
+                model_type=entry.target,
             )
             wheel = build_wheel(Path(scratch) / "wheel")
             # The high-level `log_model` would load the runtime into this process to try it out.
@@ -226,21 +254,21 @@ class MlflowSender:
                 # The wheel is copied to code/, and asked for by its path in the model's folder:
                 # https://mlflow.org/docs/latest/ml/model/dependencies/
                 code_paths=[str(wheel)],
-                pip_requirements=[f"code/{wheel.name}", *said["requirements"]],
+                pip_requirements=[f"code/{wheel.name}", *entry.requirements],
             )
             self._client.log_model_artifacts(model.model_id, f"{scratch}/model")
         self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         self._client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
-        ids[f"model:{said['ref']}"] = str(model.model_id)
+        ids[model_key(entry.ref)] = str(model.model_id)
 
-    def _held_model(self, said: Operation) -> str | None:
+    def _held_model(self, entry: ModelEntry) -> str | None:
         """The LoggedModel that already holds these bytes for this candidate."""
         from mlflow.entities import LoggedModelStatus
 
         found = self._client.search_logged_models(
             [self._experiment_id],
-            filter_string=f"tags.`hone.sha256` = '{said['tags']['hone.sha256']}' "
-            f"AND tags.`hone.candidate` = '{said['tags']['hone.candidate']}'",
+            filter_string=f"tags.`{names.SHA256}` = '{entry.tags[names.SHA256]}' "
+            f"AND tags.`{names.CANDIDATE}` = '{entry.tags[names.CANDIDATE]}'",
             max_results=5,
         )
         ready = [model for model in found if model.status == LoggedModelStatus.READY]

@@ -11,21 +11,38 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.library_messages import telling
-from .journal import Journal, Operation, left_over
+from . import names
+from .entries import (
+    DatasetEntry,
+    FinishEntry,
+    FolderEntry,
+    HeaderEntry,
+    JournalEntry,
+    MetricEntry,
+    ModelEntry,
+    ParamsEntry,
+    RunEntry,
+    RunStatus,
+    TagsEntry,
+    TextEntry,
+    UnreadableEntry,
+    is_model_key,
+    model_key,
+)
+from .journal import Journal, left_over
+from .names import PARENT
 from .sender import MlflowSender, is_away
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # s between tries while the server is away
 _HEARTBEAT = 30.0  # s
 _STALE = 300.0  # s without a heartbeat after which another machine's run counts as dead
-OWNER, HEARTBEAT = "hone.owner", "hone.heartbeat"
-PARENT = "parent"
 
 log = logging.getLogger("hone")
 
@@ -76,6 +93,8 @@ class Tracker:
         Raises:
             ServerUnreachable: The tracking server does not answer.
         """
+        from ... import __version__
+
         try:
             self._sender.connect()
             run_id = self._sender.create_run(None, name, {**tags, **_owner()})
@@ -89,7 +108,9 @@ class Tracker:
                 "store on this machine",
             ) from error
         self._journal = Journal(self._folder / f"{run_id}.jsonl")
-        self._journal.append({"op": "header", "uri": self.uri, "experiment": self.experiment})
+        self._journal.append(
+            HeaderEntry(uri=self.uri, experiment=self.experiment, version=__version__)
+        )
         self._journal.ids[PARENT] = run_id
         self._journal.done(1)
         self._open.append(PARENT)
@@ -100,7 +121,7 @@ class Tracker:
     def child(self, ref: str, name: str, tags: dict[str, str]) -> None:
         """Start a child run, known here as `ref`."""
         self._open.append(ref)
-        self._add({"op": "run", "ref": ref, "name": name, "tags": {**tags, **_owner()}})
+        self._add(RunEntry(ref=ref, name=name, tags={**tags, **_owner()}))
 
     def metrics(self, ref: str, values: dict[str, float], model: str | None = None) -> None:
         """Numbers without a step."""
@@ -115,49 +136,45 @@ class Tracker:
             return
         self._seen.add((ref, name, step))
         self._add(
-            {"op": "metrics", "ref": ref, "name": name, "value": value, "step": step,
-             "time_ms": time_ms, "model": model}
-        )  # fmt: skip
+            MetricEntry(ref=ref, name=name, value=value, step=step, time_ms=time_ms, model=model)
+        )
 
-    def params(self, ref: str, values: dict[str, Any]) -> None:
+    def params(self, ref: str, values: Mapping[str, object]) -> None:
         if values:
-            self._add(
-                {"op": "params", "ref": ref, "values": {k: str(v) for k, v in values.items()}}
-            )
+            self._add(ParamsEntry(ref=ref, values={k: str(v) for k, v in values.items()}))
 
     def tags(self, ref: str, values: dict[str, str]) -> None:
         if values:
-            self._add({"op": "tags", "ref": ref, "values": values})
+            self._add(TagsEntry(ref=ref, values=values))
 
     def text(self, ref: str, content: str, file: str) -> None:
         """A text artifact."""
-        self._add({"op": "text", "ref": ref, "content": content, "file": file})
+        self._add(TextEntry(ref=ref, content=content, file=file))
 
     def folder(self, ref: str, folder: Path, path: str) -> None:
         """A folder of files as artifacts under `path`."""
-        self._add({"op": "folder", "ref": ref, "folder": str(folder), "path": path})
+        self._add(FolderEntry(ref=ref, folder=str(folder), path=path))
 
-    def dataset(self, ref: str, fields: dict[str, Any]) -> None:
-        """A data set as an input of the run."""
-        self._add({"op": "dataset", "ref": ref, **fields})
+    def dataset(self, entry: DatasetEntry) -> None:
+        """A data set as an input of a run."""
+        self._add(entry)
 
-    def model(self, ref: str, fields: dict[str, Any]) -> None:
-        """A candidate as a LoggedModel of the run `ref`."""
-        self._add({"op": "model", "ref": ref, **fields})
+    def model(self, entry: ModelEntry) -> None:
+        """A candidate as a LoggedModel of its run."""
+        self._add(entry)
 
-    def finish(self, ref: str, status: str) -> None:
-        """End a run: FINISHED, FAILED or KILLED."""
+    def finish(self, ref: str, status: RunStatus) -> None:
+        """End a run."""
         if ref in self._open:
             self._open.remove(ref)
-            self._add({"op": "finish", "ref": ref, "status": status,
-                       "time_ms": int(time.time() * 1000)})  # fmt: skip
+            self._add(FinishEntry(ref=ref, status=status, time_ms=int(time.time() * 1000)))
 
     def run_id(self, ref: str) -> str | None:
         return self._ids().get(ref)
 
     def model_id(self, ref: str) -> str | None:
         """Id of the LoggedModel of a candidate, once it is sent."""
-        return self._ids().get(f"model:{ref}")
+        return self._ids().get(model_key(ref))
 
     def flush(self, seconds: float) -> bool:
         """Wait until everything is sent, at most so long; whether it is."""
@@ -173,14 +190,15 @@ class Tracker:
         """How long the server has not answered (s); 0 while it does."""
         return 0.0 if self._away_since is None else time.monotonic() - self._away_since
 
-    def close(self, status: str, seconds: float = 20) -> bool:
+    def close(self, status: RunStatus, seconds: float = 20) -> bool:
         """End every run that is still open, send what is left, stop.
 
         Returns:
             Whether everything was sent; else the journal stays and the next run sends it.
         """
         for ref in reversed(list(self._open)):
-            self.finish(ref, status if ref == PARENT or status != "FINISHED" else "FAILED")
+            unfinished = RunStatus.FAILED if status is RunStatus.FINISHED else status
+            self.finish(ref, status if ref == PARENT else unfinished)
         sent = self.flush(seconds)
         self._stop.set()
         self._wake.set()
@@ -193,9 +211,9 @@ class Tracker:
     def _ids(self) -> dict[str, str]:
         return {} if self._journal is None else self._journal.ids
 
-    def _add(self, operation: Operation) -> None:
+    def _add(self, entry: JournalEntry) -> None:
         assert self._journal is not None, "the tracker was not opened"
-        self._journal.append(operation)
+        self._journal.append(entry)
         self._wake.set()
 
     def _work(self) -> None:
@@ -208,7 +226,7 @@ class Tracker:
             if time.monotonic() - beaten > _HEARTBEAT:
                 beaten = time.monotonic()
                 with contextlib.suppress(Exception):
-                    self._sender.tag(self._journal.ids[PARENT], HEARTBEAT, str(time.time()))
+                    self._sender.tag(self._journal.ids[PARENT], names.HEARTBEAT, str(time.time()))
             if not self._journal.waiting():
                 self._wake.wait(1)
                 self._wake.clear()
@@ -221,32 +239,46 @@ class Tracker:
                 wait = min(_LONGEST_WAIT, wait * 2)
 
     def _send_next(self, journal: Journal) -> bool:
-        """Send the next operations; False if the server is away. One it refuses is left out."""
-        operations = journal.next()
+        """Send the next entries; False if the server is away. One it refuses is left out."""
+        entries = journal.next()
+        if isinstance(entries[0], UnreadableEntry):
+            self._unreadable(journal, entries[0])
+        else:
+            sendable = [entry for entry in entries if not isinstance(entry, UnreadableEntry)]
+            if not self._sent_or_refused(sendable, journal):
+                return False
+        journal.done(len(entries))
+        return True
+
+    def _sent_or_refused(self, entries: Sequence[JournalEntry], journal: Journal) -> bool:
+        """False if the server is away."""
         try:
-            self._sender.send(operations, journal.ids)
+            self._sender.send(entries, journal.ids)
         except Exception as error:
             if is_away(error):
                 return False
-            if len(operations) > 1:  # find the one that is refused
-                for operation in operations:
-                    self._try_alone(operation, journal)
-            else:
-                self._refused(operations[0], error)
-        journal.done(len(operations))
+            if len(entries) > 1:  # find the one that is refused
+                return all(self._sent_or_refused([entry], journal) for entry in entries)
+            self._refused(entries[0], error)
         return True
 
-    def _try_alone(self, operation: Operation, journal: Journal) -> None:
-        try:
-            self._sender.send([operation], journal.ids)
-        except Exception as error:
-            self._refused(operation, error)
-
-    def _refused(self, operation: Operation, error: Exception) -> None:
-        self.problems.append(
-            f"MLflow refused {operation['op']} of {operation.get('ref')}: "
-            f"{type(error).__name__}: {telling(error)[:300]}"
+    def _refused(self, entry: JournalEntry, error: Exception) -> None:
+        whose = "" if isinstance(entry, HeaderEntry) else f" of {entry.ref}"
+        self._problem(
+            f"MLflow refused {entry.op}{whose}: {type(error).__name__}: {telling(error)[:300]}"
         )
+
+    def _unreadable(self, journal: Journal, entry: UnreadableEntry) -> None:
+        header = journal.header
+        version = f"Hone {header.version}" if header and header.version else "another Hone"
+        self._problem(
+            f"{version} left something of run {journal.path.stem} unsent that this one can't "
+            f"read, and leaves out: {entry.line[:200]}"
+        )
+
+    def _problem(self, text: str) -> None:
+        if text not in self.problems:
+            self.problems.append(text)
 
     def _send_left_over(self) -> None:
         """Send the journals that dead runs left for this server."""
@@ -254,40 +286,49 @@ class Tracker:
         for path in left_over(self._folder):
             if path == self._journal.path:
                 continue
-            with contextlib.suppress(OSError, KeyError, IndexError):
+            try:
                 self._send_old(path)
+            except Exception as error:
+                if not is_away(error):  # else the next run tries again
+                    self._problem(
+                        f"what an earlier run left unsent can't be sent: {telling(error)[:300]} "
+                        f"(in {path}; delete it if it is of no use)"
+                    )
 
     def _send_old(self, path: Path) -> None:
-        header = json.loads(path.read_text().splitlines()[0])
-        alive = not self._sender.run_is_over(path.stem)
-        if header["uri"] != self.uri or alive:
-            return
         journal = Journal(path)
-        while journal.waiting():
-            if not self._send_next(journal):
-                journal.close(remove=False)
-                return
-        for ref, run_id in journal.ids.items():
-            if not ref.startswith("model:"):
-                with contextlib.suppress(Exception):
-                    self._sender.end_if_running(run_id, "KILLED")
-        journal.close(remove=True)
+        header, sent = journal.header, False
+        try:
+            if header is not None and header.uri != self.uri:
+                return  # for another server
+            if not self._sender.run_is_over(path.stem):
+                return  # its process lives
+            while journal.waiting():
+                if not self._send_next(journal):
+                    return
+            for ref, run_id in journal.ids.items():
+                if not is_model_key(ref):
+                    with contextlib.suppress(Exception):
+                        self._sender.end_if_running(run_id, RunStatus.KILLED)
+            sent = True
+        finally:
+            journal.close(remove=sent)
 
 
 def _owner() -> dict[str, str]:
     process = psutil.Process()
     said = {"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()}
-    return {OWNER: json.dumps(said), HEARTBEAT: str(time.time())}
+    return {names.OWNER: json.dumps(said), names.HEARTBEAT: str(time.time())}
 
 
 def _is_dead(tags: dict[str, str]) -> bool:
     """Whether the process that owns a run is gone."""
     try:
-        owner = json.loads(tags[OWNER])
+        owner = json.loads(tags[names.OWNER])
     except (KeyError, ValueError):
         return False
     if owner.get("host") != socket.gethostname():
-        return time.time() - float(tags.get(HEARTBEAT, "0")) > _STALE
+        return time.time() - float(tags.get(names.HEARTBEAT, "0")) > _STALE
     try:
         started = psutil.Process(int(owner["pid"])).create_time()
     except psutil.NoSuchProcess:

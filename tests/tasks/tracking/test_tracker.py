@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
 import time
@@ -12,8 +12,10 @@ import mlflow
 import pytest
 from prefect_hone.recipe.errors import ServerUnreachable
 from prefect_hone.tasks.tracking import tracker as track
+from prefect_hone.tasks.tracking.entries import HeaderEntry, TextEntry
 from prefect_hone.tasks.tracking.journal import Journal
-from prefect_hone.tasks.tracking.tracker import PARENT, Tracker
+from prefect_hone.tasks.tracking.names import PARENT
+from prefect_hone.tasks.tracking.tracker import Tracker
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ def test_what_was_not_sent_is_sent_by_the_next_run(
 def test_a_killed_run_is_closed_by_the_next_one(uri: str, tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path\n"
-        "from prefect_hone.tasks.tracking.tracker import Tracker, PARENT\n"
+        "from prefect_hone.tasks.tracking.tracker import Tracker\n"
         f"t = Tracker({uri!r}, {str(tmp_path / 'artifacts')!r}, 'exp', Path({str(tmp_path / 'journal')!r}))\n"
         "t.open('first', {}); t.child('c', 'child', {}); t.metric('c', 'loss', 1.0, 0, 5)\n"
         "t.flush(20); os.kill(os.getpid(), 9)\n"
@@ -165,17 +167,42 @@ def test_an_unreachable_server_is_said_at_the_start(tmp_path: Path) -> None:
     assert time.monotonic() - started < 30
 
 
-def test_a_journal_survives_a_torn_last_line(tmp_path: Path) -> None:
-    path = tmp_path / "j.jsonl"
-    journal = Journal(path)
-    journal.append({"op": "metrics", "ref": "a", "n": 1})
-    journal.append({"op": "metrics", "ref": "a", "n": 2})
-    journal.done(1)
-    journal.close(remove=False)
-    with path.open("a") as stream:
-        stream.write('{"op": "metr')
-    again = Journal(path)
-    assert [o["n"] for o in again.next()] == [2]
-    assert again.waiting() == 1
-    again.close(remove=True)
-    assert not os.listdir(tmp_path)
+def test_journals_for_other_servers_and_of_other_versions_stop_nothing(
+    uri: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "journal"
+    for name, uri_of in (("elsewhere", "http://127.0.0.1:9"), ("gone", uri)):
+        journal = Journal(folder / f"{name}.jsonl")
+        journal.append(HeaderEntry(uri=uri_of, experiment="exp"))
+        journal.append(TextEntry(ref=PARENT, content="x", file="x.txt"))
+        journal.close(remove=False)
+    made = tracker(uri, tmp_path)
+    run_id = made.open("parent", {})
+    made.params(PARENT, {"x": 3})
+    assert made.close("FINISHED"), "what is there from before does not keep a run from being sent"
+    assert mlflow.MlflowClient(uri).get_run(run_id).data.params == {"x": "3"}
+    assert sorted(path.name for path in folder.iterdir()) == ["elsewhere.jsonl", "gone.jsonl"]
+    (problem,) = made.problems
+    assert "gone.jsonl" in problem, "no run of that id is in this store"
+
+
+def test_a_line_that_another_version_wrote_is_told_and_the_rest_is_sent(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tracker(uri, tmp_path)
+    run_id = first.open("first", {})
+    first.close("FINISHED")
+    (tmp_path / "journal" / f"{run_id}.jsonl").write_text(
+        json.dumps({"op": "header", "uri": uri, "experiment": "exp"}) + "\n"
+        + json.dumps({"op": "hologram", "ref": "parent", "content": "3D"}) + "\n"
+        + json.dumps({"op": "params", "ref": "parent", "values": {"depth": "3"}}) + "\n"
+    )  # fmt: skip
+    (tmp_path / "journal" / f"{run_id}.sent").write_text(
+        json.dumps({"sent": 1, "ids": {"parent": run_id}})
+    )
+    second = tracker(uri, tmp_path)
+    second.open("second", {})
+    second.close("FINISHED")
+    assert mlflow.MlflowClient(uri).get_run(run_id).data.params == {"depth": "3"}
+    assert any("hologram" in problem and run_id in problem for problem in second.problems)
+    assert not list((tmp_path / "journal").iterdir())

@@ -1,0 +1,265 @@
+"""Record: what is asked for and what came of it, in MLflow. It decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import yaml
+from prefect.exceptions import MissingContextError
+from prefect.runtime import flow_run
+
+from ... import __version__
+from ...ray_workers.store.file_names import SAMPLES_FILE
+from ...recipe.errors import HoneError, ServerUnreachable
+from ...recipe.schema import Recipe
+from ...tasks.outcome import Candidate, Champion, Outcome
+from ...tasks.report.table import markdown, markdown_table
+from ...tasks.steps import runtime_of
+from ...tasks.tracking import names
+from ...tasks.tracking.entries import (
+    DatasetEntry,
+    ModelEntry,
+    RunStatus,
+    TensorShape,
+)
+from ...tasks.tracking.names import PARENT, TRAINING
+from ...tasks.tracking.registry import Promotable, Promotion
+from ...tasks.tracking.runtime_wheel import requirements_of
+from .layout import CandidateWay, candidate_name
+from .results import Results, Settled, StepResult
+from .run import Run
+from .session import Session
+from .user_code import source_commit
+
+
+def run_tags(recipe: Recipe, session: Session) -> dict[str, str]:
+    """Tags of the parent run: what it is, and where it comes from."""
+    folder = session.code or session.place
+    commit = source_commit(folder) if folder is not None else None
+    tags = {
+        **_recipe_tags(recipe),
+        names.KIND: "pipeline",
+        names.VERSION: __version__,
+        names.MLFLOW_SOURCE: "prefect_hone.flows.accelerate",
+        names.SOURCE_COMMIT: commit or f"prefect-hone {__version__}",
+    }
+    with contextlib.suppress(MissingContextError):
+        tags[names.FLOW_RUN] = str(flow_run.id or "")
+    return {name: value for name, value in tags.items() if value}
+
+
+def record_start(run: Run) -> None:
+    """What is asked for, and a run for training and for each candidate."""
+    recipe, tracker = run.recipe, run.tracker
+    plain = recipe.model_dump(mode="json")
+    tracker.text(PARENT, yaml.safe_dump(plain, sort_keys=False), "recipe.yaml")
+    if run.runner.code is not None:
+        tracker.folder(PARENT, run.session.store.fetch(run.runner.code), "code")
+    flat = {
+        "model/factory": recipe.model.factory,
+        **({"model/source": recipe.model.source} if recipe.model.source else {}),
+        "data/factory": recipe.data.factory,
+        "quality/metric": recipe.quality.metric,
+        "variants": ", ".join(v.name for v in recipe.variants),
+        "targets": ", ".join(t.name for t in recipe.targets),
+    }
+    tracker.params(PARENT, flat)
+    tracker.child(TRAINING, TRAINING, {**_recipe_tags(recipe), names.KIND: "train"})
+    tracker.params(TRAINING, _flat("train", recipe.train.model_dump(mode="json")))
+    for variant in recipe.variants:
+        for target in recipe.targets:
+            name = candidate_name(variant, target)
+            tags = {
+                **_recipe_tags(recipe),
+                names.KIND: "candidate",
+                names.CANDIDATE: name,
+                names.VARIANT: variant.name,
+                names.TARGET: target.name,
+            }
+            tracker.child(name, name, tags)
+            passes = [step.model_dump(mode="json") for step in variant.passes]
+            settings = target.model_dump(mode="json")
+            tracker.params(
+                name,
+                {
+                    "variant": variant.name,
+                    "target": target.name,
+                    "passes": passes or "none",
+                    **{f"target/{key}": value for key, value in settings.items()},
+                },
+            )
+
+
+def _recipe_tags(recipe: Recipe) -> dict[str, str]:
+    return {names.RECIPE: recipe.name, names.RECIPE_DIGEST: recipe.digest()}
+
+
+def _flat(prefix: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        k: v for name, inner in value.items() for k, v in _flat(f"{prefix}/{name}", inner).items()
+    }
+
+
+def record_results(run: Run, results: Results, outcome: Outcome) -> None:
+    """The data, the trained model, and every candidate with its verdict and its model."""
+    checked = _of(results.way.check)
+    _record_data(run, checked)
+    _record_weights(run, _of(results.way.train))
+    for way, candidate in zip(results.way.candidates, outcome.candidates, strict=True):
+        _record_candidate(run, way, candidate, checked)
+
+
+def _of(step: Settled) -> StepResult:
+    assert step.result is not None, "there are no candidates without it"
+    return step.result
+
+
+def _record_data(run: Run, checked: StepResult) -> None:
+    data = checked.done.facts["data"]
+    for ref, contexts in ((TRAINING, ("training", "validation")), (PARENT, ("evaluation",))):
+        run.tracker.dataset(
+            DatasetEntry(
+                ref=ref,
+                name=data["name"],
+                digest=checked.artifact("samples").sha256[:12],
+                source=run.recipe.data.model_dump(mode="json"),
+                profile=data["sizes"],
+                contexts=contexts,
+            )
+        )
+    run.tracker.params(PARENT, checked.done.params)
+
+
+def _record_weights(run: Run, trained: StepResult) -> None:
+    weights = trained.artifact("weights")
+    if not trained.cached:
+        run.tracker.folder(TRAINING, run.session.store.fetch(weights), "weights")
+    run.tracker.tags(TRAINING, {names.SHA256: weights.sha256})
+
+
+def _record_candidate(
+    run: Run, way: CandidateWay[Settled], candidate: Candidate, checked: StepResult
+) -> None:
+    tracker = run.tracker
+    for step in way.shared:
+        if step.result is not None and step.result.step.told_by_candidates:
+            done = step.result.done
+            tracker.params(candidate.name, done.params)
+            tracker.metrics(candidate.name, done.metrics)
+            if "sensitivity" in done.outputs:
+                folder = run.session.store.fetch(done.outputs["sensitivity"])
+                tracker.folder(candidate.name, folder, "sensitivity")
+    tags = {names.STATUS: candidate.status.value}
+    if candidate.error:
+        tags[names.ERROR] = candidate.error
+    if candidate.artifact is not None:
+        tags[names.SHA256] = candidate.artifact.sha256
+    for gate in candidate.gates:
+        tags[names.gate_tag(gate.metric)] = "passed" if gate.passed else "failed"
+    tracker.tags(candidate.name, tags)
+    is_model = candidate.artifact is not None and candidate.status.is_measured
+    if is_model:
+        tracker.model(_model(run, way, candidate, checked))
+    tracker.metrics(candidate.name, candidate.metrics, model=candidate.name if is_model else None)
+    if candidate.gates:
+        gates = [gate.model_dump(mode="json") for gate in candidate.gates]
+        tracker.text(candidate.name, json.dumps(gates, indent=1), "verdict.json")
+    measured = candidate.status.is_measured
+    tracker.finish(candidate.name, RunStatus.FINISHED if measured else RunStatus.FAILED)
+
+
+def _model(
+    run: Run, way: CandidateWay[Settled], candidate: Candidate, checked: StepResult
+) -> ModelEntry:
+    """What a LoggedModel of a candidate is made of."""
+    assert way.compiled is not None
+    artifact = _of(way.compiled).artifact("model")
+    facts = checked.done.facts
+    target = way.target
+    return ModelEntry(
+        ref=candidate.name,
+        name=candidate.name.replace("@", "-"),
+        folder=str(run.session.store.fetch(artifact)),
+        target=target.kind,
+        sha256=artifact.sha256,
+        options={"threads": run.recipe.benchmark.threads},
+        inputs={name: TensorShape.model_validate(i) for name, i in facts["inputs"].items()},
+        output=TensorShape.model_validate(facts["output"]),
+        example=str(run.session.store.fetch(checked.artifact("samples")) / SAMPLES_FILE),
+        requirements=tuple(requirements_of(runtime_of(target.kind))),
+        params={
+            "variant": candidate.variant,
+            "target": candidate.target,
+            "recipe_digest": run.recipe.digest(),
+        },
+        tags={names.SHA256: artifact.sha256, names.CANDIDATE: candidate.name},
+    )
+
+
+def promotable(run: Run, outcome: Outcome) -> Promotable | None:
+    """The winner's model as MLflow has it, and where it goes; None where no candidate won.
+
+    Raises:
+        HoneError: MLflow did not take the model.
+        ServerUnreachable: MLflow does not answer.
+    """
+    winner = outcome.winning
+    if winner is None:
+        return None
+    where = run.session.settings.tracking
+    if not run.tracker.flush(seconds=180):
+        raise ServerUnreachable(
+            "MLflow does not answer; the winner is measured but not registered",
+            where=where,
+            do="run again when it is back: nothing is computed twice",
+        )
+    model_id = run.tracker.model_id(winner.name)
+    if model_id is None or winner.artifact is None:
+        raise HoneError(
+            f"MLflow did not take the model of {winner.name}; nothing was promoted",
+            where=where,
+            do="; ".join(run.tracker.problems) or None,
+        )
+    verdict = [gate.model_dump(mode="json") for gate in winner.gates]
+    return Promotable(
+        model=run.recipe.registry.model,
+        alias=run.recipe.registry.alias,
+        model_id=model_id,
+        sha256=winner.artifact.sha256,
+        recipe_digest=run.recipe.digest(),
+        tags={
+            names.RECIPE: run.recipe.name,
+            names.CANDIDATE: winner.name,
+            names.VERDICT: json.dumps(verdict)[:4900],
+            names.PARENT_RUN: run.run_id,
+            names.SOURCE_COMMIT: run.tags[names.SOURCE_COMMIT],
+        },
+    )
+
+
+def promoted(outcome: Outcome, promotion: Promotion) -> Outcome:
+    """The outcome, with the winner as the registry's champion."""
+    assert outcome.winner is not None
+    champion = Champion(candidate=outcome.winner, **promotion.model_dump())
+    return outcome.model_copy(update={"champion": champion})
+
+
+def record_outcome(run: Run, outcome: Outcome) -> None:
+    """What came of the run, where its page begins."""
+    tracker, recipe = run.tracker, run.recipe
+    tracker.text(PARENT, json.dumps(outcome.to_json(), indent=1), "outcome.json")
+    tracker.text(PARENT, markdown(outcome, recipe), "outcome.md")
+    tags = {names.WHY: outcome.why, names.MLFLOW_NOTE: markdown_table(outcome, recipe)}
+    best = outcome.winning
+    if outcome.champion is not None and best is not None:
+        tags[names.CHAMPION] = best.name
+        tags[names.CHAMPION_VERSION] = outcome.champion.version
+        champion = {names.of_champion(name): value for name, value in best.metrics.items()}
+        tracker.metrics(PARENT, champion)
+        run.status = RunStatus.FINISHED
+    tracker.tags(PARENT, tags)
+    baseline = {names.of_baseline(name): value for name, value in outcome.baseline.items()}
+    tracker.metrics(PARENT, baseline)

@@ -1,0 +1,201 @@
+"""What is told to MLflow, one model for each kind of entry of the journal.
+
+The journal is a file of these as JSON, a line each, and may be read by another version of Hone than
+wrote it: a field that is added needs a default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
+
+from ...recipe.strict import Strict
+
+
+class RunStatus(StrEnum):
+    """Of an MLflow run."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+    @property
+    def is_over(self) -> bool:
+        return self is not RunStatus.RUNNING
+
+
+class HeaderEntry(Strict):
+    """The first line of a journal: where it is to be sent."""
+
+    op: Literal["header"] = "header"
+    uri: str
+    experiment: str
+    version: str = Field("", description="Version of Hone that wrote it.")
+
+
+class RunEntry(Strict):
+    """Start a child run, called `ref` from then on."""
+
+    op: Literal["run"] = "run"
+    ref: str
+    name: str
+    tags: dict[str, str]
+
+
+class MetricEntry(Strict):
+    """One number of a run; with `model`, of the candidate's LoggedModel too."""
+
+    model_config = ConfigDict(  # a loss may be NaN, and an error infinite
+        frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants"
+    )
+
+    op: Literal["metrics"] = "metrics"
+    ref: str
+    name: str
+    value: float
+    step: int
+    time_ms: int
+    model: str | None = None
+
+
+class ParamsEntry(Strict):
+    op: Literal["params"] = "params"
+    ref: str
+    values: dict[str, str]
+
+
+class TagsEntry(Strict):
+    op: Literal["tags"] = "tags"
+    ref: str
+    values: dict[str, str]
+
+
+class TextEntry(Strict):
+    """A text as an artifact `file`."""
+
+    op: Literal["text"] = "text"
+    ref: str
+    content: str
+    file: str
+
+
+class FolderEntry(Strict):
+    """The files of a folder as artifacts under `path`."""
+
+    op: Literal["folder"] = "folder"
+    ref: str
+    folder: str
+    path: str
+
+
+class DatasetEntry(Strict):
+    """A data set as an input of a run.
+
+    Attributes:
+        name: Of the data.
+        digest: Of samples of it.
+        source: The recipe's data factory with its arguments.
+        profile: Samples of each split.
+        contexts: What it is used for.
+    """
+
+    op: Literal["dataset"] = "dataset"
+    ref: str
+    name: str
+    digest: str
+    source: dict[str, JsonValue]
+    profile: dict[str, int]
+    contexts: tuple[str, ...]
+
+
+class TensorShape(Strict):
+    """An input or output of a model: its shape without the batch axis, and numpy's type."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class ModelEntry(Strict):
+    """A candidate as a LoggedModel of its run.
+
+    Attributes:
+        ref: The candidate.
+        name: What MLflow calls it.
+        folder: The artifact's files.
+        target: Kind of the target.
+        sha256: Of the bytes that were measured.
+        options: For the loader.
+        inputs: Of the model, by name.
+        output: The main one.
+        example: File of real inputs.
+        requirements: Distributions that loading it takes, for pip.
+        params: What it was made from.
+        tags: `hone.sha256` and `hone.candidate`, by which it is found again.
+    """
+
+    op: Literal["model"] = "model"
+    ref: str
+    name: str
+    folder: str
+    target: str
+    sha256: str
+    options: dict[str, JsonValue]
+    inputs: dict[str, TensorShape]
+    output: TensorShape
+    example: str
+    requirements: tuple[str, ...]
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+class FinishEntry(Strict):
+    """End a run."""
+
+    op: Literal["finish"] = "finish"
+    ref: str
+    status: RunStatus
+    time_ms: int
+
+
+JournalEntry = Annotated[
+    HeaderEntry
+    | RunEntry
+    | MetricEntry
+    | ParamsEntry
+    | TagsEntry
+    | TextEntry
+    | FolderEntry
+    | DatasetEntry
+    | ModelEntry
+    | FinishEntry,
+    Field(discriminator="op"),
+]
+_ENTRY: TypeAdapter[JournalEntry] = TypeAdapter(JournalEntry)
+
+
+@dataclass(frozen=True)
+class UnreadableEntry:
+    """A line of a journal that this version can't read: another one wrote it."""
+
+    line: str
+
+
+def read_entry(line: str) -> JournalEntry | UnreadableEntry:
+    """An entry from a line of a journal."""
+    try:
+        return _ENTRY.validate_json(line)
+    except ValueError:
+        return UnreadableEntry(line)
+
+
+def model_key(ref: str) -> str:
+    """Under which the id of a candidate's LoggedModel is noted, beside the ids of runs."""
+    return f"model:{ref}"
+
+
+def is_model_key(key: str) -> bool:
+    return key.startswith("model:")

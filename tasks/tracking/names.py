@@ -1,0 +1,65 @@
+"""Names under which a run is found in MLflow: tags, prefixes of metrics, files, runs.
+
+They are written by one version and read by the next one, and by people's own queries: a new name
+costs nothing, a changed one breaks somebody.
+"""
+
+from __future__ import annotations
+
+#: How runs are called among us, before MLflow has given them an id. Candidates go by their name.
+PARENT = "parent"
+TRAINING = "train"
+
+# What a run is, and where it comes from.
+KIND = "hone.kind"
+RECIPE = "hone.recipe"
+RECIPE_DIGEST = "hone.recipe_digest"
+VERSION = "hone.version"
+SOURCE_COMMIT = "hone.source_commit"
+FLOW_RUN = "hone.flow_run_id"
+PARENT_RUN = "hone.parent_run"
+
+# Of a candidate, its model, and the version that it becomes.
+CANDIDATE = "hone.candidate"
+VARIANT = "hone.variant"
+TARGET = "hone.target"
+STATUS = "hone.status"
+ERROR = "hone.error"
+SHA256 = "hone.sha256"
+VERDICT = "hone.verdict"
+
+# Of what came of a run.
+CHAMPION = "hone.champion"
+CHAMPION_VERSION = "hone.champion_version"
+WHY = "hone.why"
+
+# Of the process that a run belongs to.
+OWNER = "hone.owner"
+HEARTBEAT = "hone.heartbeat"
+ENDED = "hone.ended"
+
+# MLflow's own.
+MLFLOW_PARENT = "mlflow.parentRunId"
+MLFLOW_NOTE = "mlflow.note.content"
+MLFLOW_SOURCE = "mlflow.source.name"
+MLFLOW_CONTEXT = "mlflow.data.context"
+
+
+def gate_tag(measure: str) -> str:
+    """The tag that says whether a candidate passed a gate (`latency.p50_ms (batch 32)`)."""
+    return f"hone.gate.{measure}".replace("(", "").replace(")", "")
+
+
+def computed_in(step: str) -> str:
+    """The tag with the run that a kept step was computed in."""
+    return f"hone.{step}_computed_in"
+
+
+def of_champion(metric: str) -> str:
+    """A metric of the champion, in the parent run."""
+    return f"champion/{metric}"
+
+
+def of_baseline(metric: str) -> str:
+    """A metric of the baseline, in the parent run."""
+    return f"baseline/{metric}"
