@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .flows.accelerate import accelerate as accelerate
     from .flows.operate.blocks import HoneServers as HoneServers
+    from .ray_workers.data.split_format import SplitFormat as SplitFormat
+    from .ray_workers.workspace import Result as Result
+    from .ray_workers.workspace import Workspace as Workspace
     from .recipe.data import Data as Data
     from .recipe.errors import HoneError as HoneError
     from .recipe.errors import InputError as InputError
     from .recipe.errors import RecipeError as RecipeError
+    from .recipe.errors import StepFailed as StepFailed
     from .recipe.load import load_recipe as load_recipe
     from .recipe.schema import Recipe as Recipe
+    from .tasks.compile import Unavailable as Unavailable
     from .tasks.outcome import Outcome as Outcome
 
 __version__ = "0.1.0"
@@ -30,6 +35,11 @@ _HOME = {
     "Outcome": ".tasks.outcome",
     "Recipe": ".recipe.schema",
     "RecipeError": ".recipe.errors",
+    "Result": ".ray_workers.workspace",
+    "SplitFormat": ".ray_workers.data.split_format",
+    "StepFailed": ".recipe.errors",
+    "Unavailable": ".tasks.compile",
+    "Workspace": ".ray_workers.workspace",
     "accelerate": ".flows.accelerate",
     "load_recipe": ".recipe.load",
 }

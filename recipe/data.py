@@ -3,8 +3,8 @@
 A split is a torch dataset of `(inputs, target)`: inputs are a tensor without its batch dimension,
 or a dictionary of such tensors (then the model is called with keywords), target is a number or a
 tensor. Or it is a Ray dataset, of which `inputs` and `target` name the columns: then train streams
-to the workers and may be larger than memory. This module imports no torch;
-`ray_workers/data/splits.py` and `ray_workers/data/ray_datasets.py` do the work.
+to the workers and may be larger than memory. Another kind comes with its `format`. This module
+imports no torch; `ray_workers/data/` does the work, a file a format.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ class Data:
             `train` keeps.
         collate: From a list of samples to a batch `(inputs, target)`; default: torch's.
         name: Name of the data set, for MLflow.
-        inputs: Of Ray datasets: the column that is the model's input, or the columns that it is
-            called with by keyword.
-        target: Of Ray datasets: the column of the target.
+        inputs: Of data with columns, such as Ray datasets: the column that is the model's input, or
+            the columns that it is called with by keyword.
+        target: Of data with columns: the column of the target.
         shuffle_rows: Of a Ray dataset as train: rows that each worker draws from at a time, beside
             the order of the blocks, which is drawn for each epoch (a count).
+        format: How splits of a kind of your own are read, a `prefect_hone.SplitFormat`; torch and
+            Ray datasets need none.
     """
 
     train: Any | None
@@ -43,3 +45,4 @@ class Data:
     inputs: str | tuple[str, ...] = "inputs"
     target: str = "target"
     shuffle_rows: int = 4096
+    format: Any | None = None

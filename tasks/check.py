@@ -102,7 +102,7 @@ def _check_overlaps(splits: Splits) -> int:
                 where=f"data.factory: Data.{name}",
                 do=f"take them out, or leave {name} out: it then is a slice of train",
             )
-    return len(fingerprints(splits.train) & test)
+    return len(fingerprints(splits.head) & test)
 
 
 def _try_one_batch(

@@ -1,1 +1,1 @@
-"""Data: splits, batches, Ray datasets, seeds."""
+"""Data: formats of splits, the splits themselves, their batches, seeds."""

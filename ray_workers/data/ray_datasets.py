@@ -9,113 +9,65 @@ sample counts once. The same seed, epoch and number of readers give the same row
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 
 from ...recipe.data import Data
 from ...recipe.errors import InputError, did_you_mean
 from ...recipe.factories import user_modules
+from ..channel import on_this_node
 from .seed import mixed_seed
+from .split_format import Columns, Rows, SplitFormat, Stream
 
-Columns = dict[str, np.ndarray[Any, Any]]
+if TYPE_CHECKING:
+    from .splits import Splits
 
 #: Rows of train that are read beforehand: to prove with, to balance with, and to calibrate with.
 HEAD = 512
 _OWN = "hone_own"
 
 
-def is_ray_dataset(dataset: Any) -> bool:
-    """Whether a split is a Ray dataset; imports nothing."""
-    return type(dataset).__module__.startswith("ray.data") and hasattr(dataset, "streaming_split")
+class RayDatasets(SplitFormat):
+    """Ray datasets, whose columns `Data.inputs` and `Data.target` name."""
 
+    name = "a Ray dataset"
+    streams = True
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows in memory as a torch dataset of `(inputs, target)`.
+    def claims(self, split: Any) -> bool:
+        """Imports nothing."""
+        return type(split).__module__.startswith("ray.data") and hasattr(split, "streaming_split")
 
-    Attributes:
-        columns: Arrays (N, ...) by name.
-        inputs: The column, or the columns, that are the model's inputs.
-        target: The column of the target.
-    """
+    def read(self, splits: dict[str, Any], data: Data) -> dict[str, Any]:
+        """All at once, in Ray tasks; of train only the first rows."""
+        for name, dataset in splits.items():
+            _check_columns(dataset, data, f"data.factory: Data.{name}")
+        import ray
 
-    columns: Columns
-    inputs: str | tuple[str, ...]
-    target: str
+        travel_by_value()
+        read = ray.remote(num_cpus=0)(_read)  # waiting frees this step's own CPU for the reading
+        limits = {name: HEAD if name == "train" else None for name in splits}
+        columns = _wanted(data)
+        found = ray.get([read.remote(splits[name], columns, limits[name]) for name in splits])
+        made: dict[str, Any] = {}
+        for name, (values, count) in zip(splits, found, strict=True):
+            rows = Rows(values, data.inputs, data.target)
+            made[name] = Stream(rows, count) if name == "train" else rows
+        return made
 
-    def __len__(self) -> int:
-        return len(self.columns[self.target])
+    @contextmanager
+    def feed(self, data: Data, splits: Splits, seed: int) -> Iterator[RayFeed]:
+        """With an actor that deals out the epochs."""
+        import ray
 
-    def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        target = torch.as_tensor(self.columns[self.target][index])
-        if isinstance(self.inputs, str):
-            return torch.as_tensor(self.columns[self.inputs][index]), target
-        return {name: torch.as_tensor(self.columns[name][index]) for name in self.inputs}, target
-
-    def batch(self, chosen: Any) -> tuple[Any, torch.Tensor]:
-        """Some rows as a batch `(inputs, target)`."""
-        target = torch.as_tensor(self.columns[self.target][chosen])
-        if isinstance(self.inputs, str):
-            return torch.as_tensor(self.columns[self.inputs][chosen]), target
-        return {name: torch.as_tensor(self.columns[name][chosen]) for name in self.inputs}, target
-
-
-@dataclass(frozen=True)
-class Streamed:
-    """A train split that streams: its length, and its first rows in memory.
-
-    Attributes:
-        head: The first rows.
-        count: Rows of the whole data set.
-    """
-
-    head: Rows
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
-        return self.head[index]
-
-
-def in_memory(data: Data) -> Data:
-    """The same data, with its Ray datasets as torch datasets; a train split stays a stream.
-
-    Raises:
-        InputError: A column is missing, or a streamed train split comes without a validation split.
-    """
-    named = {n: getattr(data, n) for n in ("train", "test", "validation", "calibration")}
-    streams = {name: split for name, split in named.items() if is_ray_dataset(split)}
-    if not streams:
-        return data
-    for name, dataset in streams.items():
-        _check_columns(dataset, data, f"data.factory: Data.{name}")
-    if "train" in streams and data.validation is None:
-        raise InputError(
-            "a Ray dataset as train needs a validation split: none can be taken from a stream",
-            where="data.factory: Data.validation",
-            do="give Data(validation=...), for example by dataset.train_test_split",
-        )
-    import ray
-
-    travel_by_value()
-    read = ray.remote(num_cpus=0)(_read)  # waiting for it frees this step's own CPU for the reading
-    limits = {name: HEAD if name == "train" else None for name in streams}
-    columns = _wanted(data)
-    found = ray.get([read.remote(streams[name], columns, limits[name]) for name in streams])
-    made: dict[str, Any] = {}
-    for name, (values, count) in zip(streams, found, strict=True):
-        rows = Rows(values, data.inputs, data.target)
-        made[name] = Streamed(rows, count) if name == "train" else rows
-    if "train" in made and data.calibration is None:
-        made["calibration"] = made["train"].head
-    return replace(data, **made)
+        travel_by_value()
+        feeder = on_this_node(Feeder).remote(data, seed)
+        try:
+            yield RayFeed(splits, data.inputs, data.target, data.shuffle_rows, feeder, seed)
+        finally:
+            ray.kill(feeder)
 
 
 def travel_by_value() -> None:
@@ -165,34 +117,29 @@ class Feeder:
 
 
 @dataclass(frozen=True)
-class Feed:
-    """A worker's way to a `Feeder`: the loop knows only this.
+class RayFeed:
+    """A worker's way to a `Feeder`.
 
     Attributes:
-        data: The splits in memory, and the stream's head.
+        splits: All splits, train as a stream.
+        inputs: Columns that are the model's inputs.
+        target: The column of the target.
+        shuffle_rows: Rows that are drawn from at a time.
         feeder: A handle of the actor.
         seed: Of the recipe.
     """
 
-    data: Data
+    splits: Splits
+    inputs: str | tuple[str, ...]
+    target: str
+    shuffle_rows: int
     feeder: Any
     seed: int
 
     def rows(
         self, epoch: int, readers: int, reader: int, size: int, skip: int
     ) -> Iterator[tuple[Rows, int]]:
-        """A reader's batches of an epoch, from a step on, and how many rows of each count.
-
-        Args:
-            epoch: From 0.
-            readers: How many share the epoch.
-            reader: Which one this is.
-            size: Rows of a batch.
-            skip: Steps of the epoch that are done already.
-
-        Yields:
-            Rows that count first, then those that only fill up.
-        """
+        """See `Feed.rows`."""
         import ray
 
         shard = ray.get(self.feeder.shard.remote(epoch, readers, reader))
@@ -200,7 +147,7 @@ class Feed:
             batch_size=size,
             batch_format="numpy",
             prefetch_batches=2,
-            local_shuffle_buffer_size=max(self.data.shuffle_rows, size),
+            local_shuffle_buffer_size=max(self.shuffle_rows, size),
             local_shuffle_seed=mixed_seed(self.seed, epoch, reader),
         )
         for step, columns in enumerate(loaded):
@@ -210,13 +157,16 @@ class Feed:
                 continue
             own = columns[_OWN]
             order = np.argsort(~own, kind="stable")
-            wanted = {name: columns[name][order] for name in _wanted(self.data)}
-            yield Rows(wanted, self.data.inputs, self.data.target), int(own.sum())
+            wanted = {name: columns[name][order] for name in _names(self.inputs, self.target)}
+            yield Rows(wanted, self.inputs, self.target), int(own.sum())
 
 
 def _wanted(data: Data) -> tuple[str, ...]:
-    inputs = (data.inputs,) if isinstance(data.inputs, str) else tuple(data.inputs)
-    return (*inputs, data.target)
+    return _names(data.inputs, data.target)
+
+
+def _names(inputs: str | tuple[str, ...], target: str) -> tuple[str, ...]:
+    return (*((inputs,) if isinstance(inputs, str) else tuple(inputs)), target)
 
 
 def _check_columns(dataset: Any, data: Data, where: str) -> None:

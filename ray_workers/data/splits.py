@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -17,20 +18,36 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from ...recipe.data import Data
 from ...recipe.errors import InputError
 from .calling import INPUT, Arrays, arrays
-from .ray_datasets import Streamed, in_memory
+from .formats import format_of
+from .split_format import Feed, SplitFormat
 
+SPLITS = ("train", "test", "validation", "calibration")
 _VALIDATION_SHARE = 0.1
 _CALIBRATION_SAMPLES = 512
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Torch datasets of `(inputs, target)`, and the function that batches them."""
+    """Torch datasets of `(inputs, target)`, and the function that batches them.
+
+    Attributes:
+        train: Trains; all of it, or of a stream the first rows, can be read by number.
+        validation: Chooses and stops.
+        calibration: Gives ranges.
+        test: Judges.
+        head: What of train can be read by number.
+        streams: Whether all of train comes from a feed only.
+        collate: From a list of samples to a batch.
+        name: Of the data set.
+        given: Which of validation and calibration the factory gave.
+    """
 
     train: Any
     validation: Any
     calibration: Any
     test: Any
+    head: Any
+    streams: bool
     collate: Any
     name: str
     given: frozenset[str]
@@ -56,12 +73,21 @@ def split(data: Any, seed: int) -> Splits:
             )
         data = replace(data, train=data.calibration, validation=data.validation or data.calibration)
     given = {n for n in ("validation", "calibration") if getattr(data, n) is not None}
-    data = in_memory(data)
+    form = format_of("train", data)
+    streams = form.streams
+    if streams and data.validation is None:
+        raise InputError(
+            f"{form.name} as train needs a validation split: none can be taken from a stream",
+            where="data.factory: Data.validation",
+            do="give Data(validation=...), for example by dataset.train_test_split",
+        )
+    data = _read(data)
+    head = data.train.head if streams else data.train
     for name in ("train", "test", *given):
         _check_split(name, getattr(data, name))
     train, validation = data.train, data.validation
     order: list[int] = []
-    if not isinstance(train, Streamed):
+    if not streams:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(train), generator=generator).tolist()
     if validation is None:
@@ -76,24 +102,51 @@ def split(data: Any, seed: int) -> Splits:
         train = Subset(data.train, sorted(order))
     calibration = data.calibration
     if calibration is None:
-        calibration = Subset(data.train, order[:_CALIBRATION_SAMPLES])
+        calibration = head if streams else Subset(data.train, order[:_CALIBRATION_SAMPLES])
     return Splits(
         train=train,
         validation=validation,
         calibration=calibration,
         test=data.test,
+        head=head if streams else train,
+        streams=streams,
         collate=data.collate or default_collate,
         name=data.name,
         given=frozenset(given),
     )
 
 
+def _read(data: Data) -> Data:
+    """The same data, with its splits as torch datasets; a train split may stay a stream."""
+    there = [name for name in SPLITS if getattr(data, name) is not None]
+    groups: dict[int, tuple[SplitFormat, dict[str, Any]]] = {}
+    for name in there:
+        found = format_of(name, data)
+        groups.setdefault(id(found), (found, {}))[1][name] = getattr(data, name)
+    read: dict[str, Any] = {}
+    for found, splits in groups.values():
+        read |= found.read(splits, data)
+    return replace(data, **read)
+
+
+@contextmanager
+def feed_of(data: Any, seed: int) -> Iterator[Feed | None]:
+    """While it is entered, the way to a train split that streams; None where it does not.
+
+    Args:
+        data: What the factory returned.
+        seed: Of the recipe.
+    """
+    found = format_of("train", data) if isinstance(data, Data) and data.train is not None else None
+    if found is None or not found.streams:
+        yield None
+        return
+    with found.feed(data, split(data, seed), seed) as feed:
+        yield feed
+
+
 def _check_split(name: str, dataset: Any) -> None:
     where = f"data.factory: Data.{name}"
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise InputError(
-            f"a {type(dataset).__name__} is not a dataset with a length and items", where=where
-        )
     if len(dataset) == 0:
         raise InputError("the split is empty", where=where)
     sample = dataset[0]
@@ -134,12 +187,9 @@ def stack(splits: Splits, dataset: Any, count: int) -> Arrays:
 
 
 def fingerprints(dataset: Any) -> set[bytes]:
-    """A digest of the inputs of each sample, to tell whether two splits overlap.
-
-    Of a stream, only of its first rows.
-    """
+    """A digest of the inputs of each sample, to tell whether two splits overlap."""
     found = set()
-    for index in range(len(dataset.head if isinstance(dataset, Streamed) else dataset)):
+    for index in range(len(dataset)):
         inputs = dataset[index][0]
         digest = hashlib.sha256()
         named = inputs if isinstance(inputs, dict) else {INPUT: inputs}

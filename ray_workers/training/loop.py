@@ -24,8 +24,8 @@ from torch import nn
 from ...recipe.errors import InputError, Preempted, StepFailed
 from ...recipe.strict import short_name
 from ..data.calling import move
-from ..data.ray_datasets import Feed, is_ray_dataset
 from ..data.seed import mixed_seed
+from ..data.split_format import Feed
 from ..data.splits import Splits, batches, few_samples, split
 from ..events import Report
 from ..metrics import metric as load_metric
@@ -89,7 +89,7 @@ def train_loop(
     spec, axes = job.train, Axes.of_this_worker(job.train.mesh)
     stop = stop or StopRequested()
     _prepare(job, axes)
-    splits = split(_data(job, feed), spec.seed)
+    splits = _splits(job, feed)
     sample, count = few_samples(splits)
     model = _make_model(job, sample)
     flops = flops_per_sample(model, sample, count) if axes.rank == 0 else 0.0
@@ -215,17 +215,18 @@ def _resume(state: TrainState, checkpoints: Checkpoints, log: Log, steps_per_epo
     return found.step
 
 
-def _data(job: TrainJob, feed: Feed | None) -> Any:
+def _splits(job: TrainJob, feed: Feed | None) -> Splits:
     if feed is not None:
-        return feed.data
+        return feed.splits
     data = job.allowed.call(job.data.factory, job.data.args, "data.factory")
-    if is_ray_dataset(getattr(data, "train", None)):
+    splits = split(data, job.train.seed)
+    if splits.streams:
         raise InputError(
-            "a Ray dataset as train streams to Ray workers, and these were started without Ray",
+            "train is a stream, which Ray workers are fed with, and these were started without Ray",
             where="data.factory",
             do="train with `hone run`, or give a torch dataset",
         )
-    return data
+    return splits
 
 
 def _dealt(

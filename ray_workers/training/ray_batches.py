@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from ...recipe.errors import InputError
 from ..data.calling import move
-from ..data.ray_datasets import Feed, Rows
+from ..data.split_format import Feed, Rows
 from .dealing import Share, deal
 from .parallel.axes import Axes
 from .step import MicroBatch

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ....recipe.errors import HoneError, StepCrashed
-from ...channel import on_this_node
-from ...data.ray_datasets import Feed, Feeder, in_memory, is_ray_dataset, travel_by_value
+from ...data.split_format import Feed
+from ...data.splits import feed_of
 from ...events import Note, Report
 from ...worker_death import cause_of_death
 from ...workspace import Workspace, user_code
@@ -70,20 +70,11 @@ def _attempt(config: WorkerConfig) -> None:
 
 @contextmanager
 def _fed(job: TrainJob, work: Workspace) -> Iterator[Feed | None]:
-    """The way to the train split, if it is a Ray dataset; the factory is then called here only."""
+    """The way to a train split that streams; the factory is then called here only."""
     with user_code(work.code, work.store_url, work.cache_url):
         data = job.allowed.call(job.data.factory, job.data.args, "data.factory")
-        if not is_ray_dataset(getattr(data, "train", None)):
-            yield None
-            return
-        import ray
-
-        travel_by_value()
-        feeder = on_this_node(Feeder).remote(data, job.train.seed)
-        try:
-            yield Feed(in_memory(data), feeder, job.train.seed)
-        finally:
-            ray.kill(feeder)
+        with feed_of(data, job.train.seed) as feed:
+            yield feed
 
 
 class _Place(NamedTuple):

@@ -19,7 +19,7 @@ from ...workspace import user_code
 from ..job import TrainJob
 
 if TYPE_CHECKING:
-    from ...data.ray_datasets import Feed
+    from ...data.split_format import Feed
     from ..loop import StopRequested
 
 

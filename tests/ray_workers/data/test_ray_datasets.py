@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prefect_hone.ray_workers.data.ray_datasets import Feed, Feeder, in_memory, travel_by_value
+from prefect_hone.ray_workers.data.ray_datasets import Feeder, RayFeed, travel_by_value
+from prefect_hone.ray_workers.data.split_format import Feed
 from prefect_hone.ray_workers.data.splits import split
 from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.recipe.errors import InputError
@@ -33,7 +34,8 @@ def make_feed(**arguments: Any) -> Feed:
 
     data = wine_data.streamed(**arguments)
     travel_by_value()
-    return Feed(in_memory(data), ray.remote(num_cpus=0)(Feeder).remote(data, 0), 0)
+    feeder = ray.remote(num_cpus=0)(Feeder).remote(data, 0)
+    return RayFeed(split(data, 0), data.inputs, data.target, data.shuffle_rows, feeder, 0)
 
 
 def read(feed: Feed, epoch: int, readers: int, size: int, skip: int = 0) -> list[list[Any]]:

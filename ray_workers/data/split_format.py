@@ -1,0 +1,144 @@
+"""What a kind of split has to offer: `SplitFormat`, and what formats are made of.
+
+Everything comes down to torch datasets of `(inputs, target)`, which are read by number. A train
+split that is larger than memory is a `Stream` instead: its first rows are read by number, all of
+them come from its `Feed`, an epoch at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from ...recipe.data import Data
+
+if TYPE_CHECKING:
+    from .splits import Splits
+
+Columns = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows in memory as a torch dataset of `(inputs, target)`.
+
+    Attributes:
+        columns: Arrays (N, ...) by name.
+        inputs: The column, or the columns, that are the model's inputs.
+        target: The column of the target.
+    """
+
+    columns: Columns
+    inputs: str | tuple[str, ...]
+    target: str
+
+    def __len__(self) -> int:
+        return len(self.columns[self.target])
+
+    def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.batch(index)
+
+    def batch(self, chosen: Any) -> tuple[Any, torch.Tensor]:
+        """Some rows as a batch `(inputs, target)`."""
+        target = torch.as_tensor(self.columns[self.target][chosen])
+        if isinstance(self.inputs, str):
+            return torch.as_tensor(self.columns[self.inputs][chosen]), target
+        return {name: torch.as_tensor(self.columns[name][chosen]) for name in self.inputs}, target
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A train split that streams: its length, and its first rows in memory.
+
+    Attributes:
+        head: The first rows.
+        count: Rows of the whole data set.
+    """
+
+    head: Rows
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
+        return self.head[index]
+
+
+class Feed(Protocol):
+    """A worker's way to a train split that streams: the training loop knows only this. It travels
+    to the workers.
+
+    Attributes:
+        splits: All splits, train as a `Stream`.
+    """
+
+    @property
+    def splits(self) -> Splits: ...
+
+    def rows(
+        self, epoch: int, readers: int, reader: int, size: int, skip: int
+    ) -> Iterator[tuple[Rows, int]]:
+        """A reader's batches of an epoch, from a step on, and how many rows of each count.
+
+        The same seed, epoch and number of readers give the same rows in the same order; over all
+        readers each row of the split counts once, and every reader has as many batches.
+
+        Args:
+            epoch: From 0.
+            readers: How many share the epoch.
+            reader: Which one this is.
+            size: Rows of a batch.
+            skip: Steps of the epoch that are done already.
+
+        Yields:
+            Rows that count first, then those that only fill up.
+        """
+
+
+class SplitFormat(Protocol):
+    """How splits of one kind are read. A format of one's own inherits from it, and is given to
+    `Data(format=...)`.
+
+    Attributes:
+        name: What errors call such a split (`a Ray dataset`).
+        streams: Whether such a train split comes from a `Feed`.
+    """
+
+    name: str
+    streams: bool = False
+
+    def claims(self, split: Any) -> bool:
+        """Whether a split is of this kind; looks at it, and reads nothing."""
+
+    def read(self, splits: dict[str, Any], data: Data) -> dict[str, Any]:
+        """The splits of this kind as torch datasets of `(inputs, target)`, rows in their order.
+
+        Args:
+            splits: Those of this kind, by name (`train`, `test`, ...).
+            data: What the factory returned; `inputs` and `target` name columns.
+
+        Returns:
+            A dataset for each: with a length, and items by number; of a train split that streams
+            a `Stream`.
+
+        Raises:
+            InputError: They can't be read so; with the column that is missing.
+        """
+
+    def feed(self, data: Data, splits: Splits, seed: int) -> AbstractContextManager[Feed | None]:
+        """While it is entered, the way to a train split that streams.
+
+        Args:
+            data: What the factory returned.
+            splits: The splits as they were read.
+            seed: Of the recipe.
+        """
+        return nullcontext()
