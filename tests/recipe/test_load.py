@@ -145,7 +145,7 @@ def test_the_variants_of_the_design_load(tmp_path: Path) -> None:
         (
             "registry:",
             "gates: [{metric: latency.p50_ms, at_most: 1, batch_size: 8}]\nregistry:",
-            ":9: variants",
+            ":1: recipe",
             "gates.0 asks for batch size 8",
         ),
         (

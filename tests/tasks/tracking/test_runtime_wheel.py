@@ -26,7 +26,8 @@ from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
 from prefect_hone.runtimes.digest import digests_in, tree_digest
 from prefect_hone.runtimes.onnxruntime_runtime import OnnxRuntimeSettings
 from prefect_hone.runtimes.opening import RUNTIMES
-from prefect_hone.tasks.tracking import runtime_wheel
+from prefect_hone.tasks.tracking import names, runtime_wheel
+from prefect_hone.tasks.tracking.entries import ModelEntry, RunStatus, TensorShape
 from prefect_hone.tasks.tracking.runtime_wheel import build_wheel, requirements_of
 from prefect_hone.tasks.tracking.tracker import Tracker
 from safetensors.numpy import save_file
@@ -55,7 +56,7 @@ def test_it_holds_this_room_and_lists_it(tmp_path: Path) -> None:
     assert wheel.name.startswith(f"hone_runtimes-{__version__}-0")
     info = f"hone_runtimes-{__version__}.dist-info"
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
+        held = archive.namelist()
         record = archive.read(f"{info}/RECORD").decode()
         metadata = archive.read(f"{info}/METADATA").decode()
         rows = list(csv.reader(record.splitlines()))
@@ -64,9 +65,9 @@ def test_it_holds_this_room_and_lists_it(tmp_path: Path) -> None:
             found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
             assert (digest, int(size)) == (f"sha256={found.decode()}", len(content)), name
         assert "Apache License" in archive.read(f"{info}/licenses/LICENSE").decode()
-    assert {row[0] for row in rows} == set(names)
-    assert len(names) == len(set(names))
-    ours = {name for name in names if not name.startswith(info)}
+    assert {row[0] for row in rows} == set(held)
+    assert len(held) == len(set(held))
+    ours = {name for name in held if not name.startswith(info)}
     room = {p.relative_to(ROOM).as_posix() for p in ROOM.rglob("*") if p.suffix in (".py", ".txt")}
     assert ours == {f"prefect_hone/runtimes/{name}" for name in room}
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
@@ -107,21 +108,27 @@ def logged(tmp_path: Path) -> Path:
     tracker.open("parent", {})
     tracker.child("candidate", "candidate", {})
     sha256 = tree_digest(digests_in(files))
+    tensor = TensorShape(shape=(3,), dtype="float32")
     tracker.model(
-        "candidate",
-        {
-            "name": "twice", "folder": str(files), "target": "onnxruntime-cpu", "sha256": sha256,
-            "options": {"threads": 1}, "inputs": {"input": {"dtype": "float32", "shape": [3]}},
-            "output": {"dtype": "float32", "shape": [3]},
-            "example": str(tmp_path / "samples.safetensors"), "params": {},
-            "requirements": requirements_of("onnxruntime"),
-            "tags": {"hone.sha256": sha256, "hone.candidate": "candidate"},
-        },
-    )  # fmt: skip
+        ModelEntry(
+            ref="candidate",
+            name="twice",
+            folder=str(files),
+            target="onnxruntime-cpu",
+            sha256=sha256,
+            options={"threads": 1},
+            inputs={"input": tensor},
+            output=tensor,
+            example=str(tmp_path / "samples.safetensors"),
+            requirements=tuple(requirements_of("onnxruntime")),
+            params={},
+            tags={names.SHA256: sha256, names.CANDIDATE: "candidate"},
+        )
+    )
     assert tracker.flush(60)
     model_id = tracker.model_id("candidate")
     assert model_id is not None, tracker.problems
-    assert tracker.close("FINISHED")
+    assert tracker.close(RunStatus.FINISHED)
     mlflow.set_tracking_uri(uri)
     return Path(mlflow.artifacts.download_artifacts(f"models:/{model_id}", dst_path=str(tmp_path)))
 
