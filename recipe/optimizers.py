@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from .strict import ImportPath, Strict, mistake
 
 
-class _Decayed(Strict):
-    """What all optimizers have."""
+class _Optimizer(Strict):
+    """What all optimizers have.
 
+    Attributes:
+        needs_whole_matrices: Whether it looks at more than a part of a matrix, so that the mesh
+            must not split them.
+    """
+
+    needs_whole_matrices: ClassVar[bool] = False
+
+    lr: float
     decay_all: bool = Field(
         False,
         description="Decay norms' weights and biases too; usually only matrices and kernels are.",
     )
 
+    @property
+    def states(self) -> int:
+        """Values of a parameter's size that it keeps for each parameter."""
+        return 2
 
-class Sgd(_Decayed):
+    def slower(self, share: float) -> Self:
+        """The same with a share of its learning rate."""
+        return self.model_copy(update={"lr": self.lr * share})
+
+
+class Sgd(_Optimizer):
     """Stochastic gradient descent, with momentum and Nesterov's variant of it."""
 
     name: Literal["sgd"] = Field(description="torch.optim.SGD")
@@ -33,8 +50,12 @@ class Sgd(_Decayed):
             raise mistake("nesterov", "nesterov needs a momentum above 0")
         return self
 
+    @property
+    def states(self) -> int:
+        return 1 if self.momentum else 0
 
-class Adam(_Decayed):
+
+class Adam(_Optimizer):
     """Adam (Kingma and Ba, https://arxiv.org/abs/1412.6980)."""
 
     name: Literal["adam"] = Field(description="torch.optim.Adam")
@@ -43,7 +64,7 @@ class Adam(_Decayed):
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty a step.")
 
 
-class AdamW(_Decayed):
+class AdamW(_Optimizer):
     """Adam with decoupled weight decay (https://arxiv.org/abs/1711.05101)."""
 
     name: Literal["adamw"] = Field(description="torch.optim.AdamW")
@@ -52,7 +73,7 @@ class AdamW(_Decayed):
     weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay a step.")
 
 
-class NAdam(_Decayed):
+class NAdam(_Optimizer):
     """Adam with Nesterov momentum (Dozat, 2016)."""
 
     name: Literal["nadam"] = Field(description="torch.optim.NAdam")
@@ -61,18 +82,26 @@ class NAdam(_Decayed):
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay a step.")
 
 
-class Adafactor(_Decayed):
+class Adafactor(_Optimizer):
     """Adafactor: second moments in factored form (https://arxiv.org/abs/1804.04235)."""
+
+    needs_whole_matrices: ClassVar[bool] = True
 
     name: Literal["adafactor"] = Field(description="torch.optim.Adafactor")
     lr: float = Field(0.01, gt=0, description="Learning rate at its highest.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay a step.")
 
+    @property
+    def states(self) -> int:
+        return 0
 
-class Muon(_Decayed):
+
+class Muon(_Optimizer):
     """Muon (https://kellerjordan.github.io/posts/muon/) for the matrices of the hidden layers,
     AdamW for embeddings, norms, biases and the last layer.
     """
+
+    needs_whole_matrices: ClassVar[bool] = True
 
     name: Literal["muon"] = Field(description="torch.optim.Muon, with torch.optim.AdamW")
     lr: float = Field(0.02, gt=0, description="Learning rate of the matrices at its highest.")
@@ -80,9 +109,18 @@ class Muon(_Decayed):
     weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay a step.")
     adamw_lr: float = Field(0.001, gt=0, description="Learning rate of the rest at its highest.")
 
+    @property
+    def states(self) -> int:
+        return 1
 
-class Lamb(_Decayed):
+    def slower(self, share: float) -> Self:
+        return self.model_copy(update={"lr": self.lr * share, "adamw_lr": self.adamw_lr * share})
+
+
+class Lamb(_Optimizer):
     """LAMB, for large batches (https://arxiv.org/abs/1904.00962)."""
+
+    needs_whole_matrices: ClassVar[bool] = True
 
     name: Literal["lamb"] = Field(description="pytorch_optimizer.Lamb (extra: large-batch)")
     lr: float = Field(0.002, gt=0, description="Learning rate at its highest.")
@@ -90,16 +128,22 @@ class Lamb(_Decayed):
     weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay a step.")
 
 
-class Lars(_Decayed):
+class Lars(_Optimizer):
     """LARS, for large batches (https://arxiv.org/abs/1708.03888)."""
+
+    needs_whole_matrices: ClassVar[bool] = True
 
     name: Literal["lars"] = Field(description="pytorch_optimizer.LARS (extra: large-batch)")
     lr: float = Field(1.0, gt=0, description="Learning rate at its highest.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum.")
     weight_decay: float = Field(0.0001, ge=0, description="L2 penalty a step.")
 
+    @property
+    def states(self) -> int:
+        return 1
 
-class Imported(_Decayed):
+
+class Imported(_Optimizer):
     """An optimizer of yours, by its import path."""
 
     name: Literal["import"] = Field(description="An optimizer class or factory of your own.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -159,14 +159,13 @@ class Train(Strict):
             )
 
     def _mesh_fits(self) -> None:
-        optimizer: Any = self.optimizer
         split = [a for a in ("shard", "tensor") if getattr(self.mesh, a) > 1]
-        if optimizer.name in ("muon", "adafactor", "lamb", "lars") and split:
+        if self.optimizer.needs_whole_matrices and split:
             raise mistake(
                 "optimizer",
                 "{name} looks at whole matrices, which the axis '{axis}' splits: take adamw, or "
                 "the axes data and pipeline",
-                name=optimizer.name,
+                name=self.optimizer.name,
                 axis=split[0],
             )
         if self.objective.kind == "distill" and self.mesh.context > 1:

@@ -19,9 +19,6 @@ from ...recipe.training import Train
 from ..data.calling import call_model, main_output
 from .parallel.blocks import find_blocks
 
-#: Values of a parameter's size that an optimizer keeps for it.
-_STATES = {"adam": 2, "adamw": 2, "nadam": 2, "lamb": 2, "lars": 1, "muon": 1, "adafactor": 0}
-
 
 class Estimate(Strict):
     """Bytes on the worker that holds most.
@@ -67,10 +64,6 @@ def estimate(model: nn.Module, spec: Train, allowed: Allowed, sample: Any, count
     if mesh.shard > 1:
         blocks = [_bytes(block) for block in find_blocks(model).values()]
         gathered = max(blocks, default=sum(sizes.values())) / mesh.tensor
-    optimizer: Any = spec.optimizer
-    states = _STATES.get(optimizer.name, 2)
-    if optimizer.name == "sgd":
-        states = 1 if optimizer.momentum else 0
     averaged = 1 if spec.ema is not None else 0
     activations = None
     if sample is not None:
@@ -84,7 +77,7 @@ def estimate(model: nn.Module, spec: Train, allowed: Allowed, sample: Any, count
         parameters=sum(p.numel() for p in model.parameters()),
         weights=int(local + gathered),
         gradients=int(local),
-        optimizer=int(local * (states + averaged)),
+        optimizer=int(local * (spec.optimizer.states + averaged)),
         activations=activations,
     )
 

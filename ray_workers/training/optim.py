@@ -43,7 +43,8 @@ def make_optimizers(
     """
     if isinstance(spec, Muon):
         return _muon(spec, parts)
-    groups = parameter_groups(parts, getattr(spec, "weight_decay", None), spec.decay_all)
+    decay = None if isinstance(spec, Imported) else spec.weight_decay
+    groups = parameter_groups(parts, decay, spec.decay_all)
     if not groups:
         return []  # a pipeline stage without parameters
     return [_make(spec, groups, allowed)]

@@ -100,12 +100,8 @@ def train_on(
         start = store.put(Path(folder), "weights")
     teacher = store.put(work.inputs["module"], "weights") if lesson is not None else None
     train = Train.model_validate(spec["train"])
-    optimizer: Any = train.optimizer
-    rate = {"lr": optimizer.lr * lr_scale}
-    if optimizer.name == "muon":
-        rate["adamw_lr"] = optimizer.adamw_lr * lr_scale
     train = train.model_copy(
-        update={"epochs": epochs, "optimizer": optimizer.model_copy(update=rate)}
+        update={"epochs": epochs, "optimizer": train.optimizer.slower(lr_scale)}
     )
     url = f"{work.store_url}/training/{work.lineage}-{name}"
     job = TrainJob(
