@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from prefect_hone.recipe.targets import all_targets, target_class, target_kinds
 from prefect_hone.runtimes import opening
+from prefect_hone.runtimes.child_process import ChildProcess
 from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
 from prefect_hone.runtimes.errors import RuntimeFailed, RuntimeMissing
 from prefect_hone.runtimes.isolated.environment import EnvironmentFailed
@@ -199,3 +202,27 @@ def test_a_runtime_opens_its_artifact_with_its_own_library_only(
     assert own <= found
     assert not found & (HEAVY - own)
     assert not {module for module in found if module.startswith("prefect_hone")}
+
+
+def test_what_can_not_be_imported_here_is_opened_in_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_onnxruntime(tmp_path, None)
+    monkeypatch.setattr(runtime("onnxruntime"), "ENVIRONMENT", "jax")
+    monkeypatch.setattr(opening.importlib.util, "find_spec", lambda _: None)
+    made = []
+
+    def make(name: str, note: object) -> SimpleNamespace:
+        made.append(name)
+        return SimpleNamespace(interpreter=(sys.executable, dict(os.environ)))
+
+    monkeypatch.setattr("prefect_hone.runtimes.isolated.environment.make_environment", make)
+    x = np.ones((2, 3), np.float32)
+    predict = open_artifact(tmp_path, {"threads": 1})
+    assert made == ["jax"]
+    assert np.array_equal(predict({"input": x}), 2 * x)
+    assert isinstance(predict.__self__, ChildProcess)
+    predict.__self__.close()
+    (tmp_path / "model.onnx").write_bytes(b"")
+    with pytest.raises(RuntimeFailed, match="the runtime raised"):
+        open_artifact(tmp_path, {"threads": 1})
