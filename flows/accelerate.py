@@ -18,9 +18,9 @@ from ..tasks.outcome import Outcome
 from ..tasks.tracking.entries import RunStatus
 from ..tasks.tracking.names import TRAINING
 from .engine.conclude import conclude
-from .engine.layout import lay_out, measure
+from .engine.layout import lay_out, lay_out_benchmark
 from .engine.plan import make_plan
-from .engine.prefect_tasks import Steps, need, settled_way
+from .engine.prefect_tasks import Steps, need, settled_layout
 from .engine.promotion import promote_task
 from .engine.publish import publish
 from .engine.record import (
@@ -34,6 +34,7 @@ from .engine.record import (
 from .engine.results import Results
 from .engine.run import Run, open_run
 from .engine.session import Session, current
+from .engine.surroundings import here
 
 
 @flow(
@@ -102,21 +103,26 @@ def _take_steps(recipe: Recipe, run: Run) -> Results:
         HoneError: A step that every candidate needs failed.
     """
     steps = Steps(run.runner)
-    way = lay_out(recipe, steps)
-    need(way.check)
-    need(way.train)
+    surroundings = here()
+    layout = lay_out(recipe, surroundings, steps)
+    need(layout.check)
+    need(layout.train)
     run.tracker.finish(TRAINING, RunStatus.FINISHED)
     able = []
-    for candidate in way.candidates:
+    for candidate in layout.candidates:
         if candidate.validated is not None:
             candidate.validated.wait()
             if candidate.validated.state.is_completed():
                 able.append(candidate)
-    for step in (way.reference, way.export):
+    for step in (layout.reference, layout.export):
         if not able:
             need(step)
-    measured = need(measure(recipe, way, able, steps, cores())) if able else None
-    return Results(settled_way(way), measured, tuple(steps.results()), tuple(run.runner.notes))
+    measured = None
+    if able:
+        measured = need(lay_out_benchmark(recipe, surroundings, steps, layout.shared, able))
+    return Results(
+        settled_layout(layout), measured, tuple(steps.results()), tuple(run.runner.notes)
+    )
 
 
 def _tag_flow_run(recipe: Recipe) -> None:

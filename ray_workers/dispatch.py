@@ -11,9 +11,12 @@ import importlib
 import shutil
 import tempfile
 import time
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from ..recipe.errors import HoneError, StepCrashed, StepTimeout
 from ..recipe.factories import Allowed, unexpected
@@ -91,8 +94,12 @@ def execute(job: StepJob, report: Report) -> Done:
     scratch = Path(tempfile.mkdtemp(prefix="hone-step-"))
     try:
         inputs = {name: store.fetch(artifact) for name, artifact in job.inputs.items()}
+        module, _, name = job.function.partition(":")
+        function: Callable[[Workspace[Any]], Result] = getattr(
+            importlib.import_module(module), name
+        )
         workspace = Workspace(
-            spec=job.spec,
+            spec=_typed(job.spec, function),
             inputs=inputs,
             scratch=scratch,
             report=report,
@@ -104,8 +111,6 @@ def execute(job: StepJob, report: Report) -> Done:
             code=job.code,
             cpus=job.cpus,
         )
-        module, _, name = job.function.partition(":")
-        function: Callable[[Workspace], Result] = getattr(importlib.import_module(module), name)
         watch = PeakMemory() if job.watch_memory else contextlib.nullcontext()
         with user_code(job.code, job.store, job.cache), watch:
             result = function(workspace)
@@ -122,11 +127,22 @@ def execute(job: StepJob, report: Report) -> Done:
         outputs=outputs,
         metrics=result.metrics,
         params=result.params,
-        facts=result.facts,
+        facts=result.facts.model_dump(mode="json") if result.facts is not None else {},
         notes=result.notes,
         seconds=time.perf_counter() - started,
         peak_memory=watch.bytes if isinstance(watch, PeakMemory) else 0,
     )
+
+
+def _typed(spec: dict[str, Any], function: Callable[..., Any]) -> Any:
+    """A spec as the type that the step's function names for its workspace; as it is for none.
+
+    Raises:
+        ValueError: The spec is not what the step asks for.
+    """
+    hints = typing.get_type_hints(function)
+    wanted = next((typing.get_args(h) for n, h in hints.items() if n != "return"), ())
+    return TypeAdapter(wanted[0]).validate_python(spec) if wanted else spec
 
 
 def dispatch(job: StepJob, cluster: Cluster, report: Report) -> Done:

@@ -11,19 +11,22 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..recipe.factories import Allowed, use_code
+from ..recipe.strict import Strict
 from .events import Note, Progress, Report
 from .store.artifacts import Artifact, Store
 
+S = TypeVar("S")
+
 
 @dataclass
-class Workspace:
+class Workspace(Generic[S]):
     """The surroundings of one run of a step.
 
     Attributes:
-        spec: What the step was asked to do, plain data.
+        spec: What the step was asked to do; its type is the one that the step's function names.
         inputs: Folder of each input artifact; not to be written to.
         scratch: An empty folder of its own.
         report: Sends an event to whoever watches.
@@ -36,7 +39,7 @@ class Workspace:
         cpus: CPU cores that the step may use.
     """
 
-    spec: dict[str, Any]
+    spec: S
     inputs: dict[str, Path]
     scratch: Path
     report: Report
@@ -72,13 +75,13 @@ class Result:
     Attributes:
         metrics: Numbers under their MLflow names (`quality/accuracy`).
         params: What it decided or found, for MLflow parameters.
-        facts: Anything else that later steps need, plain data.
+        facts: Anything else that later steps need.
         notes: Sentences for the user.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Strict | None = None
     notes: list[str] = field(default_factory=list)
 
 

@@ -163,16 +163,16 @@ class Allowed(Strict):
             raise type(error)(error.what, where=f"{what}: {factory}", do=error.do) from error
         except Exception as error:
             if factory.startswith(f"{SOURCES}:"):
-                where = origin({"factory": factory, "args": args})
+                where = origin(factory, args)
                 raise InputError(f"it can't be read: {telling(error)}", where=where) from error
             raise raised("the factory", error, f"{what}: {factory}") from error
 
 
-def origin(factory: dict[str, Any], what: str = "model.factory") -> str:
+def origin(factory: str, args: dict[str, Any], what: str = "model.factory") -> str:
     """What an error calls a model: the field of the recipe, with its factory or its file."""
-    if factory["factory"].startswith(f"{SOURCES}:"):
-        return f"model.source: {factory['args'].get('path', '')}"
-    return f"{what}: {factory['factory']}"
+    if factory.startswith(f"{SOURCES}:"):
+        return f"model.source: {args.get('path', '')}"
+    return f"{what}: {factory}"
 
 
 def raised(who: str, error: BaseException, where: str) -> InputError:

@@ -14,10 +14,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from .errors import did_you_mean
-from .factories import READ
 from .measures import LOSSES, MEASURES, METRICS, measure_names
+from .model import DataFactory, ModelFactory
 from .passes import Pass
-from .strict import IMPORT_PATH, ImportPath, NameOrPath, Strict, import_paths, mistake, short_name
+from .strict import IMPORT_PATH, NameOrPath, Strict, import_paths, mistake, short_name
 from .targets import Target, expanded
 from .training import Train
 
@@ -55,47 +55,6 @@ def _unique(what: str, names: list[str]) -> None:
 def _check_batch_size(metric: str, batch_size: int | None) -> None:
     if batch_size is not None and not MEASURES.get(metric, False):
         raise mistake("batch_size", "'{metric}' does not depend on the batch size", metric=metric)
-
-
-class Factory(Strict):
-    """A function of yours, named by its import path, and what to call it with."""
-
-    factory: ImportPath = Field(description="Import path 'module:function' of the factory.")
-    args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
-
-
-class ModelFactory(Factory):
-    """The model: a factory that returns a `torch.nn.Module`, or a file to take it from."""
-
-    factory: ImportPath = Field(READ, description="Import path 'module:function' of the factory.")
-    source: str | None = Field(
-        None,
-        description="Instead of a factory: an .onnx, .pt2 or .keras file, a transformers folder, "
-        "or an MLflow model (models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/NAME).",
-    )
-    weights: str | None = Field(
-        None,
-        description="Path or fsspec URL of a safetensors file that the model starts with; with "
-        "train.epochs 0 they are the model.",
-    )
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> ModelFactory:
-        if self.source is None and self.factory == READ and "path" not in self.args:
-            raise mistake("origin", "give the model's factory, or its source")
-        if self.source is not None and (self.factory != READ or self.args):
-            raise mistake("origin", "give either a factory with args, or a source")
-        return self
-
-
-class DataFactory(Factory):
-    """The factory of the data; it returns a `prefect_hone.Data`."""
-
-    version: str | None = Field(
-        None,
-        description="Change it when the data behind the same arguments changed, so that "
-        "nothing computed from the old data is used again.",
-    )
 
 
 class Quality(Strict):

@@ -8,7 +8,6 @@ the real inputs that later steps need without the user's code.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from safetensors.numpy import save_file
@@ -26,7 +25,7 @@ from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import InputError
 from ..recipe.factories import origin, users_line
 from ..recipe.library_messages import telling
-from ..recipe.training import Train
+from .specs.check import CheckFacts, CheckSpec, DataFact, MemoryFact, TensorFact
 
 #: Real test inputs kept for timing and as the registered model's example.
 SAMPLES = 64
@@ -34,32 +33,32 @@ SAMPLES = 64
 CALIBRATION = 4096
 
 
-def check(work: Workspace) -> Result:
-    """Spec: model, data, metric, loss, seed, train. Outputs: `samples`, `calibration`.
+def check(work: Workspace[CheckSpec]) -> Result:
+    """Look at the model and its data. Outputs: `samples`, `calibration`.
 
     Raises:
         InputError: What can't be trained, judged or kept apart.
     """
     spec = work.spec
-    data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
-    splits = split(data, spec["seed"])
+    data = work.allowed.call(spec.data.factory, spec.data.args, "data.factory")
+    splits = split(data, spec.seed)
     overlaps = _check_overlaps(splits)
-    torch.manual_seed(spec["seed"])
-    model = initial(spec["model"], work.allowed)
-    if isinstance(model, OnnxGraph) and spec.get("trains", True):
+    torch.manual_seed(spec.seed)
+    model = initial(spec.model, work.allowed)
+    if isinstance(model, OnnxGraph) and spec.trains:
         raise InputError(
             "an ONNX graph can't be trained, and train.epochs is not 0",
-            where=origin(spec["model"]),
+            where=origin(spec.model.factory, spec.model.args),
             do="set train.epochs to 0 to use it as it is",
         )
-    if data.train is None and spec.get("trains", True):
+    if data.train is None and spec.trains:
         raise InputError(
             "there is no training split, and train.epochs is not 0",
             where="data.factory: Data.train",
             do="give Data(train=...), or set train.epochs to 0 to take the model as it is",
         )
     outputs = _try_one_batch(model, splits, spec, work)
-    train = Train.model_validate(spec["train"])
+    train = spec.train
     sample, count = few_samples(splits)
     placement = check_mesh(model, train, work.allowed, sample)
     memory = estimate(model, train, work.allowed, sample, count)
@@ -78,14 +77,14 @@ def check(work: Workspace) -> Result:
         )
     return Result(
         params={"model/parameters": parameters, **{f"data/{n}": s for n, s in sizes.items()}},
-        facts={
-            "data": {"name": splits.name, "sizes": sizes},
-            "parameters": parameters,
-            "memory": memory.model_dump(mode="json"),
-            "inputs": {n: {"shape": list(v.shape[1:]), "dtype": str(v.dtype)}
-                       for n, v in samples.items()},
-            "output": {"shape": list(outputs.shape[1:]), "dtype": "float32"},
-        },
+        facts=CheckFacts(
+            data=DataFact(name=splits.name, sizes=sizes),
+            parameters=parameters,
+            memory=MemoryFact(**dict(memory)),
+            inputs={n: TensorFact(shape=v.shape[1:], dtype=str(v.dtype))
+                    for n, v in samples.items()},
+            output=TensorFact(shape=tuple(outputs.shape[1:]), dtype="float32"),
+        ),
         notes=notes,
     )  # fmt: skip
 
@@ -106,7 +105,7 @@ def _check_overlaps(splits: Splits) -> int:
 
 
 def _try_one_batch(
-    model: torch.nn.Module, splits: Splits, spec: dict[str, Any], work: Workspace
+    model: torch.nn.Module, splits: Splits, spec: CheckSpec, work: Workspace[CheckSpec]
 ) -> torch.Tensor:
     count = min(256, len(splits.train))
     inputs, target = next(batches(splits, splits.train, [range(count)]))
@@ -122,18 +121,18 @@ def _try_one_batch(
             raise InputError(
                 f"the model can't take a batch of the data (inputs {shapes}): "
                 f"{type(error).__name__}: {telling(error)}{_at(error)}",
-                where=origin(spec["model"]),
+                where=origin(spec.model.factory, spec.model.args),
                 do="make the model's forward fit the inputs that the data factory gives",
             ) from error
     if outputs.shape[:1] != (count,):
         raise InputError(
             f"the model's output has shape {tuple(outputs.shape)} for a batch of {count}: the "
             "first axis must be the batch",
-            where=origin(spec["model"]),
+            where=origin(spec.model.factory, spec.model.args),
             do="return one output for each sample, in the first axis",
         )
     with torch.no_grad():
-        loss = make_loss(spec["loss"], work.allowed)(outputs, target)
+        loss = make_loss(spec.loss, work.allowed)(outputs, target)
     if not math.isfinite(float(loss)):
         raise InputError(
             f"the loss of the untrained model is {float(loss)}",
@@ -141,11 +140,11 @@ def _try_one_batch(
             do="look for NaN or infinite values in the data, or for a wrong initialization",
         )
     try:
-        measure = load_metric(spec["metric"], work.allowed)
+        measure = load_metric(spec.metric, work.allowed)
         measure.aggregate(measure.per_sample(outputs.float().numpy(), target.numpy()))
     except (ValueError, IndexError, TypeError) as error:
         raise InputError(
-            f"the metric '{spec['metric']}' can't judge the model's output {tuple(outputs.shape)} "
+            f"the metric '{spec.metric}' can't judge the model's output {tuple(outputs.shape)} "
             f"against targets {tuple(target.shape)}: {telling(error)}",
             where="quality.metric",
             do="choose a metric that fits the model's output and the targets",

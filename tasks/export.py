@@ -18,10 +18,11 @@ from ..ray_workers.model.onnx_model import OnnxGraph
 from ..ray_workers.torch_private import tree_leaves
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import StepFailed
+from .specs.export import ExportSpec
 
 
-def export(work: Workspace) -> Result:
-    """Spec: model. Inputs: `weights`, `inputs` (real ones). Output: `graph`.
+def export(work: Workspace[ExportSpec]) -> Result:
+    """Export a module. Inputs: `weights`, `inputs` (real ones). Output: `graph`.
 
     Uses `torch.onnx.export(dynamo=True)`
     (https://docs.pytorch.org/docs/stable/onnx_export.html).
@@ -29,7 +30,7 @@ def export(work: Workspace) -> Result:
     Raises:
         StepFailed: Naming the operator or line that can't be exported.
     """
-    model = load_module(work.spec["model"], work.allowed, work.inputs["weights"])
+    model = load_module(work.spec.model, work.allowed, work.inputs["weights"])
     example = load_inputs(work.inputs["inputs"], 2)
     if isinstance(model, OnnxGraph):
         graph, _ = model.exported(example)
@@ -61,7 +62,7 @@ def export(work: Workspace) -> Result:
     return _kept(work, program.model_proto)
 
 
-def _kept(work: Workspace, graph: Any) -> Result:
+def _kept(work: Workspace[ExportSpec], graph: Any) -> Result:
     name_layers(graph)
     write_graph(graph, work.output("graph", "onnx"))
     opset = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))

@@ -16,7 +16,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..recipe.strict import Strict
 from ..runtimes.isolated.environment import version_of
@@ -94,13 +94,31 @@ def cache_key(call: Call, inputs: dict[str, str], code: UserCode, package: Path 
         code: The user's code.
         package: Where this package's files are read from.
     """
+    return _digest(call, call.spec.identity(), inputs, code, package)
+
+
+def lineage_key(call: Call, inputs: dict[str, str], code: UserCode) -> str:
+    """The same for the same work wherever and in which parts it is computed: its checkpoints are
+    kept under it.
+
+    Args:
+        call: The step and its spec.
+        inputs: sha256 of each input artifact.
+        code: The user's code.
+    """
+    return _digest(call, call.spec.lineage(), inputs, code, PACKAGE)
+
+
+def _digest(
+    call: Call, spec: dict[str, Any], inputs: dict[str, str], code: UserCode, package: Path
+) -> str:
     step = call.step
     reached = closure(step.module, *step.lends, *call.loads)
     parts = {
         "function": step.function,
         "source": source_digest(reached.modules, call.files, package),
         "libraries": versions(reached.libraries),
-        "spec": call.spec,
+        "spec": spec,
         "inputs": inputs,
         "code": code.digest if step.runs_user_code else "",
     }

@@ -7,24 +7,39 @@ at once. What a step's result depends on is derived from its code, in `keys.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from ..recipe.passes import Pass
 from ..recipe.strict import IMPORT
 from ..recipe.targets import AnyTarget, target_class
+from .specs.base import Facts, Spec
+from .specs.benchmark import BenchmarkFacts, BenchmarkSpec
+from .specs.check import CheckFacts, CheckSpec
+from .specs.compile import CompileSpec
+from .specs.compress import GraphPassSpec, ModulePassFacts, ModulePassSpec, QuantizeFacts
+from .specs.export import ExportSpec
+from .specs.train import TrainFacts, TrainSpec
+from .specs.validate import ReferenceSpec, ValidateSpec
+
+S = TypeVar("S", bound=Spec)
 
 _ROOT = __package__.partition(".")[0]
 _TASKS = f"{_ROOT}.tasks"
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Generic[S]):
     """A kind of step.
 
     Attributes:
         name: What people call it.
         function: Import path of the function of a `Workspace` that does it.
+        spec: What it is asked to do.
+        inputs: Names of the artifacts that it reads.
+        outputs: Names of the artifacts that it may write.
+        facts: What it finds out, or None.
+        takes_candidates: Whether it reads further artifacts, each under its candidate's name.
         runs_user_code: Whether it calls the recipe's factories, so that their code is part of
             the cache key.
         retries: Times it is tried again after its worker died.
@@ -40,6 +55,11 @@ class Step:
 
     name: str
     function: str
+    spec: type[S]
+    inputs: frozenset[str] = frozenset()
+    outputs: frozenset[str] = frozenset()
+    facts: type[Facts] | None = None
+    takes_candidates: bool = False
     runs_user_code: bool = False
     retries: int = 0
     tracked_as: str | None = None
@@ -54,23 +74,63 @@ class Step:
         """Import path of the function's module."""
         return self.function.partition(":")[0]
 
+    def call(self, label: str, spec: S, **options: Any) -> Call:
+        """This step with what it is asked to do; options are the other fields of a `Call`."""
+        return Call(self, label, spec, **options)
 
-CHECK = Step("check", f"{_TASKS}.check:check", runs_user_code=True, retries=1)
+
+CHECK = Step(
+    "check",
+    f"{_TASKS}.check:check",
+    CheckSpec,
+    outputs=frozenset({"samples", "calibration"}),
+    facts=CheckFacts,
+    runs_user_code=True,
+    retries=1,
+)
 TRAIN = Step(
     "train",
     f"{_TASKS}.train:train",
+    TrainSpec,
+    outputs=frozenset({"weights"}),
+    facts=TrainFacts,
     runs_user_code=True,
     tracked_as="train",
     keeps_checkpoints=True,
 )
 REFERENCE = Step(
-    "reference", f"{_TASKS}.validate.reference:reference", runs_user_code=True, retries=1
+    "reference",
+    f"{_TASKS}.validate.reference:reference",
+    ReferenceSpec,
+    inputs=frozenset({"weights"}),
+    outputs=frozenset({"statistics"}),
+    runs_user_code=True,
+    retries=1,
 )
-EXPORT = Step("export", f"{_TASKS}.export:export", runs_user_code=True, retries=1)
-VALIDATE = Step("validate", f"{_TASKS}.validate.validate:validate", runs_user_code=True, retries=1)
+EXPORT = Step(
+    "export",
+    f"{_TASKS}.export:export",
+    ExportSpec,
+    inputs=frozenset({"weights", "inputs"}),
+    outputs=frozenset({"graph"}),
+    runs_user_code=True,
+    retries=1,
+)
+VALIDATE = Step(
+    "validate",
+    f"{_TASKS}.validate.validate:validate",
+    ValidateSpec,
+    inputs=frozenset({"weights", "model", "statistics"}),
+    runs_user_code=True,
+    retries=1,
+)
 BENCHMARK = Step(
     "benchmark",
     f"{_TASKS}.benchmark.benchmark:benchmark",
+    BenchmarkSpec,
+    inputs=frozenset({"weights", "samples"}),
+    facts=BenchmarkFacts,
+    takes_candidates=True,
     runs_user_code=True,
     retries=1,
     holds_the_machine=True,
@@ -84,24 +144,53 @@ BASELINE_LOADER = f"{_TASKS}.benchmark.baseline:load"
 _LENT = (f"{_TASKS}.compress.training_pass", f"{_ROOT}.ray_workers.model.onnx_files")
 
 
-def compress_step(asked: Pass) -> Step:
-    """The step of a pass."""
+def module_pass_step(compression: Pass) -> Step[ModulePassSpec]:
+    """The step of a pass on the torch module."""
     return Step(
         "compress",
-        f"{_TASKS}.compress.{_file_of(asked.kind)}:apply",
-        runs_user_code=asked.calls_user_code or asked.looks_at_validation,
+        pass_function(compression.kind),
+        ModulePassSpec,
+        inputs=frozenset({"module"}),
+        outputs=frozenset({"module"}),
+        facts=ModulePassFacts,
+        runs_user_code=compression.calls_user_code,
         retries=1,
         told_by_candidates=True,
-        lends=_LENT if asked.kind == IMPORT else (),
+        lends=_LENT if compression.kind == IMPORT else (),
     )
 
 
-def compile_step(target: AnyTarget) -> Step:
+def graph_pass_step(compression: Pass) -> Step[GraphPassSpec]:
+    """The step of a pass on the exported graph."""
+    return Step(
+        "compress",
+        pass_function(compression.kind),
+        GraphPassSpec,
+        inputs=frozenset({"graph", "calibration"}),
+        outputs=frozenset({"graph", "sensitivity"}),
+        facts=QuantizeFacts,
+        runs_user_code=compression.calls_user_code or compression.looks_at_validation,
+        retries=1,
+        told_by_candidates=True,
+        lends=_LENT if compression.kind == IMPORT else (),
+    )
+
+
+def pass_function(kind: str) -> str:
+    """Import path of a pass's `apply`, by its kind."""
+    return f"{_TASKS}.compress.{_file_of(kind)}:apply"
+
+
+def compile_step(target: AnyTarget) -> Step[CompileSpec]:
     """The step that compiles for a target."""
+    on_module = target.takes == "module"
     return Step(
         "compile",
         f"{target_module(target.kind)}:compile_graph",
-        runs_user_code=target.takes == "module",
+        CompileSpec,
+        inputs=frozenset({"module", "calibration"} if on_module else {"graph"}),
+        outputs=frozenset({"model"}),
+        runs_user_code=on_module,
         retries=1,
         watches_memory=True,
     )
@@ -167,14 +256,11 @@ class Call:
         gpus: GPUs that its worker reserves.
         timeout: Longest time that it may take (s).
         retries: Times it is tried again after its worker died; None: as its step says.
-        settings: Further plain data for it that changes nothing of its result.
-        placement: Parts of the spec that change how, not what is computed: the same work with
-            another placement goes on from the same checkpoints.
     """
 
-    step: Step
+    step: Step[Any]
     label: str
-    spec: dict[str, Any]
+    spec: Spec
     loads: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     candidate: str | None = None
@@ -182,15 +268,8 @@ class Call:
     gpus: float = 0
     timeout: float = 1800
     retries: int | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    placement: frozenset[str] = frozenset()
 
     @property
     def starts_workers(self) -> bool:
         """Whether it trains, in workers of its own."""
         return self.cpus == 0
-
-    def anywhere(self) -> Call:
-        """The same work, without saying where."""
-        train = {k: v for k, v in self.spec.get("train", {}).items() if k not in self.placement}
-        return replace(self, spec={**self.spec, "train": train})

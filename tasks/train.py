@@ -8,10 +8,11 @@ from ..ray_workers.training.job import TrainJob
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import StepFailed
 from ..recipe.strict import short_name
+from .specs.train import TrainFacts, TrainSpec
 
 
-def train(work: Workspace) -> Result:
-    """Spec: a TrainJob without `allowed` and `checkpoints`. Output: `weights`, the best ones.
+def train(work: Workspace[TrainSpec]) -> Result:
+    """Train, or take the model as it comes. Output: `weights`, the best ones.
 
     Raises:
         HoneError: What a worker raised; StepCrashed, which is tried again, if one died.
@@ -19,9 +20,9 @@ def train(work: Workspace) -> Result:
     from ..ray_workers.training.launch.actors import fit
 
     url = f"{work.store_url}/training/{work.lineage}"
-    job = TrainJob.model_validate({**work.spec, "allowed": work.allowed, "checkpoints": url})
+    job = TrainJob(**dict(work.spec), allowed=work.allowed, checkpoints=url)
     if job.train.epochs == 0:
-        model = initial(job.model.model_dump(mode="json"), work.allowed)
+        model = initial(job.model, work.allowed)
         save_module(model, [], work.output("weights", "weights"))
         return Result(notes=["no training: the model is taken as the factory gives it"])
     fit(job, work)
@@ -34,5 +35,5 @@ def train(work: Workspace) -> Result:
     return Result(
         metrics={f"validation/best_{short_name(job.metric)}": best.quality},
         params={"train/best_epoch": best.epoch},
-        facts={"best_epoch": best.epoch, "validation": best.quality},
+        facts=TrainFacts(best_epoch=best.epoch, validation=best.quality),
     )

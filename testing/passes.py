@@ -18,9 +18,11 @@ from ..ray_workers.metrics import Array
 from ..ray_workers.model.module import load_module
 from ..ray_workers.model.onnx_files import load_inputs, read_graph
 from ..recipe.errors import HoneError
+from ..recipe.model import ModelFactory
 from ..recipe.passes import Pass
 from ..recipe.schema import Recipe
 from ..tasks.keys import closure
+from ..tasks.specs.compress import ModulePassSpec
 from .workshop import SAMPLES, LaidStep, Workshop
 
 
@@ -155,10 +157,16 @@ def _before_and_after(step: LaidStep, samples: Path) -> tuple[Array, Array]:
 
 
 def _of_module(step: LaidStep, folder: Path, inputs: dict[str, Array]) -> Array:
-    model = load_module(step.call.spec["model"], step.workshop.allowed, folder)
+    model = load_module(_model_of(step), step.workshop.allowed, folder)
     with torch.inference_mode():
         found: Array = call_model(model, tensors(inputs)).numpy()
     return found
+
+
+def _model_of(step: LaidStep) -> ModelFactory:
+    spec = step.call.spec
+    assert isinstance(spec, ModulePassSpec)
+    return spec.model
 
 
 def _of_graph(step: LaidStep, folder: Path, inputs: dict[str, Array]) -> Array:

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..flows.engine.layout import Way, lay_out
-from ..flows.engine.runner import _with
+from ..flows.engine.layout import Layout, lay_out
+from ..flows.engine.surroundings import here
 from ..flows.engine.user_code import identify, pack
 from ..ray_workers.cluster import Cluster
 from ..ray_workers.dispatch import Done, StepJob, dispatch, execute
@@ -67,7 +67,7 @@ class LaidStep:
             function=self.call.step.function,
             key=self.key,
             lineage=self.key,
-            spec=_with(self.call.spec, self.call.settings),
+            spec=self.call.spec.model_dump(mode="json"),
             inputs={name: step.artifact(output) for name, (step, output) in self.inputs.items()},
             code=self.workshop.code,
             allowed=self.workshop.allowed,
@@ -135,7 +135,7 @@ class Workshop:
             }
         )
 
-    def lay_out(self, recipe: Recipe) -> Way[LaidStep]:
+    def lay_out(self, recipe: Recipe) -> Layout[LaidStep]:
         """The steps of a recipe; none runs before something of it is looked at."""
         code = identify(recipe, self._folder)
 
@@ -146,4 +146,4 @@ class Workshop:
         ) -> LaidStep:
             return LaidStep(self, call, inputs, code)
 
-        return lay_out(recipe, submit)
+        return lay_out(recipe, here(), submit)

@@ -16,7 +16,7 @@ from ...tasks.benchmark.benchmark import BASELINE
 from ...tasks.benchmark.statistics import ratio
 from ...tasks.decide import Measured, judge, pick, primary_batch
 from ...tasks.outcome import ArtifactSaid, Candidate, CandidateStatus, Outcome
-from .layout import CandidateWay
+from .layout import CandidateLayout
 from .results import Results, Settled, StepResult
 
 #: Median duration of each round (s), by launch.
@@ -66,14 +66,14 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
         results: What came of its steps.
     """
     benchmarked = Benchmarked.of(results.benchmark)
-    plain = [way.name for way in results.way.candidates if not way.variant.passes]
+    plain = [way.name for way in results.layout.candidates if not way.variant.passes]
     uncompressed = {
         size: rounds
         for size in recipe.benchmark.batch_sizes
         if (rounds := benchmarked.fastest(plain, size)) is not None
     }
     candidates = tuple(
-        _candidate(recipe, way, benchmarked, uncompressed) for way in results.way.candidates
+        _candidate(recipe, way, benchmarked, uncompressed) for way in results.layout.candidates
     )
     size = primary_batch(recipe)
     passing = [
@@ -100,7 +100,7 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
 
 def _candidate(
     recipe: Recipe,
-    way: CandidateWay[Settled],
+    way: CandidateLayout[Settled],
     benchmarked: Benchmarked,
     uncompressed: dict[int, Rounds],
 ) -> Candidate:
@@ -137,7 +137,7 @@ def _with(candidate: Candidate, **fields: object) -> Candidate:
     return candidate.model_copy(update=fields)
 
 
-def _artifact(way: CandidateWay[Settled]) -> ArtifactSaid | None:
+def _artifact(way: CandidateLayout[Settled]) -> ArtifactSaid | None:
     if way.compiled is None or way.compiled.result is None:
         return None
     artifact = way.compiled.result.artifact("model")
@@ -186,11 +186,11 @@ def timing_metrics(
 
 
 def _baseline(recipe: Recipe, results: Results, benchmarked: Benchmarked) -> dict[str, float]:
-    if results.way.reference.done is None:
+    if results.layout.reference.done is None:
         return {}
-    metrics = dict(results.way.reference.done.metrics)
+    metrics = dict(results.layout.reference.done.metrics)
     if BASELINE in benchmarked.measured:
         metrics |= timing_metrics(recipe, benchmarked.measured[BASELINE], {})
         metrics["memory/peak_bytes"] = float(benchmarked.memory[BASELINE])
-    metrics["size/bytes"] = float(_done(results.way.train).outputs["weights"].bytes)
+    metrics["size/bytes"] = float(_done(results.layout.train).outputs["weights"].bytes)
     return metrics

@@ -1,22 +1,30 @@
-"""The way from recipe to measured candidates: which steps, in which order, with which inputs.
+"""The layout of a run: which steps, in which order, with which inputs, from recipe to benchmark.
 
 Read by `hone run`, which submits each step to Prefect, and by `hone plan`, which looks each one up
-in the cache; so that both tell of the same way.
+in the cache; so that both tell of the same way. Nothing here looks at the machine: what it is comes
+in as `Surroundings`. A step whose inputs or outputs are called wrongly fails here, before anything
+runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from ...ray_workers.processor import Processor, processor
 from ...recipe.errors import InputError
 from ...recipe.passes import Pass, for_processor
 from ...recipe.schema import Recipe, Variant
 from ...recipe.targets import AnyTarget
-from ...recipe.training import Train
-from ...tasks.compile import Unavailable, target_functions
+from ...tasks.compile import Unavailable
+from ...tasks.specs.base import Judged
+from ...tasks.specs.benchmark import BenchmarkEntry, BenchmarkSpec
+from ...tasks.specs.check import CheckSpec, looked_at
+from ...tasks.specs.compile import CompileSpec
+from ...tasks.specs.compress import GraphPassSpec, Judge, ModulePassSpec
+from ...tasks.specs.export import ExportSpec
+from ...tasks.specs.train import TrainSpec
+from ...tasks.specs.validate import ReferenceSpec, ValidateSpec
 from ...tasks.steps import (
     BASELINE_LOADER,
     BENCHMARK,
@@ -28,36 +36,17 @@ from ...tasks.steps import (
     Call,
     builder_modules,
     compile_step,
-    compress_step,
+    graph_pass_step,
     loader,
     loader_module,
     metric_module,
+    module_pass_step,
     requirement_files,
 )
+from .surroundings import Surroundings
 
 H = TypeVar("H")
-
-
-#: Where and in which parts training is computed: other ones go on from the same checkpoints.
-_PLACEMENT = frozenset({"mesh", "parallel", "resources", "checkpoint", "accumulate"})
-#: Settings of a training that change nothing of what it computes.
-_PATIENCE = {"max_failures", "wait_for_workers", "launcher"}
-
-
-def check_targets(recipe: Recipe) -> None:
-    """Refuse targets that are not installed, before anything starts.
-
-    Raises:
-        InputError: With the command that installs what is missing.
-    """
-    for index, target in enumerate(recipe.targets):
-        unavailable = target_functions(target.kind).availability(target)
-        if unavailable is not None and unavailable.installable:
-            raise InputError(
-                f"{target.name} can't be used: {unavailable.reason}",
-                where=f"targets.{index}",
-                do=unavailable.do,
-            )
+G = TypeVar("G")
 
 
 class Submit(Protocol[H]):
@@ -73,15 +62,78 @@ class Submit(Protocol[H]):
         """
 
 
-@dataclass
-class CandidateWay(Generic[H]):
-    """The steps of one candidate; empty where its target does not run here."""
+@dataclass(frozen=True)
+class Laid(Generic[H]):
+    """A step that was handed over.
+
+    Attributes:
+        call: The step.
+        handle: What the submitter gave for it.
+    """
+
+    call: Call
+    handle: H
+
+    def output(self, name: str) -> tuple[H, str]:
+        """One of its outputs, as another step's input.
+
+        Raises:
+            ValueError: The step has no such output.
+        """
+        known = self.call.step.outputs
+        if name not in known:
+            raise ValueError(f"{self.call.label} has no output '{name}': {sorted(known)}")
+        return self.handle, name
+
+
+@dataclass(frozen=True)
+class Shared(Generic[H]):
+    """The steps that all candidates share."""
+
+    check: Laid[H]
+    train: Laid[H]
+    reference: Laid[H]
+    export: Laid[H]
+
+
+@dataclass(frozen=True)
+class VariantLayout(Generic[H]):
+    """The steps of a variant before its targets.
+
+    Attributes:
+        variant: The variant.
+        module: Output that holds the torch module after the passes on it.
+        graph: Output that holds the graph after all passes.
+        on_module: Steps that every candidate needs, up to the last pass on the module.
+        on_graph: Export and passes on the graph, which only targets of graphs need.
+    """
+
+    variant: Variant
+    module: tuple[H, str]
+    graph: tuple[H, str]
+    on_module: tuple[H, ...]
+    on_graph: tuple[H, ...]
+
+
+@dataclass(frozen=True)
+class CandidateLayout(Generic[H]):
+    """The steps of one candidate.
+
+    Attributes:
+        name: `VARIANT@TARGET`.
+        variant: The variant.
+        target: The target.
+        shared: Steps that it shares with others.
+        unavailable: Why the target does not run here; then it has no steps of its own.
+        compiled: Its compile step.
+        validated: Its validation.
+    """
 
     name: str
     variant: Variant
     target: AnyTarget
+    shared: tuple[H, ...]
     unavailable: Unavailable | None = None
-    shared: list[H] = field(default_factory=list)
     compiled: H | None = None
     validated: H | None = None
 
@@ -90,172 +142,297 @@ class CandidateWay(Generic[H]):
         own = [step for step in (self.compiled, self.validated) if step is not None]
         return [*self.shared, *own]
 
+    def map(self, over: Callable[[H], G]) -> CandidateLayout[G]:
+        """The same steps, by other handles."""
+        return CandidateLayout(
+            self.name,
+            self.variant,
+            self.target,
+            tuple(map(over, self.shared)),
+            self.unavailable,
+            None if self.compiled is None else over(self.compiled),
+            None if self.validated is None else over(self.validated),
+        )
 
-@dataclass
-class Way(Generic[H]):
+
+@dataclass(frozen=True)
+class Layout(Generic[H]):
     """All steps before the benchmark."""
 
-    check: H
-    train: H
-    reference: H
-    export: H
-    candidates: list[CandidateWay[H]]
+    shared: Shared[H]
+    candidates: tuple[CandidateLayout[H], ...]
+
+    def map(self, over: Callable[[H], G]) -> Layout[G]:
+        """The same steps, by other handles: what came of them, for one."""
+        shared = (self.shared.check, self.shared.train, self.shared.reference, self.shared.export)
+        return Layout(
+            Shared(*(Laid(step.call, over(step.handle)) for step in shared)),
+            tuple(candidate.map(over) for candidate in self.candidates),
+        )
+
+    @property
+    def check(self) -> H:
+        return self.shared.check.handle
+
+    @property
+    def train(self) -> H:
+        return self.shared.train.handle
+
+    @property
+    def reference(self) -> H:
+        return self.shared.reference.handle
+
+    @property
+    def export(self) -> H:
+        return self.shared.export.handle
 
 
 def candidate_name(variant: Variant, target: AnyTarget) -> str:
     return f"{variant.name}@{target.name}"
 
 
-def lay_out(recipe: Recipe, submit: Submit[H]) -> Way[H]:
+def check_targets(recipe: Recipe, here: Surroundings) -> None:
+    """Refuse targets that are not installed, before anything starts.
+
+    Raises:
+        InputError: With the command that installs what is missing.
+    """
+    for index, target in enumerate(recipe.targets):
+        unavailable = here.availability(target)
+        if unavailable is not None and unavailable.installable:
+            raise InputError(
+                f"{target.name} can't be used: {unavailable.reason}",
+                where=f"targets.{index}",
+                do=unavailable.do,
+            )
+
+
+def lay_out(recipe: Recipe, here: Surroundings, submit: Submit[H]) -> Layout[H]:
     """Hand over every step up to validation, each once however many candidates share it."""
-    factories = {
-        "model": recipe.model.model_dump(mode="json"),
-        "data": recipe.data.model_dump(mode="json"),
-        "metric": recipe.quality.metric,
-        "seed": recipe.train.seed,
-    }
-    higher = recipe.quality.rises
+    shared = lay_out_shared(recipe, submit)
+    candidates: list[CandidateLayout[H]] = []
+    for variant in recipe.variants:
+        laid = lay_out_variant(recipe, here, submit, shared, variant)
+        candidates += [
+            lay_out_candidate(recipe, here, submit, shared, laid, target)
+            for target in recipe.targets
+        ]
+    return Layout(shared, tuple(candidates))
+
+
+def lay_out_shared(recipe: Recipe, submit: Submit[H]) -> Shared[H]:
+    """Check, train, reference and the export of the trained model."""
+    judged = _judged(recipe)
+    metric = metric_module(judged.metric)
     limit = recipe.timeouts.step
-    metric = metric_module(recipe.quality.metric)
-    here = processor()
-    check = submit(
-        Call(
-            CHECK,
+    check = _hand(
+        submit,
+        CHECK.call(
             "check",
-            {
-                **factories,
-                "loss": recipe.train.loss,
-                "train": _checked(recipe.train),
-                "trains": recipe.train.epochs > 0,
-            },
+            CheckSpec(
+                **dict(judged),
+                loss=recipe.train.loss,
+                train=looked_at(recipe.train),
+                trains=recipe.train.epochs > 0,
+            ),
             loads=(metric,),
             timeout=limit,
         ),
-        {},
     )
-    train = submit(
-        Call(
-            TRAIN,
+    train = _hand(
+        submit,
+        TRAIN.call(
             "train",
-            {
-                "model": factories["model"],
-                "data": factories["data"],
-                "train": recipe.train.model_dump(mode="json", exclude=_PATIENCE),
-                "metric": recipe.quality.metric,
-                "higher_is_better": higher,
-            },
+            TrainSpec(
+                model=judged.model,
+                data=judged.data,
+                train=recipe.train,
+                metric=judged.metric,
+                higher_is_better=recipe.quality.rises,
+            ),
             loads=(metric,),
             cpus=0 if recipe.train.epochs else 1,  # its workers reserve theirs
             timeout=recipe.timeouts.train,
             retries=0,  # it starts again by itself, within max_failures
-            settings={"train": recipe.train.model_dump(mode="json", include=_PATIENCE)},
-            placement=_PLACEMENT,
         ),
-        {},
-        after=[check],
+        after=[check.handle],
     )
-    weights = (train, "weights")
-    reference = submit(
-        Call(REFERENCE, "reference", factories, loads=(metric,), timeout=limit),
+    weights = train.output("weights")
+    reference = _hand(
+        submit,
+        REFERENCE.call("reference", ReferenceSpec(**dict(judged)), loads=(metric,), timeout=limit),
         {"weights": weights},
     )
+    return Shared(check, train, reference, _export(recipe, submit, weights, check, "export"))
 
-    def export_of(module: tuple[H, str], label: str) -> H:
-        return submit(
-            Call(EXPORT, label, {"model": factories["model"]}, timeout=limit),
-            {"weights": module, "inputs": (check, "calibration")},
-        )
 
-    export = export_of(weights, "export")
-    candidates: list[CandidateWay[H]] = []
-    for variant in recipe.variants:
-        module, shared = weights, [check, train, reference]
-        on_module = [step for step in variant.passes if step.works_on == "module"]
-        on_graph = [step for step in variant.passes if step.works_on == "graph"]
-        for position, step in enumerate(on_module):
-            call = _module_pass(recipe, factories, variant, step, position)
-            module = (submit(call, {"module": module}), "module")
-            shared.append(module[0])
-        after_module: list[H] = []
-        graph = export_of(module, f"export {variant.name}") if on_module else export
-        shared.append(graph)
-        after_module.append(graph)
-        takes_graph = any(target.takes == "graph" for target in recipe.targets)
-        for position, graph_step in enumerate(on_graph if takes_graph else (), len(on_module)):
-            controls = graph_step.looks_at_validation
-            graph = submit(
-                Call(
-                    compress_step(graph_step),
-                    _pass_label(variant, position),
-                    {
-                        **_graph_pass(graph_step, here),
-                        **({**factories, "higher_is_better": higher} if controls else {}),
-                    },
-                    loads=(metric,) if controls else (),
-                    timeout=limit,
-                ),
-                {"graph": (graph, "graph"), "calibration": (check, "calibration")},
+def lay_out_variant(
+    recipe: Recipe, here: Surroundings, submit: Submit[H], shared: Shared[H], variant: Variant
+) -> VariantLayout[H]:
+    """The passes of a variant, with the export between those on the module and on the graph."""
+    module = shared.train.output("weights")
+    on_module = [shared.check.handle, shared.train.handle, shared.reference.handle]
+    passes = [(_pass_label(variant, i), step) for i, step in enumerate(variant.passes)]
+    for label, compression in passes:
+        if compression.works_on == "module":
+            call = _module_pass(recipe, variant, compression, label)
+            laid = _hand(submit, call, {"module": module})
+            module = laid.output("module")
+            on_module.append(laid.handle)
+    exported = shared.export
+    if len(on_module) > 3:
+        exported = _export(recipe, submit, module, shared.check, f"export {variant.name}")
+    graph, on_graph = exported.output("graph"), [exported.handle]
+    takes_graph = any(target.takes == "graph" for target in recipe.targets)
+    for label, compression in passes if takes_graph else ():
+        if compression.works_on == "graph":
+            laid = _hand(
+                submit,
+                _graph_pass(recipe, here, compression, label),
+                {"graph": graph, "calibration": shared.check.output("calibration")},
             )
-            shared.append(graph)
-            after_module.append(graph)
-        for target in recipe.targets:
-            way = CandidateWay(candidate_name(variant, target), variant, target, shared=shared)
-            if target.takes == "module":
-                way.shared = [step for step in shared if step not in after_module]
-            way.unavailable = target_functions(target.kind).availability(target)
-            candidates.append(way)
-            if way.unavailable is not None:
-                continue
-            spec: dict[str, Any] = {"target": target.model_dump(mode="json")}
-            if target.fixed_batch:
-                spec["batch_sizes"] = list(recipe.benchmark.batch_sizes)
-            sources = {"graph": (graph, "graph")}
-            if target.takes == "module":
-                spec |= {
-                    "model": factories["model"],
-                    "passes": [step.model_dump(mode="json") for step in on_graph],
-                }
-                sources = {"module": module, "calibration": (check, "calibration")}
-            if target.native:
-                spec["processor"] = here.identity()
-            way.compiled = submit(
-                Call(
-                    compile_step(target),
-                    f"compile {way.name}",
-                    spec,
-                    loads=builder_modules(target.kind),
-                    files=requirement_files(target.kind),
-                    candidate=way.name,
-                    gpus=1 if target.gpu else 0,
-                    timeout=limit,
-                ),
-                sources,
-            )
-            way.validated = submit(
-                Call(
-                    VALIDATE,
-                    f"validate {way.name}",
-                    {
-                        **factories,
-                        "groups": recipe.quality.groups,
-                        "higher_is_better": higher,
-                        "loader": loader(target.kind),
-                        "environment": target.environment,
-                        "processor": here.identity(),
-                    },
-                    loads=(metric, loader_module(target.kind)),
-                    files=requirement_files(target.kind),
-                    candidate=way.name,
-                    gpus=1 if target.gpu else 0,
-                    timeout=limit,
-                ),
-                {
-                    "weights": weights,
-                    "model": (way.compiled, "model"),
-                    "statistics": (reference, "statistics"),
-                },
-            )
-    return Way(check, train, reference, export, candidates)
+            graph = laid.output("graph")
+            on_graph.append(laid.handle)
+    return VariantLayout(variant, module, graph, tuple(on_module), tuple(on_graph))
+
+
+def lay_out_candidate(
+    recipe: Recipe,
+    here: Surroundings,
+    submit: Submit[H],
+    shared: Shared[H],
+    laid: VariantLayout[H],
+    target: AnyTarget,
+) -> CandidateLayout[H]:
+    """Compile a variant for a target, and validate what came of it."""
+    name = candidate_name(laid.variant, target)
+    on_module = target.takes == "module"
+    common = laid.on_module if on_module else (*laid.on_module, *laid.on_graph)
+    unavailable = here.availability(target)
+    if unavailable is not None:
+        return CandidateLayout(name, laid.variant, target, common, unavailable)
+    judged = _judged(recipe)
+    reserved = {"candidate": name, "gpus": 1 if target.gpu else 0, "timeout": recipe.timeouts.step}
+    sources = {"graph": laid.graph}
+    if on_module:
+        sources = {"module": laid.module, "calibration": shared.check.output("calibration")}
+    compiled = _hand(
+        submit,
+        compile_step(target).call(
+            f"compile {name}",
+            CompileSpec(
+                target=target,
+                batch_sizes=recipe.benchmark.batch_sizes if target.fixed_batch else None,
+                processor=here.processor.identity() if target.native else None,
+                model=judged.model if on_module else None,
+                passes=_passes_on_graph(laid.variant) if on_module else (),
+            ),
+            loads=builder_modules(target.kind),
+            files=requirement_files(target.kind),
+            **reserved,
+        ),
+        sources,
+    )
+    validated = _hand(
+        submit,
+        VALIDATE.call(
+            f"validate {name}",
+            ValidateSpec(
+                **dict(judged),
+                groups=recipe.quality.groups,
+                higher_is_better=recipe.quality.rises,
+                loader=loader(target.kind),
+                environment=target.environment,
+                processor=here.processor.identity(),
+            ),
+            loads=(metric_module(judged.metric), loader_module(target.kind)),
+            files=requirement_files(target.kind),
+            **reserved,
+        ),
+        {
+            "weights": shared.train.output("weights"),
+            "model": compiled.output("model"),
+            "statistics": shared.reference.output("statistics"),
+        },
+    )
+    return CandidateLayout(
+        name, laid.variant, target, common, None, compiled.handle, validated.handle
+    )
+
+
+def lay_out_benchmark(
+    recipe: Recipe,
+    here: Surroundings,
+    submit: Submit[H],
+    shared: Shared[H],
+    able: Sequence[CandidateLayout[H]],
+) -> H:
+    """Hand over the benchmark of the candidates that got so far.
+
+    It holds every core, so nothing else of the run works beside it.
+    """
+    inputs = {
+        "weights": shared.train.output("weights"),
+        "samples": shared.check.output("samples"),
+    }
+    for candidate in able:
+        assert candidate.compiled is not None
+        inputs[candidate.name] = (candidate.compiled, "model")
+    kinds = dict.fromkeys(candidate.target.kind for candidate in able)
+    call = BENCHMARK.call(
+        "benchmark",
+        BenchmarkSpec(
+            candidates=tuple(
+                BenchmarkEntry(
+                    name=candidate.name,
+                    loader=loader(candidate.target.kind),
+                    environment=candidate.target.environment,
+                )
+                for candidate in able
+            ),
+            model=recipe.model,
+            baseline=BASELINE_LOADER,
+            processor=str(here.processor),
+            **dict(recipe.benchmark),
+        ),
+        loads=(BASELINE_LOADER.partition(":")[0], *map(loader_module, kinds)),
+        files=tuple(dict.fromkeys(file for kind in kinds for file in requirement_files(kind))),
+        cpus=here.cores,
+        gpus=1 if any(candidate.target.gpu for candidate in able) else 0,
+        timeout=recipe.timeouts.step,
+    )
+    after = [candidate.validated for candidate in able if candidate.validated is not None]
+    return _hand(submit, call, inputs, after).handle
+
+
+def _hand(
+    submit: Submit[H],
+    call: Call,
+    inputs: dict[str, tuple[H, str]] | None = None,
+    after: Sequence[H] = (),
+) -> Laid[H]:
+    """Hand a step over.
+
+    Raises:
+        ValueError: It has other inputs than it declares.
+    """
+    given, declared = set(inputs or {}), call.step.inputs
+    if given != declared and not (call.step.takes_candidates and given > declared):
+        raise ValueError(f"{call.label} takes {sorted(declared)}, not {sorted(given)}")
+    return Laid(call, submit(call, inputs or {}, after))
+
+
+def _judged(recipe: Recipe) -> Judged:
+    return Judged(
+        model=recipe.model, data=recipe.data, metric=recipe.quality.metric, seed=recipe.train.seed
+    )
+
+
+def _export(
+    recipe: Recipe, submit: Submit[H], module: tuple[H, str], check: Laid[H], label: str
+) -> Laid[H]:
+    call = EXPORT.call(label, ExportSpec(model=recipe.model), timeout=recipe.timeouts.step)
+    return _hand(submit, call, {"weights": module, "inputs": check.output("calibration")})
 
 
 def _pass_label(variant: Variant, position: int) -> str:
@@ -265,93 +442,44 @@ def _pass_label(variant: Variant, position: int) -> str:
     return label
 
 
-def _graph_pass(asked: Pass, here: Processor) -> dict[str, Any]:
+def _passes_on_graph(variant: Variant) -> tuple[Pass, ...]:
+    return tuple(step for step in variant.passes if step.works_on == "graph")
+
+
+def _graph_pass(recipe: Recipe, here: Surroundings, compression: Pass, label: str) -> Call:
     """A pass on the graph, as it is for this processor; what quantization measures and how many
     bits it takes depend on it.
     """
-    spec: dict[str, Any] = {
-        "pass": for_processor(asked, here.saturates_int8).model_dump(mode="json")
-    }
-    if asked.depends_on_processor:
-        spec["processor"] = here.identity()
-    return spec
-
-
-def _module_pass(
-    recipe: Recipe, factories: dict[str, Any], variant: Variant, compression: Pass, position: int
-) -> Call:
-    """A pass on the torch module; one that trains has workers of its own."""
-    return Call(
-        compress_step(compression),
-        _pass_label(variant, position),
-        {
-            **factories,
-            "pass": compression.model_dump(mode="json"),
-            "label": f"{variant.name}/{compression.name}",
-            "train": recipe.train.model_dump(mode="json", exclude=_PATIENCE),
-            "higher_is_better": recipe.quality.rises,
-        },
-        loads=(metric_module(recipe.quality.metric),),
-        cpus=0 if compression.trains else 1,
-        timeout=recipe.timeouts.train if compression.trains else recipe.timeouts.step,
-        retries=0 if compression.trains else None,
-        settings={"train": recipe.train.model_dump(mode="json", include=_PATIENCE)},
-        placement=_PLACEMENT,
-    )
-
-
-def _checked(train: Train) -> dict[str, Any]:
-    """What of the training the check looks at; the rest may change without another check."""
-    placed = {"mesh", "parallel", "resources", "compile", "recompute"}
-    held = {"batch_size", "accumulate", "optimizer", "ema"}
-    return {"epochs": 1, **train.model_dump(mode="json", include=placed | held)}
-
-
-def measure(
-    recipe: Recipe, way: Way[H], able: Sequence[CandidateWay[H]], submit: Submit[H], cores: float
-) -> H:
-    """Hand over the benchmark of the candidates that got so far.
-
-    It holds every core, so nothing else of the run works beside it.
-    """
-    inputs: dict[str, tuple[H, str]] = {
-        "weights": (way.train, "weights"),
-        "samples": (way.check, "samples"),
-    }
-    entries: list[dict[str, Any]] = []
-    for candidate in able:
-        assert candidate.compiled is not None
-        inputs[candidate.name] = (candidate.compiled, "model")
-        kind = candidate.target.kind
-        entries.append(
-            {
-                "name": candidate.name,
-                "loader": loader(kind),
-                "environment": candidate.target.environment,
-            }
-        )
-    call = Call(
-        BENCHMARK,
-        "benchmark",
-        {
-            "candidates": entries,
-            "model": recipe.model.model_dump(mode="json"),
-            **recipe.benchmark.model_dump(mode="json"),
-            "processor": str(processor()),
-            "baseline": BASELINE_LOADER,
-        },
-        loads=(
-            BASELINE_LOADER.partition(":")[0],
-            *dict.fromkeys(loader_module(candidate.target.kind) for candidate in able),
+    judged = _judged(recipe)
+    judges = compression.looks_at_validation
+    higher = recipe.quality.rises
+    return graph_pass_step(compression).call(
+        label,
+        GraphPassSpec(
+            compression=for_processor(compression, here.processor.saturates_int8),
+            processor=here.processor.identity() if compression.depends_on_processor else None,
+            judge=Judge(**dict(judged), higher_is_better=higher) if judges else None,
         ),
-        files=tuple(
-            dict.fromkeys(
-                file for candidate in able for file in requirement_files(candidate.target.kind)
-            )
-        ),
-        cpus=cores,
-        gpus=1 if any(candidate.target.gpu for candidate in able) else 0,
+        loads=(metric_module(judged.metric),) if judges else (),
         timeout=recipe.timeouts.step,
     )
-    after = [candidate.validated for candidate in able if candidate.validated is not None]
-    return submit(call, inputs, after)
+
+
+def _module_pass(recipe: Recipe, variant: Variant, compression: Pass, label: str) -> Call:
+    """A pass on the torch module; one that trains has workers of its own."""
+    judged = _judged(recipe)
+    trains = compression.trains
+    return module_pass_step(compression).call(
+        label,
+        ModulePassSpec(
+            **dict(judged),
+            compression=compression,
+            label=f"{variant.name}/{compression.name}",
+            train=recipe.train,
+            higher_is_better=recipe.quality.rises,
+        ),
+        loads=(metric_module(judged.metric),),
+        cpus=0 if trains else 1,
+        timeout=recipe.timeouts.train if trains else recipe.timeouts.step,
+        retries=0 if trains else None,
+    )

@@ -8,16 +8,16 @@ from typing import Any
 
 import psutil
 
-from ...ray_workers.cluster import cores
 from ...ray_workers.store.artifacts import Artifact
 from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
 from ...tasks.keys import cache_key
 from ...tasks.steps import Call
-from .layout import CandidateWay, Way, check_targets, lay_out, measure
+from .layout import CandidateLayout, Layout, check_targets, lay_out, lay_out_benchmark
 from .pinned_model import pinned
 from .runner import find_record
 from .session import Session
+from .surroundings import here
 
 
 @dataclass
@@ -48,16 +48,16 @@ class Plan:
     Attributes:
         recipe: The recipe, with what it names as the store keeps it.
         steps: All steps in order.
-        way: The way that they make.
+        layout: What they make.
     """
 
     recipe: Recipe
     steps: list[PlannedStep]
-    way: Way[PlannedStep]
+    layout: Layout[PlannedStep]
 
     @property
-    def candidates(self) -> list[CandidateWay[PlannedStep]]:
-        return self.way.candidates
+    def candidates(self) -> tuple[CandidateLayout[PlannedStep], ...]:
+        return self.layout.candidates
 
     @property
     def to_compute(self) -> list[PlannedStep]:
@@ -66,7 +66,7 @@ class Plan:
     @property
     def starts_workers(self) -> bool:
         """Whether the recipe's training, on workers of its own, would be computed."""
-        return self.way.train.call.starts_workers and not self.way.train.cached
+        return self.layout.train.call.starts_workers and not self.layout.train.cached
 
 
 def make_plan(recipe: Recipe, session: Session) -> Plan:
@@ -75,7 +75,8 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
     Raises:
         InputError: A target of the recipe is not installed, or what it names can't be read.
     """
-    check_targets(recipe)
+    surroundings = here()
+    check_targets(recipe, surroundings)
     steps: list[PlannedStep] = []
 
     def look_up(
@@ -98,11 +99,11 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
         return step
 
     fixed = pinned(recipe, session)
-    way = lay_out(fixed, look_up)
-    able = [candidate for candidate in way.candidates if candidate.compiled is not None]
+    layout = lay_out(fixed, surroundings, look_up)
+    able = [candidate for candidate in layout.candidates if candidate.compiled is not None]
     if able:
-        measure(fixed, way, able, look_up, cores())
-    return Plan(fixed, steps, way)
+        lay_out_benchmark(fixed, surroundings, look_up, layout.shared, able)
+    return Plan(fixed, steps, layout)
 
 
 def needs(recipe: Recipe, call: Call) -> str:
@@ -157,7 +158,7 @@ def plan_memory(
         session: The surroundings.
         estimate_now: Build model and data in this process, if the check has not run.
     """
-    found = plan.way.check.facts.get("memory")
+    found = plan.layout.check.facts.get("memory")
     if found is None and estimate_now:
         found = _estimate(plan, session)
     if found is None:
@@ -185,7 +186,7 @@ def _estimate(plan: Plan, session: Session) -> dict[str, Any]:
     if session.code is not None:
         use_code(session.code)
     data = session.allowed.call(recipe.data.factory, recipe.data.args, "data.factory")
-    model = initial(plan.recipe.model.model_dump(mode="json"), session.allowed)
+    model = initial(plan.recipe.model, session.allowed)
     splits = split(data, recipe.train.seed)
     return estimate(model, recipe.train, session.allowed, *few_samples(splits)).model_dump(
         mode="json"

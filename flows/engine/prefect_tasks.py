@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture
 from ...ray_workers.store.artifacts import Artifact
 from ...recipe.errors import HoneError
 from ...tasks.steps import Call
-from .layout import CandidateWay, Way
+from .layout import Layout
 from .results import Settled, StepResult
 from .runner import Runner
 
@@ -100,30 +100,9 @@ def settled(future: Future) -> Settled:
     return Settled(None, str(error) if told else str(future.state.message or error))
 
 
-def settled_way(way: Way[Future]) -> Way[Settled]:
+def settled_layout(layout: Layout[Future]) -> Layout[Settled]:
     """What came of all steps up to validation."""
-
-    def one(step: Future | None) -> Settled | None:
-        return None if step is None else settled(step)
-
-    return Way(
-        check=settled(way.check),
-        train=settled(way.train),
-        reference=settled(way.reference),
-        export=settled(way.export),
-        candidates=[
-            CandidateWay(
-                name=candidate.name,
-                variant=candidate.variant,
-                target=candidate.target,
-                unavailable=candidate.unavailable,
-                shared=[settled(step) for step in candidate.shared],
-                compiled=one(candidate.compiled),
-                validated=one(candidate.validated),
-            )
-            for candidate in way.candidates
-        ],
-    )
+    return layout.map(settled)
 
 
 def need(future: Future) -> StepResult:

@@ -26,7 +26,7 @@ from ...tasks.tracking.entries import (
 from ...tasks.tracking.names import PARENT, TRAINING
 from ...tasks.tracking.registry import Promotable, Promotion
 from ...tasks.tracking.runtime_wheel import requirements_of
-from .layout import CandidateWay, candidate_name
+from .layout import CandidateLayout, candidate_name
 from .results import Results, Settled, StepResult
 from .run import Run
 from .session import Session
@@ -105,10 +105,10 @@ def _flat(prefix: str, value: object) -> dict[str, object]:
 
 def record_results(run: Run, results: Results, outcome: Outcome) -> None:
     """The data, the trained model, and every candidate with its verdict and its model."""
-    checked = _of(results.way.check)
+    checked = _of(results.layout.check)
     _record_data(run, checked)
-    _record_weights(run, _of(results.way.train))
-    for way, candidate in zip(results.way.candidates, outcome.candidates, strict=True):
+    _record_weights(run, _of(results.layout.train))
+    for way, candidate in zip(results.layout.candidates, outcome.candidates, strict=True):
         _record_candidate(run, way, candidate, checked)
 
 
@@ -141,7 +141,7 @@ def _record_weights(run: Run, trained: StepResult) -> None:
 
 
 def _record_candidate(
-    run: Run, way: CandidateWay[Settled], candidate: Candidate, checked: StepResult
+    run: Run, way: CandidateLayout[Settled], candidate: Candidate, checked: StepResult
 ) -> None:
     tracker = run.tracker
     for step in way.shared:
@@ -172,7 +172,7 @@ def _record_candidate(
 
 
 def _model(
-    run: Run, way: CandidateWay[Settled], candidate: Candidate, checked: StepResult
+    run: Run, way: CandidateLayout[Settled], candidate: Candidate, checked: StepResult
 ) -> ModelEntry:
     """What a LoggedModel of a candidate is made of."""
     assert way.compiled is not None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ...ray_workers.dispatch import Done
 from ...ray_workers.store.artifacts import Artifact
 from ...recipe.strict import Strict
 from ...tasks.steps import Step
-from .layout import Way
+from .layout import Layout
 
 
 class StepResult(Strict):
@@ -22,7 +23,7 @@ class StepResult(Strict):
         done: Outputs, metrics, parameters and facts.
     """
 
-    step: Step
+    step: Step[Any]
     label: str
     key: str
     cached: bool
@@ -49,13 +50,13 @@ class Results:
     """What came of all steps of a run.
 
     Attributes:
-        way: The steps up to validation.
+        layout: The steps up to validation.
         benchmark: None where no candidate got so far.
         steps: Results of all steps that succeeded, in order.
         notes: What is worth telling of the whole run.
     """
 
-    way: Way[Settled]
+    layout: Layout[Settled]
     benchmark: StepResult | None
     steps: tuple[StepResult, ...]
     notes: tuple[str, ...] = ()

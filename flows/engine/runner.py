@@ -14,7 +14,7 @@ from ...ray_workers.events import EpochEnd, Event, Metric, Note
 from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted, Store
 from ...ray_workers.store.file_lock import acquire
 from ...recipe.errors import HoneError
-from ...tasks.keys import cache_key
+from ...tasks.keys import cache_key, lineage_key
 from ...tasks.steps import Call
 from ...tasks.tracking import names
 from ...tasks.tracking.names import PARENT
@@ -69,7 +69,7 @@ class Runner:
         """
         digests = {name: artifact.sha256 for name, artifact in inputs.items()}
         key = cache_key(call, digests, self.session.user_code)
-        lineage = cache_key(call.anywhere(), digests, self.session.user_code)
+        lineage = lineage_key(call, digests, self.session.user_code)
         with self._only_one(lineage, call.label):
             done = self._cached(call, key)
             if done is not None:
@@ -112,7 +112,7 @@ class Runner:
             function=call.step.function,
             key=key,
             lineage=lineage,
-            spec=_with(call.spec, call.settings),
+            spec=call.spec.model_dump(mode="json"),
             inputs=inputs,
             code=self.code if call.step.runs_user_code else None,
             allowed=self.session.allowed,
@@ -196,11 +196,6 @@ class Runner:
 
 def _result(call: Call, key: str, done: Done, cached: bool) -> StepResult:
     return StepResult(step=call.step, label=call.label, key=key, cached=cached, done=done)
-
-
-def _with(spec: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """A spec with further settings in its parts."""
-    return {**spec, **{name: {**spec.get(name, {}), **more} for name, more in settings.items()}}
 
 
 def _metric_safe(call: Call) -> str:

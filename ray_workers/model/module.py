@@ -21,12 +21,13 @@ from torch import nn
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, origin
 from ...recipe.library_messages import telling
+from ...recipe.model import Factory, ModelFactory
 from ..store.file_names import SURGERY, WEIGHTS
 from .file_kinds import safetensors_problem
 from .surgery import Surgery, factorize, operations_of, reshape
 
 
-def load_module(factory: dict[str, Any], allowed: Allowed, folder: Path) -> nn.Module:
+def load_module(factory: Factory, allowed: Allowed, folder: Path) -> nn.Module:
     """Build a model and give it the weights of a folder; in evaluation mode.
 
     Args:
@@ -43,7 +44,7 @@ def load_module(factory: dict[str, Any], allowed: Allowed, folder: Path) -> nn.M
     except RuntimeError as error:
         raise InputError(
             f"the trained weights don't fit the model: {telling(error)}",
-            where=origin(factory),
+            where=origin(factory.factory, factory.args),
             do="let the factory build the same model each time",
         ) from error
     return model.eval()
@@ -56,9 +57,7 @@ def save_module(model: nn.Module, operations: Sequence[Surgery], folder: Path) -
         (folder / SURGERY).write_text(json.dumps(list(operations), sort_keys=True))
 
 
-def build(
-    factory: dict[str, Any], allowed: Allowed, operations: Sequence[Surgery] = ()
-) -> nn.Module:
+def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()) -> nn.Module:
     """The factory's model after the operations, without its weights.
 
     Raises:
@@ -68,7 +67,8 @@ def build(
     for operation in operations:
         match operation["op"]:
             case "student":
-                model = _made(operation, allowed, "student.factory")
+                student = Factory(factory=operation["factory"], args=operation["args"])
+                model = _made(student, allowed, "student.factory")
             case "reshape":
                 reshape(model, operation["layers"])
             case "low-rank":
@@ -77,14 +77,14 @@ def build(
     return model
 
 
-def initial(factory: dict[str, Any], allowed: Allowed) -> nn.Module:
+def initial(factory: ModelFactory, allowed: Allowed) -> nn.Module:
     """The factory's model, with the weights that the recipe names for it, if it does.
 
     Raises:
         InputError: The file can't be read as safetensors, or is of another model.
     """
     model = build(factory, allowed)
-    url = factory.get("weights")
+    url = factory.weights
     if url is None:
         return model
     load_weights(model, url, f"model.weights: {url}")
@@ -118,12 +118,12 @@ def load_weights(model: nn.Module, url: str, where: str) -> None:
             ) from error
 
 
-def _made(factory: dict[str, Any], allowed: Allowed, what: str) -> nn.Module:
-    model = allowed.call(factory["factory"], factory["args"], what)
+def _made(factory: Factory, allowed: Allowed, what: str) -> nn.Module:
+    model = allowed.call(factory.factory, factory.args, what)
     if not isinstance(model, nn.Module):
         raise InputError(
             f"the factory returned a {type(model).__name__}, expected a torch.nn.Module",
-            where=origin(factory, what),
+            where=origin(factory.factory, factory.args, what),
         )
     return model
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...recipe.factories import Allowed
+from ...recipe.model import DataFactory, ModelFactory
 from ...recipe.passes import FeaturePair
-from ...recipe.schema import DataFactory, ModelFactory
 from ...recipe.strict import Strict
 from ...recipe.training import Train
 from ..store.artifacts import Artifact, Store

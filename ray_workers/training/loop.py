@@ -190,11 +190,10 @@ def _prepare(job: TrainJob, axes: Axes) -> None:
 
 
 def _make_model(job: TrainJob, sample: Any) -> nn.Module:
-    factory = job.model.model_dump(mode="json")
     if job.start is None:
-        model = initial(factory, job.allowed)
+        model = initial(job.model, job.allowed)
     else:
-        model = load_module(factory, job.allowed, job.fetched(job.start)).train()
+        model = load_module(job.model, job.allowed, job.fetched(job.start)).train()
     if job.qat:
         from .qat import with_fake_quantization
 

@@ -51,8 +51,7 @@ def prepare_lesson(job: TrainJob, student: nn.Module, sample: Any) -> Taught | N
     """
     objective = job.train.objective
     if job.lesson is not None and job.teacher is not None:
-        factory = job.model.model_dump(mode="json")
-        teacher = load_module(factory, job.allowed, job.fetched(job.teacher))
+        teacher = load_module(job.model, job.allowed, job.fetched(job.teacher))
         lesson = job.lesson
     elif isinstance(objective, DistillObjective):
         teacher = load_teacher(objective, job.allowed)

@@ -20,12 +20,13 @@ def load(folder: Path, options: dict[str, Any]) -> Predict:
     from ...ray_workers.data.calling import call_model, tensors
     from ...ray_workers.model.module import load_module
     from ...recipe.factories import Allowed, use_code
+    from ...recipe.model import ModelFactory
 
     if options.get("code"):
         use_code(Path(options["code"]))
     torch.set_num_threads(int(options["threads"]))
     allowed = Allowed.model_validate(options["allowed"])
-    model = load_module(options["model"], allowed, folder)
+    model = load_module(ModelFactory.model_validate(options["model"]), allowed, folder)
 
     def predict(inputs: Arrays) -> Array:
         with torch.inference_mode():

@@ -27,6 +27,7 @@ from ...ray_workers.store.file_lock import acquire
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError
 from ...runtimes.predict import Arrays
+from ..specs.benchmark import BenchmarkFacts, BenchmarkSpec, Failure, Timing
 from .statistics import latency, ratio, round_medians
 
 BASELINE = "baseline"
@@ -34,9 +35,8 @@ _SLICE = 0.05  # s of a candidate's timing in a round
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
 
 
-def benchmark(work: Workspace) -> Result:
-    """Spec: candidates (name, loader, environment), model, batch_sizes, threads, seconds,
-    launches, processor, baseline (its loader).
+def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
+    """Time the candidates against the baseline.
 
     Inputs: `weights`, `samples` (real inputs), and each candidate under its name.
 
@@ -48,36 +48,36 @@ def benchmark(work: Workspace) -> Result:
     code = None
     if work.code is not None:
         code = str(Store(work.store_url, Path(work.cache_url)).fetch(work.code))
-    threads = {"threads": spec["threads"]}
-    eager = {**threads, "model": spec["model"], "code": code}
+    threads = {"threads": spec.threads}
+    eager = {**threads, "model": spec.model.model_dump(mode="json"), "code": code}
     eager["allowed"] = work.allowed.model_dump(mode="json")
-    entrants = [Entrant(BASELINE, spec["baseline"], work.inputs["weights"], eager)]
-    for entry in spec["candidates"]:
-        folder = work.inputs[entry["name"]]
-        python = interpreter_for(entry["environment"])
-        entrants.append(Entrant(entry["name"], entry["loader"], folder, threads, python))
+    entrants = [Entrant(BASELINE, spec.baseline, work.inputs["weights"], eager)]
+    for entry in spec.candidates:
+        folder = work.inputs[entry.name]
+        python = interpreter_for(entry.environment)
+        entrants.append(Entrant(entry.name, entry.loader, folder, threads, python))
 
     def progress(share: float) -> None:
         work.progress(int(100 * share), 100)
 
-    batches = {size: _batches_of(samples, size) for size in spec["batch_sizes"]}
+    batches = {size: _batches_of(samples, size) for size in spec.batch_sizes}
     with _alone(work):
-        timings = run_session(entrants, batches, spec["seconds"], spec["launches"], progress)
+        timings = run_session(entrants, batches, spec.seconds, spec.launches, progress)
     if BASELINE in timings.failed:
         raise timings.failed[BASELINE]
     return Result(
-        facts={
-            "measured": {
+        facts=BenchmarkFacts(
+            measured={
                 name: {
-                    str(size): _said(timings.calls[BASELINE][size], launches, size)
+                    str(size): _timing(timings.calls[BASELINE][size], launches, size)
                     for size, launches in by_size.items()
                 }
                 for name, by_size in timings.calls.items()
             },
-            "memory": timings.memory,
-            "failed": {n: e.to_dict() for n, e in timings.failed.items()},
-            "processor": spec["processor"],
-        }
+            memory=timings.memory,
+            failed={n: Failure(**e.to_dict()) for n, e in timings.failed.items()},
+            processor=spec.processor,
+        )
     )
 
 
@@ -225,7 +225,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def _alone(work: Workspace) -> Iterator[None]:
+def _alone(work: Workspace[BenchmarkSpec]) -> Iterator[None]:
     """Hold this machine's measuring lock."""
     path = Path(tempfile.gettempdir()) / "hone-benchmark.lock"
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
@@ -250,8 +250,13 @@ def _batches_of(samples: Arrays, size: int) -> list[Arrays]:
     ]
 
 
-def _said(baseline: Any, launches: Any, size: int) -> dict[str, Any]:
+def _timing(baseline: Any, launches: Any, size: int) -> Timing:
     medians = [round_medians(rounds) for rounds in launches]
     value, low, high = ratio([round_medians(rounds) for rounds in baseline], medians)
-    said: dict[str, Any] = latency([r for rounds in launches for r in rounds], size)
-    return said | {"ratio": value, "ratio_low": low, "ratio_high": high, "rounds": medians}
+    return Timing(
+        **latency([r for rounds in launches for r in rounds], size),
+        ratio=value,
+        ratio_low=low,
+        ratio_high=high,
+        rounds=medians,
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.strict import Strict
+from ..specs.compile import CompileSpec
 
 if TYPE_CHECKING:
     from ...runtimes.predict import Predict
@@ -37,7 +38,7 @@ class TargetRuntime(Protocol):
             target: As the recipe asks for it, a member of `AnyTarget`.
         """
 
-    def compile_graph(self, work: Workspace) -> Result:
+    def compile_graph(self, work: Workspace[CompileSpec]) -> Result:
         """A step: compile a variant's model for the target.
 
         Spec: `target`; `batch_sizes` if it compiles a program for each. Where the target's class

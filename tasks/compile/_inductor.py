@@ -6,8 +6,11 @@ import shutil
 from dataclasses import asdict
 from typing import Any
 
+from ...ray_workers.workspace import Result, Workspace
+from ...recipe.targets import InductorCpu, InductorCuda
 from ...runtimes.compiled_artifact import CompiledArtifact
 from ...runtimes.inductor_runtime import NAME, PACKAGE, InductorSettings
+from ..specs.compile import CompileSpec
 
 
 def unavailable_compiler() -> Any:
@@ -23,11 +26,16 @@ def unavailable_compiler() -> Any:
     )
 
 
-def compile_package(work: Any, target: Any, can: dict[str, str], settings: InductorSettings) -> Any:
+def compile_package(
+    work: Workspace[CompileSpec],
+    target: InductorCpu | InductorCuda,
+    can: dict[str, str],
+    settings: InductorSettings,
+) -> Result:
     """Export, quantize where the variant asks for it, and compile into a package.
 
     Args:
-        work: Spec: target, model, passes. Inputs: `module`, `calibration`. Output: `model`.
+        work: Inputs: `module`, `calibration`. Output: `model`.
         target: The target.
         can: What the target does for each scheme of quantization that it can.
         settings: How the package is opened.
@@ -35,7 +43,6 @@ def compile_package(work: Any, target: Any, can: dict[str, str], settings: Induc
     import torch
 
     from ...ray_workers.torch_private import make_package
-    from ...ray_workers.workspace import Result
     from ...recipe.errors import HoneError, StepFailed
     from ...recipe.library_messages import telling
     from .program import Program, quantized_pt2e

@@ -44,7 +44,7 @@ def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -
     if precision:
         set_property(model, PRECISION, precision)
     write_graph(model, folder)
-    sizes = work.spec.get("batch_sizes")
+    sizes = work.spec.batch_sizes
     artifact = CompiledArtifact(
         runtime=NAME,
         batch_sizes=None if sizes is None else tuple(sorted({1, *sizes})),

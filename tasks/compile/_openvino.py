@@ -18,6 +18,7 @@ from ...runtimes.openvino_runtime import (
     PRECISIONS,
     OpenVinoSettings,
 )
+from ..specs.compile import CompileSpec
 from . import Unavailable
 
 
@@ -48,7 +49,7 @@ def no_device(device: str) -> Unavailable | None:
     return None
 
 
-def convert(work: Workspace, target: Any, device: str) -> Result:
+def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
     """Write the intermediate representation and how it is opened.
 
     Raises:
@@ -76,7 +77,7 @@ def convert(work: Workspace, target: Any, device: str) -> Result:
     openvino.save_model(model, str(plain), compress_to_fp16=False)
     (folder / PACKED).write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
     plain.unlink()
-    sizes = work.spec.get("batch_sizes")
+    sizes = work.spec.batch_sizes
     threads = getattr(target, "threads", None)
     artifact = CompiledArtifact(
         runtime=NAME,

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...ray_workers.workspace import Result, Workspace
+from ...recipe.targets import InductorCpu
 from ...runtimes.inductor_runtime import InductorSettings
 from ...runtimes.inductor_runtime import load as load
+from ..specs.compile import CompileSpec
 from ._inductor import compile_package, unavailable_compiler
 
 CAN = {"static-int8": "X86InductorQuantizer, by torchao (PT2E)"}
@@ -20,13 +23,12 @@ def availability(_target: Any) -> Any:
     return unavailable_compiler()
 
 
-def compile_graph(work: Any) -> Any:
-    """Spec: target, model, passes. Inputs: `module`, `calibration`. Output: `model`.
+def compile_graph(work: Workspace[CompileSpec]) -> Result:
+    """Inputs: `module`, `calibration`. Output: `model`.
 
     Raises:
         StepFailed: The module can't be exported or compiled; with the place that is named.
     """
-    from ...recipe.targets import InductorCpu
-
-    target = InductorCpu.model_validate(work.spec["target"])
+    target = work.spec.target
+    assert isinstance(target, InductorCpu)
     return compile_package(work, target, CAN, InductorSettings("cpu", threads=target.threads))

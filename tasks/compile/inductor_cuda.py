@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...ray_workers.workspace import Result, Workspace
+from ...recipe.targets import InductorCuda
 from ...runtimes.inductor_runtime import InductorSettings
 from ...runtimes.inductor_runtime import load as load
+from ..specs.compile import CompileSpec
 from ._cuda import unavailable_cuda
 from ._inductor import compile_package, unavailable_compiler
 
@@ -15,14 +18,13 @@ def availability(_target: Any) -> Any:
     return unavailable_cuda("torch") or unavailable_compiler()
 
 
-def compile_graph(work: Any) -> Any:
-    """Spec: target, model, passes. Inputs: `module`, `calibration`. Output: `model`.
+def compile_graph(work: Workspace[CompileSpec]) -> Result:
+    """Inputs: `module`, `calibration`. Output: `model`.
 
     Raises:
         StepFailed: The module can't be exported or compiled; with the place that is named.
     """
-    from ...recipe.targets import InductorCuda
-
-    target = InductorCuda.model_validate(work.spec["target"])
+    target = work.spec.target
+    assert isinstance(target, InductorCuda)
     settings = InductorSettings("cuda", cuda_graphs=target.cuda_graphs)
     return compile_package(work, target, {}, settings)

@@ -12,6 +12,7 @@ from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OnnxRuntimeCpu
 from ...runtimes.onnxruntime_runtime import OnnxRuntimeSettings
 from ...runtimes.onnxruntime_runtime import load as load
+from ..specs.compile import CompileSpec
 from . import Unavailable
 from ._onnxruntime import rewrite
 
@@ -27,13 +28,14 @@ def availability(target: OnnxRuntimeCpu) -> Unavailable | None:
     return None
 
 
-def compile_graph(work: Workspace) -> Result:
-    """Spec: target. Input: `graph`. Output: `model`.
+def compile_graph(work: Workspace[CompileSpec]) -> Result:
+    """Input: `graph`. Output: `model`.
 
     Raises:
         StepFailed: ONNX Runtime refuses the graph; with the operator that it names.
     """
-    target = OnnxRuntimeCpu.model_validate(work.spec["target"])
+    target = work.spec.target
+    assert isinstance(target, OnnxRuntimeCpu)
     settings = OnnxRuntimeSettings(
         providers=[("CPUExecutionProvider", {})],
         graph_level=target.graph_level,

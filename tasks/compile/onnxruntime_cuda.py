@@ -6,6 +6,7 @@ from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OnnxRuntimeCuda
 from ...runtimes.onnxruntime_runtime import OnnxRuntimeSettings
 from ...runtimes.onnxruntime_runtime import load as load
+from ..specs.compile import CompileSpec
 from . import Unavailable
 from ._cuda import unavailable_cuda
 from ._onnxruntime import rewrite
@@ -17,13 +18,14 @@ def availability(_target: OnnxRuntimeCuda) -> Unavailable | None:
     return found
 
 
-def compile_graph(work: Workspace) -> Result:
-    """Spec: target. Input: `graph`. Output: `model`.
+def compile_graph(work: Workspace[CompileSpec]) -> Result:
+    """Input: `graph`. Output: `model`.
 
     Raises:
         StepFailed: ONNX Runtime refuses the graph.
     """
-    target = OnnxRuntimeCuda.model_validate(work.spec["target"])
+    target = work.spec.target
+    assert isinstance(target, OnnxRuntimeCuda)
     cuda = {
         "enable_cuda_graph": "1" if target.cuda_graphs else "0",
         "use_tf32": "1" if target.tf32 else "0",

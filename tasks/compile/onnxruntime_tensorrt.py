@@ -6,6 +6,7 @@ from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OnnxRuntimeTensorRt
 from ...runtimes.onnxruntime_runtime import OnnxRuntimeSettings
 from ...runtimes.onnxruntime_runtime import load as load
+from ..specs.compile import CompileSpec
 from . import Unavailable
 from ._cuda import unavailable_cuda
 from ._onnxruntime import rewrite
@@ -17,13 +18,14 @@ def availability(_target: OnnxRuntimeTensorRt) -> Unavailable | None:
     return found
 
 
-def compile_graph(work: Workspace) -> Result:
-    """Spec: target. Input: `graph`. Output: `model`. The engine itself is built when it is loaded.
+def compile_graph(work: Workspace[CompileSpec]) -> Result:
+    """Input: `graph`. Output: `model`. The engine itself is built when it is loaded.
 
     Raises:
         StepFailed: ONNX Runtime refuses the graph.
     """
-    target = OnnxRuntimeTensorRt.model_validate(work.spec["target"])
+    target = work.spec.target
+    assert isinstance(target, OnnxRuntimeTensorRt)
     settings = OnnxRuntimeSettings([
         ("TensorrtExecutionProvider", {"trt_fp16_enable": target.precision == "fp16"}),
         ("CUDAExecutionProvider", {}),

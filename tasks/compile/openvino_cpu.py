@@ -6,6 +6,7 @@ from ...ray_workers.processor import processor
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OpenVinoCpu
 from ...runtimes.openvino_runtime import load as load
+from ..specs.compile import CompileSpec
 from . import Unavailable
 from ._openvino import convert, not_installed
 
@@ -32,10 +33,11 @@ def availability(target: OpenVinoCpu) -> Unavailable | None:
     return None
 
 
-def compile_graph(work: Workspace) -> Result:
-    """Spec: target. Input: `graph`. Output: `model`.
+def compile_graph(work: Workspace[CompileSpec]) -> Result:
+    """Input: `graph`. Output: `model`.
 
     Raises:
         StepFailed: OpenVINO can't convert the graph; with the operator that it names.
     """
-    return convert(work, OpenVinoCpu.model_validate(work.spec["target"]), "CPU")
+    assert isinstance(work.spec.target, OpenVinoCpu)
+    return convert(work, work.spec.target, "CPU")

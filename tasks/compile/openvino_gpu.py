@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OpenVinoGpu
 from ...runtimes.openvino_runtime import load as load
+from ..specs.compile import CompileSpec
 from . import Unavailable
 from ._openvino import convert, no_device
 
@@ -14,10 +15,11 @@ def availability(_target: OpenVinoGpu) -> Unavailable | None:
     return no_device("GPU")
 
 
-def compile_graph(work: Workspace) -> Result:
-    """Spec: target. Input: `graph`. Output: `model`.
+def compile_graph(work: Workspace[CompileSpec]) -> Result:
+    """Input: `graph`. Output: `model`.
 
     Raises:
         StepFailed: OpenVINO can't convert the graph.
     """
-    return convert(work, OpenVinoGpu.model_validate(work.spec["target"]), "GPU")
+    assert isinstance(work.spec.target, OpenVinoGpu)
+    return convert(work, work.spec.target, "GPU")

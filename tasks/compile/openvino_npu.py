@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.targets import OpenVinoNpu
 from ...runtimes.openvino_runtime import load as load
+from ..specs.compile import CompileSpec
 from . import Unavailable
 from ._openvino import convert, no_device
 
@@ -14,10 +15,11 @@ def availability(_target: OpenVinoNpu) -> Unavailable | None:
     return no_device("NPU")
 
 
-def compile_graph(work: Workspace) -> Result:
-    """Spec: target. Input: `graph`. Output: `model`.
+def compile_graph(work: Workspace[CompileSpec]) -> Result:
+    """Input: `graph`. Output: `model`.
 
     Raises:
         StepFailed: OpenVINO can't convert the graph.
     """
-    return convert(work, OpenVinoNpu.model_validate(work.spec["target"]), "NPU")
+    assert isinstance(work.spec.target, OpenVinoNpu)
+    return convert(work, work.spec.target, "NPU")

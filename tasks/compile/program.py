@@ -15,8 +15,8 @@ from ...ray_workers.model.onnx_files import Arrays, load_inputs
 from ...ray_workers.model.onnx_model import torch_module
 from ...ray_workers.workspace import Workspace
 from ...recipe.errors import StepFailed
-from ...recipe.strict import name_of
 from ..export import explained
+from ..specs.compile import CompileSpec
 
 _CALIBRATION_BATCH = 32
 
@@ -27,15 +27,16 @@ class Program:
     Attributes:
         model: In evaluation mode; its output is the main output alone.
         inputs: Real inputs by name, each (N, ...).
-        passes: The variant's passes on the graph, plain data.
+        passes: The variant's passes on the graph.
     """
 
-    def __init__(self, work: Workspace) -> None:
+    def __init__(self, work: Workspace[CompileSpec]) -> None:
         spec = work.spec
-        inner = load_module(spec["model"], work.allowed, work.inputs["module"])
-        torch_module(inner, spec["target"]["kind"])
+        assert spec.model is not None  # the layout gives it to targets of modules
+        inner = load_module(spec.model, work.allowed, work.inputs["module"])
+        torch_module(inner, spec.target.kind)
         self.inputs: Arrays = load_inputs(work.inputs["calibration"])
-        self.passes: list[dict[str, Any]] = spec["passes"]
+        self.passes = spec.passes
         self.model = MainOutput(inner, list(self.inputs)).eval()
 
     def arguments(self, count: int) -> tuple[Any, ...]:
@@ -78,18 +79,18 @@ class Program:
         Raises:
             StepFailed: The target can't do what the variant asks for.
         """
-        found = [step for step in self.passes if step["kind"] != "fold"]
+        found = [step for step in self.passes if step.kind != "fold"]
         if not found:
             return None
         step = found[-1]
-        if len(found) > 1 or step["kind"] != "quantize" or step["scheme"] not in can:
-            scheme = step.get("scheme") or name_of(step)
+        scheme = getattr(step, "scheme", step.name)
+        if len(found) > 1 or step.kind != "quantize" or scheme not in can:
             raise StepFailed(
                 f"{kind} can't do '{scheme}'",
                 where=kind,
                 do=f"it can: {', '.join(can) or 'no quantization'}; or take another target",
             )
-        return step
+        return step.model_dump(mode="json")
 
     def calibration(self, samples: int) -> list[tuple[Any, ...]]:
         """Calibration batches in the model's order."""

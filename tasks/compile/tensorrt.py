@@ -16,6 +16,7 @@ from ...runtimes.compiled_artifact import CompiledArtifact
 from ...runtimes.tensorrt_cache import tensorrt_cache
 from ...runtimes.tensorrt_runtime import ENGINE, NAME, TensorRtSettings
 from ...runtimes.tensorrt_runtime import load as load
+from ..specs.compile import CompileSpec
 from . import Unavailable
 from ._cuda import unavailable_cuda
 
@@ -26,8 +27,8 @@ def availability(_target: TensorRt) -> Unavailable | None:
     return found
 
 
-def compile_graph(work: Workspace) -> Result:
-    """Spec: target. Input: `graph`. Output: `model`.
+def compile_graph(work: Workspace[CompileSpec]) -> Result:
+    """Input: `graph`. Output: `model`.
 
     Raises:
         StepFailed: TensorRT can't parse or build the graph; with the operator that it names.
@@ -37,7 +38,8 @@ def compile_graph(work: Workspace) -> Result:
     from ...ray_workers.model.onnx_files import PRECISION, property_of, read_graph
     from ...ray_workers.store.file_names import GRAPH
 
-    target = TensorRt.model_validate(work.spec["target"])
+    target = work.spec.target
+    assert isinstance(target, TensorRt)
     source = read_graph(work.inputs["graph"])
     quantized = any(node.op_type == "QuantizeLinear" for node in source.graph.node)
     logger = trt.Logger(trt.Logger.ERROR)

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...ray_workers.data.calling import call_model
 from ...ray_workers.workspace import Result
+from ..specs.compress import LayerChange, ModulePassFacts
 
 
 def account(model: nn.Module, sample: Any, samples: int) -> dict[str, Any]:
@@ -59,13 +60,19 @@ def flops(model: nn.Module, sample: Any) -> float:
         model.train(training)
 
 
-def changed(label: str, before: dict[str, Any], after: dict[str, Any]) -> Result:
+def changed(
+    label: str,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    ranks: dict[str, int] | None = None,
+) -> Result:
     """A step's result that tells what its pass did.
 
     Args:
         label: Of the pass, as metrics and parameters name it.
         before: What `account` said before it.
         after: And after it.
+        ranks: Of factorized layers.
     """
     sparsity = 1 - after["nonzero"] / max(1, after["parameters"])
     metrics = {
@@ -79,11 +86,14 @@ def changed(label: str, before: dict[str, Any], after: dict[str, Any]) -> Result
         metrics[f"{label}/flops_kept"] = after["flops"] / before["flops"]
     return Result(
         metrics=metrics,
-        facts={
-            "layers": {
-                name: {"before": before["layers"].get(name), "after": after["layers"].get(name)}
+        facts=ModulePassFacts(
+            layers={
+                name: LayerChange(
+                    before=before["layers"].get(name), after=after["layers"].get(name)
+                )
                 for name in sorted({*before["layers"], *after["layers"]})
                 if before["layers"].get(name) != after["layers"].get(name)
-            }
-        },
+            },
+            ranks=ranks or {},
+        ),
     )

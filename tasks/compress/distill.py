@@ -10,22 +10,24 @@ from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.passes import DistillPass
 from ...recipe.strict import short_name
+from ..specs.compress import ModulePassSpec
 from .account import account, changed
 from .training_pass import Bench, train_on
 
 
-def apply(work: Workspace) -> Result:
-    """Spec: pass, label, model, data, train, metric, higher_is_better. Input and output: `module`.
+def apply(work: Workspace[ModulePassSpec]) -> Result:
+    """Input and output: `module`.
 
     Raises:
         InputError: The student can't be made, or its outputs don't match the teacher's.
     """
-    spec = DistillPass.model_validate(work.spec["pass"])
+    spec = work.spec.compression
+    assert isinstance(spec, DistillPass)
     bench = Bench.of(work)
     before = account(bench.model, bench.sample, bench.samples)
     operation: Surgery = {"op": "student", "factory": spec.factory, "args": spec.args}
-    torch.manual_seed(work.spec["train"]["seed"])
-    student = build(work.spec["model"], work.allowed, [operation])
+    torch.manual_seed(work.spec.seed)
+    student = build(work.spec.model, work.allowed, [operation])
     lesson = Lesson(
         temperature=spec.temperature,
         weight=spec.weight,
@@ -39,7 +41,7 @@ def apply(work: Workspace) -> Result:
     bench.keep(trained, [operation])
     after = account(trained, bench.sample, bench.samples)
     result = changed("distill", before, after)
-    result.metrics[f"distill/validation_{short_name(work.spec['metric'])}"] = quality
+    result.metrics[f"distill/validation_{short_name(work.spec.metric)}"] = quality
     if after["parameters"] >= before["parameters"]:
         result.notes.append(
             f"the student has {after['parameters']:,} parameters, no fewer than its teacher's "

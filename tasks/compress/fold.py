@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from ...ray_workers.model.onnx_files import read_graph, restore_layers, rewrite_graph, write_graph
 from ...ray_workers.workspace import Result, Workspace
+from ..specs.compress import GraphPassSpec
 
 
-def apply(work: Workspace) -> Result:
-    """Spec: pass. Input and output: `graph`.
+def apply(work: Workspace[GraphPassSpec]) -> Result:
+    """Input and output: `graph`.
 
     Raises:
         StepFailed: ONNX Runtime refuses the graph.

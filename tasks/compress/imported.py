@@ -7,16 +7,17 @@ from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError, InputError
 from ...recipe.factories import raised
 from ...recipe.passes import ImportedPass
+from ..specs.compress import GraphPassSpec, ModulePassSpec
 
 
-def apply(work: Workspace) -> Result:
-    """Spec: pass, and what the recipe's field `works_on` gives it. Input and output: `module` or
-    `graph`.
+def apply(work: Workspace[ModulePassSpec | GraphPassSpec]) -> Result:
+    """Input and output: `module` or `graph`, as the recipe's field `works_on` says.
 
     Raises:
         InputError: The function can't be found, raised, or did not do what a pass does.
     """
-    spec = ImportedPass.model_validate(work.spec["pass"])
+    spec = work.spec.compression
+    assert isinstance(spec, ImportedPass)
     where = f"passes.factory: {spec.factory}"
     function = work.allowed.resolve(spec.factory, "passes.factory")
     try:
@@ -35,7 +36,9 @@ def apply(work: Workspace) -> Result:
     return result
 
 
-def _check_output(work: Workspace, spec: ImportedPass, where: str) -> None:
+def _check_output(
+    work: Workspace[ModulePassSpec | GraphPassSpec], spec: ImportedPass, where: str
+) -> None:
     """Refuse a pass that wrote nothing that the next step can read."""
     file = GRAPH if spec.works_on == "graph" else WEIGHTS
     folder, _ = work.outputs.get(spec.works_on, (None, ""))

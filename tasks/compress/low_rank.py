@@ -13,17 +13,19 @@ from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed, did_you_mean
 from ...recipe.passes import LowRank
 from ...recipe.strict import short_name
+from ..specs.compress import ModulePassSpec
 from .account import account, changed
 from .training_pass import Bench, train_on
 
 
-def apply(work: Workspace) -> Result:
-    """Spec: pass, label, model, data, train, metric, higher_is_better. Input and output: `module`.
+def apply(work: Workspace[ModulePassSpec]) -> Result:
+    """Input and output: `module`.
 
     Raises:
         StepFailed: No layer becomes smaller so, or a layer to skip does not exist.
     """
-    spec = LowRank.model_validate(work.spec["pass"])
+    spec = work.spec.compression
+    assert isinstance(spec, LowRank)
     bench = Bench.of(work)
     before = account(bench.model, bench.sample, bench.samples)
     model = copy.deepcopy(bench.model)
@@ -38,11 +40,10 @@ def apply(work: Workspace) -> Result:
             bench, model, operations, "recover", spec.recover_epochs, spec.recover_lr_scale, lesson
         )
     bench.keep(model, operations)
-    result = changed("low-rank", before, account(model, bench.sample, bench.samples))
+    result = changed("low-rank", before, account(model, bench.sample, bench.samples), ranks=ranks)
     result.params["low-rank/layers"] = len(ranks)
-    result.facts["ranks"] = ranks
     if quality is not None:
-        result.metrics[f"low-rank/validation_{short_name(work.spec['metric'])}"] = quality
+        result.metrics[f"low-rank/validation_{short_name(work.spec.metric)}"] = quality
     return result
 
 

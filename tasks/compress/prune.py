@@ -19,8 +19,9 @@ from ...ray_workers.training.losses import make_loss
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import InputError, StepFailed, did_you_mean
 from ...recipe.library_messages import telling
-from ...recipe.passes import Prune, PruneChannels, PruneMagnitude, PruneTwoFour, PruneWidths
+from ...recipe.passes import PruneChannels, PruneMagnitude, PruneTwoFour, PruneWidths
 from ...recipe.strict import short_name
+from ..specs.compress import ModulePassSpec
 from .account import account, changed, flops
 from .training_pass import Bench, train_on
 from .widths import prune_widths
@@ -28,15 +29,13 @@ from .widths import prune_widths
 _TAYLOR_BATCHES, _TAYLOR_SIZE = 4, 64
 
 
-def apply(work: Workspace) -> Result:
-    """Spec: pass, label, model, data, train, metric, higher_is_better. Input and output: `module`.
+def apply(work: Workspace[ModulePassSpec]) -> Result:
+    """Input and output: `module`.
 
     Raises:
         StepFailed: Naming the layer that can't be pruned so.
     """
-    from pydantic import TypeAdapter
-
-    spec: Any = TypeAdapter(Prune).validate_python(work.spec["pass"])
+    spec: Any = work.spec.compression
     bench = Bench.of(work)
     before = account(bench.model, bench.sample, bench.samples)
     pruned = copy.deepcopy(bench.model)
@@ -55,7 +54,7 @@ def apply(work: Workspace) -> Result:
     after = account(pruned, bench.sample, bench.samples)
     result = changed(f"prune-{spec.method.replace(':', '-')}", before, after)
     if quality is not None:
-        result.metrics[f"prune/validation_{short_name(work.spec['metric'])}"] = quality
+        result.metrics[f"prune/validation_{short_name(work.spec.metric)}"] = quality
     return result
 
 
@@ -198,7 +197,7 @@ def _suspect(model: nn.Module, error: BaseException) -> str:
 
 def _accumulate_gradients(model: nn.Module, bench: Bench) -> None:
     """Gradients of the loss on training batches (Molchanov et al., arXiv:1906.10771)."""
-    loss = make_loss(bench.work.spec["train"]["loss"], bench.work.allowed)
+    loss = make_loss(bench.work.spec.train.loss, bench.work.allowed)
     count = min(len(bench.splits.train), _TAYLOR_BATCHES * _TAYLOR_SIZE)
     groups = [range(i, min(i + _TAYLOR_SIZE, count)) for i in range(0, count, _TAYLOR_SIZE)]
     for inputs, target in batches(bench.splits, bench.splits.train, groups):

@@ -6,17 +6,19 @@ from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.passes import QuantizationAware
 from ...recipe.strict import short_name
+from ..specs.compress import ModulePassSpec
 from .account import account, changed
 from .training_pass import Bench, train_on
 
 
-def apply(work: Workspace) -> Result:
-    """Spec: pass, label, model, data, train, metric, higher_is_better. Input and output: `module`.
+def apply(work: Workspace[ModulePassSpec]) -> Result:
+    """Input and output: `module`.
 
     Raises:
         StepFailed: The model can't be exported.
     """
-    spec = QuantizationAware.model_validate(work.spec["pass"])
+    spec = work.spec.compression
+    assert isinstance(spec, QuantizationAware)
     bench = Bench.of(work)
     before = account(bench.model, bench.sample, bench.samples)
     lesson = Lesson() if spec.teacher else None
@@ -25,5 +27,5 @@ def apply(work: Workspace) -> Result:
     )
     bench.keep(model, bench.operations)
     result = changed("qat", before, account(model, bench.sample, bench.samples))
-    result.metrics[f"qat/validation_{short_name(work.spec['metric'])}"] = quality
+    result.metrics[f"qat/validation_{short_name(work.spec.metric)}"] = quality
     return result

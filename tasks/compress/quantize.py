@@ -10,7 +10,6 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from ...ray_workers.data.calling import arrays
 from ...ray_workers.data.splits import batch_indices, batches, split
@@ -31,11 +30,11 @@ from ...recipe.passes import (
     DynamicInt8,
     Fp8,
     HalfFloat,
-    Quantize,
     StaticInt8,
     WeightOnly,
     for_processor,
 )
+from ..specs.compress import GraphPassSpec, QuantizeFacts
 from .schemes.accuracy import control, draw, runner_of
 from .schemes.fp8 import fp8
 from .schemes.job import QuantizeJob, heavy_nodes, left_in_float
@@ -43,8 +42,8 @@ from .schemes.others import dynamic_int8, half_float, weight_only
 from .schemes.static_int8 import static_int8
 
 
-def apply(work: Workspace) -> Result:
-    """Spec: pass, and with accuracy control data, metric, seed, higher_is_better.
+def apply(work: Workspace[GraphPassSpec]) -> Result:
+    """Quantize a graph.
 
     Inputs: `graph`, `calibration`. Output: `graph`, quantized; with accuracy control also
     `sensitivity`.
@@ -53,9 +52,7 @@ def apply(work: Workspace) -> Result:
         StepFailed: Naming the layers that can't be quantized, if none can; a layer to skip that
             does not exist; or calibration inputs that the graph can't take.
     """
-    spec = for_processor(
-        TypeAdapter(Quantize).validate_python(work.spec["pass"]), processor().saturates_int8
-    )
+    spec = for_processor(work.spec.compression, processor().saturates_int8)
     source = read_graph(work.inputs["graph"])
     if not heavy_nodes(source):
         found = ", ".join(sorted({node.op_type for node in source.graph.node}))
@@ -123,7 +120,9 @@ def _quantized(job: QuantizeJob, spec: Any) -> Any:
         log.setLevel(level)
 
 
-def _static_result(work: Workspace, spec: StaticInt8, job: QuantizeJob, graph: Any) -> Result:
+def _static_result(
+    work: Workspace[GraphPassSpec], spec: StaticInt8, job: QuantizeJob, graph: Any
+) -> Result:
     heavy = heavy_nodes(graph)
     left = left_in_float(graph)
     if len(left) == len(heavy):
@@ -131,6 +130,7 @@ def _static_result(work: Workspace, spec: StaticInt8, job: QuantizeJob, graph: A
         raise StepFailed(f"no layer could be quantized: {named}", where="quantize")
     result = Result(notes=job.notes)
     put_back: list[str] = []
+    sensitivity: dict[str, float] = {}
     if spec.accuracy_control is not None:
         controlled = control(
             graph, job.graph, job.inputs, _drop_on_validation(work, job.graph),
@@ -143,7 +143,7 @@ def _static_result(work: Workspace, spec: StaticInt8, job: QuantizeJob, graph: A
             "quantize/validation_drop_before_control": controlled.before,
             "quantize/validation_drop": controlled.after,
         }
-        result.facts["sensitivity_db"] = controlled.sensitivity
+        sensitivity = controlled.sensitivity
         if put_back:
             named = ", ".join(put_back[:6]) + (", ..." if len(put_back) > 6 else "")
             result.notes.append(
@@ -170,22 +170,23 @@ def _static_result(work: Workspace, spec: StaticInt8, job: QuantizeJob, graph: A
         "quantize/calibration_samples": len(next(iter(job.inputs.values()))),
         "quantize/layers_put_back": len(put_back),
     }
-    result.facts |= {"quantized": True, "left_in_float": [list(entry) for entry in left]}
+    result.facts = QuantizeFacts(left_in_float=tuple(left), sensitivity_db=sensitivity)
     return result
 
 
-def _drop_on_validation(work: Workspace, source: Any) -> Any:
+def _drop_on_validation(work: Workspace[GraphPassSpec], source: Any) -> Any:
     """How much quality a graph loses against the float graph, on the validation split."""
-    spec = work.spec
-    data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
-    splits = split(data, spec["seed"])
-    measure = load_metric(spec["metric"], work.allowed)
+    spec = work.spec.judge
+    assert spec is not None  # the layout gives one where there is accuracy control
+    data = work.allowed.call(spec.data.factory, spec.data.args, "data.factory")
+    splits = split(data, spec.seed)
+    measure = load_metric(spec.metric, work.allowed)
     groups = batch_indices(range(len(splits.validation)), 64)
     kept = [
         (arrays(inputs), target.numpy())
         for inputs, target in batches(splits, splits.validation, groups)
     ]
-    sign = 1 if spec["higher_is_better"] else -1
+    sign = 1 if spec.higher_is_better else -1
 
     def quality(graph: Any) -> float:
         run = runner_of(graph)

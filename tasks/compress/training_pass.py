@@ -24,8 +24,7 @@ from ...ray_workers.training.checkpoints import Checkpoints
 from ...ray_workers.training.job import Lesson, TrainJob
 from ...ray_workers.workspace import Workspace
 from ...recipe.errors import StepFailed
-from ...recipe.strict import name_of
-from ...recipe.training import Train
+from ..specs.compress import ModulePassSpec
 
 
 @dataclass
@@ -33,8 +32,7 @@ class Bench:
     """What a pass on a module works with.
 
     Attributes:
-        work: The workspace; its spec has `model`, `data`, `train`, `metric`, `higher_is_better` and
-            the pass, its input `module` the module before it.
+        work: The workspace; its input `module` is the module before the pass.
         model: The module before the pass, in evaluation mode.
         operations: What was done to the factory's model so far.
         splits: Of the data; test is not looked at.
@@ -42,7 +40,7 @@ class Bench:
         samples: How many.
     """
 
-    work: Workspace
+    work: Workspace[ModulePassSpec]
     model: nn.Module
     operations: list[Surgery]
     splits: Splits
@@ -50,13 +48,13 @@ class Bench:
     samples: int
 
     @staticmethod
-    def of(work: Workspace) -> Bench:
+    def of(work: Workspace[ModulePassSpec]) -> Bench:
         """Load the module and the data."""
         spec, folder = work.spec, work.inputs["module"]
-        model = load_module(spec["model"], work.allowed, folder)
-        torch_module(model, name_of(spec["pass"]))
-        data = work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory")
-        splits = split(data, spec["train"]["seed"])
+        model = load_module(spec.model, work.allowed, folder)
+        torch_module(model, spec.compression.name)
+        data = work.allowed.call(spec.data.factory, spec.data.args, "data.factory")
+        splits = split(data, spec.seed)
         return Bench(work, model, operations_of(folder), splits, *few_samples(splits))
 
     def keep(self, model: nn.Module, operations: Sequence[Surgery]) -> None:
@@ -99,17 +97,17 @@ def train_on(
         save_module(model, operations, Path(folder))
         start = store.put(Path(folder), "weights")
     teacher = store.put(work.inputs["module"], "weights") if lesson is not None else None
-    train = Train.model_validate(spec["train"])
+    train = spec.train
     train = train.model_copy(
         update={"epochs": epochs, "optimizer": train.optimizer.slower(lr_scale)}
     )
     url = f"{work.store_url}/training/{work.lineage}-{name}"
     job = TrainJob(
-        model=spec["model"],
-        data=spec["data"],
+        model=spec.model,
+        data=spec.data,
         train=train,
-        metric=spec["metric"],
-        higher_is_better=spec["higher_is_better"],
+        metric=spec.metric,
+        higher_is_better=spec.higher_is_better,
         allowed=work.allowed,
         checkpoints=url,
         start=start,
@@ -120,13 +118,13 @@ def train_on(
         store=work.store_url,
         cache=work.cache_url,
     )
-    label = str(spec["label"])
+    label = spec.label
     fit(job, _under(work, label if label.endswith(f"/{name}") else f"{label}/{name}"))
     checkpoints = Checkpoints(url, job.higher_is_better)
     best = checkpoints.best()
     if best is None or best.quality is None:
         raise StepFailed("training ended without a checkpoint", where=url)
-    made = build(spec["model"], work.allowed, operations)
+    made = build(spec.model, work.allowed, operations)
     with tempfile.TemporaryDirectory(prefix="hone-best-") as folder:
         checkpoints.export(best, Path(folder))
         found = load_file(Path(folder) / WEIGHTS)
@@ -138,7 +136,7 @@ def train_on(
     return made.eval(), best.quality
 
 
-def _under(work: Workspace, prefix: str) -> Workspace:
+def _under(work: Workspace[ModulePassSpec], prefix: str) -> Workspace[ModulePassSpec]:
     """The same workspace, whose metrics are told apart from those of other trainings."""
     report = work.report
 

@@ -13,20 +13,21 @@ from ...ray_workers.model.module import load_module
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.strict import short_name
+from ..specs.validate import ReferenceSpec
 from .interval import quality_interval
 
 BATCH = 64
 
 
-def reference(work: Workspace) -> Result:
-    """Spec: model, data, metric, seed. Input: `weights`. Output: `statistics`, a row a sample."""
+def reference(work: Workspace[ReferenceSpec]) -> Result:
+    """Judge the trained model. Input: `weights`. Output: `statistics`, a row a sample."""
     spec = work.spec
     splits = split(
-        work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory"),
-        spec["seed"],
+        work.allowed.call(spec.data.factory, spec.data.args, "data.factory"),
+        spec.seed,
     )
-    model = load_module(spec["model"], work.allowed, work.inputs["weights"])
-    measure = load_metric(spec["metric"], work.allowed)
+    model = load_module(spec.model, work.allowed, work.inputs["weights"])
+    measure = load_metric(spec.metric, work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
     rows, targets = [], []
     with torch.inference_mode():
@@ -39,5 +40,5 @@ def reference(work: Workspace) -> Result:
     value, low, high = quality_interval(statistics, measure.aggregate)
     folder = work.output("statistics", "statistics")
     save_file({"statistics": statistics, "targets": labels}, str(folder / STATISTICS))
-    name = f"quality/{short_name(spec['metric'])}"
+    name = f"quality/{short_name(spec.metric)}"
     return Result(metrics={name: value, f"{name}_low": low, f"{name}_high": high})

@@ -17,6 +17,7 @@ from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ...recipe.strict import short_name
+from ..specs.validate import ValidateSpec
 from .groups import Array, group_quality
 from .interval import bootstrap, quality_interval
 from .parity import parity
@@ -26,8 +27,8 @@ from .reference import BATCH
 _PARITY_SAMPLES = 256
 
 
-def validate(work: Workspace) -> Result:
-    """Spec: model, data, metric, seed, groups, higher_is_better, loader, environment.
+def validate(work: Workspace[ValidateSpec]) -> Result:
+    """Judge a candidate.
 
     Inputs: `weights`, `model` (the candidate), `statistics` (of the reference).
 
@@ -37,16 +38,16 @@ def validate(work: Workspace) -> Result:
     """
     spec = work.spec
     splits = split(
-        work.allowed.call(spec["data"]["factory"], spec["data"]["args"], "data.factory"),
-        spec["seed"],
+        work.allowed.call(spec.data.factory, spec.data.args, "data.factory"),
+        spec.seed,
     )
-    trained = load_module(spec["model"], work.allowed, work.inputs["weights"])
-    measure = load_metric(spec["metric"], work.allowed)
+    trained = load_module(spec.model, work.allowed, work.inputs["weights"])
+    measure = load_metric(spec.metric, work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
     rows, expected, found = [], [], []
     options = {"threads": max(1, int(work.cpus))}
-    python = interpreter_for(spec["environment"])
-    with RuntimeProcess(spec["loader"], work.inputs["model"], options, python=python) as runtime:
+    python = interpreter_for(spec.environment)
+    with RuntimeProcess(spec.loader, work.inputs["model"], options, python=python) as runtime:
         runtime.wait_loaded()
         for group, (inputs, target) in zip(
             groups, batches(splits, splits.test, groups), strict=True
@@ -61,7 +62,7 @@ def validate(work: Workspace) -> Result:
             work.progress(group[-1] + 1, len(splits.test))
     statistics = np.concatenate(rows)
     kept = load_file(str(work.inputs["statistics"] / STATISTICS))
-    sign = 1 if spec["higher_is_better"] else -1
+    sign = 1 if spec.higher_is_better else -1
     value, low, high = quality_interval(statistics, measure.aggregate)
     reference = kept["statistics"]
 
@@ -70,7 +71,7 @@ def validate(work: Workspace) -> Result:
 
     everything = np.arange(len(statistics))
     drop_low, drop_high = bootstrap(drop, len(statistics))
-    name = f"quality/{short_name(spec['metric'])}"
+    name = f"quality/{short_name(spec.metric)}"
     size = _size(work.inputs["model"])
     metrics = {
         name: value,
@@ -83,9 +84,9 @@ def validate(work: Workspace) -> Result:
         "size/ratio": _size(work.inputs["weights"]) / size,
         **parity(np.concatenate(expected), np.concatenate(found)),
     }
-    if spec["groups"]:
+    if spec.groups:
         metrics |= group_quality(
-            statistics, reference, kept["targets"], measure.aggregate, spec["higher_is_better"]
+            statistics, reference, kept["targets"], measure.aggregate, spec.higher_is_better
         )
     return Result(metrics=metrics)
 

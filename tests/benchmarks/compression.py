@@ -101,14 +101,14 @@ class Maker:
     def candidate(self, name: str, on_module: list, on_graph: list, target: str) -> Artifact:
         module = self.weights
         for step in on_module:
-            spec = {**self.base, "pass": step, "label": name, "train": self.train,
+            spec = {**self.base, "compression": step, "label": name, "train": self.train,
                     "higher_is_better": True}  # fmt: skip
             module = self._timed(name, f"compress.{step['kind']}:apply", spec,
                                  module=module).outputs["module"]  # fmt: skip
         graph = self._timed(name, "export:export", {"model": self.model}, weights=module,
                             inputs=self.inputs).outputs["graph"]  # fmt: skip
         for step in on_graph:
-            graph = self._timed(name, f"compress.{step['kind']}:apply", {"pass": step},
+            graph = self._timed(name, f"compress.{step['kind']}:apply", {"compression": step},
                                 graph=graph, calibration=self.inputs).outputs["graph"]  # fmt: skip
         target, *words = target.split()
         settings = {"kind": target.replace("_", "-")}

@@ -72,7 +72,10 @@ class CharLm:
         self.whole = self.measured(self.graph)
 
     def quantized(self, **fields: Any) -> Done:
-        spec = {**BASE, "pass": {"kind": "quantize", **fields}}
+        spec = {
+            "compression": {"kind": "quantize", **fields},
+            "judge": {**BASE, "higher_is_better": False},
+        }
         inputs = {"graph": self.graph, "calibration": self.calibration}
         return self.bench.run("compress.quantize:apply", spec, **inputs)
 

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from prefect_hone.flows.engine.layout import lay_out, measure
+from prefect_hone.flows.engine.layout import lay_out, lay_out_benchmark
+from prefect_hone.flows.engine.surroundings import Surroundings
 from prefect_hone.flows.engine.user_code import identify
+from prefect_hone.ray_workers.processor import processor
 from prefect_hone.recipe.schema import Recipe
 from prefect_hone.recipe.targets import target_kinds
 from prefect_hone.tasks import keys
-from prefect_hone.tasks.compile import target_functions
 from prefect_hone.tasks.keys import CARRIERS, PACKAGE, UserCode, cache_key, closure, library_version
 from prefect_hone.tasks.steps import Call
 
@@ -69,12 +70,10 @@ def calls() -> list[Call]:
         found.append(call)
         return call
 
-    with pytest.MonkeyPatch.context() as patch:
-        for kind in target_kinds():
-            patch.setattr(target_functions(kind), "availability", lambda _: None)
-        recipe = everything()
-        way = lay_out(recipe, note)
-    measure(recipe, way, way.candidates, note, 2)
+    recipe = everything()
+    here = Surroundings(cores=2, processor=processor(), availability=lambda _: None)
+    layout = lay_out(recipe, here, note)
+    lay_out_benchmark(recipe, here, note, layout.shared, layout.candidates)
     return found
 
 

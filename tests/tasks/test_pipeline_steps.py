@@ -23,7 +23,7 @@ def bench(project: Path, tmp_path: Path) -> Bench:
 
 
 def quantize(bench: Bench, graph: Artifact, calibration: Artifact, **options: Any) -> Done:
-    spec = {"pass": {"kind": "quantize", "scheme": "static-int8", **options}}
+    spec = {"compression": {"kind": "quantize", "scheme": "static-int8", **options}}
     return bench.run("compress.quantize:apply", spec, graph=graph, calibration=calibration)
 
 
@@ -259,6 +259,6 @@ def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, pro
 
 def test_an_unexpected_error_comes_with_its_place(bench: Bench) -> None:
     with pytest.raises(HoneError) as caught:
-        bench.run("export:export", {})
+        bench.run("export:export", {"model": MODEL})
     assert "KeyError" in str(caught.value)
     assert "export.py" in str(caught.value)

@@ -31,7 +31,7 @@ _LOOK_SECONDS = 0.1
 _PLACE_SECONDS = 30.0
 
 
-def fit(job: TrainJob, work: Workspace) -> None:
+def fit(job: TrainJob, work: Workspace[Any]) -> None:
     """Train with the recipe's workers and wait; after a loss, go on from the last checkpoint.
 
     With an elastic mesh it starts with as many workers as the cluster can hold at that moment, and
@@ -69,7 +69,7 @@ def _attempt(config: WorkerConfig) -> None:
 
 
 @contextmanager
-def _fed(job: TrainJob, work: Workspace) -> Iterator[Feed | None]:
+def _fed(job: TrainJob, work: Workspace[Any]) -> Iterator[Feed | None]:
     """The way to a train split that streams; the factory is then called here only."""
     with user_code(work.code, work.store_url, work.cache_url):
         data = job.allowed.call(job.data.factory, job.data.args, "data.factory")

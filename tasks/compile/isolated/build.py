@@ -12,10 +12,11 @@ from ....ray_workers.workspace import Result, Workspace
 from ....recipe.errors import StepCrashed, StepFailed
 from ....recipe.targets import target_class
 from ....runtimes.compiled_artifact import CompiledArtifact
+from ...specs.compile import CompileSpec
 from ..program import Program, save_for_environment
 
 
-def build_in_environment(work: Workspace, kind: str, can: dict[str, str]) -> Result:
+def build_in_environment(work: Workspace[CompileSpec], kind: str, can: dict[str, str]) -> Result:
     """Compile a module in its target's environment, by the target's builder.
 
     The builder is `KIND_build.py` beside this file, with a `main(job)`; run there with `python -m`.
@@ -43,7 +44,7 @@ def build_in_environment(work: Workspace, kind: str, can: dict[str, str]) -> Res
         "program": str(scratch),
         "target": str(folder),
         "names": list(program.inputs),
-        "batch_sizes": sorted({1, *work.spec["batch_sizes"]}),
+        "batch_sizes": sorted({1, *(work.spec.batch_sizes or ())}),
         "quantize": step,
     }
     (scratch / "job.json").write_text(json.dumps(job))

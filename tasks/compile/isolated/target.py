@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ....ray_workers.workspace import Workspace
 from ....runtimes.isolated.environment import environment
+from ...specs.compile import CompileSpec
 from .. import Unavailable
 
 
@@ -30,7 +32,7 @@ def of_its_own(
         """None where its environment is made, or can be."""
         return _unavailable(target.environment)
 
-    def compile_graph(work: Any) -> Any:
+    def compile_graph(work: Workspace[CompileSpec]) -> Any:
         """Spec: target, model, passes, batch_sizes. Inputs: `module`, `calibration`. Output:
         `model`.
 

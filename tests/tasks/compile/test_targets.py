@@ -73,7 +73,7 @@ class Trained:
             ).outputs["graph"]
             for step in passes:
                 graph = self.bench.run(
-                    "compress.quantize:apply", {"pass": step}, graph=graph,
+                    "compress.quantize:apply", {"compression": step}, graph=graph,
                     calibration=self.checked,
                 ).outputs["graph"]  # fmt: skip
             inputs = {"graph": graph}

@@ -15,6 +15,7 @@ from prefect_hone.ray_workers.model.module import load_module
 from prefect_hone.ray_workers.store.artifacts import Artifact
 from prefect_hone.recipe.errors import HoneError, StepFailed, StoreError
 from prefect_hone.recipe.load import load_recipe
+from prefect_hone.recipe.model import Factory
 from prefect_hone.recipe.passes import AccuracyControl
 from prefect_hone.tasks.compress.schemes.accuracy import control, put_back, quantized_layers
 from prefect_hone.tasks.compress.schemes.job import masking_nodes
@@ -39,7 +40,7 @@ def bench(project: Path, tmp_path: Path) -> Bench:
 def run(bench: Bench, factory: str, module: Artifact | None = None, **fields: Any) -> Done:
     """A pass on the torch module."""
     spec = {
-        **BASE, "model": {"factory": factory, "args": {}}, "pass": fields, "label": "v/p",
+        **BASE, "model": {"factory": factory, "args": {}}, "compression": fields, "label": "v/p",
         "train": TRAIN, "higher_is_better": True,
     }  # fmt: skip
     name = fields["kind"].replace("-", "_")
@@ -48,7 +49,7 @@ def run(bench: Bench, factory: str, module: Artifact | None = None, **fields: An
 
 def loaded(bench: Bench, factory: str, done: Done) -> nn.Module:
     folder = bench.store.fetch(done.outputs["module"])
-    return load_module({"factory": factory, "args": {}}, bench.allowed, folder)
+    return load_module(Factory(factory=factory), bench.allowed, folder)
 
 
 INT4 = {"scheme": "weight-int4", "group_size": 16, "skip_layers": ["first"]}
@@ -142,7 +143,7 @@ def test_a_module_whose_surgery_was_tampered_with_is_refused(bench: Bench, tmp_p
         (folder / file.name).write_bytes(file.read_bytes())
     (folder / "surgery.json").write_text('[{"op": "import", "module": "os"}]')
     with pytest.raises(StoreError, match="surgery can't be read"):
-        load_module({"factory": "wine_model:net", "args": {}}, bench.allowed, folder)
+        load_module(Factory(factory="wine_model:net"), bench.allowed, folder)
 
 
 # --- passes on the graph -------------------------------------------------------------------
@@ -151,7 +152,10 @@ def test_a_module_whose_surgery_was_tampered_with_is_refused(bench: Bench, tmp_p
 def quantize(bench: Bench, factory: str, **fields: Any) -> tuple[Any, Any, Done]:
     """The float graph, the quantized one, and what the step said."""
     graph, calibration = bench.graph(factory)
-    spec = {"pass": {"kind": "quantize", **fields}, **BASE, "higher_is_better": True}
+    spec = {
+        "compression": {"kind": "quantize", **fields},
+        "judge": {**BASE, "higher_is_better": True},
+    }
     done = bench.run("compress.quantize:apply", spec, graph=graph, calibration=calibration)
     both = [
         onnx.load(str(bench.store.fetch(a) / "model.onnx")) for a in (graph, done.outputs["graph"])
@@ -236,10 +240,12 @@ def test_int4_on_convolutions_and_wishes_that_a_target_can_not_fulfil(bench: Ben
     graph, calibration = bench.graph("wine_model:conv_net")
     spec = {"kind": "quantize", "scheme": "weight-int4", "skip_layers": ["head"]}
     with pytest.raises(StepFailed, match="a convolution can't have them: 'stem', 'middle'"):
-        bench.run("compress.quantize:apply", {"pass": spec}, graph=graph, calibration=calibration)
+        bench.run(
+            "compress.quantize:apply", {"compression": spec}, graph=graph, calibration=calibration
+        )
     for scheme, said in (("bf16", "no bf16 kernels"), ("fp8", "does not compute in fp8")):
         wish = {"kind": "quantize", "scheme": scheme}
-        done = bench.run("compress.quantize:apply", {"pass": wish}, graph=graph,
+        done = bench.run("compress.quantize:apply", {"compression": wish}, graph=graph,
                          calibration=calibration)  # fmt: skip
         target = {"target": {"kind": "onnxruntime-cpu"}}
         with pytest.raises(StepFailed, match=said):
@@ -267,7 +273,7 @@ def test_a_masks_huge_numbers_are_left_in_float_until_they_are_bounded(
 
 def test_fold_keeps_what_the_graph_computes(bench: Bench) -> None:
     graph, _ = bench.graph("wine_model:conv_net")
-    done = bench.run("compress.fold:apply", {"pass": {"kind": "fold"}}, graph=graph)
+    done = bench.run("compress.fold:apply", {"compression": {"kind": "fold"}}, graph=graph)
     before, after = (
         onnx.load(str(bench.store.fetch(a) / "model.onnx")) for a in (graph, done.outputs["graph"])
     )

@@ -1,0 +1,51 @@
+"""The model and the data of a recipe: factories, or files to take a model from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from .factories import READ
+from .strict import ImportPath, Strict, mistake
+
+
+class Factory(Strict):
+    """A function of yours, named by its import path, and what to call it with."""
+
+    factory: ImportPath = Field(description="Import path 'module:function' of the factory.")
+    args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
+
+
+class ModelFactory(Factory):
+    """The model: a factory that returns a `torch.nn.Module`, or a file to take it from."""
+
+    factory: ImportPath = Field(READ, description="Import path 'module:function' of the factory.")
+    source: str | None = Field(
+        None,
+        description="Instead of a factory: an .onnx, .pt2 or .keras file, a transformers folder, "
+        "or an MLflow model (models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/NAME).",
+    )
+    weights: str | None = Field(
+        None,
+        description="Path or fsspec URL of a safetensors file that the model starts with; with "
+        "train.epochs 0 they are the model.",
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelFactory:
+        if self.source is None and self.factory == READ and "path" not in self.args:
+            raise mistake("origin", "give the model's factory, or its source")
+        if self.source is not None and (self.factory != READ or self.args):
+            raise mistake("origin", "give either a factory with args, or a source")
+        return self
+
+
+class DataFactory(Factory):
+    """The factory of the data; it returns a `prefect_hone.Data`."""
+
+    version: str | None = Field(
+        None,
+        description="Change it when the data behind the same arguments changed, so that "
+        "nothing computed from the old data is used again.",
+    )

@@ -1,0 +1,60 @@
+"""The base of what steps are asked to do and of what they find out."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ...recipe.model import DataFactory, ModelFactory
+from ...recipe.strict import Strict
+
+#: Fields, as pydantic's `exclude` takes them.
+Fields = dict[str, Any]
+
+
+class Spec(Strict):
+    """What a step is asked to do.
+
+    Attributes:
+        unkeyed: Fields that change nothing of the result, and so are not in the cache key.
+        placement: Fields that change how, not what is computed: the same work with another
+            placement goes on from the same checkpoints.
+    """
+
+    unkeyed: ClassVar[Fields] = {}
+    placement: ClassVar[Fields] = {}
+
+    def identity(self) -> dict[str, Any]:
+        """What of it is in the cache key, as JSON knows it."""
+        return self.model_dump(mode="json", exclude=self.unkeyed)
+
+    def lineage(self) -> dict[str, Any]:
+        """Its identity, without its placement."""
+        return self.model_dump(mode="json", exclude=_merged(self.unkeyed, self.placement))
+
+
+class Judged(Spec):
+    """A model and its data, and what is measured of it.
+
+    Attributes:
+        model: The model.
+        data: The data.
+        metric: Name of the quality metric.
+        seed: Of the splits.
+    """
+
+    model: ModelFactory
+    data: DataFactory
+    metric: str
+    seed: int
+
+
+class Facts(Strict):
+    """What a step found out that later steps or the report need."""
+
+
+def _merged(one: Fields, other: Fields) -> Fields:
+    merged = dict(one)
+    for name, value in other.items():
+        both = isinstance(merged.get(name), set) and isinstance(value, set)
+        merged[name] = merged[name] | value if both else value
+    return merged

@@ -1,0 +1,98 @@
+"""Benchmark: who is timed against whom, and what was measured."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ...recipe.model import ModelFactory
+from ...recipe.strict import Strict
+from .base import Facts, Spec
+
+
+class BenchmarkEntry(Strict):
+    """A candidate to time.
+
+    Attributes:
+        name: Of the candidate; of its input artifact too.
+        loader: Import path of what opens it.
+        environment: The environment of its own that the runtime needs, or None.
+    """
+
+    name: str
+    loader: str
+    environment: str | None
+
+
+class BenchmarkSpec(Spec):
+    """Attributes:
+    candidates: Who is timed.
+    model: The baseline's model.
+    baseline: Import path of what opens the baseline.
+    batch_sizes: Batch sizes to time (samples a call).
+    threads: Of each runtime.
+    seconds: For each candidate and batch size (s).
+    launches: How often each process is started anew.
+    processor: Where it is measured.
+    """
+
+    candidates: tuple[BenchmarkEntry, ...]
+    model: ModelFactory
+    baseline: str
+    batch_sizes: tuple[int, ...]
+    threads: int
+    seconds: float
+    launches: int
+    processor: str
+
+
+class Timing(Strict):
+    """What was measured of a candidate at a batch size.
+
+    Attributes:
+        p50_ms: Median of all calls (ms), with its 95 % interval.
+        p90_ms: 90th percentile (ms).
+        p99_ms: 99th percentile (ms).
+        calls: Calls that were timed (a count).
+        samples_per_s: By the median.
+        ratio: How many times faster than the baseline, with its 95 % interval.
+        rounds: Median duration of each round (s), by launch.
+    """
+
+    p50_ms: float
+    p50_low_ms: float
+    p50_high_ms: float
+    p90_ms: float
+    p99_ms: float
+    calls: float
+    samples_per_s: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    rounds: list[list[float]]
+
+
+class Failure(Strict):
+    """An error, in the fields of `HoneError.to_dict`."""
+
+    type: str
+    what: str
+    where: str | None = None
+    do: str | None = None
+
+
+class BenchmarkFacts(Facts):
+    """Attributes:
+    measured: By candidate, the baseline among them, and batch size.
+    memory: Largest resident memory of each process (bytes).
+    failed: Candidates that failed while they were timed.
+    processor: Where it was measured.
+    """
+
+    measured: dict[str, dict[str, Timing]] = Field(default_factory=dict)
+    memory: dict[str, int] = Field(default_factory=dict)
+    failed: dict[str, Failure] = Field(default_factory=dict)
+    processor: str = ""
+
+    def timing(self, name: str, batch_size: int) -> Timing:
+        """Of a candidate at a batch size."""
+        return self.measured[name][str(batch_size)]

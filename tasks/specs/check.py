@@ -1,0 +1,84 @@
+"""Check: what it looks at, and what it finds out about model and data."""
+
+from __future__ import annotations
+
+from ...recipe.strict import Strict
+from ...recipe.training import Train
+from .base import Facts, Judged
+
+#: What of the training the check looks at; the rest may change without another check.
+_LOOKED_AT = frozenset(
+    {
+        "mesh", "parallel", "resources", "compile", "recompute",  # where it is placed
+        "batch_size", "accumulate", "optimizer", "ema",  # what it holds in memory
+    }
+)  # fmt: skip
+
+
+class CheckSpec(Judged):
+    """Attributes:
+    loss: Of the training.
+    train: The training; only what the check looks at differs from the defaults.
+    trains: Whether anything will be trained.
+    """
+
+    loss: str
+    train: Train
+    trains: bool = True
+
+
+def looked_at(train: Train) -> Train:
+    """A training of which only what the check looks at is kept."""
+    return Train.model_validate(
+        {"epochs": 1, **train.model_dump(mode="json", include=set(_LOOKED_AT))}
+    )
+
+
+class TensorFact(Strict):
+    """A tensor without its batch axis.
+
+    Attributes:
+        shape: Sizes of the other axes.
+        dtype: As numpy names it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class DataFact(Strict):
+    """The data set.
+
+    Attributes:
+        name: As the data factory names it.
+        sizes: Samples of each split (counts).
+    """
+
+    name: str
+    sizes: dict[str, int]
+
+
+class MemoryFact(Strict):
+    """What a training worker will hold (bytes); as `ray_workers.training.estimate.Estimate`."""
+
+    parameters: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int | None
+
+
+class CheckFacts(Facts):
+    """Attributes:
+    data: The data set.
+    parameters: Of the model (a count).
+    memory: What a training worker will hold.
+    inputs: Of the model, by name.
+    output: Its main output.
+    """
+
+    data: DataFact
+    parameters: int
+    memory: MemoryFact
+    inputs: dict[str, TensorFact]
+    output: TensorFact

@@ -1,0 +1,90 @@
+"""Compress: a pass on the torch module or on the exported graph, and what it did."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, JsonValue
+
+from ...recipe.passes import Pass
+from ...recipe.training import Train
+from .base import Facts, Fields, Judged, Spec
+from .train import PATIENCE, PLACEMENT
+
+
+class ModulePassSpec(Judged):
+    """A pass on the torch module; it may train.
+
+    Attributes:
+        compression: The pass.
+        label: What metrics of its training are called by (`slim/prune`).
+        train: The recipe's training.
+        higher_is_better: Which way the metric is good.
+    """
+
+    unkeyed: ClassVar[Fields] = {**PATIENCE, "label": True}
+    placement: ClassVar[Fields] = PLACEMENT
+
+    compression: Pass
+    label: str
+    train: Train
+    higher_is_better: bool
+
+
+class Judge(Judged):
+    """What a pass judges by on the validation split.
+
+    Attributes:
+        higher_is_better: Which way the metric is good.
+    """
+
+    higher_is_better: bool
+
+
+class GraphPassSpec(Spec):
+    """A pass on the exported graph.
+
+    Attributes:
+        compression: The pass.
+        processor: What of the processor it depends on; None where it does not.
+        judge: For a pass that looks at the validation split.
+    """
+
+    compression: Pass
+    processor: dict[str, JsonValue] | None = None
+    judge: Judge | None = None
+
+
+class LayerFact(Facts):
+    """A layer's parameters, zeros (counts) and bytes."""
+
+    parameters: int
+    zeros: int
+    bytes: int
+
+
+class LayerChange(Facts):
+    """A layer before and after a pass; None where there was or is no such layer."""
+
+    before: LayerFact | None
+    after: LayerFact | None
+
+
+class ModulePassFacts(Facts):
+    """Attributes:
+    layers: What changed, by layer.
+    ranks: The rank of each factorized layer.
+    """
+
+    layers: dict[str, LayerChange] = Field(default_factory=dict)
+    ranks: dict[str, int] = Field(default_factory=dict)
+
+
+class QuantizeFacts(Facts):
+    """Attributes:
+    left_in_float: Layer and operator of what is not quantized.
+    sensitivity_db: SQNR of the outputs with only this layer quantized (dB), by layer.
+    """
+
+    left_in_float: tuple[tuple[str, str], ...] = ()
+    sensitivity_db: dict[str, float] = Field(default_factory=dict)

@@ -1,0 +1,14 @@
+"""Export: which model."""
+
+from __future__ import annotations
+
+from ...recipe.model import ModelFactory
+from .base import Spec
+
+
+class ExportSpec(Spec):
+    """Attributes:
+    model: What the weights belong to.
+    """
+
+    model: ModelFactory

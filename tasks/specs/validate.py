@@ -1,0 +1,29 @@
+"""Reference and validate: what is judged, and through which runtime."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from .base import Judged
+
+
+class ReferenceSpec(Judged):
+    """The trained model itself."""
+
+
+class ValidateSpec(Judged):
+    """Attributes:
+    groups: Which groups are judged by themselves.
+    higher_is_better: Which way the metric is good.
+    loader: Import path of what opens the candidate.
+    environment: The environment of its own that the runtime needs, or None.
+    processor: What of the processor the outputs depend on.
+    """
+
+    groups: Literal["label"] | None
+    higher_is_better: bool
+    loader: str
+    environment: str | None
+    processor: dict[str, JsonValue] | None = None
