@@ -85,7 +85,7 @@ def run_recipe(recipe: Recipe, session: Session) -> Outcome:
             if not recipe.train.wait_for_workers:
                 require_capacity(capacity, recipe.train.mesh.least_workers, each.cpus, each.gpus)
         results = _take_steps(plan.recipe, run)
-        session.observer.phase("decides and promotes")
+        session.observer.phase("deciding and promoting")
         outcome = conclude(recipe, run.run_id, results)
         record_results(run, results, outcome)
         asked = promotable(run, outcome)

@@ -65,9 +65,9 @@ def own_token() -> contextlib.AbstractContextManager[None]:
         return ray_private.authentication("token", secrets.token_hex(32))
     if ray_private.token_problem() is not None:
         raise AccessRefused(
-            "it names a file that can't be read or is empty",
+            "the file can't be read or is empty",
             where=_source(),
-            do="mend the file, or unset RAY_AUTH_TOKEN_PATH",
+            do="fix the file, or unset RAY_AUTH_TOKEN_PATH",
         )
     return ray_private.authentication("token")
 
@@ -87,7 +87,7 @@ def probe(address: str) -> Way:
         found = ray_private.resolve(address)
     except ConnectionError as error:
         raise ServerUnreachable(
-            "no Ray cluster is found on this machine", where=where, do=_START
+            "no Ray cluster was found on this machine", where=where, do=_START
         ) from error
     host, port = _host_and_port(found)
     if port is None:
@@ -103,7 +103,7 @@ def probe(address: str) -> Way:
         return Way(found, open_to_all=answer == "admits")
     if _mode() is not None:
         raise AccessRefused(
-            f"the Ray cluster asks for a token, and RAY_AUTH_MODE={_mode()} sends none",
+            f"the Ray cluster requires a token, and RAY_AUTH_MODE={_mode()} sends none",
             where=where,
             do="unset RAY_AUTH_MODE",
         )
@@ -135,7 +135,7 @@ def _require_token(where: str) -> None:
     elif (Path("~").expanduser() / ".ray" / "auth_token").exists():
         problem = "~/.ray/auth_token can't be read or is empty"
     raise AccessRefused(
-        f"the Ray cluster asks for a token, and {problem}",
+        f"the Ray cluster requires a token, and {problem}",
         where=where,
         do=f"set RAY_AUTH_TOKEN to the cluster's token: {_GET}",
     )
@@ -147,7 +147,7 @@ def _with_token(address: str, where: str) -> Way:
         raise _not_ray(where)
     if answer == "refuses":
         raise AccessRefused(
-            f"the Ray cluster refuses the token of {_source()}",
+            f"the Ray cluster rejected the token of {_source()}",
             where=where,
             do=f"set RAY_AUTH_TOKEN to the cluster's token: {_GET}",
         )

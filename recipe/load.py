@@ -175,7 +175,7 @@ def _sentence(error: dict[str, Any], path: FieldPath, models: list[type[BaseMode
         known = {name for model in models for name in model.model_fields}
         return f"there is no such field: {did_you_mean(str(path[-1]), known)}"
     if kind == "missing":
-        return "this field is required and is not there"
+        return "this field is required"
     if kind in ("literal_error", "union_tag_invalid"):
         expected = str(context.get("expected") or context.get("expected_tags"))
         names = re.findall(r"'([^']*)'", expected)

@@ -46,6 +46,6 @@ class DataFactory(Factory):
 
     version: str | None = Field(
         None,
-        description="Change it when the data behind the same arguments changed, so that "
-        "nothing computed from the old data is used again.",
+        description="Change it when the data behind the same arguments has changed, so that "
+        "results computed from the old data are not reused.",
     )

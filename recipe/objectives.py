@@ -12,21 +12,23 @@ from .strict import ImportPath, Strict
 class Supervised(Strict):
     """The loss against the targets."""
 
-    kind: Literal["supervised"] = Field(description="The recipe's loss alone.")
+    kind: Literal["supervised"] = Field(description="The recipe's loss only.")
 
 
 class SoftTargets(Strict):
     """How a teacher's outputs enter what is minimized."""
 
-    temperature: float = Field(2.0, gt=0, description="Softens both sides; 1 is as they are.")
+    temperature: float = Field(
+        2.0, gt=0, description="Softmax temperature of teacher and student; 1: unchanged."
+    )
     weight: float = Field(
-        0.5, ge=0, le=1, description="Share of the teacher's outputs; the rest is the loss."
+        0.5, ge=0, le=1, description="Weight of the teacher's outputs; the rest is the loss."
     )
     cache_mb: int = Field(
         1024,
         ge=0,
         description="Memory of each worker without a GPU for the teacher's outputs, so that a "
-        "sample that comes again needs no teacher (MB); 0: computed each time.",
+        "repeated sample does not run the teacher again (MB); 0: no cache.",
     )
 
 

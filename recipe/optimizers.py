@@ -22,7 +22,7 @@ class _Optimizer(Strict):
     lr: float
     decay_all: bool = Field(
         False,
-        description="Decay norms' weights and biases too; usually only matrices and kernels are.",
+        description="Also decay norm weights and biases, not only matrices and kernels.",
     )
 
     @property
@@ -39,10 +39,10 @@ class Sgd(_Optimizer):
     """Stochastic gradient descent, with momentum and Nesterov's variant of it."""
 
     name: Literal["sgd"] = Field(description="torch.optim.SGD")
-    lr: float = Field(0.1, gt=0, description="Learning rate at its highest.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum; 0 is none.")
+    lr: float = Field(0.1, gt=0, description="Peak learning rate.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum; 0: none.")
     nesterov: bool = Field(False, description="Nesterov momentum.")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty a step.")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty.")
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
@@ -59,27 +59,33 @@ class Adam(_Optimizer):
     """Adam (Kingma and Ba, https://arxiv.org/abs/1412.6980)."""
 
     name: Literal["adam"] = Field(description="torch.optim.Adam")
-    lr: float = Field(0.001, gt=0, description="Learning rate at its highest.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the two averages.")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty a step.")
+    lr: float = Field(0.001, gt=0, description="Peak learning rate.")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), description="Decay rates of the two moving averages."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty.")
 
 
 class AdamW(_Optimizer):
     """Adam with decoupled weight decay (https://arxiv.org/abs/1711.05101)."""
 
     name: Literal["adamw"] = Field(description="torch.optim.AdamW")
-    lr: float = Field(0.001, gt=0, description="Learning rate at its highest.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the two averages.")
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay a step.")
+    lr: float = Field(0.001, gt=0, description="Peak learning rate.")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), description="Decay rates of the two moving averages."
+    )
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay.")
 
 
 class NAdam(_Optimizer):
     """Adam with Nesterov momentum (Dozat, 2016)."""
 
     name: Literal["nadam"] = Field(description="torch.optim.NAdam")
-    lr: float = Field(0.002, gt=0, description="Learning rate at its highest.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the two averages.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay a step.")
+    lr: float = Field(0.002, gt=0, description="Peak learning rate.")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), description="Decay rates of the two moving averages."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
 
 
 class Adafactor(_Optimizer):
@@ -88,8 +94,8 @@ class Adafactor(_Optimizer):
     needs_whole_matrices: ClassVar[bool] = True
 
     name: Literal["adafactor"] = Field(description="torch.optim.Adafactor")
-    lr: float = Field(0.01, gt=0, description="Learning rate at its highest.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay a step.")
+    lr: float = Field(0.01, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
 
     @property
     def states(self) -> int:
@@ -104,10 +110,10 @@ class Muon(_Optimizer):
     needs_whole_matrices: ClassVar[bool] = True
 
     name: Literal["muon"] = Field(description="torch.optim.Muon, with torch.optim.AdamW")
-    lr: float = Field(0.02, gt=0, description="Learning rate of the matrices at its highest.")
+    lr: float = Field(0.02, gt=0, description="Peak learning rate of the matrices.")
     momentum: float = Field(0.95, ge=0, lt=1, description="Momentum of the matrices.")
-    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay a step.")
-    adamw_lr: float = Field(0.001, gt=0, description="Learning rate of the rest at its highest.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay.")
+    adamw_lr: float = Field(0.001, gt=0, description="Peak learning rate of all other parameters.")
 
     @property
     def states(self) -> int:
@@ -123,9 +129,11 @@ class Lamb(_Optimizer):
     needs_whole_matrices: ClassVar[bool] = True
 
     name: Literal["lamb"] = Field(description="pytorch_optimizer.Lamb (extra: large-batch)")
-    lr: float = Field(0.002, gt=0, description="Learning rate at its highest.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the two averages.")
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay a step.")
+    lr: float = Field(0.002, gt=0, description="Peak learning rate.")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), description="Decay rates of the two moving averages."
+    )
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay.")
 
 
 class Lars(_Optimizer):
@@ -134,9 +142,9 @@ class Lars(_Optimizer):
     needs_whole_matrices: ClassVar[bool] = True
 
     name: Literal["lars"] = Field(description="pytorch_optimizer.LARS (extra: large-batch)")
-    lr: float = Field(1.0, gt=0, description="Learning rate at its highest.")
+    lr: float = Field(1.0, gt=0, description="Peak learning rate.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum.")
-    weight_decay: float = Field(0.0001, ge=0, description="L2 penalty a step.")
+    weight_decay: float = Field(0.0001, ge=0, description="L2 penalty.")
 
     @property
     def states(self) -> int:
@@ -146,12 +154,12 @@ class Lars(_Optimizer):
 class Imported(_Optimizer):
     """An optimizer of yours, by its import path."""
 
-    name: Literal["import"] = Field(description="An optimizer class or factory of your own.")
+    name: Literal["import"] = Field(description="Your own optimizer class or factory.")
     factory: ImportPath = Field(
         description="Import path 'module:function' of (parameters, lr, **args) -> torch Optimizer.",
     )
-    lr: float = Field(0.001, gt=0, description="Learning rate at its highest.")
-    args: dict[str, Any] = Field({}, description="Further keyword arguments.")
+    lr: float = Field(0.001, gt=0, description="Peak learning rate.")
+    args: dict[str, Any] = Field({}, description="Additional keyword arguments.")
 
 
 Optimizer = Annotated[
@@ -164,11 +172,11 @@ class Schedule(Strict):
     """How the learning rate changes from the first step to the last."""
 
     name: Literal["constant", "cosine", "linear"] = Field(
-        "constant", description="Shape after the warm-up; cosine and linear end at `final`."
+        "constant", description="Shape after warm-up; cosine and linear end at `final`."
     )
     warmup: float = Field(
-        0.0, ge=0, lt=1, description="Share of all steps in which the rate rises from 0."
+        0.0, ge=0, lt=1, description="Share of all steps used for warm-up from 0."
     )
     final: float = Field(
-        0.0, ge=0, le=1, description="Rate at the end as a share of the highest (not constant)."
+        0.0, ge=0, le=1, description="Final rate as a share of the peak (cosine and linear)."
     )

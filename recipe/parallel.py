@@ -14,8 +14,8 @@ AXES = ("data", "shard", "tensor", "pipeline", "context")
 class Elastic(Strict):
     """A number of workers that may change while training runs."""
 
-    min: int = Field(1, ge=1, description="Goes on with as few as these (a count).")
-    max: int = Field(ge=1, description="Takes up to as many as these (a count).")
+    min: int = Field(1, ge=1, description="Fewest replicas (a count).")
+    max: int = Field(ge=1, description="Most replicas (a count).")
 
     @model_validator(mode="after")
     def _ordered(self) -> Elastic:
@@ -30,13 +30,13 @@ class Mesh(Strict):
     data: int | Elastic = Field(
         1,
         description="Data parallel: replicas of the model (a count), or {min, max}: as many as the "
-        "cluster has, also after a loss. The global batch stays the same.",
+        "cluster has room for, adjusted while running. The global batch stays the same.",
     )
     shard: int = Field(
         1, ge=1, description="Fully sharded data parallel (FSDP2): parts of the weights (a count)."
     )
     tensor: int = Field(1, ge=1, description="Tensor parallel: parts of each layer (a count).")
-    pipeline: int = Field(1, ge=1, description="Pipeline parallel: workers in a row (a count).")
+    pipeline: int = Field(1, ge=1, description="Pipeline parallel: workers per pipeline (a count).")
     context: int = Field(
         1, ge=1, description="Context parallel: parts of each sequence (a count; CUDA only)."
     )
@@ -95,13 +95,13 @@ class Mesh(Strict):
 class DataParallel(Strict):
     """How replicas average their gradients (DDP; only where `data` is the only axis)."""
 
-    bucket_mb: float = Field(25, gt=0, description="Gradients sent together (MB).")
+    bucket_mb: float = Field(25, gt=0, description="Size of a gradient bucket (MB).")
     compress: Literal["none", "fp16", "bf16", "powersgd"] = Field(
-        "none", description="What is sent: as it is, rounded to 16 bits, or of low rank (PowerSGD)."
+        "none", description="Gradient compression: none, 16 bits, or low rank (PowerSGD)."
     )
-    powersgd_rank: int = Field(1, ge=1, description="Rank that PowerSGD sends (a count).")
+    powersgd_rank: int = Field(1, ge=1, description="Rank of PowerSGD (a count).")
     powersgd_after: int = Field(
-        1000, ge=2, description="Steps before PowerSGD starts; before, all is sent (a count)."
+        1000, ge=2, description="Steps without compression before PowerSGD starts (a count)."
     )
 
 
@@ -112,9 +112,11 @@ class Sharding(Strict):
         True, description="Free a block's gathered weights between forward and backward pass."
     )
     compute: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="Type of the gathered weights and the computation."
+        "fp32", description="Data type of gathered weights and computation."
     )
-    reduce: Literal["fp32", "bf16"] = Field("fp32", description="Type that gradients are sent in.")
+    reduce: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Data type of the gradient reduction."
+    )
     cpu_offload: bool = Field(
         False, description="Keep shards, gradients and optimizer state in CPU memory (GPU only)."
     )
@@ -140,9 +142,9 @@ class Pipeline(Strict):
     schedule: Literal["gpipe", "1f1b", "interleaved-1f1b"] = Field(
         "1f1b", description="Order of forward and backward passes."
     )
-    microbatches: int = Field(4, ge=1, description="Parts of each worker's batch (a count).")
+    microbatches: int = Field(4, ge=1, description="Micro-batches per worker and step (a count).")
     stages_per_worker: int = Field(
-        2, ge=2, description="Stages that each worker holds with interleaved-1f1b (a count)."
+        2, ge=2, description="Stages per worker with interleaved-1f1b (a count)."
     )
     split: NameOrPath = Field(
         "auto",
@@ -158,7 +160,7 @@ class Pipeline(Strict):
 class Parallel(Strict):
     """Settings of each parallelism; they matter where the mesh has its axis."""
 
-    data: DataParallel = Field(DataParallel(), description="Of the axis data.")
-    shard: Sharding = Field(Sharding(), description="Of the axis shard.")
-    tensor: TensorParallel = Field(TensorParallel(), description="Of the axis tensor.")
-    pipeline: Pipeline = Field(Pipeline(), description="Of the axis pipeline.")
+    data: DataParallel = Field(DataParallel(), description="Settings of the axis data.")
+    shard: Sharding = Field(Sharding(), description="Settings of the axis shard.")
+    tensor: TensorParallel = Field(TensorParallel(), description="Settings of the axis tensor.")
+    pipeline: Pipeline = Field(Pipeline(), description="Settings of the axis pipeline.")

@@ -59,13 +59,13 @@ class _Recovered(_ModulePass):
     """A pass after which training may make good what was lost."""
 
     recover_epochs: int = Field(
-        0, ge=0, description="Epochs of training after it, on the recipe's mesh (a count)."
+        0, ge=0, description="Epochs of recovery training after the pass (a count)."
     )
     recover_lr_scale: float = Field(
-        0.3, gt=0, le=10, description="Learning rate of the recovery over the recipe's."
+        0.3, gt=0, le=10, description="Learning rate of the recovery, relative to the recipe's."
     )
     recover_teacher: bool = Field(
-        False, description="The model before this pass teaches in the recovery."
+        False, description="Use the model before this pass as teacher in the recovery."
     )
 
     @property
@@ -80,26 +80,26 @@ class PruneChannels(_Recovered):
     method: Literal["channel"] = Field(description="Removes output channels of layers.")
     ratio: float | None = Field(None, gt=0, lt=1, description="Share of the channels to remove.")
     reach: Literal["flops", "parameters", "latency"] | None = Field(
-        None, description="Instead of a ratio: remove until this is down to `at_most`."
+        None, description="Instead of a ratio: prune until this measure is at `at_most`."
     )
-    at_most: float | None = Field(
-        None, gt=0, lt=1, description="Of `reach`: the share of it that may be left."
-    )
+    at_most: float | None = Field(None, gt=0, lt=1, description="Share of `reach` that may remain.")
     importance: Literal["magnitude", "taylor", "bn-scale"] = Field(
-        "magnitude", description="What tells how much a channel matters; taylor uses gradients."
+        "magnitude", description="Importance of a channel; taylor uses gradients."
     )
     scope: Literal["layer", "global"] = Field(
-        "layer", description="The same share of each layer, or the least important of all."
+        "layer", description="layer: the same share of each layer; global: the least important."
     )
-    round_to: int = Field(8, ge=1, description="Channels left are a multiple of this (a count).")
-    skip_layers: tuple[str, ...] = Field((), description="Layers to leave as they are.")
+    round_to: int = Field(
+        8, ge=1, description="Round remaining channels to a multiple of this (a count)."
+    )
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave unchanged.")
 
     @model_validator(mode="after")
     def _one_aim(self) -> PruneChannels:
         if (self.ratio is None) == (self.reach is None):
             raise mistake("aim", "give either ratio, or reach and at_most")
         if (self.reach is None) != (self.at_most is None):
-            raise mistake("aim", "reach and at_most belong together")
+            raise mistake("aim", "reach and at_most must be given together")
         return self
 
 
@@ -110,7 +110,7 @@ class PruneMagnitude(_Recovered):
     method: Literal["magnitude"] = Field(description="Zeroes the smallest weights.")
     ratio: float = Field(gt=0, lt=1, description="Share of the weights to zero.")
     scope: Literal["layer", "global"] = Field(
-        "global", description="The same share of each layer, or the smallest of all."
+        "global", description="layer: the same share of each layer; global: the smallest of all."
     )
     rounds: int = Field(
         1,
@@ -118,12 +118,12 @@ class PruneMagnitude(_Recovered):
         description="Steps of gradual pruning with recovery between them, the share growing by "
         "a cubic schedule (Zhu and Gupta, https://arxiv.org/abs/1710.01878).",
     )
-    skip_layers: tuple[str, ...] = Field((), description="Layers to leave as they are.")
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave unchanged.")
 
     @model_validator(mode="after")
     def _rounds_recover(self) -> PruneMagnitude:
         if self.rounds > 1 and self.recover_epochs < self.rounds:
-            raise mistake("aim", "gradual pruning needs an epoch of recovery a round")
+            raise mistake("aim", "gradual pruning needs at least one recovery epoch per round")
         return self
 
 
@@ -131,8 +131,8 @@ class PruneTwoFour(_Recovered):
     """Two of each four weights along the input become zero, as sparse tensor cores want it."""
 
     kind: Literal["prune"] = Field(description="This pass removes weights.")
-    method: Literal["2:4"] = Field(description="Zeroes two of each four neighbouring weights.")
-    skip_layers: tuple[str, ...] = Field((), description="Layers to leave as they are.")
+    method: Literal["2:4"] = Field(description="Zeroes two of every four adjacent weights.")
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave unchanged.")
 
 
 class PruneWidths(_Recovered):
@@ -142,7 +142,9 @@ class PruneWidths(_Recovered):
     method: Literal["transformer"] = Field(description="Removes heads and MLP units.")
     heads: float = Field(0.0, ge=0, lt=1, description="Share of each layer's heads to remove.")
     mlp: float = Field(0.0, ge=0, lt=1, description="Share of each MLP's hidden units to remove.")
-    round_to: int = Field(8, ge=1, description="Units left are a multiple of this (a count).")
+    round_to: int = Field(
+        8, ge=1, description="Round remaining units to a multiple of this (a count)."
+    )
 
     @model_validator(mode="after")
     def _something(self) -> PruneWidths:
@@ -156,7 +158,7 @@ class FeaturePair(Strict):
 
     teacher: str = Field(description="Layer of the teacher, by its name in the module.")
     student: str = Field(description="Layer of the student.")
-    weight: float = Field(1.0, gt=0, description="Of this term in the sum.")
+    weight: float = Field(1.0, gt=0, description="Weight of this term in the loss.")
 
 
 class DistillPass(_ModulePass, SoftTargets):
@@ -170,7 +172,9 @@ class DistillPass(_ModulePass, SoftTargets):
     )
     args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
     epochs: int = Field(ge=1, description="Epochs of training (a count).")
-    lr_scale: float = Field(1.0, gt=0, le=10, description="Learning rate over the recipe's.")
+    lr_scale: float = Field(
+        1.0, gt=0, le=10, description="Learning rate, relative to the recipe's."
+    )
     hidden: tuple[FeaturePair, ...] = Field(
         (),
         description="Hidden states to match by squared error, through a trained projection where "
@@ -195,9 +199,9 @@ class LowRank(_Recovered):
         None, gt=0, lt=1, description="Share of each layer's squared singular values to keep."
     )
     budget: float | None = Field(
-        None, gt=0, lt=1, description="Share of each factorized layer's weights that may be left."
+        None, gt=0, lt=1, description="Share of each factorized layer's weights to keep."
     )
-    skip_layers: tuple[str, ...] = Field((), description="Layers to leave as they are.")
+    skip_layers: tuple[str, ...] = Field((), description="Layers to leave unchanged.")
 
     @model_validator(mode="after")
     def _one_aim(self) -> LowRank:
@@ -215,8 +219,10 @@ class QuantizationAware(_ModulePass):
 
     kind: Literal["qat"] = Field(description="This pass trains with fake quantization.")
     epochs: int = Field(ge=1, description="Epochs of training (a count).")
-    lr_scale: float = Field(0.1, gt=0, le=10, description="Learning rate over the recipe's.")
-    teacher: bool = Field(False, description="The model before this pass teaches.")
+    lr_scale: float = Field(
+        0.1, gt=0, le=10, description="Learning rate, relative to the recipe's."
+    )
+    teacher: bool = Field(False, description="Use the model before this pass as teacher.")
 
     @property
     def trains(self) -> bool:
@@ -227,10 +233,10 @@ class AccuracyControl(Strict):
     """Layers go back to floating point, the most sensitive first, until quality holds."""
 
     at_most: float = Field(
-        ge=0, description="Largest loss of the quality metric on the validation split."
+        ge=0, description="Largest allowed drop of the quality metric on validation."
     )
     most_layers: int | None = Field(
-        None, ge=1, description="Layers put back at most; none is all but one (a count)."
+        None, ge=1, description="Most layers to put back (a count); none: all but one."
     )
 
 
@@ -248,8 +254,8 @@ class _Quantization(_GraphPass):
 
 _REDUCE_RANGE: Any = Field(
     None,
-    description="Weights in 7 bits, so that sums of products don't overflow on x86 processors "
-    "without VNNI or AMX; none: where the processor needs it.",
+    description="7-bit weights, which avoid overflow on x86 processors without VNNI or AMX; "
+    "none: decided by the processor.",
 )
 
 
@@ -262,11 +268,11 @@ class StaticInt8(_Quantization):
     )
     engine: Literal["onnxruntime", "nncf"] = Field(
         "onnxruntime",
-        description="Who quantizes: ONNX Runtime, or NNCF (extra: nncf), which corrects biases "
+        description="Quantization engine: ONNX Runtime, or NNCF (extra: nncf), which corrects biases "
         "and smooths transformers' activations.",
     )
     calibration: Literal["minmax", "entropy", "percentile", "mse"] = Field(
-        "minmax", description="How the range of an activation is found on the calibration split."
+        "minmax", description="How activation ranges are derived from calibration data."
     )
     percentile: float = Field(
         99.99,
@@ -275,15 +281,13 @@ class StaticInt8(_Quantization):
         description="Of calibration 'percentile': share of the values that the range holds (%).",
     )
     samples: int = Field(
-        256, ge=1, le=100_000, description="Calibration samples used at most (a count)."
+        256, ge=1, le=100_000, description="Most calibration samples to use (a count)."
     )
-    per_channel: bool = Field(
-        True, description="A scale for each output channel of a weight, instead of one."
-    )
+    per_channel: bool = Field(True, description="One scale per output channel of a weight.")
     activations: Literal["u8", "s8"] = Field(
-        "u8", description="Type of the quantized activations; u8 is the faster one on most CPUs."
+        "u8", description="Type of quantized activations; u8 is faster on most CPUs."
     )
-    symmetric: bool = Field(False, description="Activations' ranges are symmetric around 0.")
+    symmetric: bool = Field(False, description="Make activation ranges symmetric around 0.")
     reduce_range: bool | None = _REDUCE_RANGE
     smooth_quant: float | None = Field(
         None,
@@ -296,7 +300,7 @@ class StaticInt8(_Quantization):
         (), description="Layers to leave in floating point, by their name in the torch module."
     )
     accuracy_control: AccuracyControl | None = Field(
-        None, description="Put layers back until the quality holds; none: keep what there is."
+        None, description="Put layers back to floating point until quality holds; none: off."
     )
 
     @property
@@ -308,9 +312,11 @@ class StaticInt8(_Quantization):
         if self.engine == "onnxruntime" and self.smooth_quant is not None:
             raise mistake("engine", "smooth_quant needs engine nncf")
         if self.engine == "nncf" and self.calibration in ("entropy", "percentile"):
-            raise mistake("engine", "engine nncf calibrates by minmax or mse")
+            raise mistake("engine", "engine nncf supports only calibration minmax or mse")
         if self.engine == "nncf" and not (self.per_channel and self.activations == "u8"):
-            raise mistake("engine", "engine nncf has per_channel: true and activations: u8")
+            raise mistake(
+                "engine", "engine nncf supports only per_channel: true and activations: u8"
+            )
         return self
 
 
@@ -318,8 +324,10 @@ class DynamicInt8(_Quantization):
     """Weights in int8; activations are quantized while running, with ranges of each call."""
 
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
-    scheme: Literal["dynamic-int8"] = Field(description="dynamic-int8: ranges of each call.")
-    per_channel: bool = Field(True, description="A scale for each output channel of a weight.")
+    scheme: Literal["dynamic-int8"] = Field(
+        description="dynamic-int8: activation ranges are computed in each call."
+    )
+    per_channel: bool = Field(True, description="One scale per output channel of a weight.")
     reduce_range: bool | None = _REDUCE_RANGE
     skip_layers: tuple[str, ...] = Field((), description="Layers to leave in floating point.")
 
@@ -332,7 +340,7 @@ class WeightOnly(_Quantization):
         description="weight-int8 or weight-int4: activations stay in floating point."
     )
     group_size: int = Field(
-        128, ge=16, description="Weights along the input that share a scale (int4; a count)."
+        128, ge=16, description="Weights that share a scale, along the input (int4; a count)."
     )
     algorithm: Literal["rtn", "awq"] = Field(
         "rtn",
@@ -345,7 +353,7 @@ class WeightOnly(_Quantization):
     @model_validator(mode="after")
     def _int4_only(self) -> WeightOnly:
         if self.scheme == "weight-int8" and self.algorithm != "rtn":
-            raise mistake("engine", "weight-int8 is rounded to nearest: algorithm rtn")
+            raise mistake("engine", "weight-int8 supports only algorithm rtn")
         return self
 
 
@@ -364,7 +372,7 @@ class Fp8(_Quantization):
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
     scheme: Literal["fp8"] = Field(description="fp8: E4M3, for GPUs that compute in it.")
     samples: int = Field(
-        64, ge=1, le=100_000, description="Calibration samples used at most (a count)."
+        64, ge=1, le=100_000, description="Most calibration samples to use (a count)."
     )
     skip_layers: tuple[str, ...] = Field((), description="Layers to leave in floating point.")
 

@@ -49,7 +49,7 @@ def _measure(value: str) -> str:
 def _unique(what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise mistake("twice", "the {what} '{name}' is there twice", what=what, name=name)
+            raise mistake("twice", "the {what} '{name}' is defined twice", what=what, name=name)
 
 
 def _check_batch_size(metric: str, batch_size: int | None) -> None:
@@ -123,7 +123,7 @@ class Variant(Strict):
     """A named chain of passes."""
 
     name: str = Field(pattern=_NAME, description="Name of the variant.")
-    passes: tuple[Pass, ...] = Field((), description="Passes in order; none: uncompressed.")
+    passes: tuple[Pass, ...] = Field((), description="Passes, in order; empty: uncompressed.")
 
     @model_validator(mode="after")
     def _order(self) -> Variant:
@@ -141,7 +141,7 @@ class Variant(Strict):
             if step.works_on == "graph":
                 seen_graph = step.name
             if step.kind in kinds and not step.repeatable:
-                raise mistake("order", "'{kind}' can stand only once in a chain", kind=step.kind)
+                raise mistake("order", "'{kind}' can appear only once in a chain", kind=step.kind)
             kinds.append(step.kind)
         return self
 
@@ -150,29 +150,29 @@ class Benchmark(Strict):
     """How candidates are timed."""
 
     batch_sizes: tuple[int, ...] = Field(
-        (1,), min_length=1, description="Batch sizes to time (samples a call)."
+        (1,), min_length=1, description="Batch sizes to time (samples per call)."
     )
     threads: int = Field(
         1,
         ge=1,
-        description="Threads of each runtime; on a shared machine take one fewer than its cores.",
+        description="Threads per runtime; on a shared machine use one fewer than its cores.",
     )
     seconds: float = Field(
-        2.0, gt=0, le=600, description="Time for each candidate and batch size (s)."
+        2.0, gt=0, le=600, description="Timing budget per candidate and batch size (s)."
     )
     launches: int = Field(
         4,
         ge=2,
         le=8,
-        description="How often each process is started anew: where its memory lies makes it faster "
-        "or slower by a percent or three. Fewer are quicker, and give wider intervals.",
+        description="Process launches per candidate (a count): memory placement changes speed by "
+        "1 to 3 percent per launch. Fewer are quicker, with wider intervals.",
     )
 
     @field_validator("batch_sizes")
     @classmethod
     def _sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(size < 1 for size in value) or len(set(value)) != len(value):
-            raise mistake("batch_sizes", "batch sizes are 1 or more, each once")
+            raise mistake("batch_sizes", "batch sizes must be at least 1, without duplicates")
         return value
 
 
@@ -183,7 +183,7 @@ class Gate(Strict):
     at_most: float | None = Field(None, description="Highest value that passes.")
     at_least: float | None = Field(None, description="Lowest value that passes.")
     batch_size: int | None = Field(
-        None, ge=1, description="Of latency and throughput: at which batch size (samples)."
+        None, ge=1, description="Batch size of a latency or throughput measure (samples)."
     )
 
     @field_validator("metric")
@@ -205,7 +205,7 @@ class Select(Strict):
     minimize: str | None = Field(None, description="The lowest value of this measure wins.")
     maximize: str | None = Field(None, description="The highest value of this measure wins.")
     batch_size: int | None = Field(
-        None, ge=1, description="Of latency and throughput: at which batch size (samples)."
+        None, ge=1, description="Batch size of a latency or throughput measure (samples)."
     )
 
     @field_validator("minimize", "maximize")
@@ -234,7 +234,7 @@ class Registry(Strict):
     alias: str = Field(
         "champion",
         pattern=r"^[A-Za-z][\w-]*$",
-        description="Alias that the winner gets; the version before keeps the alias 'previous'.",
+        description="Alias for the winner; the replaced version gets the alias 'previous'.",
     )
 
     @field_validator("alias")
@@ -260,26 +260,26 @@ class Recipe(Strict):
     )
     code: str | None = Field(
         None,
-        description="A folder of yours, shipped to the workers and put on their path; only for "
-        "a recipe file that is run from the command line.",
+        description="Your code folder, shipped to the workers and put on their import path; "
+        "only for a recipe file run from the command line.",
     )
     model: ModelFactory = Field(description="The model, and its weights if any.")
     data: DataFactory = Field(description="The factory of the data.")
     quality: Quality = Field(Quality(), description="What 'good' means.")
     train: Train = Field(description="How to train.")
     variants: tuple[Variant, ...] = Field(
-        (Variant(name="fp32"),), min_length=1, description="The variants to make."
+        (Variant(name="fp32"),), min_length=1, description="Variants to create."
     )
     targets: tuple[Target, ...] = Field(
-        min_length=1, description="The runtimes to compile each variant for."
+        min_length=1, description="Runtimes to compile each variant for."
     )
-    benchmark: Benchmark = Field(Benchmark(), description="How to time.")
-    gates: tuple[Gate, ...] = Field((), description="What a winner must fulfil.")
+    benchmark: Benchmark = Field(Benchmark(), description="How to benchmark.")
+    gates: tuple[Gate, ...] = Field((), description="Limits that a winner must meet.")
     select: Select = Field(
         Select(minimize="latency.p50_ms"), description="Which candidate wins among those that pass."
     )
     registry: Registry = Field(description="Where the winner is registered.")
-    timeouts: Timeouts = Field(Timeouts(), description="How long steps may take.")
+    timeouts: Timeouts = Field(Timeouts(), description="Time limits of steps.")
 
     @field_validator("targets", mode="before")
     @classmethod

@@ -56,7 +56,7 @@ def _short(name: str, value: Any) -> str:
 
 
 _THREADS: Any = Field(
-    None, ge=1, description="Threads of this target; none: those of the benchmark (a count)."
+    None, ge=1, description="Threads of this target (a count); none: benchmark.threads."
 )
 
 
@@ -81,10 +81,12 @@ class OnnxRuntimeCpu(_AnyBatch):
     needs: ClassVar[str] = "onnxruntime"
     kind: Literal["onnxruntime-cpu"] = Field(description="ONNX Runtime on the processor.")
     graph_level: Literal["disabled", "basic", "extended", "all"] = Field(
-        "all", description="How far ONNX Runtime rewrites the graph."
+        "all", description="Graph optimization level."
     )
-    arena: bool = Field(True, description="Keep freed memory for the next call.")
-    denormals: bool = Field(True, description="Compute with denormal numbers; false: they are 0.")
+    arena: bool = Field(True, description="Use a memory arena, which keeps freed memory.")
+    denormals: bool = Field(
+        True, description="Compute with denormal numbers; false: flush them to 0."
+    )
     threads: int | None = _THREADS
 
 
@@ -95,7 +97,7 @@ class OnnxRuntimeCuda(_Target):
     needs: ClassVar[str] = "an NVIDIA GPU, onnxruntime-gpu"
     gpu: ClassVar[bool] = True
     kind: Literal["onnxruntime-cuda"] = Field(description="ONNX Runtime on an NVIDIA GPU.")
-    cuda_graphs: bool = Field(False, description="Record a call once and replay it.")
+    cuda_graphs: bool = Field(False, description="Record a CUDA graph once and replay it.")
     tf32: bool = Field(True, description="Allow TF32 in matrix products.")
 
 
@@ -106,7 +108,9 @@ class OnnxRuntimeTensorRt(_Target):
     needs: ClassVar[str] = "an NVIDIA GPU, onnxruntime-gpu, tensorrt"
     gpu: ClassVar[bool] = True
     kind: Literal["onnxruntime-tensorrt"] = Field(description="TensorRT within ONNX Runtime.")
-    precision: Literal["fp32", "fp16"] = Field("fp32", description="Of what is not quantized.")
+    precision: Literal["fp32", "fp16"] = Field(
+        "fp32", description="Precision of non-quantized layers."
+    )
 
 
 class TensorRt(_Target):
@@ -117,12 +121,14 @@ class TensorRt(_Target):
     gpu: ClassVar[bool] = True
     kind: Literal["tensorrt"] = Field(description="A TensorRT engine.")
     precision: Literal["fp32", "fp16", "fp8"] = Field(
-        "fp32", description="Of what is not quantized; the engine may take it where it is faster."
+        "fp32", description="Precision of non-quantized layers, used where it is faster."
     )
-    largest_batch: int = Field(64, ge=1, description="Of the optimization profile (samples).")
-    usual_batch: int = Field(1, ge=1, description="That the profile is tuned for (samples).")
-    workspace_mb: int = Field(2048, ge=16, description="Memory for tactics (MB).")
-    optimization_level: int = Field(3, ge=0, le=5, description="How long the builder searches.")
+    largest_batch: int = Field(
+        64, ge=1, description="Largest batch of the optimization profile (samples)."
+    )
+    usual_batch: int = Field(1, ge=1, description="Batch that the profile is tuned for (samples).")
+    workspace_mb: int = Field(2048, ge=16, description="Workspace memory (MB).")
+    optimization_level: int = Field(3, ge=0, le=5, description="Builder optimization level.")
 
 
 class _OpenVino(_AnyBatch):
@@ -130,9 +136,9 @@ class _OpenVino(_AnyBatch):
     needs: ClassVar[str] = "openvino"
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
-        description="Precision of what is not quantized; needs a device that has it.",
+        description="Precision of non-quantized layers; the device must support it.",
     )
-    streams: int = Field(1, ge=1, description="Calls that may run side by side (a count).")
+    streams: int = Field(1, ge=1, description="Parallel inference streams (a count).")
 
 
 class OpenVinoCpu(_OpenVino):
@@ -166,8 +172,10 @@ class InductorCpu(_Target):
     native: ClassVar[bool] = True
     takes: ClassVar[Literal["graph", "module"]] = "module"
     kind: Literal["inductor-cpu"] = Field(description="AOTInductor on the processor.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of weights and computation.")
-    max_autotune: bool = Field(False, description="Time several kernels and take the fastest.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Precision of weights and computation."
+    )
+    max_autotune: bool = Field(False, description="Time several kernels and use the fastest.")
     threads: int | None = _THREADS
 
 
@@ -179,9 +187,9 @@ class InductorCuda(_Target):
     takes: ClassVar[Literal["graph", "module"]] = "module"
     gpu: ClassVar[bool] = True
     kind: Literal["inductor-cuda"] = Field(description="AOTInductor on an NVIDIA GPU.")
-    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="Of weights.")
-    max_autotune: bool = Field(True, description="Time several kernels and take the fastest.")
-    cuda_graphs: bool = Field(True, description="Record a call once and replay it.")
+    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="Precision of weights.")
+    max_autotune: bool = Field(True, description="Time several kernels and use the fastest.")
+    cuda_graphs: bool = Field(True, description="Record a CUDA graph once and replay it.")
 
 
 class LiteRt(_Target):

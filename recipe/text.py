@@ -171,5 +171,5 @@ def _toml_lines(text: str) -> dict[FieldPath, int]:
 def _table(values: Any, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         found = "it is empty" if values is None else f"found a {type(values).__name__}"
-        raise RecipeError(f"a recipe is a table of fields; {found}", where=name)
+        raise RecipeError(f"a recipe must be a mapping of fields; {found}", where=name)
     return {str(key): value for key, value in values.items()}

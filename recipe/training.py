@@ -15,19 +15,21 @@ from .strict import NameOrPath, Strict, mistake
 class Resources(Strict):
     """What each training worker gets."""
 
-    cpus: float = Field(1, gt=0, description="CPU cores of each worker.")
-    gpus: float = Field(0, ge=0, description="GPUs of each worker.")
+    cpus: float = Field(1, gt=0, description="CPU cores per worker.")
+    gpus: float = Field(0, ge=0, description="GPUs per worker.")
 
 
 class Checkpointing(Strict):
     """When the state of the training is kept, and how much of it."""
 
     every_steps: int | None = Field(
-        None, ge=1, description="Steps between two checkpoints within an epoch; none: at its end."
+        None, ge=1, description="Steps between checkpoints (a count); none: one per epoch."
     )
-    keep: int = Field(1, ge=1, description="Newest checkpoints kept beside the best (a count).")
+    keep: int = Field(
+        1, ge=1, description="Latest checkpoints to keep besides the best one (a count)."
+    )
     asynchronous: bool = Field(
-        True, description="Write while training goes on; only the copy of the state stops it."
+        True, description="Write in the background; training only stops to copy the state."
     )
 
 
@@ -36,44 +38,47 @@ class Train(Strict):
 
     epochs: int = Field(
         ge=0,
-        description="Times that the training split is gone through (a count); 0: the factory, or "
-        "model.weights, gives a trained model.",
+        description="Passes over the training split (a count); 0: the model is used as the "
+        "factory, model.weights or model.source provides it.",
     )
-    batch_size: int = Field(ge=1, description="Samples a step over all workers together.")
+    batch_size: int = Field(
+        ge=1, description="Global batch size: samples per step over all workers."
+    )
     loss: NameOrPath = Field(
         "cross_entropy",
         description="cross_entropy, mse, l1, huber, bce_with_logits, or an import path "
         "'module:function' of (outputs, targets) -> scalar mean loss.",
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Share of the target spread over all classes (cross_entropy)."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Label smoothing of cross_entropy: share spread over all classes.",
     )
     objective: Objective = Field(
         Supervised(kind="supervised"),
         description="supervised (the loss), or distill (the loss and a teacher's outputs).",
     )
-    optimizer: Optimizer = Field(
-        AdamW(name="adamw"), description="By name, with its settings, or by import path."
-    )
-    schedule: Schedule = Field(Schedule(), description="Of the learning rate.")
+    optimizer: Optimizer = Field(AdamW(name="adamw"), description="Optimizer and its settings.")
+    schedule: Schedule = Field(Schedule(), description="Learning rate schedule.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="fp32, or autocast to bf16 or (GPU only) fp16 with loss scaling."
     )
-    mesh: Mesh = Field(Mesh(), description="How many workers, and what they split.")
-    parallel: Parallel = Field(Parallel(), description="Settings of each parallelism.")
-    resources: Resources = Field(Resources(), description="Of each worker.")
+    mesh: Mesh = Field(Mesh(), description="Workers per parallel axis.")
+    parallel: Parallel = Field(Parallel(), description="Settings of each parallel axis.")
+    resources: Resources = Field(Resources(), description="Resources per worker.")
     accumulate: int = Field(
-        1, ge=1, description="Parts that each worker's share of a batch is computed in (a count)."
+        1, ge=1, description="Gradient accumulation: micro-batches per step (a count)."
     )
     clip_grad_norm: float | None = Field(
-        None, gt=0, description="Largest norm of the whole gradient; none is no limit."
+        None, gt=0, description="Maximum norm of the gradient; none: no clipping."
     )
     ema: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="Decay a step of an exponential moving average of the weights, which then is "
-        "what is validated and kept; none is off.",
+        description="Decay per step of an exponential moving average of the weights, which is "
+        "then validated and kept; none: off.",
     )
     recompute: Literal["none", "selective", "full"] = Field(
         "none",
@@ -82,26 +87,26 @@ class Train(Strict):
     )
     compile: bool = Field(False, description="Compile each block with torch.compile.")
     deterministic: bool = Field(
-        False, description="Same seed, same mesh, same bits: only deterministic kernels."
+        False, description="Deterministic kernels only: same seed and mesh, same bits."
     )
-    seed: int = Field(0, ge=0, description="Seed of weights, shuffling and splits.")
-    checkpoint: Checkpointing = Field(Checkpointing(), description="What is kept, and when.")
-    max_failures: int = Field(
-        2, ge=0, description="Times that training goes on after a lost worker (a count)."
+    seed: int = Field(0, ge=0, description="Seed for weights, shuffling and splits.")
+    checkpoint: Checkpointing = Field(
+        Checkpointing(), description="When to write checkpoints, and how many to keep."
     )
+    max_failures: int = Field(2, ge=0, description="Restarts allowed after lost workers (a count).")
     stop_on_spike: float | None = Field(
         None,
         gt=1,
-        description="Stop when a step's loss is this many times the median of the last 50; none "
-        "is never. NaN always stops.",
+        description="Stop when a step's loss exceeds this many times the median of the last 50; "
+        "none: never. NaN always stops.",
     )
     launcher: Literal["actors", "ray-train"] = Field(
         "actors",
-        description="Who starts the workers: Hone's own Ray actors (quicker, elastic while "
+        description="How workers are started: Hone's own Ray actors (faster, elastic while "
         "running), or Ray Train's TorchTrainer.",
     )
     wait_for_workers: float = Field(
-        0, ge=0, description="Longest wait for a cluster that is too small to grow (s)."
+        0, ge=0, description="How long to wait for a cluster that is too small (s)."
     )
 
     @model_validator(mode="after")
@@ -113,7 +118,7 @@ class Train(Strict):
             )
         if self.precision == "fp16" and self.mesh.pipeline > 1:
             raise mistake(
-                "precision", "loss scaling does not work across pipeline stages: take bf16"
+                "precision", "loss scaling does not work across pipeline stages: use bf16"
             )
         self._batch_fits()
         self._mesh_fits()
@@ -169,4 +174,4 @@ class Train(Strict):
                 axis=split[0],
             )
         if self.objective.kind == "distill" and self.mesh.context > 1:
-            raise mistake("objective", "distill does not go with mesh.context yet")
+            raise mistake("objective", "distill does not support mesh.context yet")

@@ -26,7 +26,7 @@ class InductorSettings:
 
     Attributes:
         device: `cpu` or `cuda`.
-        cuda_graphs: Record a call once and replay it.
+        cuda_graphs: Record a CUDA graph once and replay it.
         threads: Of torch; None: as the caller says.
     """
 

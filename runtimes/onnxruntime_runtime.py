@@ -29,7 +29,7 @@ class OnnxRuntimeSettings:
     Attributes:
         providers: Execution providers in order, each with its options.
         graph_level: How far the graph is rewritten for the machine at hand.
-        arena: Keep freed memory for the next call.
+        arena: Use a memory arena, which keeps freed memory.
         denormals: Compute with denormal numbers.
         threads: Within an operator; None: as the caller says.
     """

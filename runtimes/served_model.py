@@ -82,7 +82,7 @@ def _load_pyfunc(data_path: str) -> ServedModel:
     found = artifact_digest(folder)
     if found != described.sha256:
         raise ArtifactChanged(
-            f"these are not the bytes that were measured (sha256 {found[:12]}, expected "
+            f"the files differ from the measured artifact (sha256 {found[:12]}, expected "
             f"{described.sha256[:12]})",
             where=data_path,
         )

@@ -55,7 +55,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
         raise InputError(
             "there is no training split, and train.epochs is not 0",
             where="data.factory: Data.train",
-            do="give Data(train=...), or set train.epochs to 0 to take the model as it is",
+            do="give Data(train=...), or set train.epochs to 0 to use the model as it is",
         )
     outputs = _try_one_batch(model, splits, spec, work)
     train = spec.train
@@ -72,8 +72,8 @@ def check(work: Workspace[CheckSpec]) -> Result:
     notes = [*placement]
     if overlaps:
         notes.append(
-            f"{overlaps} of the {sizes['test']} test samples are also in train: the quality that "
-            "is measured may be too good"
+            f"{overlaps} of the {sizes['test']} test samples are also in train: the measured "
+            "quality may be too high"
         )
     return Result(
         params={"model/parameters": parameters, **{f"data/{n}": s for n, s in sizes.items()}},
@@ -96,10 +96,9 @@ def _check_overlaps(splits: Splits) -> int:
         shared = len(fingerprints(getattr(splits, name)) & test)
         if shared:
             raise InputError(
-                f"{shared} samples of the {name} split are also in the test split, which only "
-                "judges",
+                f"{shared} samples of the {name} split are also in the test split",
                 where=f"data.factory: Data.{name}",
-                do=f"take them out, or leave {name} out: it then is a slice of train",
+                do=f"remove them, or omit {name}: it is then taken from train",
             )
     return len(fingerprints(splits.head) & test)
 

@@ -58,7 +58,7 @@ def export(work: Workspace[ExportSpec]) -> Result:
     except Exception as error:
         raise explained(error) from error
     if program is None:
-        raise StepFailed("the exporter gave no program", where="export")
+        raise StepFailed("the exporter returned no program", where="export")
     return _kept(work, program.model_proto)
 
 

@@ -49,10 +49,10 @@ RecipeArgument = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a field: train.epochs=3. Can be given several times."),
+    typer.Option("--set", help="Override a field, as in train.epochs=3. Can be repeated."),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON document on standard output, all else elsewhere.")
+    bool, typer.Option("--json", help="Print one JSON document to stdout, and all else to stderr.")
 ]
 
 
@@ -61,8 +61,8 @@ JsonOption = Annotated[
 def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Run a recipe: train, compress, compile, measure, promote.
 
-    Exit code 0: there is a champion. 2: the input is wrong. 3: no candidate passed its gates, and
-    the champion is untouched. 1: something failed. 130: interrupted.
+    Exit codes: 0 a champion was promoted; 1 something failed; 2 the input is wrong; 3 no candidate
+    passed its gates (the champion is unchanged); 130 interrupted.
     """
     from .run import run_command
 
@@ -79,11 +79,11 @@ def plan(
         bool,
         typer.Option(
             "--estimate",
-            help="Build model and data now to count parameters and memory, if no run has yet.",
+            help="Build model and data to estimate parameters and memory, if no run has yet.",
         ),
     ] = False,
 ) -> None:
-    """Say what a run would do: which steps are kept and which would be computed. Runs nothing."""
+    """Show what a run would do: which steps are cached and which would run. Runs nothing."""
     from ..engine.plan import make_plan, needs, plan_memory
     from .load import load_for_command
     from .tables import show_plan
@@ -108,7 +108,7 @@ def plan(
 @app.command()
 @_explained
 def targets(as_json: JsonOption = False) -> None:
-    """Show the runtimes, which are available here, and what makes the others so."""
+    """List the runtimes: which are available here, and how to get the others."""
     from .tables import show_targets, target_rows
 
     if as_json:
@@ -120,7 +120,7 @@ def targets(as_json: JsonOption = False) -> None:
 @app.command()
 @_explained
 def doctor(as_json: JsonOption = False) -> None:
-    """Check this machine: versions, servers, stores, disk and cores."""
+    """Check this machine: package versions, servers, stores, disk and cores."""
     from .doctor import diagnose, show_findings
 
     findings = diagnose()
@@ -134,9 +134,9 @@ def doctor(as_json: JsonOption = False) -> None:
 @app.command()
 @_explained
 def init(
-    folder: Annotated[Path, typer.Argument(help="A folder to make; it must be new or empty.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to create; it must be new or empty.")],
 ) -> None:
-    """Write a recipe and its code to start from."""
+    """Write a recipe and its code as a starting point."""
     from .init import write_start
 
     written = write_start(folder)

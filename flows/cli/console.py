@@ -48,7 +48,7 @@ class PlainLines:
             self._line(f"{label}: {event.text}")
 
     def finished(self, label: str, seconds: float, cached: bool) -> None:
-        self._line(f"{label}: {'kept from before' if cached else f'done in {seconds:.1f} s'}")
+        self._line(f"{label}: {'cached' if cached else f'done in {seconds:.1f} s'}")
 
     def failed(self, label: str, error: str) -> None:
         self._line(f"{label}: failed: {error}")
@@ -63,7 +63,7 @@ class LiveRows:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._lock = threading.RLock()
-        self._phase = "starts"
+        self._phase = "starting"
         self._rows: dict[str, _Row] = {}
         self._live = Live(
             console=console, get_renderable=self._render, refresh_per_second=8, transient=True
@@ -101,7 +101,7 @@ class LiveRows:
     def finished(self, label: str, seconds: float, cached: bool) -> None:
         with self._lock:
             self._rows.pop(label, None)
-            said = "[dim]kept from before[/]" if cached else f"[dim]{seconds:.1f} s[/]"
+            said = "[dim]cached[/]" if cached else f"[dim]{seconds:.1f} s[/]"
             self._print(f"[green]✓[/] {escape(label)}  {said}")
 
     def failed(self, label: str, error: str) -> None:

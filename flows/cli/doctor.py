@@ -97,7 +97,7 @@ def _home(settings: Settings) -> Finding:
     while not place.exists():
         place = place.parent
     if not os.access(place, os.W_OK):
-        text = f"{settings.home} can't be written: set HONE_HOME to a folder of yours"
+        text = f"{settings.home} can't be written: set HONE_HOME to a folder that you can write to"
         return Finding(subject="HONE_HOME", state="bad", text=text)
     free = shutil.disk_usage(place).free
     text = f"{settings.home}, {free / 1e9:.1f} GB free"
@@ -107,7 +107,7 @@ def _home(settings: Settings) -> Finding:
 def _store(settings: Settings) -> Finding:
     if "://" not in settings.store:
         folder = Path(settings.store)
-        said = "exists" if folder.exists() else "is made by the first run"
+        said = "exists" if folder.exists() else "created by the first run"
         return Finding(subject="store", state="good", text=f"{settings.store} ({said})")
     name = f"steps/doctor-{uuid.uuid4().hex}.json"
     try:
@@ -158,8 +158,8 @@ def _ray(settings: Settings) -> Finding:
         return Finding(subject="Ray", state="bad", text=str(error))
     if way.open_to_all:
         text = (
-            f"{address} lets in everyone who reaches it: `ray get-auth-token --generate` on its "
-            "head node, before `ray start --head`, makes it ask for a token"
+            f"{address} admits everyone who can reach it: `ray get-auth-token --generate` on its "
+            "head node, before `ray start --head`, makes it require a token"
         )
         return Finding(subject="Ray", state="note", text=text)
     text = address if way.token is None else f"{address}, with the token of {way.token}"

@@ -87,7 +87,7 @@ class PrefectServer:
                 raise HoneError(
                     "Prefect's server did not start",
                     where=str(self._log),
-                    do="its log says why; or start one with `prefect server start` and set "
+                    do="see its log; or start one with `prefect server start` and set "
                     "PREFECT_API_URL",
                 )
             time.sleep(0.05)

@@ -55,7 +55,7 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
         if plan.to_compute:
             session.cluster.prepare()
         with observer:
-            observer.phase("starts Prefect, Ray and MLflow")
+            observer.phase("starting Prefect, Ray and MLflow")
             outcome, flow_run = _run_flow(recipe, session.planned(plan), server)
         if as_json:
             sys.stdout.write(json.dumps(outcome.to_json(), indent=1) + "\n")

@@ -84,7 +84,7 @@ def show_plan(console: Console, plan: Plan, recipe: Recipe, memory: MemoryPlan |
     for step in plan.steps:
         took = "" if step.seconds is None else f"{step.seconds:.1f} s"
         if step.cached:
-            table.add_row(escape(step.call.label), "[green]kept[/]", "", took)
+            table.add_row(escape(step.call.label), "[green]cached[/]", "", took)
         else:
             asked = needs(recipe, step.call)
             table.add_row(escape(step.call.label), "[yellow]to compute[/]", asked, took)
@@ -109,7 +109,7 @@ def _memory_line(memory: MemoryPlan | None) -> str:
     """Parameters, what each worker holds, and whether there is room for it."""
     if memory is None:
         return (
-            "[dim]parameters and memory: known once a run has checked; or hone plan --estimate[/]"
+            "[dim]parameters and memory: known after the first run; or use hone plan --estimate[/]"
         )
     parts = {
         "weights": memory.weights,
@@ -152,7 +152,7 @@ def _target_row(spec: Any) -> dict[str, str | bool | None]:
 def _needs(spec: Any) -> str:
     """In a few words."""
     if spec.environment is not None:
-        state = "made" if environment(spec.environment).is_made else "made at its first use"
+        state = "created" if environment(spec.environment).is_made else "created at first use"
         return f"{spec.needs} ({state})"
     return str(spec.needs)
 

@@ -57,8 +57,7 @@ def open_run(recipe: Recipe, session: Session, tags: dict[str, str]) -> Iterator
     finally:
         if not tracker.close(status):
             session.observer.note(
-                "MLflow does not answer: what is not sent yet is kept and sent when the next run "
-                "starts"
+                "MLflow does not answer: unsent data is kept, and sent when the next run starts"
             )
         for problem in tracker.problems:
             session.observer.note(problem)

@@ -178,7 +178,7 @@ class Runner:
             raise HoneError(
                 f"HONE_HOME can't be written: {error.strerror}",
                 where=str(self.session.settings.home),
-                do="set HONE_HOME to a folder of yours",
+                do="set HONE_HOME to a folder that you can write to",
             ) from error
         with self._guard:
             mine = self._locks.setdefault(key, threading.Lock())

@@ -139,7 +139,7 @@ class OnnxGraph(nn.Module):
         except Exception as error:
             problem = telling(error)
         raise StepFailed(
-            f"the graph does not take batches of any size: {problem}",
+            f"the graph can't take batches of any size: {problem}",
             where=self.path.name,
             do="export it again with a dynamic first axis",
         )
@@ -153,9 +153,9 @@ def torch_module(model: nn.Module, who: str) -> nn.Module:
     """
     if isinstance(model, OnnxGraph):
         raise StepFailed(
-            f"{who} works on a torch module, and the model comes as an ONNX graph",
+            f"{who} needs a torch module, but the model is an ONNX graph",
             where=model.path.name,
-            do="leave it out, or give the torch module that the graph was exported from",
+            do="remove it, or give the torch module that the graph was exported from",
         )
     return model
 

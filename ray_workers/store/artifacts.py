@@ -166,9 +166,9 @@ class Store:
             raise StoreError(
                 f"the artifact store failed: {what}",
                 where=self.url,
-                do="free some space there, or set HONE_STORE to another place"
+                do="free some space, or set HONE_STORE to another location"
                 if full
-                else "is HONE_STORE right, and may you write there?",
+                else "check HONE_STORE and its permissions",
             ) from error
 
     def _at(self, artifact: Artifact) -> str:

@@ -186,10 +186,10 @@ class Checkpoints:
                 if name not in known or known[name][0] != value.shape:
                     has = f"shape {tuple(known[name][0])}" if name in known else "none"
                     raise InputError(
-                        f"the checkpoint is of another model: '{name}' has shape "
+                        f"the checkpoint belongs to another model: '{name}' has shape "
                         f"{tuple(value.shape)} here, and {has} there",
                         where=checkpoint.path,
-                        do="delete the checkpoint, or train the model that it is of",
+                        do="delete the checkpoint, or train the model that it belongs to",
                     )
             dcp.load(
                 state,

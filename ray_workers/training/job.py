@@ -17,7 +17,7 @@ class Lesson(Strict):
 
     Attributes:
         temperature: Softens both sides.
-        weight: Share of the teacher's outputs; the rest is the loss.
+        weight: Weight of the teacher's outputs; the rest is the loss.
         hidden: Layers whose outputs should be alike.
         attention: Attention modules whose maps should be alike.
         cache_mb: Memory of each worker for the teacher's outputs (MB).

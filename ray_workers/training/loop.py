@@ -156,7 +156,9 @@ def train_loop(
                 if wants_stop:
                     save(None)
                     checkpoints.wait()
-                    raise Preempted(f"training was asked to stop at step {step}; its state is kept")
+                    raise Preempted(
+                        f"training was asked to stop at step {step}; its state is saved"
+                    )
                 every = spec.checkpoint.every_steps
                 if every is not None and step % every == 0 and step % steps_per_epoch:
                     save(None)
@@ -210,7 +212,7 @@ def _resume(state: TrainState, checkpoints: Checkpoints, log: Log, steps_per_epo
     log.restore(found.step)
     epoch, rest = divmod(found.step, steps_per_epoch)
     where = f"epoch {epoch}" if not rest else f"step {rest} of epoch {epoch + 1}"
-    log.note(f"goes on after {where} of {log.epochs}, from its last checkpoint")
+    log.note(f"resuming after {where} of {log.epochs}, from the last checkpoint")
     return found.step
 
 

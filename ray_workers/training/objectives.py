@@ -68,7 +68,7 @@ def prepare_lesson(job: TrainJob, student: nn.Module, sample: Any) -> Taught | N
             raise InputError(
                 "matching hidden states needs whole layers: axes data and shard only",
                 where="train.mesh",
-                do="leave out tensor, pipeline and context, or hidden and attention",
+                do="remove tensor, pipeline and context, or hidden and attention",
             )
         features = Features(lesson, teacher)
         features.project(student, teacher, sample)
@@ -130,7 +130,7 @@ def distillation(
                 f"the teacher's outputs have shape {tuple(soft.shape)}, the model's "
                 f"{tuple(outputs.shape)}",
                 where="train.objective",
-                do="take a teacher that was trained for the same task and the same classes",
+                do="use a teacher that was trained for the same task and the same classes",
             )
         distance = _distance(outputs, soft, temperature, classes)
         total = weight * distance + (1 - weight) * loss(outputs, target)

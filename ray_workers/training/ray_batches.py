@@ -45,7 +45,7 @@ def streamed_steps(
             f"a batch of {batch_size} rows of a Ray dataset can't be dealt out evenly to "
             f"{axes.readers} workers",
             where="train.batch_size",
-            do=f"take a multiple of {axes.readers}",
+            do=f"use a multiple of {axes.readers}",
         )
     size = batch_size // axes.readers
     for rows, own in _received(feed, axes, size, epoch, skip):

@@ -104,7 +104,7 @@ def make_environment(name: str, note: Callable[[str], None]) -> Environment:
     with _locked(found.folder):
         if found.is_made:
             return found
-        note(f"makes the environment of {name} (once, about a minute)")
+        note(f"creating the environment for {name} (once, about a minute)")
         shutil.rmtree(found.folder, ignore_errors=True)
         torch = version_of(name, "torch")
         steps = [
@@ -122,7 +122,7 @@ def make_environment(name: str, note: Callable[[str], None]) -> Environment:
                 shutil.rmtree(found.folder, ignore_errors=True)
                 lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
                 raise EnvironmentFailed(
-                    f"the environment of {name} can't be made: {(lines or ['pip failed'])[-1]}",
+                    f"the environment for {name} can't be created: {(lines or ['pip failed'])[-1]}",
                     where=str(found.folder),
                     do=f"look at: {' '.join(command)}",
                 )

@@ -231,7 +231,7 @@ def _alone(work: Workspace[BenchmarkSpec]) -> Iterator[None]:
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     with contextlib.suppress(OSError):
         os.chmod(path, 0o666)  # noqa: S103 (another user's run must be able to wait for it too)
-    text = "another measurement is going on on this machine; waits for it"
+    text = "another measurement is running on this machine; waiting for it"
     try:
         acquire(descriptor, lambda: work.note(text))
         yield

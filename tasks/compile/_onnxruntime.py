@@ -29,14 +29,12 @@ def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -
     source = read_graph(work.inputs["graph"])
     precision = property_of(source, PRECISION)
     if precision == "fp8":  # ONNX Runtime 1.32 fuses its products wrongly
-        raise StepFailed(
-            "ONNX Runtime does not compute in fp8", where=target.kind, do="take tensorrt"
-        )
+        raise StepFailed("ONNX Runtime does not support fp8", where=target.kind, do="use tensorrt")
     if precision == "bf16" and not target.gpu:
         raise StepFailed(
             "ONNX Runtime has no bf16 kernels for the processor",
             where=target.kind,
-            do="take openvino-cpu, or a GPU target",
+            do="use openvino-cpu, or a GPU target",
         )
     folder = work.output("model", "onnxruntime")
     portable = "extended" if level == "all" else level

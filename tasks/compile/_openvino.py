@@ -62,9 +62,7 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
 
     wish = property_of(read_graph(work.inputs["graph"]), PRECISION)
     if wish == "fp8":
-        raise StepFailed(
-            "OpenVINO's devices have no fp8", where=target.kind, do="take a GPU target"
-        )
+        raise StepFailed("OpenVINO does not support fp8", where=target.kind, do="use a GPU target")
     precision = wish if wish in PRECISIONS and target.precision == "fp32" else target.precision
     folder = work.output("model", "openvino")
     try:

@@ -88,7 +88,7 @@ class Program:
             raise StepFailed(
                 f"{kind} can't do '{scheme}'",
                 where=kind,
-                do=f"it can: {', '.join(can) or 'no quantization'}; or take another target",
+                do=f"it can: {', '.join(can) or 'no quantization'}; or use another target",
             )
         return step.model_dump(mode="json")
 

@@ -155,7 +155,9 @@ def _with_ratio(spec: PruneChannels, bench: Bench, model: nn.Module, ratio: floa
     }[spec.importance]()
     has_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in pruned.modules())
     if spec.importance == "bn-scale" and not has_norm:
-        raise StepFailed("the model has no batch norm whose scale could tell", where="prune")
+        raise StepFailed(
+            "importance bn-scale needs batch norms, and the model has none", where="prune"
+        )
     ignored = [_layer(pruned, name) for name in spec.skip_layers]
     ignored += [last for last in [_last(pruned, bench.sample)] if last is not None]
     try:
@@ -179,7 +181,7 @@ def _with_ratio(spec: PruneChannels, bench: Bench, model: nn.Module, ratio: floa
         raise StepFailed(
             f"the model's channels can't be pruned: {telling(error)}{_suspect(pruned, error)}",
             where="prune",
-            do="name the layers to leave alone in skip_layers",
+            do="list the layers to leave unchanged in skip_layers",
         ) from error
     return pruned
 
@@ -264,7 +266,7 @@ def _two_of_four(spec: PruneTwoFour, model: nn.Module) -> nn.Module:
             if odd
             else "the model has no linear layer or convolution to prune",
             where="prune",
-            do="name them in skip_layers",
+            do="list them in skip_layers",
         )
     with torch.no_grad():
         for weight in weights.values():

@@ -81,7 +81,7 @@ def train_on(
         operations: What was done to the factory's model to get it.
         name: Of this training within the step.
         epochs: Of this training.
-        lr_scale: Learning rate over the recipe's.
+        lr_scale: Learning rate, relative to the recipe's.
         lesson: How the module before the pass teaches; None: it does not.
         keep_zeros: Weights that are zero stay so.
         qat: With the rounding of int8 in the forward pass.

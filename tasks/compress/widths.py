@@ -28,9 +28,9 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
     for wanted, found, what in ((spec.heads, attention, "attention"), (spec.mlp, mlps, "MLP")):
         if wanted and not found:
             raise StepFailed(
-                f"the model has no {what} block that is known by the names of its layers",
+                f"the model has no {what} block with known layer names",
                 where="prune",
-                do="known are query/key/value/out, q_proj/..., fc1/fc2, up/down, and BERT's",
+                do="known names: query/key/value/out, q_proj/..., fc1/fc2, up/down, and BERT's",
             )
     if spec.heads:
         for group in attention:

@@ -28,7 +28,7 @@ class BenchmarkSpec(Spec):
     candidates: Who is timed.
     model: The baseline's model.
     baseline: Import path of what opens the baseline.
-    batch_sizes: Batch sizes to time (samples a call).
+    batch_sizes: Batch sizes to time (samples per call).
     threads: Of each runtime.
     seconds: For each candidate and batch size (s).
     launches: How often each process is started anew.

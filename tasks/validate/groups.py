@@ -34,13 +34,17 @@ def group_quality(
     """
     if targets.ndim != 1 or not np.issubdtype(targets.dtype, np.integer):
         raise InputError(
-            f"groups: label needs a whole number for each sample, not {targets.dtype} of shape "
+            f"groups: label needs one integer target per sample, not {targets.dtype} of shape "
             f"{targets.shape[1:]}",
             where="quality.groups",
         )
     labels = np.unique(targets)
     if len(labels) > _MOST_GROUPS:
-        raise InputError(f"there are {len(labels)} different labels", where="quality.groups")
+        raise InputError(
+            f"there are {len(labels)} different labels, at most {_MOST_GROUPS} are supported",
+            where="quality.groups",
+            do="leave out quality.groups",
+        )
     sign = 1 if higher_is_better else -1
     values, drops = [], []
     for label in labels:

@@ -267,7 +267,7 @@ def faults(kills: int = 10) -> None:
                 if "ray::_Worker.train" in " ".join(p.cmdline())
             ]  # fmt: skip
             os.kill(chance.choice(workers).pid, signal.SIGKILL)
-            while sum("starts again" in note for note in training.notes()) <= number:
+            while sum("restarting" in note for note in training.notes()) <= number:
                 time.sleep(0.02)
         training.finish()
         found = training.curve()

@@ -53,11 +53,11 @@ def test_killed_at_any_moment_it_goes_on_from_there(hone, project: Path) -> None
         process.wait()
         wait_until_gone(hone)
         for label in done:
-            assert f"{label}: kept from before" in said
+            assert f"{label}: cached" in said
         done |= set(re.findall(r"s  (.+): done in", said))
         if moment == "export: done":
             # Ray ends the workers of a killed run by SIGTERM: they may save in mid-epoch.
-            went_on = re.search(r"goes on after (?:step \d+ of )?epoch (\d) of 6", said)
+            went_on = re.search(r"resuming after (?:step \d+ of )?epoch (\d) of 6", said)
             assert went_on, said
             assert int(went_on.group(1)) >= 2
             assert not re.search("epoch [12]/6", said), said
@@ -67,7 +67,7 @@ def test_killed_at_any_moment_it_goes_on_from_there(hone, project: Path) -> None
     assert last.returncode == 0, last.stdout + last.stderr
     assert {"check", "train", "export", "benchmark"} <= done
     for label in done:
-        assert f"{label}: kept from before" in last.stdout
+        assert f"{label}: cached" in last.stdout
     found = statuses(hone.tracking)
     assert "RUNNING" not in [status for runs in found.values() for status in runs]
     assert sorted(found["train"]) == [*["FINISHED"] * 3, "KILLED"]

@@ -170,7 +170,7 @@ def test_a_ray_cluster_that_asks_for_a_token(
         ).stderr  # fmt: skip
 
     said = doctor("bad")
-    assert "asks for a token, and there is none" in said
+    assert "requires a token, and there is none" in said
     assert "RAY_AUTH_TOKEN" in said
     assert "RAY_AUTH_MODE=disabled sends none" in probe(RAY_AUTH_MODE="disabled")
     assert "and there is none" in probe(RAY_AUTH_MODE="token")

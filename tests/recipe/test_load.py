@@ -158,7 +158,7 @@ def test_the_variants_of_the_design_load(tmp_path: Path) -> None:
             "registry:",
             "variants: [{name: a}, {name: a}]\nregistry:",
             ":9: variants",
-            "variant 'a' is there twice",
+            "variant 'a' is defined twice",
         ),
         ("model: small", "model: small, alias: previous", ":9: registry.alias", "is reserved"),
     ],
@@ -250,7 +250,7 @@ def test_distill_is_refused_with_context_on_an_elastic_mesh_too(tmp_path: Path) 
             f"epochs: 2\n  mesh: {{data: {data}, tensor: 2, context: 2}}\n"
             '  objective: {kind: distill, factory: "mymodels:teacher"}',
         )
-        assert "distill does not go with mesh.context yet" in mistakes(tmp_path, text)
+        assert "distill does not support mesh.context yet" in mistakes(tmp_path, text)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.Monke
         open_artifact(tmp_path, {})
 
     def fails(name: str, note: object) -> None:
-        raise EnvironmentFailed(f"the environment of {name} can't be made: no network")
+        raise EnvironmentFailed(f"the environment for {name} can't be created: no network")
 
     monkeypatch.setattr("prefect_hone.runtimes.isolated.environment.make_environment", fails)
     CompiledArtifact(runtime="xla").write(tmp_path)

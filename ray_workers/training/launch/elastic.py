@@ -140,7 +140,7 @@ class StartPolicy:
                 "train.wait_for_workers to wait for them",
             )
         if not self._said_so and now >= self._settled:
-            text = f"waits for {mesh.least_workers} workers; there is room for {room}"
+            text = f"waiting for {mesh.least_workers} workers; there is room for {room}"
             self._report(Note(text + (", others are at work" if busy else "")))
             self._said_so = True
         return None

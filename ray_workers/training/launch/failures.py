@@ -46,9 +46,9 @@ class FailurePolicy:
             self._failures += 1
             if self._failures > self._max_failures:
                 raise StepCrashed(
-                    f"{error.what}, for the {self._failures}. time",
+                    f"{error.what} (failure {self._failures})",
                     where="train",
-                    do="look for memory that runs out or nodes that go away, or raise "
+                    do="check for workers out of memory and for lost nodes, or raise "
                     "train.max_failures",
                 ) from error
-        return f"{error.what}; starts again"
+        return f"{error.what}; restarting"

@@ -29,7 +29,7 @@ def refuse_if_unable(spec: DataParallel, device: torch.device) -> None:
         raise InputError(
             "rounding gradients to bf16 needs GPUs (torch's hook runs on NCCL only)",
             where="train.parallel.data.compress",
-            do="take fp16 or powersgd, or give the workers GPUs (train.resources.gpus)",
+            do="use fp16 or powersgd, or give the workers GPUs (train.resources.gpus)",
         )
 
 

@@ -187,8 +187,7 @@ def _split_layers(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, s
             found = _outputs(model, axes, sample)
         except (RuntimeError, ValueError) as error:
             raise InputError(
-                f"the model does not run with the plan that was derived ({error}): "
-                f"{plan.describe()}",
+                f"the model does not run with the derived plan ({error}): {plan.describe()}",
                 where="train.mesh.tensor",
                 do=tensor.IMPLEMENT,
             ) from error

@@ -133,7 +133,7 @@ def prove(plan: TensorPlan, expected: torch.Tensor, found: torch.Tensor) -> None
     if not same_shape or not torch.allclose(expected, found, rtol=1e-3, atol=1e-4):
         error = float((expected - found).abs().max()) if same_shape else float("nan")
         raise InputError(
-            f"the plan that was derived changes the model's outputs (by up to {error:.2g}): "
+            f"the derived plan changes the model's outputs (by up to {error:.2g}): "
             f"{plan.describe()}",
             where="train.mesh.tensor",
             do=IMPLEMENT,
@@ -189,9 +189,9 @@ def _check(model: nn.Module, plan: TensorPlan, workers: int) -> None:
             if style in ("colwise", "rowwise") and size % workers:
                 raise InputError(
                     f"{name} has {size} {'inputs' if style == 'rowwise' else 'outputs'}, which "
-                    f"can't be dealt out evenly to {workers} workers",
+                    f"can't be divided evenly among {workers} workers",
                     where="train.mesh.tensor",
-                    do="take a number that divides it, or widen the layer",
+                    do="use a number that divides it, or widen the layer",
                 )
     for name, module in names.items():
         for attribute in _HEADS:
@@ -201,7 +201,7 @@ def _check(model: nn.Module, plan: TensorPlan, workers: int) -> None:
                     f"{name or 'the model'} has {attribute}={count}, which can't be dealt out to "
                     f"{workers} workers",
                     where="train.mesh.tensor",
-                    do="take a number of workers that divides the heads",
+                    do="use a number of workers that divides the heads",
                 )
 
 

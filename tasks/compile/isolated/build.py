@@ -58,7 +58,7 @@ def build_in_environment(work: Workspace[CompileSpec], kind: str, can: dict[str,
     )  # fmt: skip
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise StepCrashed(f"the builder of {kind} died of {name}", where=kind)
+        raise StepCrashed(f"the builder of {kind} was killed by {name}", where=kind)
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         raise StepFailed(

@@ -42,7 +42,7 @@ def dynamic_int8(job: QuantizeJob, spec: DynamicInt8) -> Any:
             "dynamic-int8 quantizes matrix products with constant weights, and the graph has none "
             f"(layers: {', '.join(layers[:5])})",
             where="quantize.scheme",
-            do="take static-int8 for convolutions",
+            do="use static-int8 for convolutions",
         )
     return made
 
@@ -123,9 +123,9 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
     if not products:
         named = ", ".join(f"'{layer_of(n)}'" for n in convolutions[:5])
         raise StepFailed(
-            f"int4 weights are for matrix products; a convolution can't have them: {named}",
+            f"int4 weights are supported in matrix products only, not in convolutions: {named}",
             where="quantize.scheme",
-            do="take static-int8 or weight-int8 for convolutions",
+            do="use static-int8 or weight-int8 for convolutions",
         )
     if convolutions:
         named = ", ".join(f"'{layer_of(n)}'" for n in convolutions[:5])
@@ -138,9 +138,9 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
         group //= 2
     if width % group:
         raise StepFailed(
-            f"a layer has {width} inputs, which groups of {group} don't divide",
+            f"a layer has {width} inputs, which is not a multiple of group_size {group}",
             where="quantize.group_size",
-            do="name it in skip_layers",
+            do="list it in skip_layers",
         )
     if group != spec.group_size:
         job.notes.append(f"groups of {group} weights, because a layer has {width} inputs")
@@ -161,7 +161,7 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
         raise StepFailed(
             f"NNCF can't do {spec.algorithm} on this graph: {telling(error)}",
             where="quantize.algorithm",
-            do="take algorithm rtn",
+            do="use algorithm rtn",
         ) from error
 
 

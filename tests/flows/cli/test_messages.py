@@ -98,7 +98,7 @@ RECIPE_MISTAKES = [
     ("targets=[]", "targets: "),
     ("variants.int8.passes.0.kind=quantise", "did you mean 'quantize'?"),
     ("variants.int8.passes.0.scheme=static_int8", "did you mean 'static-int8'?"),
-    ("variants.int8.name=fp32", "the variant 'fp32' is there twice"),
+    ("variants.int8.name=fp32", "the variant 'fp32' is defined twice"),
     ("variants.int4.name=fp32", "there is no item 'int4'"),
     ("gates.0.metric=latency.p5_ms", "did you mean 'latency.p50_ms'?"),
     ("gates.0.at_least=0.1", "give either at_most or at_least"),
@@ -549,11 +549,11 @@ def onnx_artifact(bench: Bench, content: bytes, note: str | None = None) -> Arti
 TARGETS = [
     ("onnxruntime-cpu", None, graph(node("NoSuch")), "ONNX Runtime has no operator 'NoSuch'"),
     ("onnxruntime-cpu", "bf16", graph(), "ONNX Runtime has no bf16 kernels for the processor"),
-    ("onnxruntime-cpu", "fp8", graph(), "ONNX Runtime does not compute in fp8"),
+    ("onnxruntime-cpu", "fp8", graph(), "ONNX Runtime does not support fp8"),
     ("onnxruntime-cpu", None, graph(ir=99), "IR version 99 is newer than ONNX Runtime"),
     ("openvino-cpu", None, graph(node("NoSuch")), "OpenVINO has no operator 'NoSuch'"),
     ("openvino-cpu", None, graph(node("MatMul", "input", "w")), "MatMul: Incompatible MatMul"),
-    ("openvino-cpu", "fp8", graph(), "OpenVINO's devices have no fp8"),
+    ("openvino-cpu", "fp8", graph(), "OpenVINO does not support fp8"),
 ]
 
 

@@ -120,7 +120,7 @@ def test_it_trains_on_two_workers_and_goes_on_in_the_middle_of_an_epoch(
     going_on = train_project(killed, tmp_path)
     going_on.finish()
     assert (tmp_path / "died").exists()
-    assert any("goes on after step" in note for note in going_on.notes()), going_on.notes()
+    assert any("resuming after step" in note for note in going_on.notes()), going_on.notes()
     assert going_on.curve() == pytest.approx(losses, abs=1e-6)
 
 

@@ -190,7 +190,7 @@ def test_an_onnx_file_with_several_inputs_and_outputs(tmp_path: Path) -> None:
     assert np.allclose(found, model(**TWO)["logits"].detach(), atol=1e-6)
     with pytest.raises(InputError, match="the graph's inputs are ids, scale; the data gives ids"):
         loaded(TWO["ids"])
-    with pytest.raises(StepFailed, match="prune works on a torch module"):
+    with pytest.raises(StepFailed, match="prune needs a torch module"):
         torch_module(loaded, "prune")
 
 

@@ -70,7 +70,7 @@ def test_more_workers_than_the_cluster_holds_is_told_or_waited_for(tmp_path: Pat
         waiting = train_project(
             charlm_job(tmp_path / "b", mesh={"data": 2}, wait_for_workers=60), tmp_path
         )
-        waiting.wait_for(text="waits for 2 workers; there is room for 1")
+        waiting.wait_for(text="waiting for 2 workers; there is room for 1")
         nodes.add_node(num_cpus=1, object_store_memory=100 * 2**20)
         waiting.finish()
 
@@ -97,11 +97,11 @@ class TestTwoWorkers:
             os.kill(chance.choice(training_workers()).pid, signal.SIGKILL)
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
-                if sum("starts again" in note for note in training.notes()) > number:
+                if sum("restarting" in note for note in training.notes()) > number:
                     break
                 time.sleep(0.05)
         training.finish()
-        assert sum("starts again" in note for note in training.notes()) == kills
+        assert sum("restarting" in note for note in training.notes()) == kills
         assert training.curve() == pytest.approx(expected, abs=1e-4)
 
     def test_a_preempted_worker_leaves_a_checkpoint_first(

@@ -82,7 +82,7 @@ def test_a_resumed_training_ends_with_the_same_bits(project: Path, tmp_path: Pat
     events: list[Event] = []
     train_loop(halved, events.append)
 
-    assert "goes on after epoch 2" in next(e.text for e in events if isinstance(e, Note))
+    assert "resuming after epoch 2" in next(e.text for e in events if isinstance(e, Note))
     expected, found = last_weights(tmp_path / "whole"), last_weights(tmp_path / "halved")
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name

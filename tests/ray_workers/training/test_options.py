@@ -197,7 +197,7 @@ def test_another_mesh_goes_on_from_a_checkpoint(tmp_path: Path, first: dict, the
 
     assert run(first, 13)[-1] == {"kind": "preempted"}
     events = run(then, None)
-    assert "goes on after step 4 of epoch 2" in next(e["text"] for e in events if e["kind"] == "note"
+    assert "resuming after step 4 of epoch 2" in next(e["text"] for e in events if e["kind"] == "note"
                                                      and "goes on" in e["text"])  # fmt: skip
     assert curve(events) == pytest.approx(whole, abs=1e-4)
 
@@ -206,7 +206,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     alone(tmp_path, epochs=1)
     other = job(tmp_path)
     other["model"]["args"]["channels"] = 32
-    with pytest.raises(InputError, match="the checkpoint is of another model"):
+    with pytest.raises(InputError, match="the checkpoint belongs to another model"):
         train_loop(TrainJob.model_validate(other), lambda _: None)
 
 

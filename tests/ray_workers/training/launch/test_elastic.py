@@ -97,14 +97,14 @@ def test_it_waits_for_what_others_hold_however_long() -> None:
     assert start.notes == []
     assert start(3.0, 1, whole=4) is None
     assert start(5000.0, 1, whole=4) is None
-    assert start.notes == ["waits for 2 workers; there is room for 1, others are at work"]
+    assert start.notes == ["waiting for 2 workers; there is room for 1, others are at work"]
     assert start(5001.0, 2, whole=4) == 2
 
 
 def test_a_cluster_that_is_too_small_is_refused_when_the_wait_is_over() -> None:
     start = Start(train({"data": 3}, wait_for_workers=10, resources={"cpus": 2}), reads=True)
     assert start(4.0, 1) is None
-    assert start.notes == ["waits for 3 workers; there is room for 1"]
+    assert start.notes == ["waiting for 3 workers; there is room for 1"]
     with pytest.raises(InputError) as caught:
         start(10.0, 1)
     assert "needs 3 workers with 2 CPU each, beside a CPU that reads" in caught.value.what

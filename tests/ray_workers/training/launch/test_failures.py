@@ -40,9 +40,9 @@ def test_of_the_same_kind_the_first_is_told() -> None:
 def test_training_starts_again_as_often_as_it_may() -> None:
     policy = FailurePolicy(2)
     lost = StepCrashed("a worker died")
-    assert policy.start_again(lost) == "a worker died; starts again"
-    assert policy.start_again(lost) == "a worker died; starts again"
-    with pytest.raises(StepCrashed, match=r"a worker died, for the 3\. time") as caught:
+    assert policy.start_again(lost) == "a worker died; restarting"
+    assert policy.start_again(lost) == "a worker died; restarting"
+    with pytest.raises(StepCrashed, match=r"a worker died \(failure 3\)") as caught:
         policy.start_again(lost)
     assert caught.value.retryable
     assert "train.max_failures" in str(caught.value.do)
@@ -51,6 +51,6 @@ def test_training_starts_again_as_often_as_it_may() -> None:
 def test_a_preemption_is_no_failure() -> None:
     policy = FailurePolicy(0)
     for _ in range(3):
-        assert policy.start_again(Preempted("was asked to stop")).endswith("starts again")
+        assert policy.start_again(Preempted("was asked to stop")).endswith("restarting")
     with pytest.raises(StepCrashed, match="for the 1"):
         policy.start_again(StepCrashed("a worker died"))
