@@ -268,8 +268,8 @@ class StaticInt8(_Quantization):
     )
     engine: Literal["onnxruntime", "nncf"] = Field(
         "onnxruntime",
-        description="Quantization engine: ONNX Runtime, or NNCF (extra: nncf), which corrects biases "
-        "and smooths transformers' activations.",
+        description="Quantization engine: ONNX Runtime, or NNCF (extra: nncf), which corrects "
+        "biases and smooths transformers' activations.",
     )
     calibration: Literal["minmax", "entropy", "percentile", "mse"] = Field(
         "minmax", description="How activation ranges are derived from calibration data."

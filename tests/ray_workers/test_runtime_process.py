@@ -137,9 +137,9 @@ def test_an_environment_that_can_not_be_made_is_an_error_of_ours(
     monkeypatch.setenv("HONE_ENVIRONMENTS", str(tmp_path / "environments"))
     monkeypatch.setattr("prefect_hone.runtimes.isolated.environment.sys.executable", "/bin/false")
     told: list[str] = []
-    with pytest.raises(HoneError, match="the environment of jax can't be made") as caught:
+    with pytest.raises(HoneError, match="the environment for jax can't be created") as caught:
         interpreter_for("jax", told.append)
     assert caught.value.where is not None
     assert "venv" in str(caught.value.do)
-    assert told == ["makes the environment of jax (once, about a minute)"]
+    assert told == ["creating the environment for jax (once, about a minute)"]
     assert interpreter_for(None) is None

@@ -125,7 +125,7 @@ def test_a_mistake_in_the_recipe(tmp_path: Path, option: str, said: str) -> None
 
 FILES = [
     ("recipe.yaml", b"name: [", "recipe.yaml:1: not valid YAML: "),
-    ("recipe.yaml", b"- 1\n- 2\n", "a recipe is a table of fields"),
+    ("recipe.yaml", b"- 1\n- 2\n", "a recipe must be a mapping of fields"),
     ("recipe.yaml", b"name: a\nname: b\n", "recipe.yaml:2: 'name' is given twice"),
     ("recipe.toml", b"name = \n", "not valid TOML"),
     ("recipe.json", b"{}", "a recipe is a .yaml, .yml or .toml file"),

@@ -52,5 +52,5 @@ def test_a_preemption_is_no_failure() -> None:
     policy = FailurePolicy(0)
     for _ in range(3):
         assert policy.start_again(Preempted("was asked to stop")).endswith("restarting")
-    with pytest.raises(StepCrashed, match="for the 1"):
+    with pytest.raises(StepCrashed, match=r"\(failure 1\)"):
         policy.start_again(StepCrashed("a worker died"))
