@@ -59,9 +59,9 @@ def check(work: Workspace[CheckSpec]) -> Result:
         )
     outputs = _try_one_batch(model, splits, spec, work)
     train = spec.train
-    sample, count = few_samples(splits)
-    placement = check_mesh(model, train, work.allowed, sample)
-    memory = estimate(model, train, work.allowed, sample, count)
+    few = few_samples(splits)
+    placement = check_mesh(model, train, work.allowed, few.inputs)
+    memory = estimate(model, train, work.allowed, few)
     samples = stack(splits, splits.test, SAMPLES)
     calibration = stack(splits, splits.calibration, CALIBRATION)
     _check_alike(samples, calibration)

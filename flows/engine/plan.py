@@ -188,9 +188,8 @@ def _estimate(plan: Plan, session: Session) -> dict[str, Any]:
     data = session.allowed.call(recipe.data.factory, recipe.data.args, "data.factory")
     model = initial(plan.recipe.model, session.allowed)
     splits = split(data, recipe.train.seed)
-    return estimate(model, recipe.train, session.allowed, *few_samples(splits)).model_dump(
-        mode="json"
-    )
+    found = estimate(model, recipe.train, session.allowed, few_samples(splits))
+    return found.model_dump(mode="json")
 
 
 def _available(recipe: Recipe, session: Session, ask: bool) -> int | None:

@@ -169,10 +169,23 @@ def batches(
         yield inputs, torch.as_tensor(target)
 
 
-def few_samples(splits: Splits) -> tuple[Any, int]:
-    """Inputs of a few training samples, to try a model with, and how many they are."""
+@dataclass(frozen=True)
+class SampleBatch:
+    """Inputs of a few samples, to try a model with.
+
+    Attributes:
+        inputs: A tensor (count, ...) or a dictionary of them.
+        count: How many samples.
+    """
+
+    inputs: Any
+    count: int
+
+
+def few_samples(splits: Splits) -> SampleBatch:
+    """A few of the training samples."""
     count = min(4, len(splits.train))
-    return next(batches(splits, splits.train, [range(count)]))[0], count
+    return SampleBatch(next(batches(splits, splits.train, [range(count)]))[0], count)
 
 
 def batch_indices(indices: Sequence[int], size: int) -> list[Sequence[int]]:

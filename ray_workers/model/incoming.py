@@ -286,7 +286,9 @@ def keras_model(path: str) -> nn.Module:
     where = f"model.source: {path}"
     check_archive(place, where)
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    # Keras has one device for the whole process: a GPU only where this worker was given one.
+    gpu = torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ.setdefault("KERAS_TORCH_DEVICE", "cuda" if gpu else "cpu")
     try:
         import keras
     except ModuleNotFoundError:

@@ -63,12 +63,12 @@ def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()
     Raises:
         InputError: The factory makes no module, or an operation does not fit it.
     """
-    model = _made(factory, allowed, "model.factory")
+    model = make_module(factory, allowed, "model.factory")
     for operation in operations:
         match operation["op"]:
             case "student":
                 student = Factory(factory=operation["factory"], args=operation["args"])
-                model = _made(student, allowed, "student.factory")
+                model = make_module(student, allowed, "student.factory")
             case "reshape":
                 reshape(model, operation["layers"])
             case "low-rank":
@@ -118,12 +118,17 @@ def load_weights(model: nn.Module, url: str, where: str) -> None:
             ) from error
 
 
-def _made(factory: Factory, allowed: Allowed, what: str) -> nn.Module:
-    model = allowed.call(factory.factory, factory.args, what)
+def make_module(factory: Factory, allowed: Allowed, where: str) -> nn.Module:
+    """What a factory makes.
+
+    Raises:
+        InputError: It can't be called, failed, or made no module.
+    """
+    model = allowed.call(factory.factory, factory.args, where)
     if not isinstance(model, nn.Module):
         raise InputError(
             f"the factory returned a {type(model).__name__}, expected a torch.nn.Module",
-            where=origin(factory.factory, factory.args, what),
+            where=origin(factory.factory, factory.args, where),
         )
     return model
 

@@ -16,7 +16,8 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
 from ...recipe.strict import Strict
 from ...recipe.training import Train
-from ..data.calling import call_model, main_output
+from ..data.calling import call_model
+from ..data.splits import SampleBatch
 from .parallel.blocks import find_blocks
 
 
@@ -28,29 +29,28 @@ class Estimate(Strict):
         weights: This worker's shards of the weights, and the largest block that is gathered.
         gradients: Of its shards.
         optimizer: State of its shards, an average of the weights included.
-        activations: Kept for the backward pass; None where no samples were at hand.
+        activations: Kept for the backward pass; 0 where it can't be seen.
     """
 
     parameters: int
     weights: int
     gradients: int
     optimizer: int
-    activations: int | None
+    activations: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + (self.activations or 0)
+        return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def estimate(model: nn.Module, spec: Train, allowed: Allowed, sample: Any, count: int) -> Estimate:
+def estimate(model: nn.Module, spec: Train, allowed: Allowed, samples: SampleBatch) -> Estimate:
     """Estimate one worker's memory.
 
     Args:
-        model: The whole model; on the meta device, if there is no sample.
+        model: The whole model.
         spec: How it is trained.
         allowed: Factories that may be called.
-        sample: Inputs of a few samples, or None.
-        count: How many.
+        samples: A few samples, to see what is kept of their forward pass.
     """
     mesh = spec.mesh
     sizes = {name: p.numel() * p.element_size() for name, p in model.named_parameters()}
@@ -65,14 +65,12 @@ def estimate(model: nn.Module, spec: Train, allowed: Allowed, sample: Any, count
         blocks = [_bytes(block) for block in find_blocks(model).values()]
         gathered = max(blocks, default=sum(sizes.values())) / mesh.tensor
     averaged = 1 if spec.ema is not None else 0
-    activations = None
-    if sample is not None:
-        each = _kept_for_backward(model, sample) / count
-        readers = mesh.data_range[0] * mesh.shard
-        parts = spec.parallel.pipeline.microbatches if mesh.pipeline > 1 else spec.accumulate
-        flying = min(parts, mesh.pipeline)  # micro-batches between forward and backward
-        samples = spec.batch_size / readers / parts * flying
-        activations = int(each * samples / mesh.pipeline / mesh.tensor / mesh.context)
+    each = _kept_for_backward(model, samples.inputs) / samples.count
+    readers = mesh.data_range[0] * mesh.shard
+    parts = spec.parallel.pipeline.microbatches if mesh.pipeline > 1 else spec.accumulate
+    flying = min(parts, mesh.pipeline)  # micro-batches between forward and backward
+    at_once = spec.batch_size / readers / parts * flying
+    activations = int(each * at_once / mesh.pipeline / mesh.tensor / mesh.context)
     return Estimate(
         parameters=sum(p.numel() for p in model.parameters()),
         weights=int(local + gathered),
@@ -92,7 +90,7 @@ def _split_layers(model: nn.Module, spec: Train, allowed: Allowed) -> set[str]:
     return {n for n in names if any(fnmatch.fnmatchcase(n, p) for p in plan.styles)}
 
 
-def _kept_for_backward(model: nn.Module, sample: Any) -> int:
+def _kept_for_backward(model: nn.Module, inputs: Any) -> int:
     """Bytes that autograd keeps of a forward pass, parameters not counted."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
@@ -107,7 +105,7 @@ def _kept_for_backward(model: nn.Module, sample: Any) -> int:
     model.eval()  # no statistics are changed
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            outputs = main_output(call_model(model, sample))
+            outputs = call_model(model, inputs)
     except (RuntimeError, InputError):
         return 0
     finally:

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...recipe.errors import InputError, did_you_mean
+from ...recipe.errors import InputError
 from ...recipe.passes import FeaturePair
 from ..data.calling import call_model
+from ..model.layers import require_layers
 from .job import Lesson
 
 #: Where the student keeps its projections while it is taught; they are dropped afterwards.
@@ -108,10 +109,7 @@ class Features:
 
 def _layer(model: nn.Module, name: str, whose: str) -> nn.Module:
     known = dict(model.named_modules())
-    if name not in known:
-        raise InputError(
-            f"the {whose} has no layer '{name}': {did_you_mean(name, known)}", where="distill"
-        )
+    require_layers([name], known, "distill", whose, InputError)
     return known[name]
 
 

@@ -90,11 +90,11 @@ def train_loop(
     stop = stop or StopRequested()
     _prepare(job, axes)
     splits = _splits(job, feed)
-    sample, count = few_samples(splits)
-    model = _make_model(job, sample)
-    flops = flops_per_sample(model, sample, count) if axes.rank == 0 else 0.0
-    lesson = prepare_lesson(job, model, sample)
-    placed = parallelize(model, spec, axes, job.allowed, sample)
+    samples = few_samples(splits)
+    model = _make_model(job, samples.inputs)
+    flops = flops_per_sample(model, samples) if axes.rank == 0 else 0.0
+    lesson = prepare_lesson(job, model, samples.inputs)
+    placed = parallelize(model, spec, axes, job.allowed, samples.inputs)
     del model
     objective = objective or make_objective(job, lesson, placed, axes)
     zeros = zero_masks(placed.parameters()) if job.keep_zeros else {}

@@ -9,27 +9,17 @@ from typing import Any
 import psutil
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from ..data.calling import call_model
+from ..data.splits import SampleBatch
+from ..model.flops import forward_flops
 
 
-def flops_per_sample(model: nn.Module, inputs: Any, samples: int) -> float:
+def flops_per_sample(model: nn.Module, samples: SampleBatch) -> float:
     """Floating-point operations of a forward and backward pass over one sample.
 
-    Counted by torch (a multiply-add is two); the backward pass costs twice the forward pass.
-    0 where the model can't be counted.
+    The backward pass costs twice the forward pass. 0 where torch can't count the model.
     """
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            call_model(model, inputs)
-        return float(3 * counter.get_total_flops() / samples)
-    except (RuntimeError, NotImplementedError, TypeError):
-        return 0.0
-    finally:
-        model.train(training)
+    return float(3 * forward_flops(model, samples.inputs) / samples.count)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.1) -> float:

@@ -16,8 +16,9 @@ from torch import nn
 
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
+from ...recipe.model import Factory
 from ...recipe.objectives import DistillObjective
-from ..model.module import load_module, load_weights
+from ..model.module import load_module, load_weights, make_module
 from .features import Features
 from .job import Lesson, TrainJob
 from .losses import Loss, make_loss
@@ -164,14 +165,9 @@ def load_teacher(spec: DistillObjective, allowed: Allowed) -> nn.Module:
     Raises:
         InputError: The factory makes no module, or the weights are not those of the teacher.
     """
-    where = "train.objective"
-    teacher = allowed.call(spec.factory, spec.args, f"{where}.factory")
-    if not isinstance(teacher, nn.Module):
-        raise InputError(
-            f"the factory returned a {type(teacher).__name__}, expected a torch.nn.Module",
-            where=f"{where}.factory",
-        )
-    if spec.weights is None:
-        return teacher
-    load_weights(teacher, spec.weights, f"{where}.weights: {spec.weights}")
+    teacher = make_module(
+        Factory(factory=spec.factory, args=spec.args), allowed, "train.objective.factory"
+    )
+    if spec.weights is not None:
+        load_weights(teacher, spec.weights, f"train.objective.weights: {spec.weights}")
     return teacher

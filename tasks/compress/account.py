@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from ...ray_workers.data.calling import call_model
+from ...ray_workers.data.splits import SampleBatch
+from ...ray_workers.model.flops import forward_flops
 from ...ray_workers.workspace import Result
 from ..specs.compress import LayerChange, ModulePassFacts
 
 
-def account(model: nn.Module, sample: Any, samples: int) -> dict[str, Any]:
+def account(model: nn.Module, samples: SampleBatch) -> dict[str, Any]:
     """Count a module.
 
     Args:
         model: The module.
-        sample: Inputs of a few samples.
-        samples: How many.
+        samples: A few samples, to count operations with.
 
     Returns:
         `parameters`, `nonzero`, `bytes`, `flops` (of a forward pass over one sample; a
@@ -41,23 +39,9 @@ def account(model: nn.Module, sample: Any, samples: int) -> dict[str, Any]:
         "parameters": total,
         "nonzero": total - zeros,
         "bytes": sum(p.numel() * p.element_size() for p in parameters),
-        "flops": flops(model, sample) / samples,
+        "flops": forward_flops(model, samples.inputs) / samples.count,
         "layers": layers,
     }
-
-
-def flops(model: nn.Module, sample: Any) -> float:
-    """Floating-point operations of a forward pass, as torch counts them; 0 where it can't."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            call_model(model, sample)
-        return float(counter.get_total_flops())
-    except (RuntimeError, NotImplementedError, TypeError):
-        return 0.0
-    finally:
-        model.train(training)
 
 
 def changed(

@@ -12,7 +12,7 @@ from ...recipe.passes import DistillPass
 from ...recipe.strict import short_name
 from ..specs.compress import ModulePassSpec
 from .account import account, changed
-from .training_pass import Bench, train_on
+from .training_pass import PassContext, Retraining, train_on
 
 
 def apply(work: Workspace[ModulePassSpec]) -> Result:
@@ -23,8 +23,8 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     """
     spec = work.spec.compression
     assert isinstance(spec, DistillPass)
-    bench = Bench.of(work)
-    before = account(bench.model, bench.sample, bench.samples)
+    context = PassContext.load(work)
+    before = account(context.model, context.samples)
     operation: Surgery = {"op": "student", "factory": spec.factory, "args": spec.args}
     torch.manual_seed(work.spec.seed)
     student = build(work.spec.model, work.allowed, [operation])
@@ -35,11 +35,10 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
         attention=spec.attention,
         cache_mb=spec.cache_mb,
     )
-    trained, quality = train_on(
-        bench, student, [operation], "distill", spec.epochs, spec.lr_scale, lesson
-    )
-    bench.keep(trained, [operation])
-    after = account(trained, bench.sample, bench.samples)
+    how = Retraining("distill", spec.epochs, spec.lr_scale, lesson)
+    trained, quality = train_on(context, student, [operation], how)
+    context.keep(trained, [operation])
+    after = account(trained, context.samples)
     result = changed("distill", before, after)
     result.metrics[f"distill/validation_{short_name(work.spec.metric)}"] = quality
     if after["parameters"] >= before["parameters"]:

@@ -48,5 +48,5 @@ def _check_output(
             where=where,
             do="write it with write_graph(graph, work.output('graph', 'onnx'))"
             if spec.works_on == "graph"
-            else "write it with Bench.keep(model, operations)",
+            else "write it with PassContext.keep(model, operations)",
         )

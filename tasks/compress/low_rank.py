@@ -7,15 +7,16 @@ import copy
 import torch
 from torch import nn
 
+from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.surgery import factorize
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import StepFailed, did_you_mean
+from ...recipe.errors import StepFailed
 from ...recipe.passes import LowRank
 from ...recipe.strict import short_name
 from ..specs.compress import ModulePassSpec
 from .account import account, changed
-from .training_pass import Bench, train_on
+from .training_pass import PassContext, Retraining, train_on
 
 
 def apply(work: Workspace[ModulePassSpec]) -> Result:
@@ -26,21 +27,20 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     """
     spec = work.spec.compression
     assert isinstance(spec, LowRank)
-    bench = Bench.of(work)
-    before = account(bench.model, bench.sample, bench.samples)
-    model = copy.deepcopy(bench.model)
+    context = PassContext.load(work)
+    before = account(context.model, context.samples)
+    model = copy.deepcopy(context.model)
     ranks = _ranks(model, spec)
     for name, rank in ranks.items():
         factorize(model, name, rank)
-    operations = [*bench.operations, {"op": "low-rank", "ranks": ranks}]
+    operations = [*context.operations, {"op": "low-rank", "ranks": ranks}]
     quality = None
     if spec.recover_epochs:
         lesson = Lesson() if spec.recover_teacher else None
-        model, quality = train_on(
-            bench, model, operations, "recover", spec.recover_epochs, spec.recover_lr_scale, lesson
-        )
-    bench.keep(model, operations)
-    result = changed("low-rank", before, account(model, bench.sample, bench.samples), ranks=ranks)
+        how = Retraining("recover", spec.recover_epochs, spec.recover_lr_scale, lesson)
+        model, quality = train_on(context, model, operations, how)
+    context.keep(model, operations)
+    result = changed("low-rank", before, account(model, context.samples), ranks=ranks)
     result.params["low-rank/layers"] = len(ranks)
     if quality is not None:
         result.metrics[f"low-rank/validation_{short_name(work.spec.metric)}"] = quality
@@ -50,12 +50,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
 def _ranks(model: nn.Module, spec: LowRank) -> dict[str, int]:
     """The rank of each layer that becomes smaller by it."""
     known = dict(model.named_modules())
-    for name in spec.skip_layers:
-        if name not in known:
-            raise StepFailed(
-                f"there is no layer '{name}': {did_you_mean(name, known)}",
-                where="low-rank.skip_layers",
-            )
+    require_layers(spec.skip_layers, known, "low-rank.skip_layers")
     found: dict[str, int] = {}
     for name, layer in known.items():
         plain = isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)

@@ -13,17 +13,19 @@ from torch import nn
 
 from ...ray_workers.data.calling import call_model
 from ...ray_workers.data.splits import batches
+from ...ray_workers.model.flops import forward_flops
+from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.surgery import Surgery, reshaped, shapes
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.training.losses import make_loss
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import InputError, StepFailed, did_you_mean
+from ...recipe.errors import InputError, StepFailed
 from ...recipe.library_messages import telling
 from ...recipe.passes import PruneChannels, PruneMagnitude, PruneTwoFour, PruneWidths
 from ...recipe.strict import short_name
 from ..specs.compress import ModulePassSpec
-from .account import account, changed, flops
-from .training_pass import Bench, train_on
+from .account import account, changed
+from .training_pass import PassContext, Retraining, train_on
 from .widths import prune_widths
 
 _TAYLOR_BATCHES, _TAYLOR_SIZE = 4, 64
@@ -33,25 +35,25 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     """Input and output: `module`.
 
     Raises:
-        StepFailed: Naming the layer that can't be pruned so.
+        StepFailed: Naming the layer that can't be pruned so, or a layer to skip that isn't there.
     """
     spec: Any = work.spec.compression
-    bench = Bench.of(work)
-    before = account(bench.model, bench.sample, bench.samples)
-    pruned = copy.deepcopy(bench.model)
-    operations = list(bench.operations)
+    context = PassContext.load(work)
+    before = account(context.model, context.samples)
+    pruned = copy.deepcopy(context.model)
+    operations = list(context.operations)
     quality = None
     rounds = spec.rounds if isinstance(spec, PruneMagnitude) else 1
     for number in range(rounds):
         was = shapes(pruned)
-        pruned = _prune(spec, bench, pruned, (number + 1) / rounds)
+        pruned = _prune(spec, context, pruned, (number + 1) / rounds)
         operation = reshaped(was, pruned)
         if operation["layers"]:
             operations.append(operation)
         if spec.recover_epochs:
-            pruned, quality = _recover(spec, bench, pruned, operations, number, rounds)
-    bench.keep(pruned, operations)
-    after = account(pruned, bench.sample, bench.samples)
+            pruned, quality = _recover(spec, context, pruned, operations, number, rounds)
+    context.keep(pruned, operations)
+    after = account(pruned, context.samples)
     result = changed(f"prune-{spec.method.replace(':', '-')}", before, after)
     if quality is not None:
         result.metrics[f"prune/validation_{short_name(work.spec.metric)}"] = quality
@@ -60,7 +62,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
 
 def _recover(
     spec: Any,
-    bench: Bench,
+    context: PassContext,
     model: nn.Module,
     operations: list[Surgery],
     number: int,
@@ -70,17 +72,21 @@ def _recover(
     if number == rounds - 1:
         epochs += spec.recover_epochs % rounds
     lesson = Lesson() if spec.recover_teacher else None
-    return train_on(
-        bench, model, operations, f"recover-{number + 1}", epochs, spec.recover_lr_scale, lesson,
+    how = Retraining(
+        name=f"recover-{number + 1}",
+        epochs=epochs,
+        lr_scale=spec.recover_lr_scale,
+        lesson=lesson,
         keep_zeros=isinstance(spec, PruneMagnitude | PruneTwoFour),
-    )  # fmt: skip
+    )
+    return train_on(context, model, operations, how)
 
 
-def _prune(spec: Any, bench: Bench, model: nn.Module, progress: float) -> nn.Module:
+def _prune(spec: Any, context: PassContext, model: nn.Module, progress: float) -> nn.Module:
     """The pruned model; of gradual pruning, after a share of its rounds."""
     match spec:
         case PruneChannels():
-            return _prune_channels(spec, bench, model)
+            return _prune_channels(spec, context, model)
         case PruneMagnitude():
             return _zero_smallest(spec, model, spec.ratio * (1 - (1 - progress) ** 3))
         case PruneTwoFour():
@@ -90,15 +96,15 @@ def _prune(spec: Any, bench: Bench, model: nn.Module, progress: float) -> nn.Mod
     raise AssertionError(spec)
 
 
-def _prune_channels(spec: PruneChannels, bench: Bench, model: nn.Module) -> nn.Module:
+def _prune_channels(spec: PruneChannels, context: PassContext, model: nn.Module) -> nn.Module:
     if spec.ratio is not None:
-        return _with_ratio(spec, bench, model, spec.ratio)
-    measure = _measures(bench)[str(spec.reach)]
+        return _with_ratio(spec, context, model, spec.ratio)
+    measure = _measures(context)[str(spec.reach)]
     whole, low, high = measure(model), 0.0, 0.95
     best: nn.Module | None = None
     for _ in range(7):  # the ratio to within a hundredth
         ratio = (low + high) / 2
-        pruned = _with_ratio(spec, bench, model, ratio)
+        pruned = _with_ratio(spec, context, model, ratio)
         if measure(pruned) <= float(spec.at_most or 0) * whole:
             best, high = pruned, ratio
         else:
@@ -113,11 +119,11 @@ def _prune_channels(spec: PruneChannels, bench: Bench, model: nn.Module) -> nn.M
     return best
 
 
-def _measures(bench: Bench) -> dict[str, Callable[[nn.Module], float]]:
+def _measures(context: PassContext) -> dict[str, Callable[[nn.Module], float]]:
     return {
-        "flops": lambda model: flops(model, bench.sample),
+        "flops": lambda model: forward_flops(model, context.samples.inputs),
         "parameters": lambda model: float(sum(p.numel() for p in model.parameters())),
-        "latency": lambda model: _seconds(model, bench.sample),
+        "latency": lambda model: _seconds(model, context.samples.inputs),
     }
 
 
@@ -137,7 +143,9 @@ def _seconds(model: nn.Module, sample: Any) -> float:
     return statistics.median(times[5:])
 
 
-def _with_ratio(spec: PruneChannels, bench: Bench, model: nn.Module, ratio: float) -> nn.Module:
+def _with_ratio(
+    spec: PruneChannels, context: PassContext, model: nn.Module, ratio: float
+) -> nn.Module:
     """A copy of the model with a share of its channels removed, by torch-pruning."""
     try:
         import torch_pruning as tp
@@ -158,12 +166,14 @@ def _with_ratio(spec: PruneChannels, bench: Bench, model: nn.Module, ratio: floa
         raise StepFailed(
             "importance bn-scale needs batch norms, and the model has none", where="prune"
         )
-    ignored = [_layer(pruned, name) for name in spec.skip_layers]
-    ignored += [last for last in [_last(pruned, bench.sample)] if last is not None]
+    known = dict(pruned.named_modules())
+    require_layers(spec.skip_layers, known, "prune.skip_layers")
+    ignored = [known[name] for name in spec.skip_layers]
+    ignored += [last for last in [_last(pruned, context.samples.inputs)] if last is not None]
     try:
         pruner = tp.pruner.BasePruner(
             pruned,
-            bench.sample,
+            context.samples.inputs,
             importance=importance,
             pruning_ratio=ratio,
             global_pruning=spec.scope == "global",
@@ -172,11 +182,11 @@ def _with_ratio(spec: PruneChannels, bench: Bench, model: nn.Module, ratio: floa
             round_to=spec.round_to,
         )
         if spec.importance == "taylor":
-            _accumulate_gradients(pruned, bench)
+            _accumulate_gradients(pruned, context)
         pruner.step()
         pruned.zero_grad(set_to_none=True)
         with torch.no_grad():
-            call_model(pruned.eval(), bench.sample)
+            call_model(pruned.eval(), context.samples.inputs)
     except Exception as error:
         raise StepFailed(
             f"the model's channels can't be pruned: {telling(error)}{_suspect(pruned, error)}",
@@ -197,12 +207,12 @@ def _suspect(model: nn.Module, error: BaseException) -> str:
     return f" (layer {found})" if found else ""
 
 
-def _accumulate_gradients(model: nn.Module, bench: Bench) -> None:
+def _accumulate_gradients(model: nn.Module, context: PassContext) -> None:
     """Gradients of the loss on training batches (Molchanov et al., arXiv:1906.10771)."""
-    loss = make_loss(bench.work.spec.train.loss, bench.work.allowed)
-    count = min(len(bench.splits.train), _TAYLOR_BATCHES * _TAYLOR_SIZE)
+    loss = make_loss(context.work.spec.train.loss, context.work.allowed)
+    count = min(len(context.splits.train), _TAYLOR_BATCHES * _TAYLOR_SIZE)
     groups = [range(i, min(i + _TAYLOR_SIZE, count)) for i in range(0, count, _TAYLOR_SIZE)]
-    for inputs, target in batches(bench.splits, bench.splits.train, groups):
+    for inputs, target in batches(context.splits, context.splits.train, groups):
         loss(call_model(model, inputs), target).backward()
 
 
@@ -221,22 +231,13 @@ def _last(model: nn.Module, sample: Any) -> nn.Module | None:
     return order[-1] if order else None
 
 
-def _layer(model: nn.Module, name: str) -> nn.Module:
-    known = dict(model.named_modules())
-    if name not in known:
-        raise StepFailed(
-            f"there is no layer '{name}': {did_you_mean(name, known)}", where="prune.skip_layers"
-        )
-    return known[name]
-
-
 def _prunable(model: nn.Module, skip: tuple[str, ...]) -> dict[str, nn.Parameter]:
     """Weights of linear layers and convolutions by the layer's name."""
-    for name in skip:
-        _layer(model, name)
+    known = dict(model.named_modules())
+    require_layers(skip, known, "prune.skip_layers")
     return {
         name: module.weight
-        for name, module in model.named_modules()
+        for name, module in known.items()
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) and name not in skip
     }
 

@@ -8,7 +8,7 @@ from ...recipe.passes import QuantizationAware
 from ...recipe.strict import short_name
 from ..specs.compress import ModulePassSpec
 from .account import account, changed
-from .training_pass import Bench, train_on
+from .training_pass import PassContext, Retraining, train_on
 
 
 def apply(work: Workspace[ModulePassSpec]) -> Result:
@@ -19,13 +19,12 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     """
     spec = work.spec.compression
     assert isinstance(spec, QuantizationAware)
-    bench = Bench.of(work)
-    before = account(bench.model, bench.sample, bench.samples)
+    context = PassContext.load(work)
+    before = account(context.model, context.samples)
     lesson = Lesson() if spec.teacher else None
-    model, quality = train_on(
-        bench, bench.model, bench.operations, "qat", spec.epochs, spec.lr_scale, lesson, qat=True
-    )
-    bench.keep(model, bench.operations)
-    result = changed("qat", before, account(model, bench.sample, bench.samples))
+    how = Retraining("qat", spec.epochs, spec.lr_scale, lesson, qat=True)
+    model, quality = train_on(context, context.model, context.operations, how)
+    context.keep(model, context.operations)
+    result = changed("qat", before, account(model, context.samples))
     result.metrics[f"qat/validation_{short_name(work.spec.metric)}"] = quality
     return result

@@ -14,6 +14,7 @@ import numpy as np
 from ...ray_workers.data.calling import arrays
 from ...ray_workers.data.splits import batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.onnx_files import (
     layer_of,
     load_inputs,
@@ -24,7 +25,7 @@ from ...ray_workers.model.onnx_files import (
 from ...ray_workers.processor import processor
 from ...ray_workers.store.file_names import GRAPH
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import HoneError, StepFailed, did_you_mean
+from ...recipe.errors import HoneError, StepFailed
 from ...recipe.library_messages import telling
 from ...recipe.passes import (
     DynamicInt8,
@@ -201,12 +202,7 @@ def _nodes_to_skip(model: Any, layers: tuple[str, ...]) -> list[str]:
     by_layer: dict[str, list[str]] = {}
     for node in model.graph.node:
         by_layer.setdefault(layer_of(node), []).append(str(node.name))
-    for layer in layers:
-        if layer not in by_layer:
-            raise StepFailed(
-                f"there is no layer '{layer}': {did_you_mean(layer, by_layer)}",
-                where="quantize.skip_layers",
-            )
+    require_layers(layers, by_layer, "quantize.skip_layers")
     return [name for layer in layers for name in by_layer[layer]]
 
 

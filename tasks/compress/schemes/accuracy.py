@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ....ray_workers.model.onnx_files import Arrays, batch_arrays, is_large, layer_of, write_graph
+from ....ray_workers.model.sqnr import sqnr_db
 from ....ray_workers.store.file_names import GRAPH
 from ....recipe.passes import AccuracyControl
 from .job import producers
@@ -118,9 +119,7 @@ def measure(
     found: dict[str, float] = {}
     for index, layer in enumerate(layers):
         others = [other for other in layers if other != layer]
-        noise = expected - outputs_of(put_back(quantized, source, others), few)
-        error, signal = float((noise**2).sum()), float((expected**2).sum())
-        found[layer] = 200.0 if error == 0 else 10 * float(np.log10(signal / error))
+        found[layer] = sqnr_db(expected, outputs_of(put_back(quantized, source, others), few))
         progress(index + 1, len(layers))
     return found
 

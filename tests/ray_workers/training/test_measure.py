@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from prefect_hone.ray_workers.data.splits import SampleBatch
 from prefect_hone.ray_workers.training.measure import (
     CommunicationShare,
     _union,
@@ -30,7 +31,7 @@ def test_transfers_that_overlap_count_once() -> None:
 
 def test_a_backward_pass_costs_twice_the_forward() -> None:
     model = nn.Linear(10, 5, bias=False)
-    assert flops_per_sample(model, torch.ones(4, 10), 4) == 3 * 2 * 10 * 5
+    assert flops_per_sample(model, SampleBatch(torch.ones(4, 10), 4)) == 3 * 2 * 10 * 5
     assert model.training
 
 
@@ -39,7 +40,7 @@ def test_what_can_not_be_counted_is_zero() -> None:
         def forward(self, _: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("not on this device")
 
-    assert flops_per_sample(Odd(), torch.ones(1), 1) == 0
+    assert flops_per_sample(Odd(), SampleBatch(torch.ones(1), 1)) == 0
 
 
 def test_who_trains_alone_profiles_nothing() -> None:

@@ -1,0 +1,23 @@
+"""How far outputs are from those that they stand for, as a ratio of energies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+#: dB given where two outputs are the same to the last bit, and at most.
+LARGEST_SQNR = 200.0
+
+
+def sqnr_db(expected: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> float:
+    """Signal-to-quantization-noise ratio of outputs (N, ...), in dB.
+
+    10 log10 of the energy of what is expected over the energy of the difference.
+    """
+    truth = expected.astype(np.float64).ravel()
+    noise = truth - found.astype(np.float64).ravel()
+    signal, error = float(truth @ truth), float(noise @ noise)
+    if error == 0:
+        return LARGEST_SQNR
+    return min(LARGEST_SQNR, 10 * float(np.log10(signal / error))) if signal > 0 else -LARGEST_SQNR
