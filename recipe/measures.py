@@ -1,11 +1,16 @@
-"""Names that a recipe may use for metrics, losses, optimizers: one line each.
+"""Names that a recipe may use for metrics, losses and measures: one line each.
 
 A metric is a file in `ray_workers/metrics/`; its line here says which way is better and in what
 unit it is, so that a recipe can be checked without importing torch.
+
+A measure is what is measured of a candidate; from its line come what gates and `select` can name,
+its name in MLflow, and its column in the table. A new one is a line here, and the code that
+measures it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -34,28 +39,121 @@ METRICS: dict[str, Metric] = {
 
 LOSSES: tuple[str, ...] = ("cross_entropy", "mse", "l1", "huber", "bce_with_logits")
 
-#: Metrics that a gate or `select` can name, and whether they are measured per batch size.
-MEASURES: dict[str, bool] = {
-    "quality.drop": False,
-    "quality.value": False,
-    "quality.worst_group": False,
-    "quality.worst_group_drop": False,
-    "parity.max_abs_error": False,
-    "parity.cosine": False,
-    "parity.sqnr_db": False,
-    "size.bytes": False,
-    "size.ratio": False,
-    "latency.p50_ms": True,
-    "latency.p90_ms": True,
-    "latency.p99_ms": True,
-    "latency.ratio": True,
-    "latency.ratio_low": True,
-    "latency.ratio_to_uncompressed": True,
-    "throughput.samples_per_s": True,
-    "memory.peak_bytes": False,
-}
+
+def bytes_in_words(count: float) -> str:
+    """Bytes as people read them."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.2f} {unit}"
+    return f"{count:.0f} B"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something that is measured of every candidate: a gate and `select` can name it.
+
+    In MLflow its name has `/` for the dot, and `_batch_SIZE` at the end for batch sizes other than
+    the main one. The bounds of its 95 % interval are `NAME_low` and `NAME_high`, everywhere.
+
+    Attributes:
+        name: As a recipe names it.
+        unit: What the number counts.
+        higher_is_better: Which way is good; None: that of the recipe's metric.
+        per_batch: Whether it is measured for each batch size.
+        by_group: Whether it needs the recipe's groups.
+        has_interval: Whether its 95 % interval is measured too.
+        header: Of its column in the table of candidates; None: it has none.
+        format: How the table shows it.
+        shows_interval: Whether the table shows its interval.
+        from_width: How wide a terminal must be for the column (characters).
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool | None
+    per_batch: bool = False
+    by_group: bool = False
+    has_interval: bool = False
+    header: str | None = None
+    format: Callable[[float], str] = "{:.4g}".format
+    shows_interval: bool = True
+    from_width: int = 0
+
+    def mlflow(self, metric: str) -> str:
+        """Its name in MLflow, where the recipe's metric is called `metric`."""
+        return mlflow_name(self.name, metric)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name, and those of its bounds."""
+        bounds = tuple(f"{self.name}{bound}" for bound in BOUNDS) if self.has_interval else ()
+        return (self.name, *bounds)
+
+
+BOUNDS = ("_low", "_high")
+#: The recipe's own metric, which goes by its name too (`quality.accuracy`).
+_VALUE = "quality.value"
+
+#: Every measure, a line each, in the order of the table's columns.
+MEASURES: dict[str, Measure] = {
+    measure.name: measure
+    for measure in (
+        Measure(_VALUE, "the metric's", None, has_interval=True,
+                header="quality", format="{:.4f}".format, from_width=120),
+        Measure("quality.drop", "the metric's", False, has_interval=True,
+                header="drop", format="{:+.4f}".format, shows_interval=False, from_width=120),
+        Measure("quality.worst_group", "the metric's", None, by_group=True),
+        Measure("quality.worst_group_drop", "the metric's", False, by_group=True),
+        Measure("latency.p50_ms", "ms a call", False, per_batch=True, has_interval=True,
+                header="p50 (ms)", format="{:.3f}".format),
+        Measure("latency.p90_ms", "ms a call", False, per_batch=True),
+        Measure("latency.p99_ms", "ms a call", False, per_batch=True,
+                header="p99 (ms)", format="{:.3f}".format, from_width=160),
+        Measure("latency.calls", "calls that were timed", True, per_batch=True),
+        Measure("latency.ratio", "times faster than PyTorch eager", True, per_batch=True,
+                has_interval=True, header="× eager", format="{:.2f}".format),
+        Measure("latency.ratio_to_uncompressed", "times faster than the best uncompressed", True,
+                per_batch=True, has_interval=True, header="× best uncompressed",
+                format="{:.2f}".format, from_width=160),
+        Measure("throughput.samples_per_s", "samples a second", True, per_batch=True),
+        Measure("size.bytes", "bytes of files", False,
+                header="size", format=bytes_in_words, from_width=120),
+        Measure("size.ratio", "times smaller than the trained weights", True),
+        Measure("memory.peak_bytes", "bytes of memory, at most", False),
+        Measure("parity.sqnr_db", "dB", True,
+                header="SQNR", format="{:.0f} dB".format, from_width=160),
+        Measure("parity.cosine", "cosine of outputs", True),
+        Measure("parity.max_abs_error", "the output's", False),
+    )
+}  # fmt: skip
+
+
+def mlflow_name(name: str, metric: str = "value") -> str:
+    """The name in MLflow of a measure or of a bound of one.
+
+    Args:
+        name: As a recipe names it.
+        metric: What the recipe's metric is called, which `quality.value` stands for.
+    """
+    if name in MEASURES[_VALUE].names:
+        name = f"quality.{metric}{name.removeprefix(_VALUE)}"
+    return name.replace(".", "/", 1)
+
+
+def find_measure(name: str) -> Measure | None:
+    """The measure that a name means, or whose bound it is; None where it is none of ours."""
+    return _BY_NAME.get(name)
 
 
 def measure_names() -> tuple[str, ...]:
     """Every name that a gate can use, with `quality.NAME` for each metric."""
-    return (*MEASURES, *(f"quality.{name}" for name in METRICS))
+    return (*_BY_NAME, *(f"quality.{name}" for name in METRICS))
+
+
+def described_measures() -> str:
+    """All measures with unit and direction, for the description of a field."""
+    ways = {True: ", higher is better", False: ", lower is better", None: ""}
+    return "; ".join(f"{m.name} ({m.unit}{ways[m.higher_is_better]})" for m in MEASURES.values())
+
+
+_BY_NAME = {name: measure for measure in MEASURES.values() for name in measure.names}

@@ -14,7 +14,14 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from .errors import did_you_mean
-from .measures import LOSSES, MEASURES, METRICS, measure_names
+from .measures import (
+    BOUNDS,
+    LOSSES,
+    METRICS,
+    described_measures,
+    find_measure,
+    measure_names,
+)
 from .model import DataFactory, ModelFactory
 from .passes import Pass
 from .strict import IMPORT_PATH, NameOrPath, Strict, import_paths, mistake, short_name
@@ -22,7 +29,11 @@ from .targets import Target, expanded
 from .training import Train
 
 #: What `quality/NAME` already is in MLflow.
-_NOT_A_METRIC = {name.partition(".")[2] for name in MEASURES if name.startswith("quality.")}
+_NOT_A_METRIC = {
+    name.partition(".")[2]
+    for name in measure_names()
+    if name.startswith("quality.") and find_measure(name) is not None
+}
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
 
 
@@ -53,7 +64,8 @@ def _unique(what: str, names: list[str]) -> None:
 
 
 def _check_batch_size(metric: str, batch_size: int | None) -> None:
-    if batch_size is not None and not MEASURES.get(metric, False):
+    measure = find_measure(metric)
+    if batch_size is not None and (measure is None or not measure.per_batch):
         raise mistake("batch_size", "'{metric}' does not depend on the batch size", metric=metric)
 
 
@@ -179,7 +191,10 @@ class Benchmark(Strict):
 class Gate(Strict):
     """What a candidate must fulfil: a measure, and the limit it must keep."""
 
-    metric: str = Field(description=f"One of: {', '.join(MEASURES)}, quality.METRIC.")
+    metric: str = Field(
+        description=f"One of: {described_measures()}; or quality.METRIC. Of those with a 95 % "
+        "interval NAME_low and NAME_high too."
+    )
     at_most: float | None = Field(None, description="Highest value that passes.")
     at_least: float | None = Field(None, description="Lowest value that passes.")
     batch_size: int | None = Field(
@@ -315,15 +330,16 @@ class Recipe(Strict):
                 )
         for i, name in enumerate([*(g.metric for g in self.gates), self.select.metric]):
             where = f"gates.{i}" if i < len(self.gates) else "select"
-            if "worst_group" in name and self.quality.groups is None:
+            measure = find_measure(name)
+            if measure is not None and measure.by_group and self.quality.groups is None:
                 raise mistake(
                     "groups",
                     "{where} asks for '{name}', which needs quality.groups",
                     where=where,
                     name=name,
                 )
-            own = {"quality.drop", "quality.value", f"quality.{self.quality.name}"}
-            if name.startswith("quality.") and "worst_group" not in name and name not in own:
+            own = {f"quality.{self.quality.name}{bound}" for bound in ("", *BOUNDS)}
+            if name.startswith("quality.") and measure is None and name not in own:
                 raise mistake(
                     "quality",
                     "{where} asks for '{name}', but quality.metric is '{metric}'",

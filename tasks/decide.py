@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..recipe.measures import MEASURES
+from ..recipe.measures import find_measure, mlflow_name
 from ..recipe.schema import Gate, Recipe
 from ..recipe.strict import Strict
 
@@ -53,10 +53,9 @@ def primary_batch(recipe: Recipe) -> int:
 
 def metric_name(recipe: Recipe, measure: str, batch_size: int | None) -> str:
     """The MLflow name of a measure of a gate or of `select`."""
-    if measure == "quality.value":
-        measure = f"quality.{recipe.quality.name}"
-    name = measure.replace(".", "/")
-    if not MEASURES.get(measure, False):
+    name = mlflow_name(measure, recipe.quality.name)
+    found = find_measure(measure)
+    if found is None or not found.per_batch:
         return name
     size = batch_size or primary_batch(recipe)
     return name if size == primary_batch(recipe) else f"{name}_batch_{size}"
@@ -104,7 +103,8 @@ def pick(recipe: Recipe, passing: Sequence[Measured]) -> tuple[Measured | None, 
         return best, f"{why}; no other candidate passed every gate"
     second = ordered[1]
     why += f", before {second.name} ({second.metrics[wanted]:.4g})"
-    if recipe.select.metric.startswith("latency.") and _alike(best, second):
+    timed = find_measure(recipe.select.metric)
+    if timed is not None and timed.per_batch and _alike(best, second):
         why += "; at 95 % confidence the two can't be told apart"
     return best, why
 

@@ -8,32 +8,40 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ...recipe.measures import bytes_in_words
 from ...recipe.schema import Recipe
 from ...runtimes.isolated.environment import environment
 from ...tasks.compile import target_functions
 from ...tasks.keys import library_version
-from ...tasks.outcome import Outcome
-from ...tasks.report.table import HEADERS, caption, headline, ordered, rows, size
+from ...tasks.outcome import CandidateStatus, Outcome
+from ...tasks.report.table import HEADERS, caption, headers_for, headline, ordered, rows
 from ..engine.plan import MemoryPlan, Plan, needs
 from ..engine.settings import Settings
+
+_STYLES = {
+    CandidateStatus.PASSED: "",
+    CandidateStatus.GATED: "yellow",
+    CandidateStatus.FAILED: "red",
+    CandidateStatus.SKIPPED: "dim",
+}
 
 
 def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
     """The table of candidates, who won and why, and what failed."""
-    statuses = ["baseline", *(candidate.status for candidate in ordered(outcome))]
+    styles = ["dim", *(_STYLES[candidate.status] for candidate in ordered(outcome))]
     winner = outcome.champion.candidate if outcome.champion else None
     table = Table(header_style="bold", expand=False, pad_edge=False)
-    left_out = _left_out(console.width)
-    shown = [i for i, header in enumerate(HEADERS) if header not in left_out]
+    shown = [HEADERS.index(header) for header in headers_for(console.width)]
     for i in shown:
-        side = "right" if 0 < i < len(HEADERS) - 1 else "left"
-        table.add_column(HEADERS[i], justify=side, no_wrap=i < len(HEADERS) - 1)  # type: ignore[arg-type]
-    styles = {"passed": "", "gated": "yellow", "failed": "red", "skipped": "dim", "baseline": "dim"}
-    for status, row in zip(statuses, rows(outcome, recipe), strict=True):
+        is_number = 0 < i < len(HEADERS) - 1
+        table.add_column(
+            HEADERS[i], justify="right" if is_number else "left", no_wrap=i < len(HEADERS) - 1
+        )
+    for style, row in zip(styles, rows(outcome, recipe), strict=True):
         cells = [f"★ {row[0]}" if row[0] == winner else row[0], *row[1:]]
         table.add_row(
             *(escape(cells[i].replace(" [", "\n[")) for i in shown),
-            style="bold green" if row[0] == winner else styles[status],
+            style="bold green" if row[0] == winner else style,
         )
     console.print()
     console.print(table)
@@ -43,15 +51,6 @@ def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
             console.print(f"[red]{escape(candidate.name)}[/]: {escape(candidate.error)}")
     style = "green" if outcome.champion else "yellow"
     console.print(f"\n[bold {style}]{escape(headline(outcome))}[/]", highlight=False)
-
-
-def _left_out(width: int) -> set[str]:
-    """Columns for which a terminal is too narrow; `outcome.md` in MLflow has them all."""
-    if width >= 160:
-        return set()
-    if width >= 120:
-        return {"p99 (ms)", "× best uncompressed", "SQNR"}
-    return {"quality", "drop", "p99 (ms)", "× best uncompressed", "SQNR", "size"}
 
 
 def show_places(
@@ -117,14 +116,17 @@ def _memory_line(memory: MemoryPlan | None) -> str:
         "optimizer": memory.optimizer,
         "activations": memory.activations,
     }
-    held = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count is not None)
+    held = ", ".join(
+        f"{name} {bytes_in_words(count)}" for name, count in parts.items() if count is not None
+    )
     said = (
         f"{memory.parameters:,} parameters; each of {memory.workers} workers holds about "
-        f"{size(memory.total)} ({held}) beside its libraries"
+        f"{bytes_in_words(memory.total)} ({held}) beside its libraries"
     )
     if memory.available is None:
         return said
-    room = f"{size(memory.needed)} of the cluster's {size(memory.available)} {memory.device} memory"
+    needed, available = bytes_in_words(memory.needed), bytes_in_words(memory.available)
+    room = f"{needed} of the cluster's {available} {memory.device} memory"
     return f"{said}: {room}" if memory.fits else f"{said}: [red]too much, {room}[/]"
 
 

@@ -6,55 +6,21 @@ Pure: what it says depends on its arguments alone, and it tells nobody.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
 
 from ...ray_workers.dispatch import Done
 from ...recipe.errors import HoneError
+from ...recipe.measures import MEASURES, mlflow_name
 from ...recipe.schema import Recipe
 from ...tasks.benchmark.benchmark import BASELINE
 from ...tasks.benchmark.statistics import ratio
 from ...tasks.decide import Measured, judge, pick, primary_batch
 from ...tasks.outcome import ArtifactSaid, Candidate, CandidateStatus, Outcome
+from ...tasks.specs.benchmark import BenchmarkFacts, Timing
 from .layout import CandidateLayout
-from .results import Results, Settled, StepResult
+from .results import Results, Settled
 
 #: Median duration of each round (s), by launch.
 Rounds = list[list[float]]
-
-
-@dataclass(frozen=True)
-class Benchmarked:
-    """What the benchmark found out.
-
-    Attributes:
-        measured: Timings, by candidate and batch size.
-        memory: Largest resident memory of each (bytes).
-        failed: What the others died of.
-    """
-
-    measured: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    memory: dict[str, float] = field(default_factory=dict)
-    failed: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @staticmethod
-    def of(benchmark: StepResult | None) -> Benchmarked:
-        if benchmark is None:
-            return Benchmarked()
-        facts = benchmark.done.facts
-        return Benchmarked(facts["measured"], facts["memory"], facts["failed"])
-
-    def rounds(self, name: str, size: int) -> Rounds:
-        found: Rounds = self.measured[name][str(size)]["rounds"]
-        return found
-
-    def fastest(self, names: Iterable[str], size: int) -> Rounds | None:
-        """The rounds of the fastest of these candidates; None where none of them was timed."""
-        timed = [name for name in names if name in self.measured]
-        if not timed:
-            return None
-        best = min(timed, key=lambda name: float(self.measured[name][str(size)]["p50_ms"]))
-        return self.rounds(best, size)
 
 
 def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
@@ -65,19 +31,17 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
         run_id: MLflow's id of the parent run.
         results: What came of its steps.
     """
-    benchmarked = Benchmarked.of(results.benchmark)
+    benchmarked = BenchmarkFacts()
+    if results.benchmark is not None:
+        benchmarked = results.benchmark.facts(BenchmarkFacts)
     plain = [way.name for way in results.layout.candidates if not way.variant.passes]
-    uncompressed = {
-        size: rounds
-        for size in recipe.benchmark.batch_sizes
-        if (rounds := benchmarked.fastest(plain, size)) is not None
-    }
+    uncompressed = _fastest(recipe, benchmarked, plain)
     candidates = tuple(
         _candidate(recipe, way, benchmarked, uncompressed) for way in results.layout.candidates
     )
     size = primary_batch(recipe)
     passing = [
-        Measured(name=c.name, metrics=c.metrics, rounds=benchmarked.rounds(c.name, size))
+        Measured(name=c.name, metrics=c.metrics, rounds=benchmarked.timing(c.name, size).rounds)
         for c in candidates
         if c.status is CandidateStatus.PASSED
     ]
@@ -98,10 +62,22 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
     )
 
 
+def _fastest(
+    recipe: Recipe, benchmarked: BenchmarkFacts, names: Iterable[str]
+) -> dict[int, Rounds]:
+    """By batch size, the rounds of the fastest of these candidates that was timed."""
+    timed = [name for name in names if name in benchmarked.measured]
+    fastest: dict[int, Rounds] = {}
+    for size in recipe.benchmark.batch_sizes if timed else ():
+        timings = [benchmarked.timing(name, size) for name in timed]
+        fastest[size] = min(timings, key=lambda timing: timing.p50_ms).rounds
+    return fastest
+
+
 def _candidate(
     recipe: Recipe,
     way: CandidateLayout[Settled],
-    benchmarked: Benchmarked,
+    benchmarked: BenchmarkFacts,
     uncompressed: dict[int, Rounds],
 ) -> Candidate:
     candidate = Candidate(
@@ -123,7 +99,7 @@ def _candidate(
         return _with(candidate, error=broken.error)
     metrics = dict(_done(way.validated).metrics)
     if way.name in benchmarked.failed:
-        error = HoneError.from_dict(benchmarked.failed[way.name])
+        error = HoneError.from_dict(benchmarked.failed[way.name].model_dump())
         return _with(candidate, error=f"benchmark: {error}", metrics=metrics)
     metrics |= timing_metrics(recipe, benchmarked.measured[way.name], uncompressed)
     metrics["memory/peak_bytes"] = float(benchmarked.memory[way.name])
@@ -151,7 +127,7 @@ def _done(step: Settled | None) -> Done:
 
 
 def timing_metrics(
-    recipe: Recipe, measured: dict[str, dict[str, Any]], uncompressed: dict[int, Rounds]
+    recipe: Recipe, measured: dict[str, Timing], uncompressed: dict[int, Rounds]
 ) -> dict[str, float]:
     """MLflow's names for the timings: plain ones for the main batch size, and one for each size.
 
@@ -162,30 +138,29 @@ def timing_metrics(
     """
     metrics: dict[str, float] = {}
     for size, timing in measured.items():
-        found = {
-            "latency/p50_ms": timing["p50_ms"],
-            "latency/p50_low_ms": timing["p50_low_ms"],
-            "latency/p50_high_ms": timing["p50_high_ms"],
-            "latency/p90_ms": timing["p90_ms"],
-            "latency/p99_ms": timing["p99_ms"],
-            "latency/calls": timing["calls"],
-            "latency/ratio": timing["ratio"],
-            "latency/ratio_low": timing["ratio_low"],
-            "latency/ratio_high": timing["ratio_high"],
-            "throughput/samples_per_s": timing["samples_per_s"],
-        }
+        found = _named(timing)
         if int(size) in uncompressed:
-            value, low, high = ratio(uncompressed[int(size)], timing["rounds"])
-            found["latency/ratio_to_uncompressed"] = value
-            found["latency/ratio_to_uncompressed_low"] = low
-            found["latency/ratio_to_uncompressed_high"] = high
+            bounded = ratio(uncompressed[int(size)], timing.rounds)
+            names = MEASURES["latency.ratio_to_uncompressed"].names
+            found |= {mlflow_name(n): value for n, value in zip(names, bounded, strict=True)}
         if int(size) == primary_batch(recipe):
             metrics |= found
         metrics |= {f"{name}_batch_{size}": value for name, value in found.items()}
     return metrics
 
 
-def _baseline(recipe: Recipe, results: Results, benchmarked: Benchmarked) -> dict[str, float]:
+def _named(timing: Timing) -> dict[str, float]:
+    """The benchmark's numbers under MLflow's names; there they have no room, as in `p50_ms`."""
+    return {
+        mlflow_name(name): float(getattr(timing, field))
+        for measure in MEASURES.values()
+        if measure.per_batch
+        for name in measure.names
+        if (field := name.partition(".")[2]) in Timing.model_fields
+    }
+
+
+def _baseline(recipe: Recipe, results: Results, benchmarked: BenchmarkFacts) -> dict[str, float]:
     if results.layout.reference.done is None:
         return {}
     metrics = dict(results.layout.reference.done.metrics)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import psutil
 
-from ...ray_workers.store.artifacts import Artifact
+from ...ray_workers.dispatch import Done
 from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
 from ...tasks.keys import cache_key
+from ...tasks.specs.check import CheckFacts, MemoryFact
 from ...tasks.steps import Call
 from .layout import CandidateLayout, Layout, check_targets, lay_out, lay_out_benchmark
 from .pinned_model import pinned
@@ -26,19 +26,20 @@ class PlannedStep:
 
     Attributes:
         call: The step.
-        outputs: Its kept outputs; None where it would be computed.
-        seconds: How long it took when it was computed (s), None where that is not known.
-        facts: What it found out, where it is kept.
+        done: What came of it, where that is kept; None where it would be computed.
     """
 
     call: Call
-    outputs: dict[str, Artifact] | None
-    seconds: float | None
-    facts: dict[str, Any] = field(default_factory=dict)
+    done: Done | None
 
     @property
     def cached(self) -> bool:
-        return self.outputs is not None
+        return self.done is not None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took when it was computed (s); None where that is not known."""
+        return None if self.done is None else self.done.seconds
 
 
 @dataclass
@@ -86,15 +87,13 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
     ) -> PlannedStep:
         digests: dict[str, str] = {}
         for name, (source, output) in inputs.items():
-            if source.outputs is not None:
-                digests[name] = source.outputs[output].sha256
+            if source.done is not None:
+                digests[name] = source.done.outputs[output].sha256
         done = None
         if len(digests) == len(inputs):
             key = cache_key(call, digests, session.user_code)
             done = find_record(session.store, call, key)
-        step = PlannedStep(call, None, None)
-        if done is not None:
-            step = PlannedStep(call, done.outputs, done.seconds, done.facts)
+        step = PlannedStep(call, done)
         steps.append(step)
         return step
 
@@ -158,17 +157,18 @@ def plan_memory(
         session: The surroundings.
         estimate_now: Build model and data in this process, if the check has not run.
     """
-    found = plan.layout.check.facts.get("memory")
+    checked = plan.layout.check.done
+    found = None if checked is None else CheckFacts.model_validate(checked.facts).memory
     if found is None and estimate_now:
         found = _estimate(plan, session)
     if found is None:
         return None
     workers = recipe.train.mesh.workers
-    parts = (found["weights"], found["gradients"], found["optimizer"], found["activations"] or 0)
+    parts = (found.weights, found.gradients, found.optimizer, found.activations or 0)
     total = sum(parts)  # Estimate.total, whose module imports torch
     return MemoryPlan(
         workers=workers,
-        **found,
+        **found.model_dump(),
         total=total,
         needed=total * workers,
         available=_available(recipe, session, estimate_now),
@@ -176,7 +176,7 @@ def plan_memory(
     )
 
 
-def _estimate(plan: Plan, session: Session) -> dict[str, Any]:
+def _estimate(plan: Plan, session: Session) -> MemoryFact:
     from ...ray_workers.data.splits import few_samples, split
     from ...ray_workers.model.module import initial
     from ...ray_workers.training.estimate import estimate
@@ -189,7 +189,7 @@ def _estimate(plan: Plan, session: Session) -> dict[str, Any]:
     model = initial(plan.recipe.model, session.allowed)
     splits = split(data, recipe.train.seed)
     found = estimate(model, recipe.train, session.allowed, few_samples(splits))
-    return found.model_dump(mode="json")
+    return MemoryFact.model_validate(found.model_dump())
 
 
 def _available(recipe: Recipe, session: Session, ask: bool) -> int | None:

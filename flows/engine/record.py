@@ -15,6 +15,7 @@ from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.schema import Recipe
 from ...tasks.outcome import Candidate, Champion, Outcome
 from ...tasks.report.table import markdown, markdown_table
+from ...tasks.specs.check import CheckFacts, TensorFact
 from ...tasks.steps import runtime_of
 from ...tasks.tracking import names
 from ...tasks.tracking.entries import (
@@ -118,15 +119,15 @@ def _of(step: Settled) -> StepResult:
 
 
 def _record_data(run: Run, checked: StepResult) -> None:
-    data = checked.done.facts["data"]
+    data = checked.facts(CheckFacts).data
     for ref, contexts in ((TRAINING, ("training", "validation")), (PARENT, ("evaluation",))):
         run.tracker.dataset(
             DatasetEntry(
                 ref=ref,
-                name=data["name"],
+                name=data.name,
                 digest=checked.artifact("samples").sha256[:12],
                 source=run.recipe.data.model_dump(mode="json"),
-                profile=data["sizes"],
+                profile=data.sizes,
                 contexts=contexts,
             )
         )
@@ -177,7 +178,7 @@ def _model(
     """What a LoggedModel of a candidate is made of."""
     assert way.compiled is not None
     artifact = _of(way.compiled).artifact("model")
-    facts = checked.done.facts
+    facts = checked.facts(CheckFacts)
     target = way.target
     return ModelEntry(
         ref=candidate.name,
@@ -186,8 +187,8 @@ def _model(
         target=target.kind,
         sha256=artifact.sha256,
         options={"threads": run.recipe.benchmark.threads},
-        inputs={name: TensorShape.model_validate(i) for name, i in facts["inputs"].items()},
-        output=TensorShape.model_validate(facts["output"]),
+        inputs={name: _shape(tensor) for name, tensor in facts.inputs.items()},
+        output=_shape(facts.output),
         example=str(run.session.store.fetch(checked.artifact("samples")) / SAMPLES_FILE),
         requirements=tuple(requirements_of(runtime_of(target.kind))),
         params={
@@ -197,6 +198,10 @@ def _model(
         },
         tags={names.SHA256: artifact.sha256, names.CANDIDATE: candidate.name},
     )
+
+
+def _shape(tensor: TensorFact) -> TensorShape:
+    return TensorShape(shape=tensor.shape, dtype=tensor.dtype)
 
 
 def promotable(run: Run, outcome: Outcome) -> Promotable | None:

@@ -78,8 +78,8 @@ def latency(rounds: Rounds, batch_size: int) -> dict[str, float]:
         "p50_ms": p50,
         "p90_ms": p90,
         "p99_ms": p99,
-        "p50_low_ms": min(low, p50),
-        "p50_high_ms": max(high, p50),
+        "p50_ms_low": min(low, p50),
+        "p50_ms_high": max(high, p50),
         "calls": float(len(calls)),
         "samples_per_s": batch_size * 1e3 / p50,
     }

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...recipe.measures import BOUNDS, MEASURES, Measure
 from ...recipe.schema import Recipe
 from ..decide import primary_batch
 from ..outcome import Candidate, Outcome
 
-HEADERS = (
-    "candidate", "quality", "drop", "p50 (ms)", "p99 (ms)", "× eager", "× best uncompressed",
-    "size", "SQNR", "gates",
-)  # fmt: skip
+#: What the table shows of each candidate, a column each.
+COLUMNS = tuple(measure for measure in MEASURES.values() if measure.header is not None)
+HEADERS = ("candidate", *(str(measure.header) for measure in COLUMNS), "gates")
 
 
 def rows(outcome: Outcome, recipe: Recipe) -> list[tuple[str, ...]]:
     """A row for the baseline and for each candidate, the fastest first."""
-    key = f"quality/{recipe.quality.name}"
-    first = (
-        "PyTorch eager (baseline)",
-        _interval(outcome.baseline, key, "{:.4f}"),
-        "",
-        _interval(
-            outcome.baseline, "latency/p50_ms", "{:.3f}", low="p50_low_ms", high="p50_high_ms"
-        ),
-        _number(outcome.baseline, "latency/p99_ms", "{:.3f}"),
-        "1",
-        "",
-        size(outcome.baseline.get("size/bytes")),
-        "",
-        "",
-    )
-    return [first, *(_row(candidate, key) for candidate in ordered(outcome))]
+    metric = recipe.quality.name
+    first = ("PyTorch eager (baseline)", *_cells(outcome.baseline, metric), "")
+    return [first, *(_row(candidate, metric) for candidate in ordered(outcome))]
 
 
 def ordered(outcome: Outcome) -> list[Candidate]:
@@ -41,20 +28,39 @@ def ordered(outcome: Outcome) -> list[Candidate]:
     )
 
 
-def _row(candidate: Candidate, key: str) -> tuple[str, ...]:
-    metrics = candidate.metrics
-    return (
-        candidate.name,
-        _interval(metrics, key, "{:.4f}"),
-        _number(metrics, "quality/drop", "{:+.4f}"),
-        _interval(metrics, "latency/p50_ms", "{:.3f}", low="p50_low_ms", high="p50_high_ms"),
-        _number(metrics, "latency/p99_ms", "{:.3f}"),
-        _interval(metrics, "latency/ratio", "{:.2f}"),
-        _interval(metrics, "latency/ratio_to_uncompressed", "{:.2f}"),
-        size(candidate.artifact.bytes if candidate.artifact else None),
-        _number(metrics, "parity/sqnr_db", "{:.0f} dB"),
-        verdict(candidate),
-    )
+def headers_for(width: int) -> tuple[str, ...]:
+    """The columns that a terminal has room for; `outcome.md` in MLflow has them all."""
+    shown = (str(measure.header) for measure in COLUMNS if width >= measure.from_width)
+    return (HEADERS[0], *shown, HEADERS[-1])
+
+
+def _row(candidate: Candidate, metric: str) -> tuple[str, ...]:
+    metrics = dict(candidate.metrics)
+    if candidate.artifact is not None:  # known before anything is measured
+        metrics["size/bytes"] = float(candidate.artifact.bytes)
+    return (candidate.name, *_cells(metrics, metric), verdict(candidate))
+
+
+def _cells(metrics: dict[str, float], metric: str) -> tuple[str, ...]:
+    return tuple(cell(measure, metrics, metric) for measure in COLUMNS)
+
+
+def cell(measure: Measure, metrics: dict[str, float], metric: str) -> str:
+    """A value, with its 95 % interval where it has one; empty where it was not measured.
+
+    Args:
+        measure: Which one.
+        metrics: What was measured, under MLflow's names.
+        metric: What the recipe's metric is called.
+    """
+    name = measure.mlflow(metric)
+    if name not in metrics:
+        return ""
+    text = measure.format(metrics[name])
+    below, above = (metrics.get(f"{name}{bound}") for bound in BOUNDS)
+    if not measure.shows_interval or below is None or above is None or below == above:
+        return text
+    return f"{text} [{measure.format(below)}, {measure.format(above)}]"
 
 
 def verdict(candidate: Candidate) -> str:
@@ -70,35 +76,6 @@ def verdict(candidate: Candidate) -> str:
         value = "?" if gate.value is None else f"{gate.value:.4g}"
         said.append(f"{gate.metric} {value} {sign} {gate.limit:g}")
     return "failed: " + ", ".join(said)
-
-
-def size(count: float | None) -> str:
-    """Bytes as people read them."""
-    if count is None:
-        return ""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.2f} {unit}"
-    return f"{count:.0f} B"
-
-
-def _number(metrics: dict[str, float], name: str, form: str) -> str:
-    return form.format(metrics[name]) if name in metrics else ""
-
-
-def _interval(
-    metrics: dict[str, float], name: str, form: str, low: str = "", high: str = ""
-) -> str:
-    """A value with its 95 % interval."""
-    if name not in metrics:
-        return ""
-    room = name.rpartition("/")[0]
-    below = metrics.get(f"{room}/{low}" if low else f"{name}_low")
-    above = metrics.get(f"{room}/{high}" if high else f"{name}_high")
-    text = form.format(metrics[name])
-    if below is None or above is None:
-        return text
-    return f"{text} [{form.format(below)}, {form.format(above)}]"
 
 
 def markdown(outcome: Outcome, recipe: Recipe) -> str:

@@ -59,8 +59,8 @@ class Timing(Strict):
     """
 
     p50_ms: float
-    p50_low_ms: float
-    p50_high_ms: float
+    p50_ms_low: float
+    p50_ms_high: float
     p90_ms: float
     p99_ms: float
     calls: float

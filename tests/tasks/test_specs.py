@@ -70,7 +70,7 @@ def test_a_wrong_field_is_named_before_the_step_runs(tmp_path: Any) -> None:
 
 def test_facts_survive_json() -> None:
     timing = {
-        "p50_ms": 1.0, "p50_low_ms": 0.9, "p50_high_ms": 1.1, "p90_ms": 1.2, "p99_ms": 1.3,
+        "p50_ms": 1.0, "p50_ms_low": 0.9, "p50_ms_high": 1.1, "p90_ms": 1.2, "p99_ms": 1.3,
         "calls": 10, "samples_per_s": 1000.0, "ratio": 2.0, "ratio_low": 1.9, "ratio_high": 2.1,
         "rounds": [[0.001, 0.002], [0.001, 0.001]],
     }  # fmt: skip
