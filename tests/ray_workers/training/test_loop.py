@@ -12,14 +12,12 @@ import torch
 from prefect_hone.ray_workers.events import EpochEnd, Event, Metric, Note
 from prefect_hone.ray_workers.store.file_names import WEIGHTS
 from prefect_hone.ray_workers.training.checkpoints import Checkpoints
-from prefect_hone.ray_workers.training.dealing import deal, shuffled
 from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.ray_workers.training.loop import train_loop
-from prefect_hone.ray_workers.training.optim import make_optimizers, rate_factor
 from prefect_hone.recipe.errors import InputError, StepFailed
 from prefect_hone.recipe.factories import Allowed, use_code
 from prefect_hone.recipe.load import load_recipe
-from prefect_hone.recipe.training import Schedule, Train
+from prefect_hone.recipe.training import Train
 from safetensors.torch import load_file
 
 
@@ -118,47 +116,6 @@ def test_fp16_without_a_gpu_is_refused(project: Path, tmp_path: Path) -> None:
     half = job(project, tmp_path, precision="fp16", resources={"cpus": 1, "gpus": 1})
     with pytest.raises(InputError, match="needs a GPU"):
         train_loop(half, lambda _: None)
-
-
-@pytest.mark.parametrize(("parts", "same_size"), [(1, False), (3, False), (4, True)])
-@pytest.mark.parametrize(("samples", "batch", "world"), [(100, 32, 2), (65, 32, 4), (7, 16, 3)])
-def test_every_sample_is_dealt_once(
-    samples: int, batch: int, world: int, parts: int, same_size: bool
-) -> None:
-    seen: list[int] = []
-    order = shuffled(samples, seed=0, epoch=0)
-    weights: dict[int, float] = {}
-    for rank in range(world):
-        for step, shares in enumerate(deal(order, batch, world, rank, parts, same_size)):
-            assert shares
-            assert len({len(share.indices) for share in shares}) == 1 or not same_size
-            for share in shares:
-                assert 0 < len(share.indices) >= share.own
-                seen += list(share.indices)[: share.own]
-                weights[step] = weights.get(step, 0.0) + share.weight / world
-    assert sorted(seen) == list(range(samples))
-    assert all(weight == pytest.approx(1.0) for weight in weights.values())
-
-
-def test_schedules() -> None:
-    constant = [rate_factor(Schedule(name="constant", warmup=0.2), s, 10) for s in range(10)]
-    assert constant[0] < constant[1] < constant[2] == constant[-1] == 1
-    for name in ("cosine", "linear"):
-        rates = [rate_factor(Schedule(name=name, final=0.1), s, 11) for s in range(11)]
-        assert rates[0] == 1
-        assert rates[5] == pytest.approx(0.55)
-        assert rates[-1] == pytest.approx(0.1)
-        assert rates == sorted(rates, reverse=True)
-
-
-def test_optimizers_are_torchs() -> None:
-    train = Train.model_validate(
-        {"epochs": 1, "batch_size": 1, "optimizer": {"name": "sgd", "lr": 0.5, "nesterov": True}}
-    )
-    (optimizer,) = make_optimizers(train.optimizer, [torch.nn.Linear(2, 2)], Allowed())
-    assert type(optimizer) is torch.optim.SGD
-    assert optimizer.defaults["nesterov"]
-    assert optimizer.defaults["momentum"] == 0.9
 
 
 @pytest.mark.slow

@@ -14,20 +14,16 @@ from prefect_hone.ray_workers.training.checkpoints import Checkpoints
 from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.ray_workers.training.loop import _check as check_loss
 from prefect_hone.ray_workers.training.loop import train_loop
-from prefect_hone.ray_workers.training.objectives import distillation
-from prefect_hone.ray_workers.training.optim import make_optimizers, parameter_groups
 from prefect_hone.ray_workers.training.parallel.axes import Axes
 from prefect_hone.ray_workers.training.parallel.blocks import find_blocks
 from prefect_hone.ray_workers.training.parallel.parallelize import check_mesh, parallelize
 from prefect_hone.ray_workers.training.parallel.pipeline import balance
 from prefect_hone.ray_workers.training.parallel.tensor import plan_for
-from prefect_hone.ray_workers.training.teacher_outputs import TeacherOutputs
 from prefect_hone.recipe.errors import InputError, StepFailed
 from prefect_hone.recipe.factories import Allowed, use_code
-from prefect_hone.recipe.optimizers import Optimizer
 from prefect_hone.recipe.parallel import TensorParallel
 from prefect_hone.recipe.training import Train
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from ray_training import EXAMPLE
 from safetensors.torch import load_file
 from torch import nn
@@ -85,29 +81,6 @@ def test_every_optimizer_learns(tmp_path: Path, optimizer: dict) -> None:
     use_code(PROJECT)
     losses = alone(tmp_path, optimizer=optimizer, epochs=2)
     assert sum(list(losses.values())[-3:]) / 3 < losses[0] - 0.2
-
-
-def test_norms_and_biases_do_not_decay() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
-    decayed, rest = parameter_groups([model], 0.1, decay_all=False)
-    assert [p.ndim for p in decayed["params"]] == [2]
-    assert {p.ndim for p in rest["params"]} == {1}
-    assert rest["weight_decay"] == 0.0
-    assert len(parameter_groups([model], 0.1, decay_all=True)) == 1
-
-
-def test_muon_takes_the_hidden_matrices_only() -> None:
-    from prefect_hone.recipe.examples.charlm.charlm_model import charlm
-
-    model = charlm(channels=16, layers=1)
-    spec = TypeAdapter(Optimizer).validate_python({"name": "muon"})
-    muon, rest = make_optimizers(spec, [model], Allowed())
-    matrices = {id(p) for g in muon.param_groups for p in g["params"]}
-    assert id(model.blocks[0].mlp.up.weight) in matrices
-    assert id(model.embedding.characters.weight) not in matrices
-    assert id(model.head.logits.weight) not in matrices
-    assert type(muon) is torch.optim.Muon
-    assert type(rest) is torch.optim.AdamW
 
 
 @pytest.mark.slow
@@ -208,69 +181,6 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     other["model"]["args"]["channels"] = 32
     with pytest.raises(InputError, match="the checkpoint belongs to another model"):
         train_loop(TrainJob.model_validate(other), lambda _: None)
-
-
-def test_distillation_pulls_towards_the_teacher(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    teacher, student = nn.Linear(4, 3), nn.Linear(4, 3)
-    x, y = torch.randn(256, 4), torch.randint(0, 3, (256,))
-    objective = distillation(
-        nn.functional.cross_entropy, TeacherOutputs(teacher, 0), 2.0, 1.0, classes=True
-    )
-    optimizer = torch.optim.Adam(student.parameters(), lr=0.05)
-    for _ in range(300):
-        optimizer.zero_grad()
-        objective(student(x), x, y).backward()
-        optimizer.step()
-    far = (student(x).softmax(1) - teacher(x).softmax(1)).abs().max()
-    assert far < 0.02
-    assert all(p.grad is None for p in teacher.parameters()), "the teacher is frozen"
-    other = TeacherOutputs(nn.Linear(4, 5), 2**20)
-    wide = distillation(nn.functional.cross_entropy, other, 2.0, 0.5, classes=True)
-    with pytest.raises(InputError, match=r"the teacher's outputs have shape \(256, 5\)"):
-        wide(student(x), x, y)
-
-
-def test_a_teacher_is_asked_once_for_each_sample() -> None:
-    class Teacher(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(4, 3)
-            self.rows = 0
-
-        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-            self.rows += len(x)
-            return self.linear(x) * scale
-
-    teacher = Teacher()
-    data = {"x": torch.randn(20, 4), "scale": torch.rand(20, 1)}
-    outputs = TeacherOutputs(teacher, 2**20)
-
-    def batch(rows: list[int]) -> dict[str, torch.Tensor]:
-        return {name: value[rows] for name, value in data.items()}
-
-    for rows in ([0, 1, 2, 3], [3, 2, 4, 0], [4, 4, 1, 19]):
-        assert torch.allclose(outputs(batch(rows)), teacher.linear(data["x"][rows])
-                              * data["scale"][rows], atol=1e-6)  # fmt: skip
-    assert teacher.rows == 6, "samples 0 to 4 and 19"
-    assert (outputs.asked, outputs.found) == (12, 6)
-    other = {**batch([0]), "scale": torch.ones(1, 1)}
-    assert torch.allclose(outputs(other), teacher.linear(data["x"][:1])), "all inputs count"
-
-
-def test_a_teachers_memory_is_bounded_and_given_up_where_nothing_comes_again() -> None:
-    teacher = nn.Linear(4, 3)
-    outputs = TeacherOutputs(teacher, 10 * 3 * 4)
-    for _ in range(20):
-        x = torch.randn(10, 4)
-        assert torch.allclose(outputs(x), teacher(x))
-    assert outputs.asked == 90, "after 8 times what it holds it asks no more"
-    assert not outputs._held
-    useful = TeacherOutputs(teacher, 10 * 3 * 4)
-    x = torch.randn(12, 4)
-    for _ in range(3):
-        assert torch.allclose(useful(x), teacher(x), atol=1e-6)
-    assert len(useful._held) == 10
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""A module as an artifact: weights, surgery, and the factory that they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from prefect_hone.ray_workers.model.flops import forward_flops
+from prefect_hone.ray_workers.model.layers import require_layers
+from prefect_hone.ray_workers.model.module import (
+    build,
+    dynamic_batch,
+    initial,
+    load_module,
+    load_weights,
+    save_module,
+)
+from prefect_hone.ray_workers.model.surgery import factorize, operations_of
+from prefect_hone.ray_workers.store.file_names import SURGERY, WEIGHTS
+from prefect_hone.recipe.errors import InputError, StepFailed
+from prefect_hone.recipe.factories import Allowed, use_code
+from prefect_hone.recipe.model import Factory, ModelFactory
+from safetensors.torch import load_file
+from torch import nn
+
+CODE = """
+import torch
+from torch import nn
+
+def net(width=6):
+    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
+
+def tied():
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    model[1].weight = model[0].weight
+    return model
+
+def words():
+    return "not a module"
+"""
+NET = ModelFactory(factory="module_code:net")
+X = torch.ones(3, 4)
+
+
+@pytest.fixture
+def allowed(tmp_path: Path) -> Allowed:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "module_code.py").write_text(CODE)
+    use_code(code)
+    return Allowed.from_environment(code)
+
+
+def test_weights_come_back_into_what_the_factory_makes(allowed: Allowed, tmp_path: Path) -> None:
+    model = build(NET, allowed)
+    save_module(model, [], tmp_path)
+    assert not (tmp_path / SURGERY).exists()
+    loaded = load_module(NET, allowed, tmp_path)
+    assert not loaded.training
+    assert torch.equal(loaded(X), model(X))
+
+
+def test_what_was_changed_is_changed_again(allowed: Allowed, tmp_path: Path) -> None:
+    student = {"op": "student", "factory": "module_code:net", "args": {"width": 8}}
+    model = build(NET, allowed, [student])
+    factorize(model, "0", 2)
+    operations = [student, {"op": "low-rank", "ranks": {"0": 2}}]
+    save_module(model, operations, tmp_path)
+    assert operations_of(tmp_path) == operations
+    assert torch.equal(load_module(NET, allowed, tmp_path)(X), model(X))
+
+
+def test_tied_weights_stay_tied(allowed: Allowed, tmp_path: Path) -> None:
+    tied = ModelFactory(factory="module_code:tied")
+    save_module(build(tied, allowed), [], tmp_path)
+    assert len(load_file(tmp_path / WEIGHTS)) == 1
+    loaded = load_module(tied, allowed, tmp_path)
+    assert loaded[0].weight is loaded[1].weight
+
+
+def test_weights_of_another_model_are_refused(allowed: Allowed, tmp_path: Path) -> None:
+    save_module(nn.Linear(2, 2), [], tmp_path)
+    with pytest.raises(InputError, match="the trained weights don't fit the model"):
+        load_module(NET, allowed, tmp_path)
+    with pytest.raises(InputError, match="the weights can't be loaded") as caught:
+        load_weights(build(NET, allowed), str(tmp_path / WEIGHTS), "model.weights: mine")
+    assert caught.value.where == "model.weights: mine"
+    with pytest.raises(InputError, match="no such file"):
+        load_weights(build(NET, allowed), str(tmp_path / "none.safetensors"), "model.weights")
+
+
+def test_a_model_starts_with_the_weights_that_the_recipe_names(
+    allowed: Allowed, tmp_path: Path
+) -> None:
+    model = build(NET, allowed)
+    save_module(model, [], tmp_path)
+    named = NET.model_copy(update={"weights": str(tmp_path / WEIGHTS)})
+    assert torch.equal(initial(named, allowed)(X), model(X))
+    assert not torch.equal(initial(NET, allowed)(X), model(X))
+
+
+def test_a_factory_that_makes_no_module_is_refused(allowed: Allowed) -> None:
+    with pytest.raises(InputError, match=r"returned a str, expected a torch\.nn\.Module"):
+        build(Factory(factory="module_code:words"), allowed)
+
+
+def test_the_batch_axis_of_each_input_is_dynamic() -> None:
+    class Two(nn.Module):
+        def forward(self, a: torch.Tensor, *more: torch.Tensor, **named: torch.Tensor) -> None: ...
+
+    assert dynamic_batch(Two(), X, "N") == {"a": {0: "N"}}
+    both = dynamic_batch(Two(), {"a": X, "b": X}, "N")
+    assert both == {"a": {0: "N"}, "named": {"b": {0: "N"}}}
+
+
+def test_operations_are_counted_without_a_trace() -> None:
+    model = nn.Linear(4, 2, bias=False).train()
+    assert forward_flops(model, X) == 2 * 3 * 4 * 2
+    assert model.training
+    assert model.weight.grad is None
+
+
+def test_a_layer_that_is_not_there_is_named_with_the_one_that_was_meant() -> None:
+    known = ["first", "second"]
+    require_layers(["first"], known, "prune.skip_layers")
+    with pytest.raises(StepFailed, match="the model has no layer 'secnod': did you mean 'second'"):
+        require_layers(["first", "secnod"], known, "prune.skip_layers")
+    with pytest.raises(InputError, match="the teacher has no layer"):
+        require_layers(["x"], known, "distill", "teacher", InputError)

@@ -1,0 +1,43 @@
+"""Who gets which samples: each one once, with weights that make the average the whole batch's."""
+
+from __future__ import annotations
+
+import pytest
+from prefect_hone.ray_workers.training.dealing import deal, shuffled
+
+
+@pytest.mark.parametrize(("parts", "same_size"), [(1, False), (3, False), (4, True)])
+@pytest.mark.parametrize(("samples", "batch", "world"), [(100, 32, 2), (65, 32, 4), (7, 16, 3)])
+def test_every_sample_is_dealt_once(
+    samples: int, batch: int, world: int, parts: int, same_size: bool
+) -> None:
+    seen: list[int] = []
+    order = shuffled(samples, seed=0, epoch=0)
+    weights: dict[int, float] = {}
+    for rank in range(world):
+        for step, shares in enumerate(deal(order, batch, world, rank, parts, same_size)):
+            assert shares
+            assert len({len(share.indices) for share in shares}) == 1 or not same_size
+            for share in shares:
+                assert 0 < len(share.indices) >= share.own
+                seen += list(share.indices)[: share.own]
+                weights[step] = weights.get(step, 0.0) + share.weight / world
+    assert sorted(seen) == list(range(samples))
+    assert all(weight == pytest.approx(1.0) for weight in weights.values())
+
+
+def test_an_order_comes_again_by_its_seed_and_epoch() -> None:
+    assert shuffled(50, 1, 0) == shuffled(50, 1, 0)
+    assert shuffled(50, 1, 0) != shuffled(50, 1, 1) != shuffled(50, 2, 1)
+    assert sorted(shuffled(50, 1, 3)) == list(range(50))
+
+
+def test_a_reader_that_gets_nothing_has_a_sample_that_does_not_count() -> None:
+    ((share,),) = deal(range(2), 4, readers=4, reader=3)
+    assert (list(share.indices), share.own, share.weight) == ([0], 0, 0.0)
+
+
+def test_parts_of_a_pipeline_are_filled_up_to_one_size() -> None:
+    ((*_, last),) = deal(range(10), 16, readers=1, reader=0, parts=4, same_size=True)
+    assert len(last.indices) == 4
+    assert last.own == 0
