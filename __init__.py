@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
+
 if TYPE_CHECKING:
     from .flows.accelerate import accelerate as accelerate
     from .flows.operate.blocks import HoneServers as HoneServers
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from .tasks.compile import Unavailable as Unavailable
     from .tasks.outcome import Outcome as Outcome
 
-__version__ = "0.1.0"
 
 _HOME = {
     "Data": ".recipe.data",

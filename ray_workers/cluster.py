@@ -119,6 +119,13 @@ class Cluster:
         found = ray.cluster_resources()
         return {"cpus": float(found.get("CPU", 0)), "gpus": float(found.get("GPU", 0))}
 
+    def memory(self) -> int:
+        """Memory of the whole cluster that steps may have (bytes)."""
+        import ray
+
+        self.start()
+        return int(ray.cluster_resources().get("memory", 0))
+
     def _hold(self) -> None:
         try:
             self._init()

@@ -14,9 +14,9 @@ import time
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from ..recipe.errors import HoneError, StepCrashed, StepTimeout
 from ..recipe.factories import Allowed, unexpected
@@ -28,6 +28,8 @@ from .memory import PeakMemory
 from .store.artifacts import Artifact, Store
 from .worker_death import cause_of_death
 from .workspace import Result, Workspace, user_code
+
+F = TypeVar("F", bound=Strict)
 
 
 class StepJob(Strict):
@@ -52,7 +54,7 @@ class StepJob(Strict):
     function: str
     key: str
     lineage: str
-    spec: dict[str, Any]
+    spec: dict[str, JsonValue]
     inputs: dict[str, Artifact]
     code: Artifact | None
     allowed: Allowed
@@ -76,11 +78,15 @@ class Done(Strict):
     outputs: dict[str, Artifact]
     metrics: dict[str, float]
     params: dict[str, Any]
-    facts: dict[str, Any]
+    facts: dict[str, JsonValue]
     notes: list[str]
     seconds: float
     peak_memory: int = 0
     run_id: str = ""
+
+    def facts_as(self, kind: type[F]) -> F:
+        """Its facts, as the type that its step declares."""
+        return kind.model_validate(self.facts)
 
 
 def execute(job: StepJob, report: Report) -> Done:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import re
 import warnings
 from typing import Any
 
 import torch
 
 from ..ray_workers.data.calling import INPUT, main_output, tensors
+from ..ray_workers.model.export_errors import as_export_error
 from ..ray_workers.model.module import dynamic_batch, load_module
 from ..ray_workers.model.onnx_files import OUTPUT, load_inputs, name_layers, write_graph
 from ..ray_workers.model.onnx_model import OnnxGraph
@@ -56,7 +56,7 @@ def export(work: Workspace[ExportSpec]) -> Result:
                 verbose=False,
             )
     except Exception as error:
-        raise explained(error) from error
+        raise as_export_error(error) from error
     if program is None:
         raise StepFailed("the exporter returned no program", where="export")
     return _kept(work, program.model_proto)
@@ -77,41 +77,3 @@ def _outputs(model: torch.nn.Module, inputs: Any) -> list[str]:
     main = main_output(outputs)
     position = next(i for i, leaf in enumerate(leaves) if leaf is main)
     return [OUTPUT if i == position else f"output_{i}" for i in range(len(leaves))]
-
-
-def explained(error: BaseException) -> StepFailed:
-    """The operator, and the line of the model, that the exporter stopped at."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or current.__context__
-    text = "\n".join(str(link) for link in chain)
-    operator = re.search(r"(?:OpOverload\(op='|function for[^']*'|torch\.ops\.)([\w:.]+)", text)
-    frames = re.findall(r'File "([^"]+)", line (\d+), in (\w+)', text)
-    own = [f for f in frames if "/torch/" not in f[0] and "site-packages" not in f[0]]
-    scope = re.findall(r"nn_module_stack[^\n]*|L\['self'\]((?:\.\w+)+)", text)
-    reason = _reason(chain)
-    what = f"the model can't be exported: {reason}"
-    if operator and operator.group(1) not in what:
-        what += f" (operator {operator.group(1)})"
-    layer = next((found.strip(".") for found in scope if found), None)
-    if layer:
-        what += f" (layer {layer})"
-    where = None
-    if own:
-        where = f"{own[-1][0]}:{own[-1][1]} in {own[-1][2]}"
-    return StepFailed(
-        what,
-        where=where,
-        do="torch.export must be able to trace the model: no control flow on tensor values, no "
-        "operator without an ONNX form",
-    )
-
-
-def _reason(chain: list[BaseException]) -> str:
-    for link in reversed(chain):
-        lines = [line.strip() for line in str(link).splitlines() if line.strip()]
-        if lines:
-            return f"{type(link).__name__}: {lines[0]}"
-    return type(chain[0]).__name__

@@ -84,7 +84,8 @@ def plan(
     ] = False,
 ) -> None:
     """Show what a run would do: which steps are cached and which would run. Runs nothing."""
-    from ..engine.plan import make_plan, needs, plan_memory
+    from ..engine.memory_plan import plan_memory
+    from ..engine.plan import make_plan, needs
     from .load import load_for_command
     from .tables import show_plan
 
@@ -148,7 +149,7 @@ def init(
 
 def _version(value: bool) -> None:
     if value:
-        from ... import __version__
+        from ..._version import __version__
 
         typer.echo(f"hone {__version__}")
         raise typer.Exit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import sys
@@ -105,11 +104,9 @@ def _run_flow(
 
 def _import_mlflow() -> None:
     """While Prefect's server starts."""
-    from ...tasks.tracking.tracker import quiet_mlflow
+    from ...tasks.tracking.tracker import preload
 
-    quiet_mlflow()
-    importlib.import_module("mlflow")
-    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+    preload()
 
 
 @contextlib.contextmanager

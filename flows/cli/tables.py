@@ -15,7 +15,8 @@ from ...tasks.compile import target_functions
 from ...tasks.keys import library_version
 from ...tasks.outcome import CandidateStatus, Outcome
 from ...tasks.report.table import HEADERS, caption, headers_for, headline, ordered, rows
-from ..engine.plan import MemoryPlan, Plan, needs
+from ..engine.memory_plan import MemoryPlan
+from ..engine.plan import Plan, needs
 from ..engine.settings import Settings
 
 _STYLES = {

@@ -81,22 +81,19 @@ def _keep_path(path: str, session: Session) -> str:
 
 def _keep_logged(uri: str, session: Session) -> str:
     """A model that MLflow keeps, in the store; its place there."""
-    import mlflow
+    from ...tasks.tracking.logged_models import download
 
     tracking = session.settings.tracking
-    mlflow.set_registry_uri(tracking)
     with tempfile.TemporaryDirectory(prefix="hone-logged-") as folder:
         try:
-            found = mlflow.artifacts.download_artifacts(
-                artifact_uri=uri, dst_path=folder, tracking_uri=tracking
-            )
+            found = download(uri, tracking, folder)
         except Exception as error:
             raise InputError(
                 f"MLflow can't provide the model: {telling(error)}",
                 where=f"model.source: {uri}",
                 do=f"check its name and MLFLOW_TRACKING_URI, which is {tracking}",
             ) from error
-        files = [p for p in Path(found).rglob("*") if p.is_file()]
+        files = [p for p in found.rglob("*") if p.is_file()]
         return _keep({p.relative_to(found).as_posix(): p for p in files}, session)
 
 

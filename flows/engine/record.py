@@ -9,20 +9,19 @@ import yaml
 from prefect.exceptions import MissingContextError
 from prefect.runtime import flow_run
 
-from ... import __version__
+from ..._version import __version__
 from ...ray_workers.store.file_names import SAMPLES_FILE
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.schema import Recipe
 from ...tasks.outcome import Candidate, Champion, Outcome
 from ...tasks.report.table import markdown, markdown_table
-from ...tasks.specs.check import CheckFacts, TensorFact
+from ...tasks.specs.check import CheckFacts
 from ...tasks.steps import runtime_of
 from ...tasks.tracking import names
 from ...tasks.tracking.entries import (
     DatasetEntry,
     ModelEntry,
     RunStatus,
-    TensorShape,
 )
 from ...tasks.tracking.names import PARENT, TRAINING
 from ...tasks.tracking.registry import Promotable, Promotion
@@ -187,8 +186,8 @@ def _model(
         target=target.kind,
         sha256=artifact.sha256,
         options={"threads": run.recipe.benchmark.threads},
-        inputs={name: _shape(tensor) for name, tensor in facts.inputs.items()},
-        output=_shape(facts.output),
+        inputs=facts.inputs,
+        output=facts.output,
         example=str(run.session.store.fetch(checked.artifact("samples")) / SAMPLES_FILE),
         requirements=tuple(requirements_of(runtime_of(target.kind))),
         params={
@@ -198,10 +197,6 @@ def _model(
         },
         tags={names.SHA256: artifact.sha256, names.CANDIDATE: candidate.name},
     )
-
-
-def _shape(tensor: TensorFact) -> TensorShape:
-    return TensorShape(shape=tensor.shape, dtype=tensor.dtype)
 
 
 def promotable(run: Run, outcome: Outcome) -> Promotable | None:

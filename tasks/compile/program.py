@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...ray_workers.model.export_errors import as_export_error
 from ...ray_workers.model.module import load_module
 from ...ray_workers.model.onnx_files import Arrays, load_inputs
 from ...ray_workers.model.onnx_model import torch_module
 from ...ray_workers.workspace import Workspace
 from ...recipe.errors import StepFailed
-from ..export import explained
 from ..specs.compile import CompileSpec
 
 _CALIBRATION_BATCH = 32
@@ -67,7 +67,7 @@ class Program:
                     dynamic_shapes=named,
                 )  # fmt: skip
         except Exception as error:
-            raise explained(error) from error
+            raise as_export_error(error) from error
 
     def quantization(self, kind: str, can: dict[str, str]) -> dict[str, Any] | None:
         """The one quantize pass of the variant, or None.

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 
 from ...recipe.strict import Strict
+from ..specs.check import TensorFact
 
 
 class RunStatus(StrEnum):
@@ -112,13 +113,6 @@ class DatasetEntry(Strict):
     contexts: tuple[str, ...]
 
 
-class TensorShape(Strict):
-    """An input or output of a model: its shape without the batch axis, and numpy's type."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-
 class ModelEntry(Strict):
     """A candidate as a LoggedModel of its run.
 
@@ -144,8 +138,8 @@ class ModelEntry(Strict):
     target: str
     sha256: str
     options: dict[str, JsonValue]
-    inputs: dict[str, TensorShape]
-    output: TensorShape
+    inputs: dict[str, TensorFact]
+    output: TensorFact
     example: str
     requirements: tuple[str, ...]
     params: dict[str, str]

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ... import __version__
 from ... import runtimes as room
+from ..._version import __version__
 from ...runtimes.isolated.environment import requirement
 from ...runtimes.opening import RUNTIMES, runtime
 

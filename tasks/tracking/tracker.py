@@ -5,6 +5,7 @@ candidate. Operations go through a journal and are sent by one thread, in order.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -59,6 +60,13 @@ def quiet_mlflow() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def preload() -> None:
+    """Import what takes MLflow seconds, while something else starts."""
+    quiet_mlflow()
+    importlib.import_module("mlflow")
+    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+
+
 class Tracker:
     """What a flow tells MLflow.
 
@@ -93,7 +101,7 @@ class Tracker:
         Raises:
             ServerUnreachable: The tracking server does not answer.
         """
-        from ... import __version__
+        from ..._version import __version__
 
         try:
             self._sender.connect()

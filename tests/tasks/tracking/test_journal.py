@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from prefect_hone.tasks.specs.check import TensorFact
 from prefect_hone.tasks.tracking.entries import (
     DatasetEntry,
     FinishEntry,
@@ -20,7 +21,6 @@ from prefect_hone.tasks.tracking.entries import (
     RunEntry,
     RunStatus,
     TagsEntry,
-    TensorShape,
     TextEntry,
     UnreadableEntry,
     read_entry,
@@ -39,8 +39,8 @@ MODEL = ModelEntry(
     target="onnxruntime-cpu",
     sha256="ab",
     options={"threads": 2},
-    inputs={"input": TensorShape(shape=(3, 4), dtype="float32")},
-    output=TensorShape(shape=(10,), dtype="float32"),
+    inputs={"input": TensorFact(shape=(3, 4), dtype="float32")},
+    output=TensorFact(shape=(10,), dtype="float32"),
     example="/store/b/samples.safetensors",
     requirements=("numpy==2.0",),
     params={"variant": "fp32"},

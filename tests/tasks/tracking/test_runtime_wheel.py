@@ -26,8 +26,9 @@ from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
 from prefect_hone.runtimes.digest import digests_in, tree_digest
 from prefect_hone.runtimes.onnxruntime_runtime import OnnxRuntimeSettings
 from prefect_hone.runtimes.opening import RUNTIMES
+from prefect_hone.tasks.specs.check import TensorFact
 from prefect_hone.tasks.tracking import names, runtime_wheel
-from prefect_hone.tasks.tracking.entries import ModelEntry, RunStatus, TensorShape
+from prefect_hone.tasks.tracking.entries import ModelEntry, RunStatus
 from prefect_hone.tasks.tracking.runtime_wheel import build_wheel, requirements_of
 from prefect_hone.tasks.tracking.tracker import Tracker
 from safetensors.numpy import save_file
@@ -108,7 +109,7 @@ def logged(tmp_path: Path) -> Path:
     tracker.open("parent", {})
     tracker.child("candidate", "candidate", {})
     sha256 = tree_digest(digests_in(files))
-    tensor = TensorShape(shape=(3,), dtype="float32")
+    tensor = TensorFact(shape=(3,), dtype="float32")
     tracker.model(
         ModelEntry(
             ref="candidate",
