@@ -103,7 +103,7 @@ def _take_steps(recipe: Recipe, run: Run) -> Results:
         HoneError: A step that every candidate needs failed.
     """
     steps = Steps(run.runner)
-    surroundings = here()
+    surroundings = here(run.session.allowed, run.session.code)
     layout = lay_out(recipe, surroundings, steps)
     need(layout.check)
     need(layout.train)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -59,6 +59,21 @@ class Workspace(Generic[S]):
     def progress(self, done: float, total: float) -> None:
         """Tell how far the step is."""
         self.report(Progress(done, total))
+
+    def loader_options(self, threads: int, further: Mapping[str, Any]) -> dict[str, Any]:
+        """Options for what opens an artifact; what needs further ones is given the user's code.
+
+        Args:
+            threads: Of the runtime.
+            further: Plain data.
+        """
+        if not further:
+            return {"threads": threads}
+        code = None
+        if self.code is not None:
+            code = str(Store(self.store_url, Path(self.cache_url)).fetch(self.code))
+        allowed = self.allowed.model_dump(mode="json")
+        return {"threads": threads, **further, "code": code, "allowed": allowed}
 
     def output(self, name: str, kind: str) -> Path:
         """A new folder that becomes the output artifact `name`."""

@@ -29,6 +29,12 @@ class NamesCode:
 
 #: `module:function`, code of the user's.
 ImportPath = Annotated[str, StringConstraints(pattern=IMPORT_PATH), NamesCode()]
+#: `module`, or `module:name`, code of the user's.
+ModulePath = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?$"),
+    NamesCode(),
+]
 #: A name of ours, or an import path.
 NameOrPath = Annotated[str, NamesCode(always=False)]
 

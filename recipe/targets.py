@@ -3,7 +3,7 @@
 In a recipe a target is its name (`onnxruntime-cpu`) or its name with settings
 (`{kind: openvino-cpu, precision: bf16}`); a setting that is a list is tried with each of its values
 (`{kind: openvino-cpu, precision: [fp32, bf16]}` is two targets). The work itself is in
-`tasks/compile/KIND.py`, found by the kind with `_` for `-`.
+`tasks/compile/KIND.py`, found by the kind with `_` for `-`, or in a module of the user's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from .strict import Strict
+from .strict import IMPORT, ModulePath, Strict, short_name
 
 
 class _Target(Strict):
@@ -22,7 +22,8 @@ class _Target(Strict):
     `takes` says from what it compiles: the exported ONNX graph, or the torch module, which it
     exports and quantizes itself. `environment` names the environment of its own, if it needs one.
     `native`: its artifact holds code for the kind of processor that it was compiled on. `runtime`
-    is the distribution that opens its artifact, `needs` what a machine must have, in a few words.
+    is the distribution that opens its artifact, `needs` what a machine must have, in a few words,
+    `packages` what is to be installed besides where its champion is served.
     """
 
     takes: ClassVar[Literal["graph", "module"]] = "graph"
@@ -31,6 +32,17 @@ class _Target(Strict):
     native: ClassVar[bool] = False
     runtime: ClassVar[str]
     needs: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def calls_user_code(self) -> bool:
+        """Whether it builds the model by the recipe's factory."""
+        return self.takes == "module"
+
+    @property
+    def loader_options(self) -> dict[str, str]:
+        """What opens its artifact needs to know besides the artifact."""
+        return {}
 
     @property
     def fixed_batch(self) -> bool:
@@ -233,15 +245,62 @@ class TensorFlow(_Target):
     kind: Literal["tensorflow"] = Field(description="A SavedModel, compiled by XLA within.")
 
 
+def _as_tuple(value: Any) -> Any:
+    """A list that was JSON's before `expanded` looked at it, which strict validation refuses."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+class ImportedTarget(Strict):
+    """A target of yours, by its import path. What is a fact of every other target is a field here.
+
+    Its code can't travel with a champion: where one is served, its package is installed and allowed
+    by `HONE_ALLOWED_PREFIXES`.
+    """
+
+    environment: ClassVar[str | None] = None
+    calls_user_code: ClassVar[bool] = True
+
+    kind: Literal["import"] = Field(description="This target is your own.")
+    factory: ModulePath = Field(
+        description="Import path 'module' or 'module:name' of what has availability(target), "
+        "compile_graph(work, **args) and load(folder, options).",
+    )
+    takes: Literal["graph", "module"] = Field(
+        description="From what it compiles: the exported ONNX graph, or the torch module."
+    )
+    name: str = Field(
+        default_factory=lambda given: short_name(str(given.get("factory", ""))),
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="What it is called in tables and in MLflow; none: the last part of its path.",
+    )
+    args: dict[str, Any] = Field({}, description="Keyword arguments of compile_graph.")
+    gpu: bool = Field(False, description="It needs a GPU.")
+    native: bool = Field(
+        False, description="Its artifact holds code for the kind of processor it was compiled on."
+    )
+    fixed_batch: bool = Field(
+        False, description="It compiles a program for each batch size of the benchmark."
+    )
+    packages: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        (), description="Distributions to install where its champion is served, yours among them."
+    )
+
+    @property
+    def loader_options(self) -> dict[str, str]:
+        """What opens its artifact needs to know besides the artifact."""
+        return {"factory": self.factory}
+
+
 def _from_name(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-AnyTarget = (
+_BuiltIn = (
     OnnxRuntimeCpu | OnnxRuntimeCuda | OnnxRuntimeTensorRt | TensorRt | OpenVinoCpu | OpenVinoGpu
     | OpenVinoNpu | InductorCpu | InductorCuda | LiteRt | ExecuTorch
     | Xla | TensorFlow
 )  # fmt: skip
+AnyTarget = _BuiltIn | ImportedTarget
 Target = Annotated[
     Annotated[AnyTarget, Field(discriminator="kind")],
     BeforeValidator(_from_name, json_schema_input_type=str | AnyTarget),
@@ -256,7 +315,7 @@ def expanded(targets: Any) -> Any:
     for target in targets:
         listed = (
             {k: v for k, v in target.items() if isinstance(v, list)}
-            if isinstance(target, dict)
+            if isinstance(target, dict) and target.get("kind") != IMPORT
             else {}
         )
         if not listed:
@@ -270,7 +329,7 @@ def expanded(targets: Any) -> Any:
 
 
 def target_class(kind: str) -> type[_Target]:
-    """The spec of a target, by its kind."""
+    """The spec of a target of Hone's or of the user's, by its kind."""
     found: type[_Target] = next(cls for cls in get_args(AnyTarget) if _kind_of(cls) == kind)
     return found
 
@@ -280,13 +339,13 @@ def _kind_of(cls: Any) -> str:
 
 
 def target_kinds() -> tuple[str, ...]:
-    """The kinds of all targets, in the order of `AnyTarget`."""
-    return tuple(_kind_of(cls) for cls in get_args(AnyTarget))
+    """The kinds of all targets of Hone's, in the order of `AnyTarget`."""
+    return tuple(_kind_of(cls) for cls in get_args(_BuiltIn))
 
 
-def all_targets() -> tuple[AnyTarget, ...]:
-    """Each target with its default settings."""
+def all_targets() -> tuple[_BuiltIn, ...]:
+    """Each target of Hone's with its default settings."""
     return tuple(
         cls.model_validate({"kind": kind})
-        for cls, kind in zip(get_args(AnyTarget), target_kinds(), strict=True)
+        for cls, kind in zip(get_args(_BuiltIn), target_kinds(), strict=True)
     )

@@ -16,6 +16,7 @@ from .predict import Predict
 #: Each is a file of this room. An artifact can name no other: its settings come with it.
 RUNTIMES = (
     "executorch",
+    "imported",
     "inductor",
     "litert",
     "onnxruntime",

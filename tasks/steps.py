@@ -26,6 +26,8 @@ S = TypeVar("S", bound=Spec)
 
 _ROOT = __package__.partition(".")[0]
 _TASKS = f"{_ROOT}.tasks"
+#: Name of the files that stand for what is the user's own.
+IMPORTED = "imported"
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,10 @@ BENCHMARK = Step(
 BASELINE_LOADER = f"{_TASKS}.benchmark.baseline:load"
 
 
-#: What passes and targets of the user's may be made of.
+#: What passes of the user's may be made of.
 _LENT = (f"{_TASKS}.compress.training_pass", f"{_ROOT}.ray_workers.model.onnx_files")
+#: What targets of the user's may be made of.
+_LENT_TO_TARGETS = (f"{_TASKS}.compile.program", f"{_ROOT}.ray_workers.model.onnx_files")
 
 
 def module_pass_step(compression: Pass) -> Step[ModulePassSpec]:
@@ -190,9 +194,10 @@ def compile_step(target: AnyTarget) -> Step[CompileSpec]:
         CompileSpec,
         inputs=frozenset({"module", "calibration"} if on_module else {"graph"}),
         outputs=frozenset({"model"}),
-        runs_user_code=on_module,
+        runs_user_code=target.calls_user_code,
         retries=1,
         watches_memory=True,
+        lends=_LENT_TO_TARGETS if target.kind == IMPORT else (),
     )
 
 
@@ -203,12 +208,12 @@ def target_module(kind: str) -> str:
 
 def _file_of(kind: str) -> str:
     """Name of the module of a pass or target, by its kind."""
-    return "imported" if kind == IMPORT else kind.replace("-", "_")
+    return IMPORTED if kind == IMPORT else kind.replace("-", "_")
 
 
 def runtime_of(kind: str) -> str:
     """Name of the runtime that opens what a target makes: the kind begins with it."""
-    return kind.partition("-")[0]
+    return IMPORTED if kind == IMPORT else kind.partition("-")[0]
 
 
 def loader_module(kind: str) -> str:
@@ -218,7 +223,8 @@ def loader_module(kind: str) -> str:
 
 def loader(kind: str) -> str:
     """Import path of the function that opens what a target makes."""
-    return f"{loader_module(kind)}:load"
+    function = "load_measured" if kind == IMPORT else "load"
+    return f"{loader_module(kind)}:{function}"
 
 
 def metric_module(metric: str) -> str:

@@ -72,6 +72,17 @@ class _Encoder(nn.Module):
         return out
 
 
+class _NoLayers(nn.Module):
+    """Nothing that a pass could make smaller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(FEATURES))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * self.scale).unflatten(1, (CLASSES, -1)).sum(2)
+
+
 class _Unknown(_Perceptron):
     """With an operator that no runtime has."""
 
@@ -95,6 +106,10 @@ def conv_net() -> nn.Module:
 
 def encoder() -> nn.Module:
     return _seeded(_Encoder)
+
+
+def no_layers() -> nn.Module:
+    return _seeded(_NoLayers)
 
 
 def unknown_operator() -> nn.Module:

@@ -6,7 +6,7 @@ do; here a step runs when something of it is looked at, once for the same cache 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ from ..ray_workers.dispatch import Done, StepJob, dispatch, execute
 from ..ray_workers.store.artifacts import Artifact, Store
 from ..recipe.factories import Allowed, use_code
 from ..recipe.schema import Recipe
+from ..recipe.targets import AnyTarget
+from ..tasks.compile import Unavailable
 from ..tasks.keys import UserCode, cache_key
 from ..tasks.steps import Call
 
@@ -146,4 +148,16 @@ class Workshop:
         ) -> LaidStep:
             return LaidStep(self, call, inputs, code)
 
-        return lay_out(recipe, here(), submit)
+        return lay_out(recipe, here(self.allowed, self._folder), submit)
+
+    def availability(self, target: AnyTarget) -> Unavailable | None:
+        """None for a target that runs here, else why it does not."""
+        return here(self.allowed, self._folder).availability(target)
+
+    def loader_options(self, further: Mapping[str, Any]) -> dict[str, Any]:
+        """Options for what opens an artifact, on one thread."""
+        if not further:
+            return {"threads": 1}
+        code = None if self._folder is None else str(self._folder)
+        allowed = self.allowed.model_dump(mode="json")
+        return {"threads": 1, **further, "code": code, "allowed": allowed}

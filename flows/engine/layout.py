@@ -343,6 +343,7 @@ def lay_out_candidate(
                 higher_is_better=recipe.quality.rises,
                 loader=loader(target.kind),
                 environment=target.environment,
+                options=dict(target.loader_options),
                 processor=here.processor.identity(),
             ),
             loads=(metric_module(judged.metric), loader_module(target.kind)),
@@ -387,6 +388,7 @@ def lay_out_benchmark(
                     name=candidate.name,
                     loader=loader(candidate.target.kind),
                     environment=candidate.target.environment,
+                    options=dict(candidate.target.loader_options),
                 )
                 for candidate in able
             ),

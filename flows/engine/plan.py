@@ -72,7 +72,7 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
     Raises:
         InputError: A target of the recipe is not installed, or what it names can't be read.
     """
-    surroundings = here()
+    surroundings = here(session.allowed, session.code)
     check_targets(recipe, surroundings)
     steps: list[PlannedStep] = []
 

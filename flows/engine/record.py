@@ -13,6 +13,7 @@ from ..._version import __version__
 from ...ray_workers.store.file_names import SAMPLES_FILE
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.schema import Recipe
+from ...tasks.keys import library_version
 from ...tasks.outcome import Candidate, Champion, Outcome
 from ...tasks.report.table import markdown, markdown_table
 from ...tasks.specs.check import CheckFacts
@@ -189,7 +190,10 @@ def _model(
         inputs=facts.inputs,
         output=facts.output,
         example=str(run.session.store.fetch(checked.artifact("samples")) / SAMPLES_FILE),
-        requirements=tuple(requirements_of(runtime_of(target.kind))),
+        requirements=(
+            *requirements_of(runtime_of(target.kind)),
+            *(f"{name}=={library_version(name)}" for name in target.packages),
+        ),
         params={
             "variant": candidate.variant,
             "target": candidate.target,

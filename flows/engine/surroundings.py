@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...ray_workers.cluster import cores
 from ...ray_workers.processor import Processor, processor
-from ...recipe.targets import AnyTarget
+from ...recipe.factories import Allowed, use_code
+from ...recipe.targets import AnyTarget, ImportedTarget
 from ...tasks.compile import Unavailable, target_functions
 
 
@@ -24,10 +28,22 @@ class Surroundings:
     availability: Callable[[AnyTarget], Unavailable | None]
 
 
-def here() -> Surroundings:
-    """Those of this machine."""
-    return Surroundings(
-        cores=cores(),
-        processor=processor(),
-        availability=lambda target: target_functions(target.kind).availability(target),
-    )
+def here(allowed: Allowed, code: Path | None) -> Surroundings:
+    """Those of this machine.
+
+    Args:
+        allowed: What may be named by import path; a target of the user's is asked whether it runs.
+        code: The recipe's code folder.
+    """
+
+    def availability(target: AnyTarget) -> Unavailable | None:
+        if not isinstance(target, ImportedTarget):
+            return target_functions(target.kind).availability(target)
+        from ...tasks.compile.imported import availability_of
+
+        if code is not None:
+            use_code(code)
+        with contextlib.redirect_stdout(sys.stderr):
+            return availability_of(target, allowed)
+
+    return Surroundings(cores=cores(), processor=processor(), availability=availability)

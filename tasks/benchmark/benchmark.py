@@ -22,7 +22,6 @@ import numpy as np
 
 from ...ray_workers.model.onnx_files import load_inputs
 from ...ray_workers.runtime_process import RuntimeProcess, interpreter_for
-from ...ray_workers.store.artifacts import Store
 from ...ray_workers.store.file_lock import acquire
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError
@@ -45,17 +44,14 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
     """
     spec = work.spec
     samples = load_inputs(work.inputs["samples"])
-    code = None
-    if work.code is not None:
-        code = str(Store(work.store_url, Path(work.cache_url)).fetch(work.code))
-    threads = {"threads": spec.threads}
-    eager = {**threads, "model": spec.model.model_dump(mode="json"), "code": code}
-    eager["allowed"] = work.allowed.model_dump(mode="json")
+    model = {"model": spec.model.model_dump(mode="json")}
+    eager = work.loader_options(spec.threads, model)
     entrants = [Entrant(BASELINE, spec.baseline, work.inputs["weights"], eager)]
     for entry in spec.candidates:
         folder = work.inputs[entry.name]
         python = interpreter_for(entry.environment)
-        entrants.append(Entrant(entry.name, entry.loader, folder, threads, python))
+        options = work.loader_options(spec.threads, entry.options)
+        entrants.append(Entrant(entry.name, entry.loader, folder, options, python))
 
     def progress(share: float) -> None:
         work.progress(int(100 * share), 100)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from ...recipe.model import ModelFactory
 from ...recipe.strict import Strict
@@ -16,11 +16,13 @@ class BenchmarkEntry(Strict):
         name: Of the candidate; of its input artifact too.
         loader: Import path of what opens it.
         environment: The environment of its own that the runtime needs, or None.
+        options: What else the loader needs to know.
     """
 
     name: str
     loader: str
     environment: str | None
+    options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class BenchmarkSpec(Spec):

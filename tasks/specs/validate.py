@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from .base import Judged
 
@@ -19,6 +19,7 @@ class ValidateSpec(Judged):
     higher_is_better: Which way the metric is good.
     loader: Import path of what opens the candidate.
     environment: The environment of its own that the runtime needs, or None.
+    options: What else the loader needs to know.
     processor: What of the processor the outputs depend on.
     """
 
@@ -26,4 +27,5 @@ class ValidateSpec(Judged):
     higher_is_better: bool
     loader: str
     environment: str | None
+    options: dict[str, JsonValue] = Field(default_factory=dict)
     processor: dict[str, JsonValue] | None = None

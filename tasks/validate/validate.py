@@ -45,7 +45,7 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
     measure = load_metric(spec.metric, work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
     rows, expected, found = [], [], []
-    options = {"threads": max(1, int(work.cpus))}
+    options = work.loader_options(max(1, int(work.cpus)), spec.options)
     python = interpreter_for(spec.environment)
     with RuntimeProcess(spec.loader, work.inputs["model"], options, python=python) as runtime:
         runtime.wait_loaded()

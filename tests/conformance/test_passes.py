@@ -87,7 +87,7 @@ def members(union: Any) -> list[type]:
 
 def test_every_pass_has_a_case() -> None:
     names = {cls.__name__ for cls in members(Pass)}
-    assert {*CASES, *TRAINED, "ImportedPass"} == names, "ImportedPass: see tests/plugin"
+    assert {*CASES, *TRAINED, "ImportedPass"} == names, "an ImportedPass: test_plugin.py"
 
 
 @pytest.fixture(scope="module")

@@ -347,3 +347,17 @@ def test_a_pass_of_your_own_is_a_member_like_the_others(tmp_path: Path) -> None:
     )
     missing = mistakes(tmp_path, text('{kind: import, factory: "own:p"}'))
     assert "variants.0.passes.0.works_on: this field is required" in missing
+
+
+def test_a_target_of_your_own_is_a_member_like_the_others(tmp_path: Path) -> None:
+    own = "{kind: import, factory: own.chip, takes: graph, args: {sizes: [1, 2]}, packages: [a, b]}"
+    named = '{kind: import, factory: "own:Chip", takes: module, name: chip-2}'
+    text = GOOD.replace("[onnxruntime-cpu]", f"[onnxruntime-cpu, {own}, {named}]")
+    first, second = load_recipe(write(tmp_path, text)).targets[1:]
+    assert (first.name, first.takes, first.packages) == ("chip", "graph", ("a", "b"))
+    assert first.args == {"sizes": [1, 2]}, "a list of theirs is not tried one by one"
+    assert (second.name, second.takes) == ("chip-2", "module")
+    factories = load_recipe(tmp_path / "recipe.yaml").factories()
+    assert {("own.chip", "targets.1.factory"), ("own:Chip", "targets.2.factory")} <= set(factories)
+    twice = text.replace(named, '{kind: import, factory: "other:chip", takes: graph}')
+    assert "the target 'chip' is there twice" in mistakes(tmp_path, twice)

@@ -1,0 +1,113 @@
+"""An artifact of a target of the user's own, which only the user's code can open.
+
+Its code does not travel with the model. Where one is served, the package is installed, and whoever
+runs the server allows it by `HONE_ALLOWED_PREFIXES`: what is named in a model's folder is run
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .compiled_artifact import CompiledArtifact
+from .errors import RuntimeFailed, RuntimeMissing
+from .predict import Predict
+
+NAME = "imported"
+LIBRARIES: Mapping[str, str] = {}
+ENVIRONMENT: str | None = None
+
+_PREFIXES = "HONE_ALLOWED_PREFIXES"
+
+
+def load(folder: Path, options: dict[str, Any]) -> Predict:
+    """Open an artifact where it is served.
+
+    Raises:
+        RuntimeMissing: The target's package is not installed, or not allowed.
+        RuntimeFailed: The target refuses the artifact.
+    """
+    settings = CompiledArtifact.read(folder).settings
+    factory = str(settings["factory"])
+    packages = " ".join(settings["packages"]) or factory.partition(".")[0].partition(":")[0]
+    allowed = [p.strip() for p in os.environ.get(_PREFIXES, "").split(",") if p.strip()]
+    module = factory.partition(":")[0]
+    if not _under(module, allowed):
+        raise RuntimeMissing(
+            f"the model is opened by '{factory}', code that is not Hone's, and {_PREFIXES} does "
+            "not allow it",
+            where=str(folder),
+            do=f"if you trust who registered it: pip install {packages}, and set "
+            f"{_PREFIXES}={module.partition('.')[0]}",
+        )
+    try:
+        found = _find(factory, allowed)
+    except ModuleNotFoundError as error:
+        raise RuntimeMissing(
+            f"'{factory}' opens the model, and there is no module '{error.name}' here",
+            where=str(folder),
+            do=f"pip install {packages}",
+        ) from error
+    return _opened(found, factory, folder, options)
+
+
+def load_measured(folder: Path, options: dict[str, Any]) -> Predict:
+    """Open an artifact where it is validated and timed.
+
+    Args:
+        folder: The artifact.
+        options: `threads`; `factory`, the target's path; `code`, a folder to import it from or
+            None; `allowed`, the `prefixes` and `modules` that may be named.
+
+    Raises:
+        RuntimeFailed: The target refuses the artifact.
+    """
+    if options["code"]:
+        sys.path.insert(0, options["code"])
+    allowed = [*options["allowed"]["prefixes"], *options["allowed"]["modules"]]
+    found = _find(options["factory"], allowed)
+    return _opened(found, options["factory"], folder, {"threads": options["threads"]})
+
+
+def _find(factory: str, allowed: Sequence[str]) -> Any:
+    """What is at an import path: a module, an object, or one of a class.
+
+    Raises:
+        RuntimeFailed: It is not there, or is defined outside what is allowed.
+        ModuleNotFoundError: A module is not installed.
+    """
+    name, _, part = factory.partition(":")
+    if not _under(name, allowed):
+        raise RuntimeFailed(f"'{factory}' is outside the allowed prefixes", where=factory)
+    found: Any = importlib.import_module(name)
+    if part:
+        inner = getattr(found, part, None)
+        if inner is None and hasattr(found, "__path__"):
+            inner = importlib.import_module(f"{name}.{part}")
+        found = inner
+    home = found.__name__ if isinstance(found, ModuleType) else getattr(found, "__module__", "")
+    if found is None or not _under(home, allowed):
+        raise RuntimeFailed(f"'{factory}' is not there, or is defined elsewhere", where=factory)
+    return found() if isinstance(found, type) else found
+
+
+def _under(module: str, allowed: Sequence[str]) -> bool:
+    return any(module == prefix or module.startswith(f"{prefix}.") for prefix in allowed)
+
+
+def _opened(found: Any, factory: str, folder: Path, options: dict[str, Any]) -> Predict:
+    try:
+        predict: Predict = found.load(folder, options)
+    except Exception as error:
+        raise RuntimeFailed(
+            f"load raised {type(error).__name__}: {error}",
+            where=factory,
+            said=f"{type(error).__name__}: {error}",
+        ) from error
+    return predict
