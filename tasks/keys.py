@@ -33,6 +33,7 @@ CARRIERS = frozenset(
     f"{_ROOT}{name}"
     for name in (
         "",
+        "._version",
         ".recipe.errors",
         ".recipe.factories",
         ".recipe.strict",
