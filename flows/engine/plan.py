@@ -11,7 +11,7 @@ from ...tasks.keys import cache_key
 from ...tasks.steps import Call
 from .layout import CandidateLayout, Layout, check_targets, lay_out, lay_out_benchmark
 from .pinned_model import pinned
-from .runner import find_record
+from .records import find_record
 from .session import Session
 from .surroundings import here
 

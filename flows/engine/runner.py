@@ -11,7 +11,7 @@ from typing import Any
 
 from ...ray_workers.dispatch import Done, StepJob, dispatch
 from ...ray_workers.events import EpochEnd, Event, Metric, Note
-from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted, Store
+from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted
 from ...ray_workers.store.file_lock import acquire
 from ...recipe.errors import HoneError
 from ...tasks.keys import cache_key, lineage_key
@@ -19,24 +19,9 @@ from ...tasks.steps import Call
 from ...tasks.tracking import names
 from ...tasks.tracking.names import PARENT
 from ...tasks.tracking.tracker import Tracker
+from .records import find_record, record_name
 from .results import StepResult
 from .session import Session
-
-
-def record_name(call: Call, key: str) -> str:
-    """Where the store keeps the result of a step."""
-    return f"steps/{call.step.name}/{key}.json"
-
-
-def find_record(store: Store, call: Call, key: str) -> Done | None:
-    """The kept result of a step, or None if there is none that can be read."""
-    said = store.read_record(record_name(call, key))
-    if said is None:
-        return None
-    try:
-        return Done.model_validate(said)
-    except ValueError:
-        return None
 
 
 class Runner:
