@@ -62,5 +62,5 @@ def test_another_models_state_is_refused(tmp_path: Path) -> None:
     checkpoints.save(state.tensors(), 1, 1, 0.5, state.values())
     found = checkpoints.latest()
     assert found is not None
-    with pytest.raises(InputError, match="of another model"):
+    with pytest.raises(InputError, match="belongs to another model"):
         make(width=5).load(checkpoints, found)

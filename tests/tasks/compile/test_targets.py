@@ -205,5 +205,5 @@ def test_settings_that_are_lists_are_tried_one_by_one() -> None:
         "openvino-cpu-threads1", "openvino-cpu-threads2", "openvino-cpu-bf16-threads1",
         "openvino-cpu-bf16-threads2", "litert",
     ]  # fmt: skip
-    with pytest.raises(HoneError, match="is there twice"):
+    with pytest.raises(HoneError, match="is defined twice"):
         load_recipe("digits", ["targets=[{kind: openvino-cpu, precision: [bf16, bf16]}]"])
