@@ -6,7 +6,7 @@ import numpy as np
 from onnx import numpy_helper
 from prefect_hone import Result, StepFailed, Workspace
 from prefect_hone.ray_workers.model.onnx_files import read_graph, write_graph
-from prefect_hone.tasks.compress.training_pass import Bench
+from prefect_hone.tasks.compress.training_pass import PassContext
 from torch import nn
 
 
@@ -28,13 +28,13 @@ def rounded(work: Workspace, digits: int = 3) -> Result:
 
 def clipped(work: Workspace, limit: float = 0.1) -> Result:
     """Weights of linear layers, clipped to a limit."""
-    bench = Bench.of(work)
-    layers = [m for m in bench.model.modules() if isinstance(m, nn.Linear)]
+    context = PassContext.load(work)
+    layers = [m for m in context.model.modules() if isinstance(m, nn.Linear)]
     if not layers:
         raise StepFailed("the model has no linear layer", where="clipped")
     for layer in layers:
         layer.weight.data.clamp_(-limit, limit)
-    bench.keep(bench.model, bench.operations)
+    context.keep(context.model, context.operations)
     return Result(params={"clipped/layers": len(layers)})
 
 
