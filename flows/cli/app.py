@@ -27,11 +27,11 @@ app = typer.Typer(
 P = ParamSpec("P")
 
 
-def _explained(command: Callable[P, None]) -> Callable[P, None]:
+def exit_with_message(command: Callable[P, None]) -> Callable[P, None]:
     """A user's mistake is a sentence and an exit code, not a traceback."""
 
     @functools.wraps(command)
-    def explained(*arguments: P.args, **options: P.kwargs) -> None:
+    def wrapped(*arguments: P.args, **options: P.kwargs) -> None:
         try:
             command(*arguments, **options)
         except HoneError as error:
@@ -41,7 +41,7 @@ def _explained(command: Callable[P, None]) -> Callable[P, None]:
             sys.stderr.write("hone: interrupted\n")
             raise typer.Exit(130) from None
 
-    return explained
+    return wrapped
 
 
 RecipeArgument = Annotated[
@@ -57,7 +57,7 @@ JsonOption = Annotated[
 
 
 @app.command()
-@_explained
+@exit_with_message
 def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Run a recipe: train, compress, compile, measure, promote.
 
@@ -70,7 +70,7 @@ def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption
 
 
 @app.command()
-@_explained
+@exit_with_message
 def plan(
     recipe: RecipeArgument,
     overrides: SetOption = None,
@@ -107,7 +107,7 @@ def plan(
 
 
 @app.command()
-@_explained
+@exit_with_message
 def targets(as_json: JsonOption = False) -> None:
     """List the runtimes: which are available here, and how to get the others."""
     from .tables import show_targets, target_rows
@@ -119,7 +119,7 @@ def targets(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-@_explained
+@exit_with_message
 def doctor(as_json: JsonOption = False) -> None:
     """Check this machine: package versions, servers, stores, disk and cores."""
     from .doctor import diagnose, show_findings
@@ -133,7 +133,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-@_explained
+@exit_with_message
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to create; it must be new or empty.")],
 ) -> None:

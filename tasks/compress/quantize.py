@@ -72,11 +72,11 @@ def apply(work: Workspace[GraphPassSpec]) -> Result:
     restore_layers(graph, source)
     if not isinstance(spec, StaticInt8):
         write_graph(graph, work.output("graph", "onnx"))
-        return Result(params=_told(spec), notes=job.notes)
+        return Result(params=_scheme_params(spec), notes=job.notes)
     return _static_result(work, spec, job, graph)
 
 
-def _told(spec: Any) -> dict[str, Any]:
+def _scheme_params(spec: Any) -> dict[str, Any]:
     """What MLflow is told of the scheme, and on which kind of processor it was chosen."""
     told: dict[str, Any] = {"quantize/scheme": spec.scheme}
     if isinstance(spec, StaticInt8 | DynamicInt8):
@@ -165,7 +165,7 @@ def _static_result(
         named = ", ".join(f"{layer} ({op})" for layer, op in unwanted[:5])
         result.notes.append(f"{len(unwanted)} layers stay in floating point: {named}")
     result.params = {
-        **_told(spec),
+        **_scheme_params(spec),
         "quantize/layers": len(heavy) - len(left),
         "quantize/layers_left_in_float": len(left),
         "quantize/calibration_samples": len(next(iter(job.inputs.values()))),

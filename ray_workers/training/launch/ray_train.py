@@ -49,7 +49,7 @@ def run(config: WorkerConfig, workers: int) -> None:
         try:
             trainer.fit()
         except ray.train.WorkerGroupError as error:
-            raise _told(error.worker_failures) from error
+            raise _group_error(error.worker_failures) from error
         except ray.exceptions.RayError as error:
             raise StepCrashed(f"Ray lost the training: {error}") from error
 
@@ -68,7 +68,7 @@ def _in_worker(given: dict[str, WorkerConfig]) -> None:
         raise as_hone_error(error) from error
 
 
-def _told(failures: dict[int, Exception]) -> HoneError:
+def _group_error(failures: dict[int, Exception]) -> HoneError:
     """What workers raised is ours, as `_in_worker` raises it; the others died."""
     causes = {rank: getattr(f, "_base_exc", f) for rank, f in sorted(failures.items())}
     ours = [cause for cause in causes.values() if isinstance(cause, HoneError)]
