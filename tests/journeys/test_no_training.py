@@ -97,7 +97,7 @@ def test_an_onnx_file_is_compressed_as_a_graph(hone, project: Path, monkeypatch)
     missing = "model={source: 'models:/nobody/1'}"
     done = hone.run("plan", recipe, "--set", missing, *options)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "MLflow does not give this model" in done.stderr
+    assert "MLflow can't provide the model" in done.stderr
 
 
 def test_missing_weights_and_missing_training_data_are_told(hone, project: Path) -> None:
@@ -105,7 +105,7 @@ def test_missing_weights_and_missing_training_data_are_told(hone, project: Path)
         "run", str(project / "recipe.yaml"), "--set", "model.weights=nowhere.safetensors"
     )
     assert done.returncode == 2
-    assert "the weights can't be read" in done.stderr
+    assert "there is no such file" in done.stderr
     assert "model.weights: nowhere.safetensors" in done.stderr
 
 

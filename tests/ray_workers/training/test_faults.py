@@ -115,7 +115,7 @@ class TestTwoWorkers:
         training.finish()
         stopped = next(note for note in training.notes() if "asked to stop at step" in note)
         step = int(stopped.split("asked to stop at step ")[1].split(";")[0])
-        goes_on = next(note for note in training.notes() if "goes on after" in note)
+        goes_on = next(note for note in training.notes() if "resuming after" in note)
         epoch, rest = divmod(step, 10)
         assert (f"step {rest} of epoch {epoch + 1}" if rest else f"epoch {epoch}") in goes_on
         assert training.curve() == pytest.approx(expected, abs=1e-4)

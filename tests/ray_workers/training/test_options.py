@@ -171,7 +171,7 @@ def test_another_mesh_goes_on_from_a_checkpoint(tmp_path: Path, first: dict, the
     assert run(first, 13)[-1] == {"kind": "preempted"}
     events = run(then, None)
     assert "resuming after step 4 of epoch 2" in next(e["text"] for e in events if e["kind"] == "note"
-                                                     and "goes on" in e["text"])  # fmt: skip
+                                                     and "resuming" in e["text"])  # fmt: skip
     assert curve(events) == pytest.approx(whole, abs=1e-4)
 
 
