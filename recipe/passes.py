@@ -39,6 +39,11 @@ class _Pass(Strict):
         return str(self.kind)  # type: ignore[attr-defined]  # each member has its own
 
     @property
+    def wish(self) -> str:
+        """What a target that can't do it says that it can't."""
+        return self.name
+
+    @property
     def trains(self) -> bool:
         """Whether it trains, on workers of its own."""
         return False
@@ -251,6 +256,10 @@ class _Quantization(_GraphPass):
 
     depends_on_processor: ClassVar[bool] = True
 
+    @property
+    def wish(self) -> str:
+        return str(self.scheme)  # type: ignore[attr-defined]  # each member has its own
+
 
 _REDUCE_RANGE: Any = Field(
     None,
@@ -421,6 +430,11 @@ class ImportedPass(Strict):
     def name(self) -> str:
         """What people call it."""
         return short_name(self.factory)
+
+    @property
+    def wish(self) -> str:
+        """What a target that can't do it says that it can't."""
+        return self.name
 
 
 Quantize = Annotated[

@@ -10,6 +10,7 @@ from typing import Any
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ...recipe.library_messages import telling
+from ...recipe.targets import OpenVinoCpu
 from ...runtimes.compiled_artifact import CompiledArtifact
 from ...runtimes.openvino_runtime import (
     DESCRIPTION,
@@ -76,7 +77,7 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
     (folder / PACKED).write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
     plain.unlink()
     sizes = work.spec.batch_sizes
-    threads = getattr(target, "threads", None)
+    threads = target.threads if isinstance(target, OpenVinoCpu) else None
     artifact = CompiledArtifact(
         runtime=NAME,
         batch_sizes=None if sizes is None else tuple(sorted({1, *sizes})),

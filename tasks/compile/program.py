@@ -83,7 +83,7 @@ class Program:
         if not found:
             return None
         step = found[-1]
-        scheme = getattr(step, "scheme", step.name)
+        scheme = step.wish
         if len(found) > 1 or step.kind != "quantize" or scheme not in can:
             raise StepFailed(
                 f"{kind} can't do '{scheme}'",

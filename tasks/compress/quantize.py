@@ -61,12 +61,13 @@ def apply(work: Workspace[GraphPassSpec]) -> Result:
             f"there is nothing to quantize: no convolution or matrix product among {found}",
             where="quantize",
         )
+    samples = 1 if isinstance(spec, DynamicInt8 | HalfFloat) else spec.samples
     job = QuantizeJob(
         source=work.inputs["graph"] / GRAPH,
         graph=source,
         scratch=work.scratch,
-        inputs=load_inputs(work.inputs["calibration"], getattr(spec, "samples", 1)),
-        skipped=_nodes_to_skip(source, getattr(spec, "skip_layers", ())),
+        inputs=load_inputs(work.inputs["calibration"], samples),
+        skipped=_nodes_to_skip(source, () if isinstance(spec, HalfFloat) else spec.skip_layers),
     )
     graph = _quantized(job, spec)
     restore_layers(graph, source)

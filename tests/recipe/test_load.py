@@ -360,4 +360,4 @@ def test_a_target_of_your_own_is_a_member_like_the_others(tmp_path: Path) -> Non
     factories = load_recipe(tmp_path / "recipe.yaml").factories()
     assert {("own.chip", "targets.1.factory"), ("own:Chip", "targets.2.factory")} <= set(factories)
     twice = text.replace(named, '{kind: import, factory: "other:chip", takes: graph}')
-    assert "the target 'chip' is there twice" in mistakes(tmp_path, twice)
+    assert "the target 'chip' is defined twice" in mistakes(tmp_path, twice)

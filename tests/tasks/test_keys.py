@@ -55,7 +55,10 @@ def everything() -> Recipe:
             "train": {"epochs": 1, "batch_size": 8},
             "registry": {"model": "all"},
             "variants": [{"name": name, "passes": chain} for name, chain in chains.items()],
-            "targets": list(target_kinds()),
+            "targets": [
+                *target_kinds(),
+                {"kind": "import", "factory": "mine.target", "takes": "graph"},
+            ],
             "gates": [],
         }
     )
