@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ..recipe.factories import Allowed, use_code
 from ..recipe.strict import Strict
+from ..runtimes.predict import LoadOptions
 from .events import Note, Progress, Report
 from .store.artifacts import Artifact, Store
 
@@ -60,7 +61,7 @@ class Workspace(Generic[S]):
         """Tell how far the step is."""
         self.report(Progress(done, total))
 
-    def loader_options(self, threads: int, further: Mapping[str, Any]) -> dict[str, Any]:
+    def loader_options(self, threads: int, further: Mapping[str, Any]) -> LoadOptions:
         """Options for what opens an artifact; what needs further ones is given the user's code.
 
         Args:
@@ -73,7 +74,8 @@ class Workspace(Generic[S]):
         if self.code is not None:
             code = str(Store(self.store_url, Path(self.cache_url)).fetch(self.code))
         allowed = self.allowed.model_dump(mode="json")
-        return {"threads": threads, **further, "code": code, "allowed": allowed}
+        options = {"threads": threads, **further, "code": code, "allowed": allowed}
+        return cast(LoadOptions, options)
 
     def output(self, name: str, kind: str) -> Path:
         """A new folder that becomes the output artifact `name`."""

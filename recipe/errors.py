@@ -36,7 +36,7 @@ class HoneError(Exception):
             lines.append(f"  → {self.do}")
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, str | None]:
         return {
             "type": type(self).__name__,
             "what": self.what,
@@ -45,7 +45,7 @@ class HoneError(Exception):
         }
 
     @staticmethod
-    def from_dict(fields: dict[str, Any]) -> HoneError:
+    def from_dict(fields: Mapping[str, str | None]) -> HoneError:
         """The error that `to_dict` described; an unknown type comes back as a plain HoneError."""
         cls = _BY_NAME.get(str(fields.get("type")), HoneError)
         return cls(str(fields["what"]), where=fields.get("where"), do=fields.get("do"))

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from .errors import RecipeError, did_you_mean
 from .schema import Recipe
@@ -93,9 +94,9 @@ def parse_recipe(source: Source) -> Recipe:
     raise RecipeError(f"{count} in the recipe\n" + "\n".join(mistakes))
 
 
-def _sorted(error: ValidationError, source: Source) -> list[dict[str, Any]]:
+def _sorted(error: ValidationError, source: Source) -> list[ErrorDetails]:
     """In the order of the file; without 'too short' for a list whose items have mistakes."""
-    found: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False)]
+    found = error.errors(include_url=False)
     places = [tuple(item["loc"]) for item in found]
     kept = []
     for item in found:
@@ -161,7 +162,7 @@ def _index(items: list[Any], part: str, option: str) -> int:
     raise RecipeError(f"there is no item '{part}'; there are {known}", where=f"--set {option}")
 
 
-def _explain(error: dict[str, Any], source: Source) -> str:
+def _explain(error: ErrorDetails, source: Source) -> str:
     path, models = _walk(error["loc"])
     if error["type"] == f"{OWN_CODE}twice":
         path = (f"{error['ctx']['what']}s",)
@@ -169,7 +170,7 @@ def _explain(error: dict[str, Any], source: Source) -> str:
     return f"  {source.where(path)}: {shown}: {_sentence(error, path, models)}"
 
 
-def _sentence(error: dict[str, Any], path: FieldPath, models: list[type[BaseModel]]) -> str:
+def _sentence(error: ErrorDetails, path: FieldPath, models: list[type[BaseModel]]) -> str:
     kind, context, came = error["type"], error.get("ctx", {}), error.get("input")
     if kind == "extra_forbidden":
         known = {name for model in models for name in model.model_fields}

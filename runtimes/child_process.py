@@ -21,7 +21,7 @@ import numpy as np
 
 from . import child
 from .errors import RuntimeDied, RuntimeFailed, RuntimeSilent
-from .predict import Array, Arrays
+from .predict import Array, Arrays, LoadOptions
 
 #: The interpreter of another environment, and what its processes need in theirs.
 Interpreter = tuple[str, dict[str, str]]
@@ -46,7 +46,7 @@ class ChildProcess:
         self,
         loader: str,
         folder: Path,
-        options: dict[str, Any],
+        options: LoadOptions,
         timeout: float = 600,
         python: Interpreter | None = None,
     ) -> None:

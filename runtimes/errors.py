@@ -6,8 +6,6 @@ turns these into those.
 
 from __future__ import annotations
 
-from typing import Any
-
 _LONGEST = 20_000  # characters of a library's message
 
 
@@ -60,7 +58,7 @@ class ArtifactChanged(RuntimeFailed):
     """An artifact's bytes are not those that were measured."""
 
 
-def as_plain_data(error: Exception) -> dict[str, Any]:
+def as_plain_data(error: Exception) -> dict[str, str | None]:
     """An error as it goes to another process; one that says what, where and do keeps them."""
     what = getattr(error, "what", None)
     if isinstance(what, str):

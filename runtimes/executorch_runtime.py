@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import in_fixed_batches
-from .predict import Array, Arrays, Predict
+from .predict import Array, Arrays, LoadOptions, Predict
 
 NAME = "executorch"
 LIBRARIES: Mapping[str, str] = {"executorch": "executorch", "torch": "torch"}
@@ -22,7 +21,7 @@ def program_file(size: int) -> str:
     return f"batch-{size}.pte"
 
 
-def load(folder: Path, options: dict[str, Any]) -> Predict:
+def load(folder: Path, options: LoadOptions) -> Predict:
     """Open an artifact.
 
     Args:

@@ -17,7 +17,7 @@ from typing import Any
 
 from .compiled_artifact import CompiledArtifact
 from .errors import RuntimeFailed, RuntimeMissing
-from .predict import Predict
+from .predict import LoadOptions, Predict
 
 NAME = "imported"
 LIBRARIES: Mapping[str, str] = {}
@@ -26,7 +26,7 @@ ENVIRONMENT: str | None = None
 _PREFIXES = "HONE_ALLOWED_PREFIXES"
 
 
-def load(folder: Path, options: dict[str, Any]) -> Predict:
+def load(folder: Path, options: LoadOptions) -> Predict:
     """Open an artifact where it is served.
 
     Raises:
@@ -57,7 +57,7 @@ def load(folder: Path, options: dict[str, Any]) -> Predict:
     return _opened(found, factory, folder, options)
 
 
-def load_measured(folder: Path, options: dict[str, Any]) -> Predict:
+def load_measured(folder: Path, options: LoadOptions) -> Predict:
     """Open an artifact where it is validated and timed.
 
     Args:
@@ -101,7 +101,7 @@ def _under(module: str, allowed: Sequence[str]) -> bool:
     return any(module == prefix or module.startswith(f"{prefix}.") for prefix in allowed)
 
 
-def _opened(found: Any, factory: str, folder: Path, options: dict[str, Any]) -> Predict:
+def _opened(found: Any, factory: str, folder: Path, options: LoadOptions) -> Predict:
     try:
         predict: Predict = found.load(folder, options)
     except Exception as error:

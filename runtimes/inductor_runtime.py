@@ -11,7 +11,7 @@ from typing import Any
 
 from .compiled_artifact import CompiledArtifact
 from .errors import RuntimeFailed
-from .predict import Array, Arrays, Predict
+from .predict import Array, Arrays, LoadOptions, Predict
 
 NAME = "inductor"
 LIBRARIES: Mapping[str, str] = {"torch": "torch"}
@@ -35,7 +35,7 @@ class InductorSettings:
     threads: int | None = None
 
 
-def load(folder: Path, options: dict[str, Any]) -> Predict:
+def load(folder: Path, options: LoadOptions) -> Predict:
     """Open an artifact; with a GPU, inputs and outputs are copied from and to the host, as a
     server's would be.
 

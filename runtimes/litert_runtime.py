@@ -10,7 +10,7 @@ import numpy as np
 
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import in_fixed_batches
-from .predict import Array, Arrays, Predict
+from .predict import Array, Arrays, LoadOptions, Predict
 
 NAME = "litert"
 LIBRARIES: Mapping[str, str] = {"ai_edge_litert": "ai-edge-litert"}
@@ -22,7 +22,7 @@ def program_file(size: int) -> str:
     return f"batch-{size}.tflite"
 
 
-def load(folder: Path, options: dict[str, Any]) -> Predict:
+def load(folder: Path, options: LoadOptions) -> Predict:
     """Open an artifact.
 
     Args:

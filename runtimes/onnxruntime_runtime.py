@@ -9,7 +9,7 @@ from typing import Any
 
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import for_batch_sizes
-from .predict import Array, Arrays, Predict
+from .predict import Array, Arrays, LoadOptions, Predict
 from .tensorrt_cache import tensorrt_cache
 
 NAME = "onnxruntime"
@@ -41,7 +41,7 @@ class OnnxRuntimeSettings:
     threads: int | None = None
 
 
-def load(folder: Path, options: dict[str, Any]) -> Predict:
+def load(folder: Path, options: LoadOptions) -> Predict:
     """Open an artifact.
 
     Args:

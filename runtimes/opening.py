@@ -6,12 +6,12 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from .child_process import ChildProcess
 from .compiled_artifact import CompiledArtifact
 from .errors import RuntimeFailed, RuntimeMissing
-from .predict import Predict
+from .predict import LoadOptions, Predict
 
 #: Each is a file of this room. An artifact can name no other: its settings come with it.
 RUNTIMES = (
@@ -44,7 +44,7 @@ class Runtime(Protocol):
     @property
     def ENVIRONMENT(self) -> str | None: ...  # noqa: N802
 
-    def load(self, folder: Path, options: dict[str, Any]) -> Predict: ...
+    def load(self, folder: Path, options: LoadOptions) -> Predict: ...
 
 
 def runtime_module(name: str) -> str:
@@ -64,7 +64,7 @@ def runtime(name: str) -> Runtime:
 
 
 def open_artifact(
-    folder: Path, options: dict[str, Any], note: Callable[[str], None] = lambda _: None
+    folder: Path, options: LoadOptions, note: Callable[[str], None] = lambda _: None
 ) -> Predict:
     """Open an artifact: in this process if the runtime can be imported here, else in a child in the
     environment that is made for it.

@@ -17,7 +17,7 @@ import numpy as np
 
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import for_batch_sizes
-from .predict import Array, Arrays, Predict
+from .predict import Array, Arrays, LoadOptions, Predict
 
 NAME = "openvino"
 LIBRARIES: Mapping[str, str] = {"openvino": "openvino"}
@@ -48,7 +48,7 @@ class OpenVinoSettings:
     threads: int | None = None
 
 
-def load(folder: Path, options: dict[str, Any]) -> Predict:
+def load(folder: Path, options: LoadOptions) -> Predict:
     """Open an artifact.
 
     Args:

@@ -17,7 +17,7 @@ import numpy as np
 from .digest import digests_in, tree_digest
 from .errors import ArtifactChanged
 from .opening import open_artifact
-from .predict import Array, Predict
+from .predict import Array, LoadOptions, Predict
 
 log = logging.getLogger("hone")
 
@@ -38,7 +38,7 @@ class ModelDescription:
 
     sha256: str
     inputs: tuple[str, ...]
-    options: dict[str, Any]
+    options: LoadOptions
 
     def write(self, folder: Path) -> None:
         (folder / DESCRIPTION).write_text(json.dumps(asdict(self), indent=1) + "\n")

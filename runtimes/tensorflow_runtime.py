@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .predict import Array, Arrays, Predict
+from .predict import Array, Arrays, LoadOptions, Predict
 
 NAME = "tensorflow"
 LIBRARIES: Mapping[str, str] = {"tensorflow": "tensorflow_cpu"}
@@ -16,7 +16,7 @@ ENVIRONMENT: str | None = "tensorflow"
 SAVED = "saved_model"
 
 
-def load(folder: Path, options: dict[str, Any]) -> Predict:
+def load(folder: Path, options: LoadOptions) -> Predict:
     """Open an artifact.
 
     Args:

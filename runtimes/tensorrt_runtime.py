@@ -11,7 +11,7 @@ from typing import Any
 
 from .compiled_artifact import CompiledArtifact
 from .errors import RuntimeFailed
-from .predict import Array, Arrays, Predict
+from .predict import Array, Arrays, LoadOptions, Predict
 
 NAME = "tensorrt"
 LIBRARIES: Mapping[str, str] = {"tensorrt": "tensorrt", "torch": "torch"}
@@ -31,7 +31,7 @@ class TensorRtSettings:
     version: str
 
 
-def load(folder: Path, options: dict[str, Any]) -> Predict:
+def load(folder: Path, options: LoadOptions) -> Predict:
     """Open an artifact; inputs and outputs are copied from and to the host, through torch's memory.
 
     Raises:

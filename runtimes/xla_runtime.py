@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .compiled_artifact import CompiledArtifact
-from .predict import Array, Arrays, Predict
+from .predict import Array, Arrays, LoadOptions, Predict
 
 NAME = "xla"
 LIBRARIES: Mapping[str, str] = {"jax": "jax", "safetensors": "safetensors"}
@@ -22,7 +22,7 @@ PROGRAM = "program.stablehlo"
 WEIGHTS = "weights.safetensors"
 
 
-def load(folder: Path, options: dict[str, Any]) -> Predict:
+def load(folder: Path, options: LoadOptions) -> Predict:
     """Open an artifact.
 
     Args:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..flows.engine.layout import Layout, lay_out
 from ..flows.engine.surroundings import here
@@ -21,6 +21,7 @@ from ..ray_workers.store.artifacts import Artifact, Store
 from ..recipe.factories import Allowed, use_code
 from ..recipe.schema import Recipe
 from ..recipe.targets import AnyTarget
+from ..runtimes.predict import LoadOptions
 from ..tasks.compile import Unavailable
 from ..tasks.keys import UserCode, cache_key
 from ..tasks.steps import Call
@@ -154,10 +155,11 @@ class Workshop:
         """None for a target that runs here, else why it does not."""
         return here(self.allowed, self._folder).availability(target)
 
-    def loader_options(self, further: Mapping[str, Any]) -> dict[str, Any]:
+    def loader_options(self, further: Mapping[str, Any]) -> LoadOptions:
         """Options for what opens an artifact, on one thread."""
         if not further:
             return {"threads": 1}
         code = None if self._folder is None else str(self._folder)
         allowed = self.allowed.model_dump(mode="json")
-        return {"threads": 1, **further, "code": code, "allowed": allowed}
+        options = {"threads": 1, **further, "code": code, "allowed": allowed}
+        return cast(LoadOptions, options)

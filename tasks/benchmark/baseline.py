@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from ...runtimes.predict import Array, Arrays, Predict
+from ...runtimes.predict import Array, Arrays, LoadOptions, Predict
 
 
-def load(folder: Path, options: dict[str, Any]) -> Predict:
+def load(folder: Path, options: LoadOptions) -> Predict:
     """Open it, as the runtimes open a candidate.
 
     Args:
@@ -22,8 +21,9 @@ def load(folder: Path, options: dict[str, Any]) -> Predict:
     from ...recipe.factories import Allowed, use_code
     from ...recipe.model import ModelFactory
 
-    if options.get("code"):
-        use_code(Path(options["code"]))
+    code = options.get("code")
+    if code:
+        use_code(Path(code))
     torch.set_num_threads(int(options["threads"]))
     allowed = Allowed.model_validate(options["allowed"])
     model = load_module(ModelFactory.model_validate(options["model"]), allowed, folder)

@@ -25,7 +25,7 @@ from ...ray_workers.runtime_process import RuntimeProcess, interpreter_for
 from ...ray_workers.store.file_lock import acquire
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError
-from ...runtimes.predict import Arrays
+from ...runtimes.predict import Arrays, LoadOptions
 from ..specs.benchmark import BenchmarkFacts, BenchmarkSpec, Failure, Timing
 from .statistics import latency, ratio, round_medians
 
@@ -86,7 +86,7 @@ class Entrant:
     name: str
     loader: str
     folder: Path
-    options: dict[str, Any]
+    options: LoadOptions
     python: tuple[str, dict[str, str]] | None = None
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.strict import Strict
+from ...runtimes.predict import LoadOptions
 from ..specs.compile import CompileSpec
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class TargetRuntime(Protocol):
             StepFailed: The target can't take the model; with the operator or place that it names.
         """
 
-    def load(self, folder: Path, options: dict[str, Any]) -> Predict:
+    def load(self, folder: Path, options: LoadOptions) -> Predict:
         """Open the output of `compile_graph`.
 
         It is the `load` of the target's runtime (`runtimes/NAME_runtime.py`): what is validated and

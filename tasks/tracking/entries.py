@@ -122,7 +122,7 @@ class ModelEntry(Strict):
         folder: The artifact's files.
         target: Kind of the target.
         sha256: Of the bytes that were measured.
-        options: For the loader.
+        options: For what opens it.
         inputs: Of the model, by name.
         output: The main one.
         example: File of real inputs.

@@ -7,9 +7,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 from ...runtimes import served_model
+from ...runtimes.predict import LoadOptions
 from ...runtimes.served_model import FILES, ModelDescription
 from . import names
 from .entries import (
@@ -228,7 +229,8 @@ class MlflowSender:
         with tempfile.TemporaryDirectory(prefix="hone-model-") as scratch:
             folder = Path(scratch) / "data"
             shutil.copytree(entry.folder, folder / FILES)
-            ModelDescription(entry.sha256, tuple(entry.inputs), entry.options).write(folder)
+            options = cast(LoadOptions, entry.options)
+            ModelDescription(entry.sha256, tuple(entry.inputs), options).write(folder)
             model = self._client.create_logged_model(
                 self._experiment_id,
                 name=entry.name,
