@@ -7,7 +7,6 @@ model. `surgery.json` says in plain data what to do after calling it: no pickle 
 from __future__ import annotations
 
 import inspect
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +21,18 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, origin
 from ...recipe.library_messages import telling
 from ...recipe.model import Factory, ModelFactory
-from ..store.file_names import SURGERY, WEIGHTS
+from ..store.file_names import WEIGHTS
 from .file_kinds import safetensors_problem
-from .surgery import Surgery, factorize, operations_of, reshape
+from .surgery import (
+    Factorize,
+    Reshape,
+    Student,
+    Surgery,
+    factorize,
+    operations_of,
+    reshape,
+    write_operations,
+)
 
 
 def load_module(factory: Factory, allowed: Allowed, folder: Path) -> nn.Module:
@@ -53,8 +61,7 @@ def load_module(factory: Factory, allowed: Allowed, folder: Path) -> nn.Module:
 def save_module(model: nn.Module, operations: Sequence[Surgery], folder: Path) -> None:
     """Write a module's weights and how it was made from the factory's."""
     save_model(model, str(folder / WEIGHTS))
-    if operations:
-        (folder / SURGERY).write_text(json.dumps(list(operations), sort_keys=True))
+    write_operations(operations, folder)
 
 
 def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()) -> nn.Module:
@@ -65,15 +72,14 @@ def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()
     """
     model = make_module(factory, allowed, "model.factory")
     for operation in operations:
-        match operation["op"]:
-            case "student":
-                student = Factory(factory=operation["factory"], args=operation["args"])
-                model = make_module(student, allowed, "student.factory")
-            case "reshape":
-                reshape(model, operation["layers"])
-            case "low-rank":
-                for name, rank in operation["ranks"].items():
-                    factorize(model, name, int(rank), weights=False)
+        match operation:
+            case Student():
+                model = make_module(operation, allowed, "student.factory")
+            case Reshape(layers=layers):
+                reshape(model, layers)
+            case Factorize(ranks=ranks):
+                for name, rank in ranks.items():
+                    factorize(model, name, rank, weights=False)
     return model
 
 

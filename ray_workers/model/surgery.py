@@ -7,18 +7,50 @@ makes, so that the weights fit.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, TypeAdapter
 from torch import nn
 
 from ...recipe.errors import InputError, StoreError
+from ...recipe.model import Factory
+from ...recipe.strict import Strict
 from ..store.file_names import SURGERY
 
-#: One operation; `op` says which.
-Surgery = dict[str, Any]
-_KINDS = ("student", "reshape", "low-rank")
+
+class Shape(Strict):
+    """A layer's size attributes, and the shapes of its parameters and buffers."""
+
+    attributes: dict[str, int | tuple[int, ...]]
+    shapes: dict[str, tuple[int, ...]]
+
+
+class Student(Factory):
+    """Another factory's model takes the place of the recipe's."""
+
+    op: Literal["student"] = "student"
+
+
+class Reshape(Strict):
+    """Layers get other sizes."""
+
+    op: Literal["reshape"] = "reshape"
+    layers: dict[str, Shape]
+
+
+class Factorize(Strict):
+    """Layers become two of a lower rank."""
+
+    op: Literal["low-rank"] = "low-rank"
+    ranks: dict[str, int]
+
+
+#: One operation on the model that a factory makes.
+Surgery = Annotated[Student | Reshape | Factorize, Field(discriminator="op")]
+_SURGERIES: TypeAdapter[list[Surgery]] = TypeAdapter(list[Surgery])
 
 #: Attributes that say a layer's shape, and are set when it is given another one.
 _SIZES = (
@@ -39,50 +71,57 @@ def operations_of(folder: Path) -> list[Surgery]:
     if not path.exists():
         return []
     try:
-        said = json.loads(path.read_text())
-    except ValueError:
-        said = None
-    if not isinstance(said, list) or not all(
-        isinstance(op, dict) and op.get("op") in _KINDS for op in said
-    ):
+        return _SURGERIES.validate_json(path.read_bytes())
+    except ValueError as error:
         raise StoreError(
             "the compressed module's surgery can't be read",
             where=path.name,
             do="the file was changed in the artifact store: delete the artifact and run again",
-        )
-    return said
+        ) from error
 
 
-def shapes(model: nn.Module) -> dict[str, dict[str, Any]]:
+def write_operations(operations: Sequence[Surgery], folder: Path) -> None:
+    """Write them beside the weights; nothing where there are none."""
+    if operations:
+        plain = [operation.model_dump(mode="json") for operation in operations]
+        (folder / SURGERY).write_text(json.dumps(plain, sort_keys=True))
+
+
+def shapes(model: nn.Module) -> dict[str, Shape]:
     """Sizes and tensors' shapes of each layer, to tell later what changed."""
     return {
-        name: {
-            "attributes": {
-                key: list(value) if isinstance(value, tuple) else value
+        name: Shape(
+            attributes={
+                key: value
                 for key in _SIZES
                 if isinstance(value := getattr(module, key, None), int | tuple)
             },
-            "shapes": {
-                key: list(value.shape)
+            shapes={
+                key: tuple(value.shape)
                 for key, value in [
                     *module.named_parameters(recurse=False),
                     *module.named_buffers(recurse=False),
                 ]
             },
-        }
+        )
         for name, module in model.named_modules()
     }
 
 
-def reshaped(before: dict[str, dict[str, Any]], model: nn.Module) -> Surgery:
+def reshaped(before: dict[str, Shape], model: nn.Module) -> Reshape:
     """The operation that makes the shapes of `before` those that the model has now."""
     after = shapes(model)
-    return {"op": "reshape", "layers": {n: s for n, s in after.items() if before.get(n) != s}}
+    return Reshape(layers={n: s for n, s in after.items() if before.get(n) != s})
 
 
-def reshape(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
+def reshape(model: nn.Module, layers: dict[str, Shape]) -> None:
+    """Give layers other sizes; their weights are loaded afterwards.
+
+    Raises:
+        InputError: The model has no such layer.
+    """
     known = dict(model.named_modules())
-    for name, said in layers.items():
+    for name, wanted in layers.items():
         if name not in known:
             raise InputError(
                 f"the compressed model has a layer '{name}', and the factory's has none",
@@ -90,12 +129,12 @@ def reshape(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
                 do="does the factory build the same model each time?",
             )
         module = known[name]
-        for key, value in said["attributes"].items():
+        for key, value in wanted.attributes.items():
             if key in _SIZES:
-                setattr(module, key, tuple(value) if isinstance(value, list) else value)
-        for key, shape in said["shapes"].items():
+                setattr(module, key, value)
+        for key, shape in wanted.shapes.items():
             old = getattr(module, key)
-            if list(old.shape) == shape:
+            if tuple(old.shape) == shape:
                 continue
             new = torch.empty(shape, dtype=old.dtype)
             if isinstance(old, nn.Parameter):

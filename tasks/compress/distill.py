@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ...ray_workers.model.module import build
-from ...ray_workers.model.surgery import Surgery
+from ...ray_workers.model.surgery import Student
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.passes import DistillPass
@@ -25,7 +25,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     assert isinstance(spec, DistillPass)
     context = PassContext.load(work)
     before = account(context.model, context.samples)
-    operation: Surgery = {"op": "student", "factory": spec.factory, "args": spec.args}
+    operation = Student(factory=spec.factory, args=spec.args)
     torch.manual_seed(work.spec.seed)
     student = build(work.spec.model, work.allowed, [operation])
     lesson = Lesson(
@@ -41,9 +41,9 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     after = account(trained, context.samples)
     result = changed("distill", before, after)
     result.metrics[f"distill/validation_{short_name(work.spec.metric)}"] = quality
-    if after["parameters"] >= before["parameters"]:
+    if after.parameters >= before.parameters:
         result.notes.append(
-            f"the student has {after['parameters']:,} parameters, no fewer than its teacher's "
-            f"{before['parameters']:,}"
+            f"the student has {after.parameters:,} parameters, no fewer than its teacher's "
+            f"{before.parameters:,}"
         )
     return result

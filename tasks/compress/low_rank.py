@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ...ray_workers.model.layers import require_layers
-from ...ray_workers.model.surgery import factorize
+from ...ray_workers.model.surgery import Factorize, factorize
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
@@ -33,7 +33,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     ranks = _ranks(model, spec)
     for name, rank in ranks.items():
         factorize(model, name, rank)
-    operations = [*context.operations, {"op": "low-rank", "ranks": ranks}]
+    operations = [*context.operations, Factorize(ranks=ranks)]
     quality = None
     if spec.recover_epochs:
         lesson = Lesson() if spec.recover_teacher else None

@@ -48,7 +48,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
         was = shapes(pruned)
         pruned = _prune(spec, context, pruned, (number + 1) / rounds)
         operation = reshaped(was, pruned)
-        if operation["layers"]:
+        if operation.layers:
             operations.append(operation)
         if spec.recover_epochs:
             pruned, quality = _recover(spec, context, pruned, operations, number, rounds)

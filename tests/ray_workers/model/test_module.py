@@ -16,7 +16,7 @@ from prefect_hone.ray_workers.model.module import (
     load_weights,
     save_module,
 )
-from prefect_hone.ray_workers.model.surgery import factorize, operations_of
+from prefect_hone.ray_workers.model.surgery import Factorize, Student, factorize, operations_of
 from prefect_hone.ray_workers.store.file_names import SURGERY, WEIGHTS
 from prefect_hone.recipe.errors import InputError, StepFailed
 from prefect_hone.recipe.factories import Allowed, use_code
@@ -62,10 +62,10 @@ def test_weights_come_back_into_what_the_factory_makes(allowed: Allowed, tmp_pat
 
 
 def test_what_was_changed_is_changed_again(allowed: Allowed, tmp_path: Path) -> None:
-    student = {"op": "student", "factory": "module_code:net", "args": {"width": 8}}
+    student = Student(factory="module_code:net", args={"width": 8})
     model = build(NET, allowed, [student])
     factorize(model, "0", 2)
-    operations = [student, {"op": "low-rank", "ranks": {"0": 2}}]
+    operations = [student, Factorize(ranks={"0": 2})]
     save_module(model, operations, tmp_path)
     assert operations_of(tmp_path) == operations
     assert torch.equal(load_module(NET, allowed, tmp_path)(X), model(X))

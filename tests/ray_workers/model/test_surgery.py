@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from prefect_hone.ray_workers.model.surgery import (
+    Reshape,
     factorize,
     operations_of,
     reshape,
@@ -41,9 +41,9 @@ def test_shapes_are_made_again_from_plain_data() -> None:
     pruned, fresh = net(), net()
     before = shapes(pruned)
     narrow(pruned)
-    operation = json.loads(json.dumps(reshaped(before, pruned)))
-    assert set(operation["layers"]) == {"0", "1", "2"}
-    reshape(fresh, operation["layers"])
+    operation = Reshape.model_validate_json(reshaped(before, pruned).model_dump_json())
+    assert set(operation.layers) == {"0", "1", "2"}
+    reshape(fresh, operation.layers)
     fresh.load_state_dict(pruned.state_dict())
     x = torch.randn(3, 4)
     assert torch.equal(fresh(x), pruned(x))
@@ -53,7 +53,7 @@ def test_shapes_are_made_again_from_plain_data() -> None:
 
 def test_what_did_not_change_is_not_named() -> None:
     model = net()
-    assert reshaped(shapes(model), model) == {"op": "reshape", "layers": {}}
+    assert reshaped(shapes(model), model) == Reshape(layers={})
 
 
 def test_a_frozen_weight_stays_frozen() -> None:
@@ -61,7 +61,7 @@ def test_a_frozen_weight_stays_frozen() -> None:
     before = shapes(model)
     narrow(model)
     fresh[0].weight.requires_grad_(False)
-    reshape(fresh, reshaped(before, model)["layers"])
+    reshape(fresh, reshaped(before, model).layers)
     assert not fresh[0].weight.requires_grad
     assert fresh[2].weight.requires_grad
 
@@ -71,7 +71,7 @@ def test_another_factory_is_refused_by_the_layer_that_it_lacks() -> None:
     before = shapes(model)
     narrow(model)
     with pytest.raises(InputError, match="has a layer '1'"):
-        reshape(nn.Sequential(nn.Linear(4, 6)), reshaped(before, model)["layers"])
+        reshape(nn.Sequential(nn.Linear(4, 6)), reshaped(before, model).layers)
 
 
 @pytest.mark.parametrize(
