@@ -33,7 +33,7 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
     """
     benchmarked = BenchmarkFacts()
     if results.benchmark is not None:
-        benchmarked = results.benchmark.facts(BenchmarkFacts)
+        benchmarked = results.benchmark.done.facts_as(BenchmarkFacts)
     plain = [way.name for way in results.layout.candidates if not way.variant.passes]
     uncompressed = _fastest(recipe, benchmarked, plain)
     candidates = tuple(

@@ -12,10 +12,16 @@ from prefect.runtime import flow_run
 from ..._version import __version__
 from ...ray_workers.store.file_names import SAMPLES_FILE
 from ...recipe.errors import HoneError, ServerUnreachable
+from ...recipe.measures import MEASURES, mlflow_name
 from ...recipe.schema import Recipe
 from ...tasks.keys import library_version
 from ...tasks.outcome import Candidate, Champion, Outcome
-from ...tasks.report.table import markdown, markdown_table
+from ...tasks.report.descriptions import (
+    model_description,
+    run_description,
+    version_description,
+)
+from ...tasks.report.table import markdown
 from ...tasks.specs.check import CheckFacts
 from ...tasks.steps import runtime_of
 from ...tasks.tracking import names
@@ -119,7 +125,7 @@ def _of(step: Settled) -> StepResult:
 
 
 def _record_data(run: Run, checked: StepResult) -> None:
-    data = checked.facts(CheckFacts).data
+    data = checked.done.facts_as(CheckFacts).data
     for ref, contexts in ((TRAINING, ("training", "validation")), (PARENT, ("evaluation",))):
         run.tracker.dataset(
             DatasetEntry(
@@ -178,7 +184,7 @@ def _model(
     """What a LoggedModel of a candidate is made of."""
     assert way.compiled is not None
     artifact = _of(way.compiled).artifact("model")
-    facts = checked.facts(CheckFacts)
+    facts = checked.done.facts_as(CheckFacts)
     target = way.target
     return ModelEntry(
         ref=candidate.name,
@@ -234,6 +240,8 @@ def promotable(run: Run, outcome: Outcome) -> Promotable | None:
         model_id=model_id,
         sha256=winner.artifact.sha256,
         recipe_digest=run.recipe.digest(),
+        description=version_description(outcome, run.recipe, winner, model_id),
+        model_description=model_description(run.recipe),
         tags={
             names.RECIPE: run.recipe.name,
             names.CANDIDATE: winner.name,
@@ -256,14 +264,20 @@ def record_outcome(run: Run, outcome: Outcome) -> None:
     tracker, recipe = run.tracker, run.recipe
     tracker.text(PARENT, json.dumps(outcome.to_json(), indent=1), "outcome.json")
     tracker.text(PARENT, markdown(outcome, recipe), "outcome.md")
-    tags = {names.WHY: outcome.why, names.MLFLOW_NOTE: markdown_table(outcome, recipe)}
+    tags = {names.WHY: outcome.why, names.MLFLOW_NOTE: run_description(outcome, recipe)}
     best = outcome.winning
     if outcome.champion is not None and best is not None:
         tags[names.CHAMPION] = best.name
         tags[names.CHAMPION_VERSION] = outcome.champion.version
-        champion = {names.of_champion(name): value for name, value in best.metrics.items()}
-        tracker.metrics(PARENT, champion)
+        champion = _in_order(best.metrics, recipe)
+        tracker.metrics(PARENT, {names.of_champion(n): value for n, value in champion.items()})
         run.status = RunStatus.FINISHED
     tracker.tags(PARENT, tags)
-    baseline = {names.of_baseline(name): value for name, value in outcome.baseline.items()}
-    tracker.metrics(PARENT, baseline)
+    baseline = _in_order(outcome.baseline, recipe)
+    tracker.metrics(PARENT, {names.of_baseline(n): value for n, value in baseline.items()})
+
+
+def _in_order(metrics: dict[str, float], recipe: Recipe) -> dict[str, float]:
+    """What a page shows first comes first; other batch sizes are in the candidate's own run."""
+    known = [mlflow_name(n, recipe.quality.name) for m in MEASURES.values() for n in m.names]
+    return {name: metrics[name] for name in known if name in metrics}

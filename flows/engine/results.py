@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from ...ray_workers.dispatch import Done
 from ...ray_workers.store.artifacts import Artifact
 from ...recipe.strict import Strict
-from ...tasks.specs.base import Facts
 from ...tasks.steps import Step
 from .layout import Layout
-
-F = TypeVar("F", bound=Facts)
 
 
 class StepResult(Strict):
@@ -34,10 +31,6 @@ class StepResult(Strict):
 
     def artifact(self, name: str) -> Artifact:
         return self.done.outputs[name]
-
-    def facts(self, kind: type[F]) -> F:
-        """What the step found out."""
-        return kind.model_validate(self.done.facts)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...recipe.schema import Recipe
 from ...tasks.tracking.entries import RunStatus
+from ...tasks.tracking.names import PARENT
 from ...tasks.tracking.tracker import Tracker
 from .runner import Runner
 from .session import Session
@@ -44,10 +47,11 @@ def open_run(recipe: Recipe, session: Session, tags: dict[str, str]) -> Iterator
     settings = session.settings
     tracker = Tracker(settings.tracking, settings.artifacts, recipe.name, settings.journals)
     run_id = tracker.open(f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}", tags)
-    status = RunStatus.FAILED
+    status, runner = RunStatus.FAILED, None
     try:
         code = pack(session.code, session.store) if session.code is not None else None
-        run = Run(recipe, session, tracker, run_id, tags, Runner(session, tracker, code))
+        runner = Runner(session, tracker, code)
+        run = Run(recipe, session, tracker, run_id, tags, runner)
         yield run
         status = run.status
     except BaseException as error:
@@ -55,9 +59,21 @@ def open_run(recipe: Recipe, session: Session, tags: dict[str, str]) -> Iterator
         session.cluster.cancel()
         raise
     finally:
+        if runner is not None and runner.taken:
+            tracker.text(PARENT, _steps_table(runner), "steps.csv")
         if not tracker.close(status):
             session.observer.note(
                 "MLflow does not answer: unsent data is kept, and sent when the next run starts"
             )
         for problem in tracker.problems:
             session.observer.note(problem)
+
+
+def _steps_table(runner: Runner) -> str:
+    """The steps that succeeded, as MLflow shows a table."""
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(("step", "label", "seconds", "kept"))
+    for step in runner.taken:
+        rows.writerow((step.step, step.label, f"{step.seconds:.3f}", "yes" if step.cached else ""))
+    return table.getvalue()

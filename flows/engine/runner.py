@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...ray_workers.dispatch import Done, StepJob, dispatch
 from ...ray_workers.events import EpochEnd, Event, Metric, Note
@@ -24,6 +24,15 @@ from .results import StepResult
 from .session import Session
 
 
+class StepTaken(NamedTuple):
+    """A step of a run: how long it took when it was computed (s), and whether that was before."""
+
+    step: str
+    label: str
+    seconds: float
+    cached: bool
+
+
 class Runner:
     """Runs the steps of one flow.
 
@@ -31,6 +40,10 @@ class Runner:
         session: The surroundings.
         tracker: MLflow.
         code: The packed code folder.
+
+    Attributes:
+        notes: What the user was told.
+        taken: The steps that succeeded, in the order in which they were done.
     """
 
     def __init__(self, session: Session, tracker: Tracker, code: Artifact | None) -> None:
@@ -38,6 +51,7 @@ class Runner:
         self.tracker = tracker
         self.code = code
         self.notes: list[str] = []
+        self.taken: list[StepTaken] = []
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
 
@@ -133,9 +147,7 @@ class Runner:
                 self.tracker.metrics(ref, {f"{call.step.name}/peak_bytes": float(done.peak_memory)})
             if cached and done.run_id:
                 self.tracker.tags(ref, {names.computed_in(call.step.name): done.run_id})
-        self.tracker.metrics(
-            PARENT, {f"seconds/{call.step.name}/{_metric_safe(call)}": done.seconds}
-        )
+        self.taken.append(StepTaken(call.step.name, call.label, done.seconds, cached))
 
     def note(self, text: str) -> None:
         """Tell the user something, once."""
@@ -181,9 +193,3 @@ class Runner:
 
 def _result(call: Call, key: str, done: Done, cached: bool) -> StepResult:
     return StepResult(step=call.step, label=call.label, key=key, cached=cached, done=done)
-
-
-def _metric_safe(call: Call) -> str:
-    """The rest of a label as MLflow allows it in a metric's name."""
-    rest = call.label.partition(" ")[2] or call.label
-    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in rest)

@@ -33,6 +33,8 @@ class Promotable(Strict):
         model_id: The LoggedModel.
         sha256: Of the artifact that was measured.
         recipe_digest: Of the recipe that it was measured under.
+        description: Of the new version (Markdown).
+        model_description: Of the registered model, where nobody has written one.
         tags: Further tags of the new version.
     """
 
@@ -41,6 +43,8 @@ class Promotable(Strict):
     model_id: str
     sha256: str
     recipe_digest: str
+    description: str = ""
+    model_description: str = ""
     tags: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -84,7 +88,7 @@ def promote(uri: str, asked: Promotable, wait: float = 120) -> Promotion:
     client = mlflow.MlflowClient(uri, registry_uri=uri)
 
     def work() -> Promotion:
-        _ensure_model(client, asked.model)
+        _ensure_model(client, asked)
         before = _version_of(client, asked)
         if before is not None and _is_same(before, asked):
             return _promotion(asked, before, new=False)
@@ -96,6 +100,7 @@ def promote(uri: str, asked: Promotable, wait: float = 120) -> Promotion:
                 asked.model,
                 source=f"models:/{asked.model_id}",
                 tags=asked.all_tags,
+                description=asked.description or None,
                 model_id=asked.model_id,
             )
         if before is not None and str(before.version) != str(version.version):
@@ -137,14 +142,17 @@ def _insist(work: Callable[[], T], uri: str, wait: float) -> T:
             time.sleep(1)
 
 
-def _ensure_model(client: Any, name: str) -> None:
+def _ensure_model(client: Any, asked: Promotable) -> None:
     from mlflow.exceptions import MlflowException
 
+    text = asked.model_description or None
     try:
-        client.create_registered_model(name, tags={"hone": "true"})
+        client.create_registered_model(asked.model, tags={"hone": "true"}, description=text)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+        if text and not client.get_registered_model(asked.model).description:
+            client.update_registered_model(asked.model, description=text)
 
 
 def _version_of(client: Any, asked: Promotable) -> Any:

@@ -8,8 +8,9 @@ import made_runs as made
 import pytest
 from made_runs import CHECKED, OverAtOnce, recipe
 from prefect_hone.flows.engine import plan as engine
-from prefect_hone.flows.engine.plan import Plan, make_plan, needs, plan_memory
-from prefect_hone.flows.engine.runner import record_name
+from prefect_hone.flows.engine.memory_plan import plan_memory
+from prefect_hone.flows.engine.plan import Plan, make_plan, needs
+from prefect_hone.flows.engine.records import record_name
 from prefect_hone.flows.engine.session import Session
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.recipe.schema import Recipe
@@ -20,7 +21,7 @@ from prefect_hone.tasks.steps import Call
 
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    monkeypatch.setattr(engine, "here", made.surroundings)
+    monkeypatch.setattr(engine, "here", lambda *_: made.surroundings())
     return made.session(tmp_path)
 
 
@@ -100,7 +101,7 @@ def test_a_target_that_is_not_installed_is_refused(
     gone = Unavailable(reason="it is not installed", do="pip install it", installable=True)
     here = made.surroundings()
     here = type(here)(here.cores, here.processor, lambda _: gone)
-    monkeypatch.setattr(engine, "here", lambda: here)
+    monkeypatch.setattr(engine, "here", lambda *_: here)
     with pytest.raises(InputError, match="it is not installed") as caught:
         make_plan(recipe(), session)
     assert caught.value.do == "pip install it"
@@ -109,7 +110,7 @@ def test_a_target_that_is_not_installed_is_refused(
 def test_one_that_the_hardware_lacks_is_skipped(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "here", lambda: made.surroundings("onnxruntime-cpu"))
+    monkeypatch.setattr(engine, "here", lambda *_: made.surroundings("onnxruntime-cpu"))
     plan = make_plan(recipe(), session)
     assert [c.unavailable is not None for c in plan.candidates] == [True, True]
     assert "benchmark" not in {step.call.label for step in plan.steps}

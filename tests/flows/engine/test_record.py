@@ -135,6 +135,8 @@ def test_what_is_promotable_is_the_winners_measured_bytes(run: Run) -> None:
     assert asked.all_tags["hone.parent_run"] == "r1"
     assert asked.all_tags["hone.source_commit"] == "abc"
     assert json.loads(asked.all_tags["hone.verdict"])[0]["passed"] is True
+    assert "Variant `int8`" in asked.description
+    assert "models:/wine@champion" in asked.model_description
 
 
 def test_nothing_is_promotable_without_a_winner_or_without_its_model(tmp_path: Path) -> None:
@@ -166,6 +168,13 @@ def test_a_run_with_a_champion_is_finished_and_says_which(run: Run) -> None:
     assert metrics["champion/latency/p50_ms"] == 1.0
     assert metrics["baseline/latency/p50_ms"] == 4.0
     assert json.loads(told(run).told_texts(PARENT)["outcome.json"]) == outcome.to_json()
+    assert tags["mlflow.note.content"].startswith(f"**Champion: {INT8}**, accuracy 0.95")
+    assert list(metrics)[:3] == [
+        "champion/quality/accuracy",
+        "champion/quality/drop",
+        "champion/latency/p50_ms",
+    ], "a page lists metrics in the order in which they came"
+    assert not any("_batch_" in name for name in metrics), "they are in the candidate's own run"
 
 
 def test_a_run_without_a_champion_is_failed_and_says_why(run: Run) -> None:

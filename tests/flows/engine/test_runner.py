@@ -9,6 +9,7 @@ import made_runs as made
 import pytest
 from made_runs import NotingObserver, NotingTracker
 from prefect_hone.flows.engine import runner as engine
+from prefect_hone.flows.engine.records import record_name
 from prefect_hone.flows.engine.runner import Runner
 from prefect_hone.flows.engine.session import Session
 from prefect_hone.ray_workers.dispatch import Done, StepJob
@@ -116,7 +117,7 @@ def test_a_kept_result_is_verified_and_a_broken_one_made_anew_and_told(
 
 def test_a_record_that_cannot_be_read_is_as_none(session: Session, worker: Worker) -> None:
     result = runner(session).run(step(), INPUTS)
-    session.store.write_record(engine.record_name(step(), result.key), {"of": "another version"})
+    session.store.write_record(record_name(step(), result.key), {"of": "another version"})
     assert not runner(session).run(step(), INPUTS).cached
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -50,11 +51,11 @@ class Registry:
         self.models[name] = []
         self.descriptions[name] = description or ""
 
+    def get_registered_model(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(description=self.descriptions[name])
+
     def update_registered_model(self, name: str, description=None) -> None:
         self.descriptions[name] = description or ""
-
-    def update_model_version(self, name: str, version, description=None) -> None:
-        self.models[name][int(version) - 1].description = description or ""
 
     def create_model_version(
         self, name: str, source: str, tags=None, model_id=None, description=None
@@ -117,6 +118,21 @@ def test_the_first_champion(server: Registry, held: Path) -> None:
     assert version.tags["hone.sha256"] == digest(held)
     assert version.tags["hone.recipe_digest"] == "d1"
     assert version.tags["hone.candidate"] == "int8@onnxruntime-cpu"
+
+
+def test_descriptions_are_written_and_a_persons_own_is_left_alone(
+    server: Registry, held: Path
+) -> None:
+    told = {"description": "of the version", "model_description": "of the model"}
+    promote("uri", asked(digest(held)).model_copy(update=told))
+    assert server.models["wine"][0].description == "of the version"
+    assert server.descriptions == {"wine": "of the model"}
+    server.descriptions["wine"] = "by a person"
+    promote("uri", asked(digest(held), "d2").model_copy(update=told))
+    assert server.descriptions == {"wine": "by a person"}
+    server.descriptions["wine"] = ""
+    promote("uri", asked(digest(held), "d3").model_copy(update=told))
+    assert server.descriptions == {"wine": "of the model"}
 
 
 def test_other_bytes_than_the_measured_ones_are_refused(server: Registry, held: Path) -> None:
