@@ -46,7 +46,7 @@ def test_killed_at_any_moment_it_goes_on_from_there(hone, project: Path) -> None
     recipe = [str(project / "recipe.yaml"), "--set", "data.args={delay: 0.01}",
               "--set", "train.epochs=6"]  # fmt: skip
     said, done = "", set()
-    for moment in ("train: epoch 3/6", "export: done", "decides and promotes"):
+    for moment in ("train: epoch 3/6", "export: done", "deciding and promoting"):
         process = hone.start("run", *recipe)
         said = hone.wait_for(process, moment)
         os.kill(process.pid, signal.SIGKILL)
