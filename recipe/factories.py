@@ -220,6 +220,11 @@ def users_line(error: BaseException) -> str | None:
     return found
 
 
+def users_file(path: str) -> str:
+    """A file of the user's code as their folder has it, wherever a worker keeps its copy."""
+    return _shown(path, "")
+
+
 def _is_users(frame: FrameType, allowed: Allowed) -> bool:
     path, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
     if path.startswith(tuple(f"{folder}{os.sep}" for folder in _used)):

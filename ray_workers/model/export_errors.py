@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from ...recipe.errors import StepFailed
+from ...recipe.factories import users_file
+from ...recipe.library_messages import clean
 
 
 def as_export_error(error: BaseException) -> StepFailed:
@@ -28,7 +30,7 @@ def as_export_error(error: BaseException) -> StepFailed:
         what += f" (layer {layer})"
     where = None
     if own:
-        where = f"{own[-1][0]}:{own[-1][1]} in {own[-1][2]}"
+        where = f"{users_file(own[-1][0])}:{own[-1][1]} in {own[-1][2]}"
     return StepFailed(
         what,
         where=where,
@@ -41,5 +43,5 @@ def _reason(chain: list[BaseException]) -> str:
     for link in reversed(chain):
         lines = [line.strip() for line in str(link).splitlines() if line.strip()]
         if lines:
-            return f"{type(link).__name__}: {lines[0]}"
+            return f"{type(link).__name__}: {clean(lines[0])}"
     return type(chain[0]).__name__
