@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ....ray_workers.runtime_process import isolated_environment
 from ....ray_workers.workspace import Result, Workspace
 from ....recipe.errors import StepCrashed, StepFailed
+from ....recipe.library_messages import telling
 from ....recipe.targets import target_class
 from ....runtimes.compiled_artifact import CompiledArtifact
 from ...specs.compile import CompileSpec
@@ -60,11 +62,7 @@ def build_in_environment(work: Workspace[CompileSpec], kind: str, can: dict[str,
         name = signal.Signals(-done.returncode).name
         raise StepCrashed(f"the builder of {kind} was killed by {name}", where=kind)
     if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise StepFailed(
-            f"{kind} can't compile the model: {(lines or ['no reason was given'])[-1]}",
-            where=kind,
-        )
+        raise StepFailed(f"{kind} can't compile the model: {why(done.stderr)}", where=kind)
     found: dict[str, Any] = json.loads((scratch / "built.json").read_text())
     sizes = found["batch_sizes"]
     artifact = CompiledArtifact(
@@ -74,3 +72,22 @@ def build_in_environment(work: Workspace[CompileSpec], kind: str, can: dict[str,
     )
     artifact.write(folder)
     return Result(params={"compile/batch_axis": artifact.batch_axis, **found["params"]})
+
+
+def why(said: str) -> str:
+    """Why a builder ended: the operator that its tools lack, else the last error that it wrote."""
+    operator = _NO_OPERATOR.search(said)
+    if operator:
+        name = next(group for group in operator.groups() if group)
+        return f"it has no operator '{name.removesuffix('.default')}'"
+    errors = _ERROR.findall(said)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return telling(errors[-1]) if errors else (lines or ["no reason was given"])[-1]
+
+
+#: As litert-torch, ExecuTorch and torchax say it, in this order.
+_NO_OPERATOR = re.compile(
+    r"Lowering not found: ([\w.]+)|Operator torch\._ops\.([\w.]+) is not in Core ATen|"
+    r"AssertionError: (aten\.[\w.]+)"
+)
+_ERROR = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception): .+", re.MULTILINE)
