@@ -1,7 +1,7 @@
-"""What can go wrong, said so that a person can mend it: what happened, where, and what to do.
+"""Hone's errors. Each says what happened, where, and what to do about it.
 
-Errors cross process borders (a Ray worker raises, the flow reports), so each is its plain fields
-and can be turned into a dictionary and back. An error's class gives the command's exit code.
+Errors cross process boundaries (a Ray worker raises, the flow reports), so each consists of plain
+fields and converts to a dictionary and back. The class determines the command's exit code.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class HoneError(Exception):
 
     @staticmethod
     def from_dict(fields: Mapping[str, str | None]) -> HoneError:
-        """The error that `to_dict` described; an unknown type comes back as a plain HoneError."""
+        """The error that `to_dict` described; an unknown type becomes a plain HoneError."""
         cls = _BY_NAME.get(str(fields.get("type")), HoneError)
         return cls(str(fields["what"]), where=fields.get("where"), do=fields.get("do"))
 
@@ -65,7 +65,7 @@ class HoneError(Exception):
 
 
 class InputError(HoneError):
-    """What the user gave can't work: a recipe, a factory, data, a target that isn't installed."""
+    """The user's input can't work: a recipe, a factory, data, a target that isn't installed."""
 
     exit_code = 2
 
@@ -85,7 +85,7 @@ class StepCrashed(HoneError):
 
 
 class Preempted(StepCrashed):
-    """A worker was asked to stop, and kept its state before it did."""
+    """A worker was asked to stop, and saved its state first."""
 
 
 class StepTimeout(HoneError):
@@ -101,7 +101,7 @@ class ServerUnreachable(HoneError):
 
 
 class AccessRefused(HoneError):
-    """A server answers and does not let us in: it asks for a token, or refuses the one we have."""
+    """A server denies access: it requires a token, or rejects the one it got."""
 
 
 _BY_NAME: dict[str, type[HoneError]] = {
@@ -122,7 +122,7 @@ _BY_NAME: dict[str, type[HoneError]] = {
 
 
 def place_of(error: BaseException) -> str | None:
-    """`FILE:LINE` of what raised an error; None where it came from another process."""
+    """`FILE:LINE` where an error was raised; None if it came from another process."""
     place, trace = None, error.__traceback__
     while trace is not None:
         place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
@@ -131,13 +131,13 @@ def place_of(error: BaseException) -> str | None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` most likely stands for, or None if nothing is near."""
+    """The known name that `name` most likely means, or None if nothing is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` where a name is near, else the list of what there is."""
+    """`did you mean 'x'?` if a name is close, else the list of known names."""
     names = sorted(known)
     match = nearest(name, names)
     if match is not None:

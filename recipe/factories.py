@@ -1,9 +1,9 @@
-"""Factories: functions that a recipe names by import path, and what may be named.
+"""Factories: functions that a recipe names by import path, and which ones it may name.
 
 A parameter from a user interface must not run arbitrary code. So an import path resolves only
 under allowed prefixes: the bundled examples, what `HONE_ALLOWED_PREFIXES` adds (comma-separated)
 and, only for a recipe file that a person runs from the command line, the modules in its own
-`code` folder. What a prefix allows are the functions defined under it, not what they import.
+`code` folder. A prefix allows the functions defined under it, not what those modules import.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .library_messages import own_words, telling
 from .strict import Strict
 
 BUNDLED = "prefect_hone.recipe.examples"
-#: Factories of ours that read a model from a path, and the one that finds out what it is.
+#: Hone's factories that read a model from a path, and the one that detects its format.
 SOURCES = "prefect_hone.ray_workers.model.incoming"
 READ = f"{SOURCES}:read"
 
 
 class Allowed(Strict):
-    """What factories may be named.
+    """Which factories a recipe may name.
 
     Attributes:
         prefixes: Packages and modules whose own functions may be named.
@@ -117,7 +117,7 @@ class Allowed(Strict):
             raise raised(f"importing '{name}'", error, f"{what}: {path}") from error
 
     def _check_home(self, found: Any, path: str, what: str) -> None:
-        """Refuse what an allowed module only imports from elsewhere."""
+        """Refuse what an allowed module merely imports from elsewhere."""
         module, _, name = path.partition(":")
         home = found.__name__ if isinstance(found, ModuleType) else getattr(
             found, "__module__", None)  # fmt: skip
@@ -169,14 +169,14 @@ class Allowed(Strict):
 
 
 def origin(factory: str, args: dict[str, Any], what: str = "model.factory") -> str:
-    """What an error calls a model: the field of the recipe, with its factory or its file."""
+    """How an error refers to a model: the recipe's field, with its factory or its file."""
     if factory.startswith(f"{SOURCES}:"):
         return f"model.source: {args.get('path', '')}"
     return f"{what}: {factory}"
 
 
 def raised(who: str, error: BaseException, where: str) -> InputError:
-    """An error of the user's code, with the line of theirs that it came from."""
+    """An error raised by the user's code, with the line of that code."""
     place = users_line(error)
     said = error.msg if isinstance(error, SyntaxError) else own_words(error)
     what = f"{who} raised {type(error).__name__}" + (f": {said}" if said else "")
@@ -184,7 +184,7 @@ def raised(who: str, error: BaseException, where: str) -> InputError:
 
 
 def unexpected(error: BaseException) -> HoneError:
-    """An exception that nothing explained: the user's mistake if it came through their code."""
+    """An unexpected exception: the user's mistake if it passed through their code."""
     name, place = type(error).__name__, users_line(error)
     memory = "OutOfMemory" in name or any(word in str(error) for word in _NO_MEMORY)
     if memory or isinstance(error, MemoryError):
@@ -243,7 +243,7 @@ def _shown(path: str, module: str) -> str:
 
 
 def top_level_modules(folder: Path) -> tuple[str, ...]:
-    """Names that can be imported from a folder: its .py files and its packages."""
+    """Names of the modules and packages in a folder."""
     names = {p.stem for p in folder.glob("*.py")}
     names |= {p.parent.name for p in folder.glob("*/__init__.py")}
     return tuple(sorted(name for name in names if name.isidentifier()))
@@ -273,7 +273,7 @@ def use_code(folder: Path) -> None:
 
 
 def user_modules() -> list[Any]:
-    """Loaded modules that came from a code folder."""
+    """Modules that were loaded from a code folder."""
     return [
         module
         for module in list(sys.modules.values())

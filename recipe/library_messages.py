@@ -1,7 +1,7 @@
-"""What a library said, in one line that is worth reading.
+"""A library's error message, reduced to the one line that matters.
 
-Libraries put positions in their C++ source, C++ signatures, addresses, folders that Hone made and
-whole tracebacks into their errors, and the sentence that matters is often not the first one.
+Library errors contain positions in C++ source, C++ signatures, addresses, temporary folders and
+whole tracebacks, and the relevant sentence is often not the first one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def telling(error: BaseException | str, longest: int = _LONGEST) -> str:
 
 
 def own_words(error: BaseException, longest: int = _LONGEST) -> str:
-    """The first line of what a user's own code raised, as it is, but for Hone's own folders."""
+    """The first line of what the user's code raised, unchanged except for Hone's own folders."""
     lines = [line for line in map(clean, _ANSI.sub("", str(error)).splitlines()) if line]
     return _shortened(lines[0], longest) if lines else ""
 
@@ -61,7 +61,7 @@ def _of_the_system(error: OSError) -> str:
 
 
 def _spoken(text: str) -> list[str]:
-    """The lines that say something: of a traceback only its end, of a log only its sentences."""
+    """The informative lines: only the end of a traceback, only the sentences of a log."""
     *_, text = re.split(r"Traceback \(most recent call last\):\n(?:[ \t]+.*\n)*", text)
     text = re.split(r"Exception raised from |\nC\+\+ CapturedTraceback|\nframe #0", text)[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -99,7 +99,7 @@ _NOISE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bfailed\. \(?This is an invalid model\.\)?|This is an invalid model\. "), ""),
     (re.compile(r"<?([\w.]+) object at 0x[0-9a-f]+>?"), r"\1"),
     (re.compile(r"\s*(?:\bat )?\b0x[0-9a-f]{4,}\b"), ""),
-    # What lies in the store, in a folder of a step, or where packages are.
+    # Paths in the store, in a step's temporary folder, or in site-packages.
     (re.compile(r"(?:\w+://)?[^\s'\"]*/artifacts/[0-9a-f]{64}/?"), ""),
     (re.compile(rf"(?:{_FOLDERS})/hone-[^/\s'\"]+/(?:outputs/\w+/|all/)?"), ""),
     (re.compile(r"[^\s'\"]*/(?:site|dist)-packages/"), ""),

@@ -1,7 +1,7 @@
 """From a file and `--set` options to a `Recipe`, or to an error that lists every mistake.
 
-A mistake is given with file, line and field, what came, what was expected and, for a misspelt
-name, the nearest right one.
+A mistake is reported with file, line and field, the given and the expected value and, for a
+misspelled name, the closest valid one.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def parse_recipe(source: Source) -> Recipe:
         RecipeError: With every mistake that was found.
     """
     try:
-        # JSON mode is strict where Python mode would guess: "8" and true are not the number 8.
+        # JSON mode is strict where Python mode coerces: "8" and true are not the number 8.
         text = json.dumps(source.values)
         return Recipe.model_validate_json(text, strict=True)
     except (TypeError, ValueError) as error:

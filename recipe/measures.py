@@ -1,10 +1,10 @@
 """Names that a recipe may use for metrics, losses and measures: one line each.
 
-A metric is a file in `ray_workers/metrics/`; its line here says which way is better and in what
-unit it is, so that a recipe can be checked without importing torch.
+A metric is a file in `ray_workers/metrics/`; its line here gives its direction and unit, so that
+a recipe can be checked without importing torch.
 
-A measure is what is measured of a candidate; from its line come what gates and `select` can name,
-its name in MLflow, and its column in the table. A new one is a line here, and the code that
+A measure is anything measured of a candidate. Its line defines the name that gates and `select`
+use, its name in MLflow, and its column in the table. To add one, add a line here and the code that
 measures it.
 """
 
@@ -41,7 +41,7 @@ LOSSES: tuple[str, ...] = ("cross_entropy", "mse", "l1", "huber", "bce_with_logi
 
 
 def bytes_in_words(count: float) -> str:
-    """Bytes as people read them."""
+    """Bytes in a human-readable unit."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
             return f"{count / factor:.2f} {unit}"
@@ -50,22 +50,22 @@ def bytes_in_words(count: float) -> str:
 
 @dataclass(frozen=True)
 class Measure:
-    """Something that is measured of every candidate: a gate and `select` can name it.
+    """Something measured of every candidate; gates and `select` can name it.
 
-    In MLflow its name has `/` for the dot, and `_batch_SIZE` at the end for batch sizes other than
+    In MLflow its name has `/` for the dot, and ends in `_batch_SIZE` for batch sizes other than
     the main one. The bounds of its 95 % interval are `NAME_low` and `NAME_high`, everywhere.
 
     Attributes:
-        name: As a recipe names it.
+        name: Its name in a recipe.
         unit: What the number counts.
-        higher_is_better: Which way is good; None: that of the recipe's metric.
+        higher_is_better: Its direction; None: that of the recipe's metric.
         per_batch: Whether it is measured for each batch size.
         by_group: Whether it needs the recipe's groups.
         has_interval: Whether its 95 % interval is measured too.
-        header: Of its column in the table of candidates; None: it has none.
+        header: Header of its column in the table of candidates; None: no column.
         format: How the table shows it.
         shows_interval: Whether the table shows its interval.
-        from_width: How wide a terminal must be for the column (characters).
+        from_width: Smallest terminal width that shows the column (characters).
     """
 
     name: str
@@ -91,7 +91,7 @@ class Measure:
 
 
 BOUNDS = ("_low", "_high")
-#: The recipe's own metric, which goes by its name too (`quality.accuracy`).
+#: The recipe's own metric, which can also be named directly (`quality.accuracy`).
 _VALUE = "quality.value"
 
 #: Every measure, a line each, in the order of the table's columns.
@@ -141,7 +141,7 @@ def mlflow_name(name: str, metric: str = "value") -> str:
 
 
 def find_measure(name: str) -> Measure | None:
-    """The measure that a name means, or whose bound it is; None where it is none of ours."""
+    """The measure with a name, or with a bound of that name; None if there is none."""
     return _BY_NAME.get(name)
 
 

@@ -16,7 +16,7 @@ class Supervised(Strict):
 
 
 class SoftTargets(Strict):
-    """How a teacher's outputs enter what is minimized."""
+    """How a teacher's outputs enter the loss."""
 
     temperature: float = Field(
         2.0, gt=0, description="Softmax temperature of teacher and student; 1: unchanged."

@@ -10,11 +10,11 @@ from .strict import ImportPath, Strict, mistake
 
 
 class _Optimizer(Strict):
-    """What all optimizers have.
+    """Fields of all optimizers.
 
     Attributes:
-        needs_whole_matrices: Whether it looks at more than a part of a matrix, so that the mesh
-            must not split them.
+        needs_whole_matrices: Whether its update needs whole matrices, so that the mesh must not
+            split them.
     """
 
     needs_whole_matrices: ClassVar[bool] = False
@@ -27,11 +27,11 @@ class _Optimizer(Strict):
 
     @property
     def states(self) -> int:
-        """Values of a parameter's size that it keeps for each parameter."""
+        """Number of state values per element of a parameter."""
         return 2
 
     def slower(self, share: float) -> Self:
-        """The same with a share of its learning rate."""
+        """The same optimizer with its learning rates multiplied by a share."""
         return self.model_copy(update={"lr": self.lr * share})
 
 
@@ -152,7 +152,7 @@ class Lars(_Optimizer):
 
 
 class Imported(_Optimizer):
-    """An optimizer of yours, by its import path."""
+    """Your own optimizer, by its import path."""
 
     name: Literal["import"] = Field(description="Your own optimizer class or factory.")
     factory: ImportPath = Field(

@@ -71,7 +71,7 @@ class Mesh(Strict):
 
     @property
     def least_workers(self) -> int:
-        """The fewest workers that the mesh can do with."""
+        """The fewest workers that the mesh needs."""
         return self.data_range[0] * self.replica
 
     def sizes(self, workers: int) -> dict[str, int] | None:
@@ -106,7 +106,7 @@ class DataParallel(Strict):
 
 
 class Sharding(Strict):
-    """How the axis `shard` deals out the weights (FSDP2)."""
+    """How the axis `shard` splits the weights (FSDP2)."""
 
     reshard_after_forward: bool = Field(
         True, description="Free a block's gathered weights between forward and backward pass."
@@ -123,7 +123,7 @@ class Sharding(Strict):
 
 
 class TensorParallel(Strict):
-    """How the axis `tensor` deals out the layers."""
+    """How the axis `tensor` splits the layers."""
 
     plan: NameOrPath = Field(
         "auto",
@@ -137,7 +137,7 @@ class TensorParallel(Strict):
 
 
 class Pipeline(Strict):
-    """How the axis `pipeline` deals out the layers, and how micro-batches flow."""
+    """How the axis `pipeline` distributes the layers, and how micro-batches flow."""
 
     schedule: Literal["gpipe", "1f1b", "interleaved-1f1b"] = Field(
         "1f1b", description="Order of forward and backward passes."
@@ -158,7 +158,7 @@ class Pipeline(Strict):
 
 
 class Parallel(Strict):
-    """Settings of each parallelism; they matter where the mesh has its axis."""
+    """Settings of each kind of parallelism; used if the mesh has its axis."""
 
     data: DataParallel = Field(DataParallel(), description="Settings of the axis data.")
     shard: Sharding = Field(Sharding(), description="Settings of the axis shard.")

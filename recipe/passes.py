@@ -1,9 +1,9 @@
-"""Passes: one compression step each, as a recipe asks for it.
+"""Passes: one compression each, as specified in a recipe.
 
-A pass works either on the torch module (prune, distil, low rank, quantization-aware training:
-before the export) or on the exported graph (after it). `works_on` tells them apart, and a chain in
-the wrong order is refused here. The work itself is in `tasks/compress/KIND.py`, or in a function of
-the user's.
+A pass works either on the torch module (prune, distill, low-rank, quantization-aware training:
+before the export) or on the exported graph (after it). `works_on` says which, and a chain in the
+wrong order is refused here. The work itself is in `tasks/compress/KIND.py`, or in a function of
+the user.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ WorksOn = Literal["module", "graph"]
 
 
 class _Pass(Strict):
-    """What the layout of a run asks of every pass.
+    """What the layout of a run needs to know of every pass.
 
     Attributes:
         works_on: Whether it changes the torch module or the exported graph.
-        repeatable: Whether a chain may hold it twice.
-        calls_user_code: Whether it builds the model or the data by the recipe's factories.
-        depends_on_processor: Whether its result is another one on another kind of processor.
+        repeatable: Whether a chain may contain it twice.
+        calls_user_code: Whether it calls the recipe's factories of model or data.
+        depends_on_processor: Whether its result depends on the kind of processor.
     """
 
     works_on: ClassVar[WorksOn]
@@ -45,12 +45,12 @@ class _Pass(Strict):
 
     @property
     def trains(self) -> bool:
-        """Whether it trains, on workers of its own."""
+        """Whether it trains, on its own workers."""
         return False
 
     @property
     def looks_at_validation(self) -> bool:
-        """Whether it judges by the validation split."""
+        """Whether it measures quality on the validation split."""
         return False
 
 
@@ -61,7 +61,7 @@ class _ModulePass(_Pass):
 
 
 class _Recovered(_ModulePass):
-    """A pass after which training may make good what was lost."""
+    """A pass that may be followed by recovery training."""
 
     recover_epochs: int = Field(
         0, ge=0, description="Epochs of recovery training after the pass (a count)."
@@ -133,7 +133,7 @@ class PruneMagnitude(_Recovered):
 
 
 class PruneTwoFour(_Recovered):
-    """Two of each four weights along the input become zero, as sparse tensor cores want it."""
+    """Two of every four weights along the input become zero, as sparse tensor cores require."""
 
     kind: Literal["prune"] = Field(description="This pass removes weights.")
     method: Literal["2:4"] = Field(description="Zeroes two of every four adjacent weights.")
@@ -342,7 +342,7 @@ class DynamicInt8(_Quantization):
 
 
 class WeightOnly(_Quantization):
-    """Only weights in integers: smaller, and faster where memory is what limits."""
+    """Only weights in integers: smaller, and faster where memory bandwidth is the limit."""
 
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
     scheme: Literal["weight-int8", "weight-int4"] = Field(
@@ -393,9 +393,9 @@ class Fold(_GraphPass):
 
 
 class ImportedPass(Strict):
-    """A pass of yours, by its import path: a function of `(work, **args) -> Result`.
+    """Your own pass, by its import path: a function of `(work, **args) -> Result`.
 
-    What is a fact of every other pass is a field here.
+    What other passes define in their class are fields here.
     """
 
     repeatable: ClassVar[bool] = True
@@ -450,10 +450,10 @@ Pass = Annotated[
 
 
 def for_processor(asked: Any, saturates_int8: bool) -> Any:
-    """A pass with what depends on the processor decided.
+    """A pass with its processor-dependent options filled in.
 
     Args:
-        asked: Any pass, as the recipe has it.
+        asked: Any pass, as in the recipe.
         saturates_int8: Whether sums of 8-bit products overflow on the processor.
     """
     if isinstance(asked, StaticInt8 | DynamicInt8) and asked.reduce_range is None:

@@ -1,6 +1,6 @@
-"""The recipe: all that a user asks for, in one frozen model.
+"""The recipe: everything that a user asks for, in one frozen model.
 
-The same fields serve YAML, TOML, Python and the form in the Prefect UI, so every field has a
+YAML, TOML, Python and the form in the Prefect UI share these fields, so every field has a
 description with its unit.
 """
 
@@ -28,7 +28,7 @@ from .strict import IMPORT_PATH, NameOrPath, Strict, import_paths, mistake, shor
 from .targets import Target, expanded
 from .training import Train
 
-#: What `quality/NAME` already is in MLflow.
+#: Names that are taken as `quality/NAME` in MLflow.
 _NOT_A_METRIC = {
     name.partition(".")[2]
     for name in measure_names()
@@ -50,7 +50,7 @@ def _one_of(value: str, known: Any, what: str) -> str:
 
 
 def _measure(value: str) -> str:
-    """A measure of ours, or `quality.NAME`, which the recipe compares with its own metric."""
+    """The name of a measure, or `quality.NAME`, which the recipe compares with its own metric."""
     room, _, name = value.partition(".")
     if room == "quality" and name.isidentifier():
         return value
@@ -189,7 +189,7 @@ class Benchmark(Strict):
 
 
 class Gate(Strict):
-    """What a candidate must fulfil: a measure, and the limit it must keep."""
+    """A measure, and the limit that a candidate must meet."""
 
     metric: str = Field(
         description=f"One of: {described_measures()}; or quality.METRIC. Of those with a 95 % "
@@ -215,7 +215,7 @@ class Gate(Strict):
 
 
 class Select(Strict):
-    """Which of the candidates that pass every gate wins."""
+    """Which candidate wins among those that pass every gate."""
 
     minimize: str | None = Field(None, description="The lowest value of this measure wins.")
     maximize: str | None = Field(None, description="The highest value of this measure wins.")
@@ -268,7 +268,7 @@ class Timeouts(Strict):
 
 
 class Recipe(Strict):
-    """All that a user asks for: a model, its data, variants, targets, gates and where it goes."""
+    """What a user asks for: model, data, variants, targets, gates, and where the winner goes."""
 
     name: str = Field(
         pattern=_NAME, description="Name of the recipe, and of its MLflow experiment."

@@ -1,4 +1,4 @@
-"""The base of every model of the recipe: frozen, and no unknown field; what its fields share."""
+"""The base of every model in a recipe: frozen, without unknown fields; types of its fields."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic_core import PydanticCustomError
 
-#: Error codes of our own validators begin so: their sentences are complete as they are.
+#: Prefix of the error codes of Hone's validators, whose messages are complete sentences.
 OWN_CODE = "hone."
-#: Kind of the passes and targets that are the user's own.
+#: Kind of the user's own passes and targets.
 IMPORT = "import"
 IMPORT_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
 @dataclass(frozen=True)
 class NamesCode:
-    """Marks a string field that names code of the user: `Recipe.factories` finds it by this.
+    """Marks a string field that names the user's code; `Recipe.factories` finds it by this mark.
 
     Attributes:
-        always: It holds an import path; else an import path or a name of ours, without a colon.
+        always: It holds an import path; else an import path or one of Hone's names (no colon).
     """
 
     always: bool = True
 
 
-#: `module:function`, code of the user's.
+#: `module:function`, the user's code.
 ImportPath = Annotated[str, StringConstraints(pattern=IMPORT_PATH), NamesCode()]
-#: `module`, or `module:name`, code of the user's.
+#: `module`, or `module:name`, the user's code.
 ModulePath = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?$"),
     NamesCode(),
 ]
-#: A name of ours, or an import path.
+#: One of Hone's names, or an import path.
 NameOrPath = Annotated[str, NamesCode(always=False)]
 
 
 def short_name(path: str) -> str:
-    """What code of the user's is called in MLflow and in tables: the last part of its path.
+    """The name of user code in MLflow and in tables: the last part of its path.
 
-    A name of ours, which has no colon and no dot, stays as it is.
+    One of Hone's names, which has no colon and no dot, stays as it is.
     """
     return path.rpartition(":")[2].rpartition(".")[2]
 
 
 def name_of(spec: dict[str, Any]) -> str:
-    """What a pass or target is called, of its plain data: its kind, or the user's own name."""
+    """The name of a pass or target, from its plain data: its kind, or the user's own name."""
     return short_name(spec["factory"]) if spec["kind"] == IMPORT else str(spec["kind"])
 
 
 class Strict(BaseModel):
-    """A frozen model that refuses fields it doesn't know."""
+    """A frozen model that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def mistake(code: str, text: str, /, **values: Any) -> PydanticCustomError:
-    """What a validator of the recipe raises: a sentence that needs no other words around it.
+    """The error that a validator of the recipe raises, as a complete sentence.
 
     Args:
-        code: What kind of mistake, in a word.
+        code: The kind of mistake, in one word.
         text: The sentence, with `{name}` for each value.
-        values: What came, and what was expected.
+        values: The given and the expected values.
     """
     return PydanticCustomError(f"{OWN_CODE}{code}", text, values or None)
 

@@ -1,9 +1,9 @@
-"""Targets: a runtime on a kind of device, as a recipe asks for it.
+"""Targets: a runtime on a kind of device, as specified in a recipe.
 
 In a recipe a target is its name (`onnxruntime-cpu`) or its name with settings
 (`{kind: openvino-cpu, precision: bf16}`); a setting that is a list is tried with each of its values
 (`{kind: openvino-cpu, precision: [fp32, bf16]}` is two targets). The work itself is in
-`tasks/compile/KIND.py`, found by the kind with `_` for `-`, or in a module of the user's.
+`tasks/compile/KIND.py`, with `_` for `-`, or in a module of the user.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .strict import IMPORT, ModulePath, Strict, short_name
 
 
 class _Target(Strict):
-    """What all targets have.
+    """Facts about a target.
 
-    `takes` says from what it compiles: the exported ONNX graph, or the torch module, which it
-    exports and quantizes itself. `environment` names the environment of its own, if it needs one.
-    `native`: its artifact holds code for the kind of processor that it was compiled on. `runtime`
-    is the distribution that opens its artifact, `needs` what a machine must have, in a few words,
-    `packages` what is to be installed besides where its champion is served.
+    `takes` says what it compiles: the exported ONNX graph, or the torch module, which it exports
+    and quantizes itself. `environment` names its isolated environment, if it needs one. `native`:
+    its artifact contains code for the kind of processor that it was compiled on. `runtime` is the
+    distribution that opens its artifact, `needs` what a machine must have, in a few words, and
+    `packages` what else must be installed where its champion is served.
     """
 
     takes: ClassVar[Literal["graph", "module"]] = "graph"
@@ -36,7 +36,7 @@ class _Target(Strict):
 
     @property
     def calls_user_code(self) -> bool:
-        """Whether it builds the model by the recipe's factory."""
+        """Whether it calls the recipe's factory of the model."""
         return self.takes == "module"
 
     @property
@@ -73,7 +73,7 @@ _THREADS: Any = Field(
 
 
 class _AnyBatch(_Target):
-    """A target that compiles one program for any batch size, or one for each."""
+    """A target that compiles one program for any batch size, or one per batch size."""
 
     batch: Literal["dynamic", "fixed"] = Field(
         "dynamic",
@@ -246,15 +246,15 @@ class TensorFlow(_Target):
 
 
 def _as_tuple(value: Any) -> Any:
-    """A list that was JSON's before `expanded` looked at it, which strict validation refuses."""
+    """A tuple for a list that came from JSON, which strict validation would refuse."""
     return tuple(value) if isinstance(value, list) else value
 
 
 class ImportedTarget(Strict):
-    """A target of yours, by its import path. What is a fact of every other target is a field here.
+    """Your own target, by its import path. What other targets define in their class are fields.
 
-    Its code can't travel with a champion: where one is served, its package is installed and allowed
-    by `HONE_ALLOWED_PREFIXES`.
+    Its code is not packaged with a champion: where one is served, the target's package must be
+    installed, and allowed by `HONE_ALLOWED_PREFIXES`.
     """
 
     environment: ClassVar[str | None] = None
@@ -329,7 +329,7 @@ def expanded(targets: Any) -> Any:
 
 
 def target_class(kind: str) -> type[_Target]:
-    """The spec of a target of Hone's or of the user's, by its kind."""
+    """The class of a target, Hone's or the user's, by its kind."""
     found: type[_Target] = next(cls for cls in get_args(AnyTarget) if _kind_of(cls) == kind)
     return found
 
@@ -339,12 +339,12 @@ def _kind_of(cls: Any) -> str:
 
 
 def target_kinds() -> tuple[str, ...]:
-    """The kinds of all targets of Hone's, in the order of `AnyTarget`."""
+    """The kinds of all of Hone's targets, in the order of `AnyTarget`."""
     return tuple(_kind_of(cls) for cls in get_args(_BuiltIn))
 
 
 def all_targets() -> tuple[_BuiltIn, ...]:
-    """Each target of Hone's with its default settings."""
+    """Each of Hone's targets with its default settings."""
     return tuple(
         cls.model_validate({"kind": kind})
         for cls, kind in zip(get_args(_BuiltIn), target_kinds(), strict=True)

@@ -1,4 +1,4 @@
-"""The text of a recipe: YAML or TOML read into plain values, with the line of each field kept."""
+"""The text of a recipe: YAML or TOML read into plain values, with the line of each field."""
 
 from __future__ import annotations
 

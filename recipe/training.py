@@ -20,7 +20,7 @@ class Resources(Strict):
 
 
 class Checkpointing(Strict):
-    """When the state of the training is kept, and how much of it."""
+    """When checkpoints are written, and how many are kept."""
 
     every_steps: int | None = Field(
         None, ge=1, description="Steps between checkpoints (a count); none: one per epoch."

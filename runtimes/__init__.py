@@ -1,6 +1,6 @@
-"""Open an artifact and run it: a file for each runtime, `NAME_runtime.py`.
+"""Open an artifact and run it: one file per runtime, `NAME_runtime.py`.
 
-Validation, the benchmark and the served champion go through the same code. It imports nothing of
-Hone's other rooms, numpy, and a runtime's own library only where that runtime is opened; so this
-room alone is what travels with a model, as the wheel `hone-runtimes`.
+Validation, the benchmark and the served champion use the same code. It imports numpy, nothing from
+Hone's other rooms, and a runtime's library only when that runtime is opened. So this room alone is
+packaged with a model, as the wheel `hone-runtimes`.
 """

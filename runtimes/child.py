@@ -1,7 +1,7 @@
-"""An artifact in a process of its own, the child's side: open it, answer until the parent goes.
+"""An artifact in a separate process, the child's side: open it, and answer until the parent exits.
 
-Run with `python -P -m`; `child_process.py` is the parent's side. Messages are tuples: what is
-asked for and its arguments; an answer is ("ok", value) or ("error", the error as plain data).
+Run with `python -P -m`; `child_process.py` is the parent's side. A request is a tuple of a name and
+its arguments; an answer is ("ok", value) or ("error", the error as plain data).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from .errors import RuntimeFailed, as_plain_data
 from .predict import Arrays, Predict
 
-#: A slice of timing makes at least this many calls, after one that is not counted.
+#: A timing slice makes at least this many calls, after one that is not counted.
 _MIN_CALLS = 2
 
 

@@ -1,8 +1,8 @@
-"""An artifact in a process of its own, the parent's side.
+"""An artifact in a separate process, the parent's side.
 
 Runtimes disturb each other when they share a process (idle thread pools spin), a runtime may crash,
-and some need an environment of their own. So the artifact is opened by a child that holds nothing
-else (`child.py`).
+and some need an isolated environment. So the artifact is opened by a child that runs nothing else
+(`child.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from . import child
 from .errors import RuntimeDied, RuntimeFailed, RuntimeSilent
 from .predict import Array, Arrays, LoadOptions
 
-#: The interpreter of another environment, and what its processes need in theirs.
+#: The interpreter of another environment, and the environment variables that it needs.
 Interpreter = tuple[str, dict[str, str]]
 
 
@@ -101,7 +101,7 @@ class ChildProcess:
         return np.asarray(self._answer())
 
     def close(self) -> None:
-        """End the child, whatever state it is in."""
+        """End the child, in whatever state it is."""
         self._connection.close()
         self.process.kill()
         self.process.wait()

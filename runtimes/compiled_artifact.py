@@ -1,4 +1,4 @@
-"""What a target notes in the artifact that it compiles, for who opens it: `settings.json`."""
+"""What a target writes into its artifact for the runtime that opens it: `settings.json`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class CompiledArtifact:
-    """A compiled model, besides the files of its runtime.
+    """Description of a compiled model, beside the files of its runtime.
 
     Attributes:
-        runtime: Name of what opens it: `NAME_runtime.py` of this room.
-        inputs: Names of the inputs in the model's order, where the runtime takes them by position.
-        batch_sizes: The sizes that it is compiled for; None: any, by one program.
-        settings: What the runtime's `load` needs to know besides; plain data.
+        runtime: Name of its runtime: `NAME_runtime.py` in this room.
+        inputs: Names of the inputs in the model's order, if the runtime takes them by position.
+        batch_sizes: The sizes that it is compiled for; None: any, with one program.
+        settings: What else the runtime's `load` needs to know; plain data.
     """
 
     runtime: str
@@ -44,5 +44,5 @@ class CompiledArtifact:
 
     @property
     def batch_axis(self) -> str:
-        """How the batch axis is, in words."""
+        """The kind of batch axis, in words."""
         return "dynamic" if self.batch_sizes is None else f"fixed: {list(self.batch_sizes)}"

@@ -1,6 +1,4 @@
-"""The sha256 by which an artifact is known: where it is kept, where it is promoted, and where it is
-served.
-"""
+"""The sha256 that identifies an artifact in the store, in the registry, and where it is served."""
 
 from __future__ import annotations
 

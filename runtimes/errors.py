@@ -1,7 +1,7 @@
-"""What can go wrong with a runtime, said so that a person can mend it.
+"""Errors of runtimes: what happened, where, and what to do about it.
 
-The rest of Hone has its own errors; this room is used without it. `ray_workers/runtime_process.py`
-turns these into those.
+This room is used without the rest of Hone, so it has its own errors.
+`ray_workers/runtime_process.py` converts them to Hone's.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ _LONGEST = 20_000  # characters of a library's message
 
 
 class RuntimeFailed(Exception):
-    """A runtime can't do what it is asked for.
+    """A runtime can't do what it was asked to do.
 
     Args:
         what: What happened, in one sentence.
         where: The file or process that it happened in.
         do: What the reader can do about it.
-        kind: The class of the error as it was raised, in another process perhaps.
+        kind: The class of the error as it was raised, possibly in another process.
         said: What the runtime's library raised, if it did: `CLASS: its whole text`.
     """
 
@@ -51,7 +51,7 @@ class RuntimeSilent(RuntimeFailed):
 
 
 class RuntimeMissing(RuntimeFailed):
-    """A runtime's library is not installed, and no environment of its own can be made."""
+    """A runtime's library is not installed, and its isolated environment can't be created."""
 
 
 class ArtifactChanged(RuntimeFailed):
@@ -72,7 +72,7 @@ def as_plain_data(error: Exception) -> dict[str, str | None]:
 
 
 def telling_line(error: BaseException) -> str:
-    """The first line that says what is wrong, not only where in the runtime's source."""
+    """The first line that says what is wrong, rather than where in the runtime's source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = (line for line in lines if not line.startswith("Exception from "))
     return next(said, lines[0] if lines else "")

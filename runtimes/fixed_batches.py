@@ -1,4 +1,4 @@
-"""Programs of fixed batch sizes as one function: a batch goes through the largest that fits it."""
+"""Programs of fixed batch sizes as one function: a batch goes through the largest that fits."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""An artifact of a target of the user's own, which only the user's code can open.
+"""An artifact of the user's own target, which only the user's code can open.
 
-Its code does not travel with the model. Where one is served, the package is installed, and whoever
-runs the server allows it by `HONE_ALLOWED_PREFIXES`: what is named in a model's folder is run
-nowhere else.
+That code is not packaged with the model. Where the model is served, the package must be installed,
+and whoever runs the server must allow it with `HONE_ALLOWED_PREFIXES`; otherwise nothing that a
+model's folder names is run.
 """
 
 from __future__ import annotations

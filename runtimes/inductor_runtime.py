@@ -1,5 +1,5 @@
 """AOTInductor, on a CPU or an NVIDIA GPU. The artifact is a package with a shared library, which
-holds for the kind of machine that it was compiled on.
+runs only on the kind of machine that it was compiled on.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ PACKAGE = "model.pt2"
 
 @dataclass(frozen=True)
 class InductorSettings:
-    """What the artifact says of how it is opened.
+    """How the artifact is opened.
 
     Attributes:
         device: `cpu` or `cuda`.
         cuda_graphs: Record a CUDA graph once and replay it.
-        threads: Of torch; None: as the caller says.
+        threads: Torch's threads; None: as in the caller's options.
     """
 
     device: str

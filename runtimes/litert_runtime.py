@@ -53,7 +53,7 @@ def load(folder: Path, options: LoadOptions) -> Predict:
 
 
 def _rounded(value: Array, place: dict[str, Any]) -> Array:
-    """A float input as an int8 tensor takes it; others as they are."""
+    """A float input quantized for an int8 tensor; other inputs unchanged."""
     wanted = place["dtype"]
     if wanted == value.dtype:
         return value

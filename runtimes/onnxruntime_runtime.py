@@ -24,14 +24,14 @@ _TENSORRT = "TensorrtExecutionProvider"
 
 @dataclass(frozen=True)
 class OnnxRuntimeSettings:
-    """What the artifact says of how it is opened.
+    """How the artifact is opened.
 
     Attributes:
         providers: Execution providers in order, each with its options.
-        graph_level: How far the graph is rewritten for the machine at hand.
+        graph_level: How far the graph is rewritten for this machine.
         arena: Use a memory arena, which keeps freed memory.
         denormals: Compute with denormal numbers.
-        threads: Within an operator; None: as the caller says.
+        threads: Within an operator; None: as in the caller's options.
     """
 
     providers: Sequence[tuple[str, Mapping[str, Any]]]

@@ -13,7 +13,7 @@ from .compiled_artifact import CompiledArtifact
 from .errors import RuntimeFailed, RuntimeMissing
 from .predict import LoadOptions, Predict
 
-#: Each is a file of this room. An artifact can name no other: its settings come with it.
+#: Each is a file in this room. An artifact can name no other: its settings are not trusted.
 RUNTIMES = (
     "executorch",
     "imported",
@@ -28,13 +28,13 @@ RUNTIMES = (
 
 
 class Runtime(Protocol):
-    """What a file `NAME_runtime.py` holds.
+    """What a file `NAME_runtime.py` contains.
 
     Attributes:
-        NAME: As artifacts name it.
+        NAME: Its name in artifacts.
         LIBRARIES: The modules that `load` imports besides numpy, each with its distribution.
-        ENVIRONMENT: The requirements file (`isolated/NAME.txt`) of the environment that it is
-            opened in where its libraries can't be installed beside Hone; None: they can.
+        ENVIRONMENT: The requirements file (`isolated/NAME.txt`) of its isolated environment, if
+            its libraries can't be installed beside Hone; else None.
     """
 
     @property
@@ -59,23 +59,23 @@ def runtime_module(name: str) -> str:
 
 
 def runtime(name: str) -> Runtime:
-    """A runtime, by the name that artifacts have for it. Its library is not imported."""
+    """A runtime, by its name in artifacts. Its library is not imported."""
     return cast(Runtime, importlib.import_module(runtime_module(name)))
 
 
 def open_artifact(
     folder: Path, options: LoadOptions, note: Callable[[str], None] = lambda _: None
 ) -> Predict:
-    """Open an artifact: in this process if the runtime can be imported here, else in a child in the
-    environment that is made for it.
+    """Open an artifact: in this process if the runtime can be imported here, else in a child
+    process in its isolated environment.
 
     Args:
         folder: The artifact.
         options: `threads`.
-        note: Told that making an environment takes a while.
+        note: Called with a message if creating an environment takes a while.
 
     Raises:
-        RuntimeMissing: It can't be imported here, and has no environment, or none can be made.
+        RuntimeMissing: It can't be imported here, and has no environment, or creating it failed.
         RuntimeFailed: The runtime refuses the artifact.
     """
     found = runtime(CompiledArtifact.read(folder).runtime)

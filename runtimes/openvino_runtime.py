@@ -1,8 +1,8 @@
 """OpenVINO, on any of its devices.
 
-The artifact is OpenVINO's intermediate representation, its description packed: of a small model
-the plain text would be larger than the weights. `gunzip model.xml.gz` gives what OpenVINO's own
-tools read.
+The artifact is OpenVINO's intermediate representation with a compressed description, which as
+plain text would be larger than a small model's weights. `gunzip model.xml.gz` gives the file that
+OpenVINO's own tools read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = "openvino"
 LIBRARIES: Mapping[str, str] = {"openvino": "openvino"}
 ENVIRONMENT: str | None = None
 
-#: The description, as OpenVINO writes it and packed, and the weights.
+#: The description, as OpenVINO writes it and compressed, and the weights.
 DESCRIPTION = "model.xml"
 PACKED = f"{DESCRIPTION}.gz"
 WEIGHTS = "model.bin"
@@ -33,13 +33,13 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 @dataclass(frozen=True)
 class OpenVinoSettings:
-    """What the artifact says of how it is opened.
+    """How the artifact is opened.
 
     Attributes:
-        device: OpenVINO's name of it.
-        precision: Of what is not quantized.
-        streams: Calls that may run side by side.
-        threads: Of inference on the CPU; None: as the caller says.
+        device: OpenVINO's name of the device.
+        precision: Of non-quantized layers.
+        streams: Calls that may run in parallel.
+        threads: Of inference on the CPU; None: as in the caller's options.
     """
 
     device: str
@@ -78,7 +78,7 @@ def load(folder: Path, options: LoadOptions) -> Predict:
         output = program.output("output")
 
         def predict(inputs: Arrays, _held: Any = weights) -> Array:
-            # The request's buffer is used again by the next call, so the caller gets its own copy.
+            # The next call reuses the request's buffer, so the caller gets a copy.
             found: Array = request.infer(inputs, share_inputs=True)[output].copy()
             return found
 
@@ -88,9 +88,7 @@ def load(folder: Path, options: LoadOptions) -> Predict:
 
 
 def _read(core: Any, folder: Path) -> tuple[Any, Any]:
-    """The model of an artifact, and its weights, which must live as long: they stay on the disk
-    until they are used.
-    """
+    """The model of an artifact, and its memory-mapped weights, which must live as long."""
     import openvino
 
     weights = np.memmap(folder / WEIGHTS, dtype=np.uint8, mode="c")

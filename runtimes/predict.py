@@ -1,4 +1,4 @@
-"""What a runtime gives: a function of arrays by name."""
+"""What a runtime provides: a function of arrays by name."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Predict = Callable[[Arrays], Array]
 
 
 class AllowedCode(TypedDict):
-    """Code of the user's that may be imported: packages, and modules of the `code` folder."""
+    """User code that may be imported: packages, and modules of the `code` folder."""
 
     prefixes: list[str]
     modules: list[str]
 
 
 class LoadOptions(TypedDict, total=False):
-    """What opens an artifact is told, as JSON.
+    """Options for opening an artifact, as JSON.
 
     Attributes:
         threads: Threads of the runtime (a count).
         code: Folder of the user's modules, or None.
-        allowed: What of the user's code may be imported.
-        factory: Import path of what opens it, for a target of the user's.
+        allowed: Which user code may be imported.
+        factory: Import path of the user's own target that opens it.
         model: The recipe's model, for the baseline.
     """
 
@@ -39,5 +39,5 @@ class LoadOptions(TypedDict, total=False):
     model: dict[str, object]
 
 
-#: What opens an artifact: its folder, and options of the caller.
+#: Opens an artifact, from its folder and the caller's options.
 Load = Callable[[Path, LoadOptions], Predict]

@@ -1,7 +1,7 @@
-"""The registered model: what `mlflow.pyfunc.load_model` loads. Holds no pickle and runs no code
+"""The registered model: what `mlflow.pyfunc.load_model` loads. It has no pickle and runs no code
 from the model's folder: the artifact's settings name a runtime, and that runtime opens its files.
 
-Every registered model has this module's import path in it, so it stays where it is.
+Every registered model contains this module's import path, so this module must not move.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from .predict import Array, LoadOptions, Predict
 
 log = logging.getLogger("hone")
 
-#: In the model's data: what it is, and the folder with the artifact's files.
+#: In the model's data: its description, and the folder with the artifact's files.
 DESCRIPTION = "hone.json"
 FILES = "artifact"
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a registered model is.
+    """Description of a registered model.
 
     Attributes:
         sha256: Of the artifact that was measured.
         inputs: Names of its inputs, in the model's order.
-        options: What it was measured with (`threads`), plain data.
+        options: Options that it was measured with (`threads`), plain data.
     """
 
     sha256: str

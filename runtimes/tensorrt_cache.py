@@ -1,4 +1,4 @@
-"""Where TensorRT keeps what it found out about this machine's GPU."""
+"""Where TensorRT caches what it measured on this machine's GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def tensorrt_cache() -> Path:
-    """A folder of this user's."""
+    """A folder of this user."""
     home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser()
     folder = home / "cache" / "tensorrt"
     folder.mkdir(parents=True, exist_ok=True)

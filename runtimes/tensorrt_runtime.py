@@ -1,4 +1,4 @@
-"""TensorRT. The artifact is an engine, which holds for the GPU and the version that it was built
+"""TensorRT. The artifact is an engine, which works only with the GPU and version that it was built
 with. Never run on a GPU yet.
 """
 
@@ -22,10 +22,10 @@ ENGINE = "model.engine"
 
 @dataclass(frozen=True)
 class TensorRtSettings:
-    """What the artifact says of how it is opened.
+    """How the artifact is opened.
 
     Attributes:
-        version: Of TensorRT that built the engine.
+        version: Version of TensorRT that built the engine.
     """
 
     version: str

@@ -1,5 +1,6 @@
-"""XLA, by JAX. The artifact is a StableHLO program (https://openxla.org/stablehlo), which
-`jax.export.deserialize` reads, and its weights; XLA compiles it when it first meets a batch size.
+"""XLA, through JAX. The artifact is a StableHLO program (https://openxla.org/stablehlo), which
+`jax.export.deserialize` reads, and its weights. XLA compiles it on the first call with each batch
+size.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ def load(folder: Path, options: LoadOptions) -> Predict:
 
 
 def _with_threads(count: int) -> Any:
-    """JAX, whose CPU client has so many threads.
+    """JAX, whose CPU client has this many threads.
 
-    There is no option for it: XLA takes as many as the cores that it may run on when its client is
-    made. So it is made with few, and all threads may use every core afterwards.
+    There is no option for it: XLA starts one thread per core that the process may use when its
+    client is created. So the client is created with few cores, and gets all of them afterwards.
     """
     import jax
     import jax.export

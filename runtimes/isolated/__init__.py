@@ -1,1 +1,1 @@
-"""Environments of their own for runtimes whose packages conflict with Hone's."""
+"""Isolated environments, for runtimes whose packages conflict with Hone's."""

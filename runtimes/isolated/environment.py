@@ -1,8 +1,8 @@
-"""Environments of their own for runtimes whose packages conflict with Hone's.
+"""Isolated environments, for runtimes whose packages conflict with Hone's.
 
-A file `NAME.txt` beside this one holds exact versions. The environment is made at its first use,
-under `HONE_HOME/environments`, and kept; this package is linked into it, and there imports only
-what the environment has.
+A file `NAME.txt` beside this one has the exact versions. The environment is created at its first
+use, under `HONE_HOME/environments`, and reused. This package is linked into it, and imports there
+only what the environment has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
 
 
 class EnvironmentFailed(RuntimeFailed):
-    """An environment can't be made."""
+    """An environment can't be created."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Environment:
 
 
 def environment(name: str) -> Environment:
-    """The environment of a requirements file, made or not."""
+    """The environment of a requirements file, whether or not it has been created."""
     text = (_HERE / f"{name}.txt").read_bytes()
     version = ".".join(map(str, sys.version_info[:2]))
     digest = hashlib.sha256(text + version.encode() + str(_PACKAGE).encode()).hexdigest()[:12]
@@ -91,11 +91,11 @@ def requirement(name: str, distribution: str) -> str:
 
 
 def make_environment(name: str, note: Callable[[str], None]) -> Environment:
-    """The environment, made if it is not there yet; two processes don't make it at once.
+    """The environment, created if it does not exist yet; a lock keeps other processes out.
 
     Args:
         name: Of the requirements file.
-        note: Told that it takes a while.
+        note: Called with a message that it takes a while.
 
     Raises:
         EnvironmentFailed: pip could not install it; with its last line.
@@ -110,7 +110,7 @@ def make_environment(name: str, note: Callable[[str], None]) -> Environment:
         steps = [
             # -I: modules of the current folder and of PYTHONPATH are not for it
             [sys.executable, "-I", "-m", "venv", str(found.folder)],
-            # torch first and exactly: another package's wish for it would bring gigabytes of CUDA
+            # torch first, pinned: as another package's dependency it would bring gigabytes of CUDA
             *([_pip(found, f"torch=={torch}")] if torch != "none" else []),
             _pip(found, "--requirement", str(_HERE / f"{name}.txt")),
         ]

@@ -1,6 +1,6 @@
 """English text that every CPython has: the reference of the `help()` command, 465 kB.
 
-Samples are pieces of it and the same shifted by one character.
+A sample is a piece of the text and the same piece shifted by one character.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from prefect_hone import Data
 from torch.utils.data import Dataset
 
-#: Characters that are told apart; the last one stands for all others.
+#: Known characters; the last one stands for all others.
 ALPHABET = "\n" + "".join(chr(code) for code in range(32, 126)) + "\0"
 
 
@@ -52,7 +52,7 @@ def charlm_data(length: int = 64, characters: int | None = None) -> Data:
 
     Args:
         length: Characters of a sample.
-        characters: Use only so many from the beginning; None is all.
+        characters: Use only this many from the beginning; None: all.
     """
     numbers = encode(text())[:characters]
     first, second = int(len(numbers) * 0.85), int(len(numbers) * 0.9)

@@ -12,7 +12,7 @@ from torch import nn
 
 
 class Attention(nn.Module):
-    """Causal self-attention; each head's projections are neighbours, so heads can be dealt out."""
+    """Causal self-attention; each head's projections are adjacent, so heads can be split."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def charlm(
     """The factory that the recipe names.
 
     Args:
-        vocabulary: Characters that are told apart.
+        vocabulary: Number of known characters.
         length: Longest context (characters).
         channels: Width of the residual stream.
         heads: Attention heads of each block.
