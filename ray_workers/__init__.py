@@ -1,3 +1,3 @@
-"""Code that runs inside Ray workers, and the way there: cluster, dispatch, store, training loop,
-metrics, and the isolated process that a compiled model runs in. Knows neither Prefect nor MLflow.
+"""Code that runs in Ray workers, and what sends it there: cluster, dispatch, store, training loop,
+metrics, and the isolated process that runs a compiled model. Imports neither Prefect nor MLflow.
 """

@@ -1,12 +1,12 @@
-"""How a Ray cluster is reached: whether it answers, whether it asks for a token, and which.
+"""Access to a Ray cluster: whether it answers, whether it requires a token, and which one.
 
-A cluster on this machine that Hone starts has a token of its own, made for it and forgotten with
-it. Ray's processes listen on all of a machine's addresses, and who has the token can run code. Ray
-itself would write one into `~/.ray/auth_token`, readable to everyone who can read there, and two
-starts at once would overwrite each other's.
+A cluster that Hone starts has its own token, generated for it and never stored. Ray's processes
+listen on all addresses of a machine, and anyone with the token can run code. Ray itself would write
+a world-readable token to `~/.ray/auth_token`, and two concurrent starts would overwrite each
+other's.
 
-A joined cluster gets a token only after it has asked for one: the one of `RAY_AUTH_TOKEN`, else of
-`RAY_AUTH_TOKEN_PATH`, else of `~/.ray/auth_token`. `RAY_AUTH_MODE` decides where it is set.
+A cluster that Hone joins gets a token only if it requires one: from `RAY_AUTH_TOKEN`, else
+`RAY_AUTH_TOKEN_PATH`, else `~/.ray/auth_token`. `RAY_AUTH_MODE`, if set, takes precedence.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _SECONDS = 5.0
 _GET = "`ray get-auth-token` on the cluster's head node prints it"
 _START = "start it with `ray start --head`, or unset RAY_ADDRESS to use this machine"
 
-#: How an HTTP/2 client begins (RFC 9113, 3.4), with no settings; a server answers with its own.
+#: An HTTP/2 client's preface (RFC 9113, 3.4), with no settings; a server answers with its own.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS = 4
 
 
 @dataclass(frozen=True)
 class Way:
-    """To a cluster that lets this process in.
+    """How to join a cluster that admits this process.
 
     Attributes:
         address: For `ray.init`.
-        token: Where the token comes from that the cluster gets; None: it gets none.
-        open_to_all: The cluster asks nobody for a token.
+        token: Source of the token that is sent; None: none is sent.
+        open_to_all: The cluster requires no token.
     """
 
     address: str
@@ -45,16 +45,16 @@ class Way:
     open_to_all: bool = False
 
     def opened(self) -> contextlib.AbstractContextManager[None]:
-        """With the token, for as long as the cluster is joined."""
+        """A context with the token, for as long as the cluster is joined."""
         if self.token is None or _mode() is not None:
             return contextlib.nullcontext()
         return ray_private.authentication("token")
 
 
 def own_token() -> contextlib.AbstractContextManager[None]:
-    """A token for a cluster that is started here, for as long as it lives.
+    """A context with a new token, for a cluster that is started here.
 
-    One that the environment names is used instead, and `RAY_AUTH_MODE=disabled` is respected.
+    A token from the environment is used instead, and `RAY_AUTH_MODE=disabled` is respected.
 
     Raises:
         AccessRefused: The environment names a token that can't be read.
@@ -73,14 +73,14 @@ def own_token() -> contextlib.AbstractContextManager[None]:
 
 
 def probe(address: str) -> Way:
-    """Whether a cluster can be joined, before Ray tries.
+    """Find out how a cluster can be joined, before Ray tries.
 
     Args:
         address: Of `RAY_ADDRESS`.
 
     Raises:
         ServerUnreachable: Nothing answers there, or something that is not a Ray cluster.
-        AccessRefused: The cluster asks for a token; there is none, or it is not the cluster's.
+        AccessRefused: The cluster requires a token, and there is none or it is rejected.
     """
     where = f"RAY_ADDRESS={address}"
     try:
@@ -113,7 +113,7 @@ def probe(address: str) -> Way:
 
 
 def _mode() -> str | None:
-    """What `RAY_AUTH_MODE` says; None: it is not set."""
+    """The value of `RAY_AUTH_MODE`; None: it is not set."""
     mode = os.environ.get("RAY_AUTH_MODE")
     return None if mode is None else mode.lower()
 
@@ -162,7 +162,7 @@ def _host_and_port(address: str) -> tuple[str, int | None]:
 
 
 def _greet(host: str, port: int, where: str) -> None:
-    """See that a gRPC server is there; Ray's client takes 40 s and prints what it thinks."""
+    """Check that a gRPC server answers; Ray's client takes 40 s and prints log lines."""
     try:
         with socket.create_connection((host, port), timeout=_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):

@@ -1,4 +1,4 @@
-"""How the events of running steps come back: one small actor that workers write to."""
+"""Returns the events of running steps: one small actor that workers write to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .events import Event
 
 
 class Channel:
-    """Events by the step that they came from."""
+    """Events, grouped by step."""
 
     def __init__(self) -> None:
         self._events: dict[str, collections.deque[Event]] = collections.defaultdict(
@@ -33,10 +33,9 @@ def open_channel() -> Any:
 
 
 def on_this_node(actor: type) -> Any:
-    """An actor class whose actors run on this process's node and take no core.
+    """An actor class whose actors run on this process's node and reserve no core.
 
-    Ray would place one that takes no core on any node; it has to outlive the loss of all the
-    others, since who asks it lives here.
+    Ray would place such an actor on any node, but it must survive the loss of all other nodes.
     """
     return ray.remote(num_cpus=0)(actor).options(
         scheduling_strategy=NodeAffinitySchedulingStrategy(
@@ -46,7 +45,7 @@ def on_this_node(actor: type) -> Any:
 
 
 def reporter(channel: Any, key: str) -> Any:
-    """A function that sends an event and does not wait for it to arrive."""
+    """A function that sends an event without waiting for it to arrive."""
 
     def report(event: Event) -> None:
         channel.put.remote(key, event)

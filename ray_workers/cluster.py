@@ -1,6 +1,6 @@
-"""The one Ray cluster of a flow: joined where `RAY_ADDRESS` names one, else started here.
+"""The Ray cluster of a flow: joined if `RAY_ADDRESS` names one, else started here.
 
-Starting takes seconds, so it happens in a thread while other things start. The thread lives as
+Starting takes seconds, so it happens in a thread, in parallel with other work. The thread lives as
 long as the cluster: Linux ends Ray's processes when the *thread* that started them ends.
 """
 
@@ -24,12 +24,12 @@ _QUIET = {
 }
 
 
-#: Settings of a cluster that is started here.
+#: Settings of a cluster that Hone starts.
 LOCAL = {
     # Steps reuse a warm worker: its imports take longer than most steps.
     "idle_worker_killing_time_threshold_ms": 600_000,
-    # Ray's is 15: whatever else runs on the machine would go before training, and before what is
-    # being timed.
+    # Ray's default is 15: everything else on the machine would take precedence over training and
+    # over what is being timed.
     "worker_niceness": 0,
 }
 
@@ -61,19 +61,19 @@ class Cluster:
         self.cancelled = threading.Event()
 
     def prepare(self) -> None:
-        """Begin to start, without waiting."""
+        """Start in the background."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._hold, name="hone-ray", daemon=True)
                 self._thread.start()
 
     def start(self) -> None:
-        """Wait until the cluster is there.
+        """Wait until the cluster is ready.
 
         Raises:
             ServerUnreachable: `RAY_ADDRESS` does not answer.
-            AccessRefused: The cluster asks for a token that is not there, or refuses it.
-            HoneError: Ray can't be started here, or the cluster not be joined.
+            AccessRefused: The cluster requires a token that is missing, or rejects it.
+            HoneError: Ray can't be started here, or the cluster can't be joined.
         """
         self.prepare()
         if not self._ready.wait(self.start_timeout):
@@ -94,7 +94,7 @@ class Cluster:
             raise HoneError(f"Ray can't be started here: {said}") from self._error
 
     def cancel(self) -> None:
-        """Tell everyone who waits for a step to give up."""
+        """Stop waiting for steps, in every thread."""
         self.cancelled.set()
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class Cluster:
         return {"cpus": float(found.get("CPU", 0)), "gpus": float(found.get("GPU", 0))}
 
     def memory(self) -> int:
-        """Memory of the whole cluster that steps may have (bytes)."""
+        """Memory of the whole cluster that steps may use (bytes)."""
         import ray
 
         self.start()
@@ -177,10 +177,10 @@ def local_capacity() -> dict[str, float]:
 
 
 def require_capacity(capacity: dict[str, float], workers: int, cpus: float, gpus: float) -> None:
-    """Refuse more than the cluster can hold, before anything waits for it.
+    """Refuse a request that exceeds the cluster, before anything waits for it.
 
     Raises:
-        InputError: With what is asked for and what is there.
+        InputError: With what is requested and what is available.
     """
     for name, each in (("cpus", cpus), ("gpus", gpus)):
         has, needs = capacity[name], workers * each

@@ -1,7 +1,7 @@
-"""Send a step to a Ray worker, bring its events back, and name what went wrong.
+"""Send a step to a Ray worker, return its events, and explain what went wrong.
 
-The worker fetches the input artifacts, runs the step's function, and keeps its outputs in the
-store before it returns; so a result that has come back is whole.
+The worker fetches the input artifacts, runs the step's function, and stores its outputs before it
+returns, so a returned result is complete.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StepJob(Strict):
         cpus: CPU cores that the worker reserves.
         gpus: GPUs that the worker reserves.
         timeout: Longest time that it may take (s).
-        watch_memory: Whether to look how much memory it takes.
+        watch_memory: Whether to measure its peak memory.
     """
 
     function: str
@@ -67,12 +67,12 @@ class StepJob(Strict):
 
 
 class Done(Strict):
-    """What came of a job: artifacts kept in the store, and what the step found out.
+    """The result of a job: artifacts in the store, and what the step found out.
 
     Attributes:
         seconds: How long the step itself took (s).
-        peak_memory: The most memory that it and its processes had (bytes); 0: nobody looked.
-        run_id: The MLflow run that it was computed in, filled in by who records it.
+        peak_memory: Peak memory of it and its processes (bytes); 0: not measured.
+        run_id: The MLflow run that it was computed in, filled in when it is recorded.
     """
 
     outputs: dict[str, Artifact]
@@ -93,7 +93,7 @@ def execute(job: StepJob, report: Report) -> Done:
     """Run a job in this process.
 
     Raises:
-        HoneError: The step failed; an unexpected exception comes as a StepFailed with its place.
+        HoneError: The step failed; an unexpected exception becomes a StepFailed with its place.
     """
     store = Store(job.store, Path(job.cache))
     started = time.perf_counter()
@@ -141,10 +141,10 @@ def execute(job: StepJob, report: Report) -> Done:
 
 
 def _typed(spec: dict[str, Any], function: Callable[..., Any]) -> Any:
-    """A spec as the type that the step's function names for its workspace; as it is for none.
+    """A spec as the type in the step's `Workspace` annotation; unchanged if there is none.
 
     Raises:
-        ValueError: The spec is not what the step asks for.
+        ValueError: The spec does not have that type's fields.
     """
     hints = typing.get_type_hints(function)
     wanted = next((typing.get_args(h) for n, h in hints.items() if n != "return"), ())
@@ -156,7 +156,7 @@ def dispatch(job: StepJob, cluster: Cluster, report: Report) -> Done:
 
     Raises:
         HoneError: What the step raised.
-        StepCrashed: The worker died; with the signal where it is known.
+        StepCrashed: The worker died; with the signal if it is known.
         StepTimeout: It took longer than the job allows.
     """
     import ray

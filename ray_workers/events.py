@@ -1,4 +1,4 @@
-"""What a running step tells whoever watches: four kinds of events, and that it has begun."""
+"""Events that a running step reports: four kinds, and that it has started."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Begun:
-    """A worker has started on the step; until then it waits for free cores."""
+    """A worker has started the step; before that, the step waits for free cores."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is.
+    """Progress within the step.
 
     Attributes:
         done: Units of work that are done.
-        total: Of so many.
-        text: What it is at, in a few words.
+        total: All units of work.
+        text: What is being done, in a few words.
     """
 
     done: float
@@ -28,11 +28,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a curve.
+    """A point of a curve.
 
     Attributes:
-        name: Under MLflow's name (`train/loss`).
-        value: The number.
+        name: Its name in MLflow (`train/loss`).
+        value: The value.
         step: Its place in the curve (optimizer steps).
         time_ms: When it was measured (ms since 1970).
     """
@@ -45,19 +45,19 @@ class Metric:
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence for the user."""
+    """A message for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """An epoch of training is over.
+    """An epoch of training has ended.
 
     Attributes:
-        text: Its loss and quality, in a line.
-        done: Epochs that are over (a count).
-        total: Of the whole training.
+        text: Its loss and quality, on one line.
+        done: Epochs that have ended (a count).
+        total: Epochs of the whole training.
     """
 
     text: str

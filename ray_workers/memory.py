@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work, processes that it starts included."""
+"""Peak memory of a piece of work, including the processes that it starts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _EVERY = 0.1  # s
 
 
 class PeakMemory:
-    """Looks every tenth of a second while the block runs.
+    """Samples memory every tenth of a second while the block runs.
 
     Attributes:
-        bytes: The most resident memory that was seen, of this process and its descendants.
+        bytes: Peak resident memory of this process and its descendants.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The processor of this machine: what a measurement, and some of the computation, depend on."""
+"""The processor of this machine, which measurements and some computations depend on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 _X86 = {"x86_64", "amd64", "i386", "i686"}
 #: Instructions of x86 that add products of 8-bit integers in 32 bits, as Linux names them.
 _WIDE_SUMS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"}
-#: Instructions that decide which kernels a runtime takes, and so what it computes.
+#: Instructions that decide which kernels a runtime selects, and so what it computes.
 _TELLING = _WIDE_SUMS | {
     "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_bf16", "avx512_fp16",
     "amx_bf16", "amx_fp16", "amx_tile", "avx_ne_convert",
@@ -50,13 +50,13 @@ class Processor(Strict):
         return self.architecture.lower() in _X86 and not _WIDE_SUMS & set(self.features)
 
     def identity(self) -> dict[str, object]:
-        """What of it decides which kernels compute, without how many cores there are."""
+        """What decides which kernels are used; excludes the number of cores."""
         return {"architecture": self.architecture, "features": list(self.features)}
 
 
 @functools.cache
 def processor() -> Processor:
-    """The processor of this machine; where the system does not tell its instruction sets (not
+    """The processor of this machine; if the system does not report its instruction sets (not
     Linux), none are assumed.
     """
     name = platform.processor() or platform.machine()

@@ -1,7 +1,7 @@
-"""Every reach into private parts of Ray: what for, and what is done where a part is gone.
+"""Every use of Ray's private API: its purpose, and what happens if the part is gone.
 
-Nothing else in Hone imports `ray._...`. `tests/ray_workers/test_ray_private.py` has a test for
-each, so that a new version of Ray that moved one says so there.
+Nothing else in Hone imports `ray._...`. `tests/ray_workers/test_ray_private.py` tests each use, so
+a new version of Ray that moves a part is noticed there.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-#: Not the id of any cluster; a cluster says so after it has looked at the token.
+#: No cluster has this id; a cluster says so, after it has checked the token.
 _NO_CLUSTER = "0" * 56
 
 Answer = Literal["admits", "refuses", "silent", "unknown"]
 
 
 def _part(module: str, name: str) -> Any:
-    """A part of Ray; None: it is not there."""
+    """A part of Ray; None: it does not exist."""
     try:
         return getattr(importlib.import_module(f"ray.{module}"), name, None)
     except ImportError:
@@ -29,7 +29,7 @@ def _part(module: str, name: str) -> Any:
 def silence_lost_workers() -> None:
     """Ray prints a lost worker on standard output even with `log_to_driver=False`.
 
-    Here it is an error that is handled and told by the step. Without the part, Ray prints.
+    In Hone the step handles a lost worker and reports it. Without the part, Ray prints.
     """
     if _part("_private.worker", "print_to_stdstream") is not None:
         worker = importlib.import_module("ray._private.worker")
@@ -39,8 +39,8 @@ def silence_lost_workers() -> None:
 def start(settings: Mapping[str, Any], **options: Any) -> None:
     """`ray.init` of a cluster on this machine, with settings of Ray's own processes.
 
-    Ray has no public way to set them from Python; they only make things faster. Without the part,
-    Ray keeps its defaults.
+    Ray has no public API to set them from Python; they only improve speed. Without the part, Ray
+    uses its defaults.
     """
     import ray
 
@@ -55,9 +55,9 @@ def start(settings: Mapping[str, Any], **options: Any) -> None:
 def free_by_node() -> list[dict[str, float]]:
     """What each node that is alive has free now.
 
-    Publicly it is known only of the whole cluster, in which two halves of a free core on two nodes
-    are one core. Without the part it is told so: a placement group that can't be placed is then
-    asked for again.
+    The public API has this only for the whole cluster, where half a free core on each of two nodes
+    counts as one core. Without the part that number is used, and a placement group that can't be
+    placed is requested again.
     """
     import ray
 
@@ -68,7 +68,8 @@ def free_by_node() -> list[dict[str, float]]:
 
 
 def resolve(address: str) -> str:
-    """The HOST:PORT that `auto` stands for; any other address, or without the part, as it is.
+    """The HOST:PORT that `auto` stands for; any other address is returned unchanged, as is `auto`
+    without the part.
 
     Raises:
         ConnectionError: No cluster runs on this machine.
@@ -81,11 +82,11 @@ def resolve(address: str) -> str:
 
 @contextlib.contextmanager
 def authentication(mode: str, token: str | None = None) -> Iterator[None]:
-    """Ray's mode of authentication in this process and in those it starts, for a while.
+    """A context with Ray's authentication mode, for this process and those that it starts.
 
-    Ray reads the environment once a process: it has to be told to read it again, also to forget
-    the mode and token of one cluster before the next is joined. Without the part, the first
-    cluster of a process is joined all the same.
+    Ray reads the environment once per process. It must be made to read it again, also to forget the
+    mode and token of one cluster before joining the next. Without the part, the first cluster of a
+    process can still be joined.
 
     Args:
         mode: `token` or `disabled`.
@@ -119,10 +120,10 @@ def _read_again() -> None:
 
 
 def token_problem() -> str | None:
-    """Why there is no token; None where there is one.
+    """Why there is no token; None if there is one.
 
-    Ray aborts a process that is asked to send a token and has none. Without the part, Ray says
-    itself that there is none.
+    Ray aborts a process that should send a token and has none. Without the part, Ray reports that
+    there is none.
     """
     loader = _part("_raylet", "AuthenticationTokenLoader")
     if loader is None:
@@ -137,9 +138,9 @@ def token_problem() -> str | None:
 
 
 def ask(address: str, seconds: float) -> Answer:
-    """Whether a cluster lets this process in, by a request that changes nothing.
+    """Whether a cluster admits this process, by a request that changes nothing.
 
-    `ray.init` asks for 20 s, one line of C++ log a second, before it says anything. A client that
+    `ray.init` tries for 20 s, with one C++ log line per second, before it fails. A client that
     claims to know the cluster's id skips that. Without the part the answer is `unknown`.
 
     Args:

@@ -1,8 +1,7 @@
-"""A compiled model in a process of its own, as Hone uses it: besides predicting it is timed, it can
-be stopped so that it takes no processor time while others are measured, and what goes wrong is an
-error of Hone's.
+"""A compiled model in a separate process, as Hone uses it: it predicts, it can be timed and paused
+while others are measured, and its errors are Hone's.
 
-Both sides of it are in `runtimes/`, `child_process.py` and `child.py`.
+Both sides of the process are in `runtimes/`, `child_process.py` and `child.py`.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from ..runtimes.predict import Arrays
 class RuntimeProcess(ChildProcess):
     """A child that can be timed.
 
-    What its methods raise are errors of Hone's: StepFailed where the runtime refuses, StepCrashed
-    where the child died, with the signal, StepTimeout where it does not answer.
+    Its methods raise Hone's errors: StepFailed if the runtime refuses, StepCrashed if the child
+    died, with the signal, StepTimeout if it does not answer.
     """
 
     def prepare(self, batches: list[Arrays]) -> None:
@@ -44,7 +43,7 @@ class RuntimeProcess(ChildProcess):
         return int(self._answer())
 
     def stop(self) -> None:
-        """Take all processor time from it, until `resume`."""
+        """Pause the process until `resume`."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGSTOP)
 
@@ -62,10 +61,10 @@ class RuntimeProcess(ChildProcess):
 
 
 def isolated_environment(name: str, note: Callable[[str], None] = lambda _: None) -> Environment:
-    """The environment of a requirements file, made if it is not there yet.
+    """The environment of a requirements file, created if it does not exist yet.
 
     Raises:
-        HoneError: It can't be made; with pip's reason.
+        HoneError: It can't be created; with pip's reason.
     """
     with hone_errors():
         return make_environment(name, note)
@@ -74,17 +73,17 @@ def isolated_environment(name: str, note: Callable[[str], None] = lambda _: None
 def interpreter_for(
     name: str | None, note: Callable[[str], None] = lambda _: None
 ) -> Interpreter | None:
-    """What a `RuntimeProcess` of a target needs: None where the target has no environment.
+    """The interpreter for a target's `RuntimeProcess`; None if the target has no environment.
 
     Raises:
-        HoneError: The environment can't be made; with pip's reason.
+        HoneError: The environment can't be created; with pip's reason.
     """
     return None if name is None else isolated_environment(name, note).interpreter
 
 
 @contextlib.contextmanager
 def hone_errors() -> Any:
-    """What a runtime raises, as an error of Hone's."""
+    """Convert a runtime's errors to Hone's."""
     try:
         yield
     except RuntimeFailed as failed:

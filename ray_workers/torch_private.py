@@ -1,9 +1,9 @@
-"""Every reach into private parts of torch, and what for.
+"""Every use of torch's private API, and its purpose.
 
-Nothing else in Hone uses `torch._...`, besides `runtimes/inductor_runtime.py`, which opens what
-AOTInductor packed and travels without this file. A part that a new version moved is told by
-`tests/ray_workers/test_torch_private.py`, and where a recipe needs it, by an error that names it:
-none of them can be done without.
+Nothing else in Hone uses `torch._...`, except `runtimes/inductor_runtime.py`, which opens
+AOTInductor's packages and is shipped without this file. If a new version moves a part,
+`tests/ray_workers/test_torch_private.py` fails, and a recipe that needs it gets an error that names
+it: there is no substitute for any of them.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def attention_operators() -> frozenset[Any]:
 
 
 def tree_leaves(tree: Any) -> list[Any]:
-    """What a model gave, as the exporter goes through it; it names outputs in this order."""
+    """A model's outputs in the order in which the exporter names them."""
     leaves: list[Any] = _part("torch.utils._pytree", "tree_leaves")(tree)
     return leaves
 
 
 def make_package(program: Any, path: Path, settings: dict[str, Any]) -> None:
-    """AOTInductor. Documented (https://docs.pytorch.org/docs/stable/torch.compiler_aot_inductor.html)
-    and underscored all the same.
+    """AOTInductor's packaging. Its name has an underscore, but it is documented:
+    https://docs.pytorch.org/docs/stable/torch.compiler_aot_inductor.html
     """
     make = _part("torch._inductor", "aoti_compile_and_package")
     make(program, package_path=str(path), inductor_configs=settings)

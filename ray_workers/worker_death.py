@@ -1,4 +1,4 @@
-"""Why a Ray worker died, as far as Ray knows, in a few words: Ray's own take a page."""
+"""Why a Ray worker died, as far as Ray knows, in a few words: Ray's own message fills a page."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 _NODE = re.compile(r"node (was|is|has|that).{0,40}(dead|died|terminated|removed)|Node")
 _SIGNAL = re.compile(r"SIG[A-Z]{3,}")
-#: Where Ray knows nothing it lists what is common, signals among them.
+#: If Ray does not know, it lists common causes, which include signals.
 _GUESSES = re.compile(r"(Some common causes include|There are some potential root causes).*", re.S)
 
 
 def cause_of_death(error: BaseException) -> str:
-    """What Ray's error about a dead worker comes down to."""
+    """The cause in Ray's error about a dead worker, in a few words."""
     if "OutOfMemory" in type(error).__name__:
         return "the node ran out of memory"
     text = _GUESSES.sub("", str(error))

@@ -1,4 +1,4 @@
-"""What a step gets to work with, and what it gives back.
+"""A step's inputs and surroundings, and its result.
 
 A step is a plain function of a `Workspace`: it reads its spec and its input folders, writes output
 folders, reports progress, and returns a `Result`. It doesn't know where it runs.
@@ -24,18 +24,18 @@ S = TypeVar("S")
 
 @dataclass
 class Workspace(Generic[S]):
-    """The surroundings of one run of a step.
+    """Everything that one execution of a step works with.
 
     Attributes:
-        spec: What the step was asked to do; its type is the one that the step's function names.
-        inputs: Folder of each input artifact; not to be written to.
-        scratch: An empty folder of its own.
-        report: Sends an event to whoever watches.
+        spec: What the step is asked to do, of the type that the step's function declares.
+        inputs: Folder of each input artifact; read-only.
+        scratch: An empty folder for temporary files.
+        report: Sends an event to the observers of the run.
         allowed: Which factories may be called.
         store_url: Where checkpoints go.
         cache_url: Local folder for artifacts of a remote store.
         key: The step's cache key; the same work has the same key.
-        lineage: The same for every placement of the same work; its checkpoints are kept under it.
+        lineage: The same for every placement of the same work; names its checkpoints.
         code: The recipe's code folder as an artifact.
         cpus: CPU cores that the step may use.
     """
@@ -54,11 +54,11 @@ class Workspace(Generic[S]):
     outputs: dict[str, tuple[Path, str]] = field(default_factory=dict)
 
     def note(self, text: str) -> None:
-        """Tell the user a sentence."""
+        """Send the user a message."""
         self.report(Note(text))
 
     def progress(self, done: float, total: float) -> None:
-        """Tell how far the step is."""
+        """Report progress."""
         self.report(Progress(done, total))
 
     def loader_options(self, threads: int, further: Mapping[str, Any]) -> LoadOptions:
@@ -87,13 +87,13 @@ class Workspace(Generic[S]):
 
 @dataclass
 class Result:
-    """What a step found out.
+    """The result of a step, besides its output artifacts.
 
     Attributes:
         metrics: Numbers under their MLflow names (`quality/accuracy`).
         params: What it decided or found, for MLflow parameters.
         facts: Anything else that later steps need.
-        notes: Sentences for the user.
+        notes: Messages for the user.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class Result:
 
 @contextlib.contextmanager
 def user_code(code: Artifact | None, store_url: str, cache_url: str) -> Iterator[None]:
-    """With the recipe's code folder on the path, and prints of user code on standard error."""
+    """A context with the code folder on the import path, and stdout redirected to stderr."""
     if code is not None:
         use_code(Store(store_url, Path(cache_url)).fetch(code))
     with contextlib.redirect_stdout(sys.stderr):

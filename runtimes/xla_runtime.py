@@ -50,7 +50,7 @@ def _with_threads(count: int) -> Any:
     """JAX, whose CPU client has this many threads.
 
     There is no option for it: XLA starts one thread per core that the process may use when its
-    client is created. So the client is created with few cores, and gets all of them afterwards.
+    client is created. So the process is limited to `count` cores until then.
     """
     import jax
     import jax.export

@@ -1,4 +1,4 @@
-"""How a model is called with a batch, and what of its outputs counts.
+"""How a model is called with a batch, and which of its outputs is used.
 
 A model takes one tensor, or a dictionary of them by name; runtimes take numpy arrays by name.
 """
@@ -15,7 +15,7 @@ from ...recipe.errors import InputError
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
-#: Name of a model's input where it takes one tensor.
+#: Name of a model's input if it takes one tensor.
 INPUT = "input"
 
 
@@ -25,7 +25,7 @@ def call_model(model: Any, inputs: Any) -> torch.Tensor:
 
 
 def main_output_name(names: Sequence[str]) -> str:
-    """Of several outputs the main one: `logits`, as transformers calls it, or the first."""
+    """The main one of several outputs: `logits`, as transformers names it, or the first."""
     return "logits" if "logits" in names else names[0]
 
 

@@ -8,7 +8,7 @@ from .ray_datasets import RayDatasets
 from .split_format import SplitFormat
 from .torch_datasets import TorchDatasets
 
-#: In the order in which they are asked; one of the user's own, `Data.format`, is asked first.
+#: In the order in which they are tried; the user's own, `Data.format`, is tried first.
 FORMATS: tuple[SplitFormat, ...] = (RayDatasets(), TorchDatasets())
 
 

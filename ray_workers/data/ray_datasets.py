@@ -1,9 +1,9 @@
 """Ray datasets as splits: train streams to the workers, the others are read into memory.
 
-An epoch is Ray's `streaming_split` of the data set with its blocks in an order drawn for that
-epoch: reading and preprocessing go on in Ray tasks, on whichever nodes have a CPU to spare, while
-the workers train. Rows that fill up to the same number for every reader are marked, so that each
-sample counts once. The same seed, epoch and number of readers give the same rows in the same order.
+An epoch is Ray's `streaming_split` of the data set, with its blocks in a new order per epoch. Ray
+tasks read and preprocess on any node with a free CPU while the workers train. Rows that pad readers
+to the same length are marked, so that each sample counts once. The same seed, epoch and number of
+readers give the same rows in the same order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .split_format import Columns, Rows, SplitFormat, Stream
 if TYPE_CHECKING:
     from .splits import Splits
 
-#: Rows of train that are read beforehand: to prove with, to balance with, and to calibrate with.
+#: Rows of train that are read in advance: to verify plans, to balance stages, and to calibrate.
 HEAD = 512
 _OWN = "hone_own"
 
@@ -37,7 +37,7 @@ class RayDatasets(SplitFormat):
     streams = True
 
     def claims(self, split: Any) -> bool:
-        """Imports nothing."""
+        """Does not import Ray."""
         return type(split).__module__.startswith("ray.data") and hasattr(split, "streaming_split")
 
     def read(self, splits: dict[str, Any], data: Data) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class RayDatasets(SplitFormat):
 
     @contextmanager
     def feed(self, data: Data, splits: Splits, seed: int) -> Iterator[RayFeed]:
-        """With an actor that deals out the epochs."""
+        """Start an actor that distributes the rows of each epoch."""
         import ray
 
         travel_by_value()
@@ -71,7 +71,7 @@ class RayDatasets(SplitFormat):
 
 
 def travel_by_value() -> None:
-    """Let functions of the code folder travel to Ray tasks, which don't have the folder."""
+    """Pickle functions of the code folder by value, because Ray tasks don't have the folder."""
     from ray import cloudpickle
 
     for module in user_modules():
@@ -79,7 +79,7 @@ def travel_by_value() -> None:
 
 
 class Feeder:
-    """Deals out a streamed train split, an epoch at a time. Runs as a Ray actor without a CPU.
+    """Distributes a streamed train split, one epoch at a time. A Ray actor that reserves no CPU.
 
     Args:
         data: What the factory returned, with Ray's own datasets.
@@ -118,13 +118,13 @@ class Feeder:
 
 @dataclass(frozen=True)
 class RayFeed:
-    """A worker's way to a `Feeder`.
+    """A worker's access to a `Feeder`.
 
     Attributes:
         splits: All splits, train as a stream.
         inputs: Columns that are the model's inputs.
         target: The column of the target.
-        shuffle_rows: Rows that are drawn from at a time.
+        shuffle_rows: Size of the shuffle window (rows).
         feeder: A handle of the actor.
         seed: Of the recipe.
     """

@@ -1,4 +1,4 @@
-"""Seeds that are told apart by what they are for."""
+"""Independent seeds, one per purpose."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import numpy as np
 
 
 def mixed_seed(*parts: int) -> int:
-    """A seed of its own for each combination."""
+    """A different seed for each combination."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -1,8 +1,8 @@
-"""What a kind of split has to offer: `SplitFormat`, and what formats are made of.
+"""The interface of a data format, `SplitFormat`, and building blocks for formats.
 
-Everything comes down to torch datasets of `(inputs, target)`, which are read by number. A train
-split that is larger than memory is a `Stream` instead: its first rows are read by number, all of
-them come from its `Feed`, an epoch at a time.
+Every format is reduced to torch datasets of `(inputs, target)`, read by index. A train split larger
+than memory is a `Stream` instead: its first rows can be read by index, and its `Feed` provides all
+of them, one epoch at a time.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Stream:
-    """A train split that streams: its length, and its first rows in memory.
+    """A streamed train split: its length, and its first rows in memory.
 
     Attributes:
         head: The first rows.
@@ -73,8 +73,8 @@ class Stream:
 
 
 class Feed(Protocol):
-    """A worker's way to a train split that streams: the training loop knows only this. It travels
-    to the workers.
+    """A worker's access to a streamed train split, all that the training loop knows of it. It is
+    pickled and sent to the workers.
 
     Attributes:
         splits: All splits, train as a `Stream`.
@@ -86,37 +86,37 @@ class Feed(Protocol):
     def rows(
         self, epoch: int, readers: int, reader: int, size: int, skip: int
     ) -> Iterator[tuple[Rows, int]]:
-        """A reader's batches of an epoch, from a step on, and how many rows of each count.
+        """A reader's batches of an epoch from a step on, each with the number of rows that count.
 
-        The same seed, epoch and number of readers give the same rows in the same order; over all
-        readers each row of the split counts once, and every reader has as many batches.
+        The same seed, epoch and number of readers give the same rows in the same order. Over all
+        readers each row of the split counts once, and all readers have the same number of batches.
 
         Args:
             epoch: From 0.
             readers: How many share the epoch.
-            reader: Which one this is.
+            reader: Index of this one.
             size: Rows of a batch.
             skip: Steps of the epoch that are done already.
 
         Yields:
-            Rows that count first, then those that only fill up.
+            Rows that count first, then padding.
         """
 
 
 class SplitFormat(Protocol):
-    """How splits of one kind are read. A format of one's own inherits from it, and is given to
+    """How splits of one kind are read. To add your own, subclass it and pass an instance to
     `Data(format=...)`.
 
     Attributes:
-        name: What errors call such a split (`a Ray dataset`).
-        streams: Whether such a train split comes from a `Feed`.
+        name: Name of such a split in errors (`a Ray dataset`).
+        streams: Whether a train split of this kind comes from a `Feed`.
     """
 
     name: str
     streams: bool = False
 
     def claims(self, split: Any) -> bool:
-        """Whether a split is of this kind; looks at it, and reads nothing."""
+        """Whether a split is of this kind; reads no data."""
 
     def read(self, splits: dict[str, Any], data: Data) -> dict[str, Any]:
         """The splits of this kind as torch datasets of `(inputs, target)`, rows in their order.
@@ -126,15 +126,15 @@ class SplitFormat(Protocol):
             data: What the factory returned; `inputs` and `target` name columns.
 
         Returns:
-            A dataset for each: with a length, and items by number; of a train split that streams
-            a `Stream`.
+            A dataset for each, with a length and items by index; for a streamed train split a
+            `Stream`.
 
         Raises:
-            InputError: They can't be read so; with the column that is missing.
+            InputError: They can't be read; with the missing column.
         """
 
     def feed(self, data: Data, splits: Splits, seed: int) -> AbstractContextManager[Feed | None]:
-        """While it is entered, the way to a train split that streams.
+        """A context that gives access to a streamed train split; None if it does not stream.
 
         Args:
             data: What the factory returned.

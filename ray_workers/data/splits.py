@@ -31,12 +31,12 @@ class Splits:
     """Torch datasets of `(inputs, target)`, and the function that batches them.
 
     Attributes:
-        train: Trains; all of it, or of a stream the first rows, can be read by number.
-        validation: Chooses and stops.
-        calibration: Gives ranges.
-        test: Judges.
-        head: What of train can be read by number.
-        streams: Whether all of train comes from a feed only.
+        train: For training; all of it, or the first rows of a stream, can be read by index.
+        validation: To select checkpoints and to stop.
+        calibration: For quantization ranges.
+        test: For the final evaluation.
+        head: The part of train that can be read by index.
+        streams: Whether the whole train split comes from a feed only.
         collate: From a list of samples to a batch.
         name: Of the data set.
         given: Which of validation and calibration the factory gave.
@@ -117,7 +117,7 @@ def split(data: Any, seed: int) -> Splits:
 
 
 def _read(data: Data) -> Data:
-    """The same data, with its splits as torch datasets; a train split may stay a stream."""
+    """The same data, with its splits as torch datasets; a train split may remain a stream."""
     there = [name for name in SPLITS if getattr(data, name) is not None]
     groups: dict[int, tuple[SplitFormat, dict[str, Any]]] = {}
     for name in there:
@@ -131,7 +131,7 @@ def _read(data: Data) -> Data:
 
 @contextmanager
 def feed_of(data: Any, seed: int) -> Iterator[Feed | None]:
-    """While it is entered, the way to a train split that streams; None where it does not.
+    """A context that gives access to a streamed train split; None if it does not stream.
 
     Args:
         data: What the factory returned.

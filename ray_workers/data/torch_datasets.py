@@ -1,4 +1,4 @@
-"""Torch datasets as splits: they are what all others come down to."""
+"""Torch datasets as splits: the form that all other formats are converted to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .split_format import SplitFormat
 
 
 class TorchDatasets(SplitFormat):
-    """Anything with a length and items by number, each a pair `(inputs, target)`."""
+    """Anything with a length and items by index, each a pair `(inputs, target)`."""
 
     name = "a torch dataset"
 

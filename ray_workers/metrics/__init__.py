@@ -1,9 +1,9 @@
-"""Measures of quality: a file each.
+"""Metrics: measures of quality, one file each.
 
-A metric has two functions. `per_sample(outputs, targets)` gives statistics of shape (N, k), one row
-a sample; `aggregate(statistics)` makes one number of them. So workers can measure parts, and an
-interval comes from resampling the rows, whatever the metric. Which way is better stands in
-`recipe/measures.py`, for a metric of the user's own in the recipe.
+A metric has two functions. `per_sample(outputs, targets)` returns statistics of shape (N, k), one
+row per sample; `aggregate(statistics)` reduces them to one number. So workers can evaluate parts,
+and resampling the rows gives a confidence interval for any metric. The direction is in
+`recipe/measures.py`, or in the recipe for the user's own metric.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FUNCTIONS = ("per_sample", "aggregate")
 
 
 class MetricFunctions(Protocol):
-    """What a metric is: a module of ours; or a module, a class or an object of the user's."""
+    """The functions of a metric: a module of Hone, or the user's module, class or object."""
 
     def per_sample(self, outputs: Array, targets: Array) -> Array:
         """Statistics (N, k) of outputs (N, ...) and targets (N, ...)."""
@@ -36,12 +36,12 @@ def metric(name: str, allowed: Allowed | None = None) -> MetricFunctions:
     """The functions of a metric.
 
     Args:
-        name: Of the catalogue, or an import path `module:name` of the user's own; a class is made
-            without arguments.
+        name: A name in `METRICS`, or an import path `module:name`; a class is instantiated without
+            arguments.
         allowed: What may be named by import path.
 
     Raises:
-        InputError: The user's own can't be found, or lacks a function.
+        InputError: The import path can't be found, or lacks a function.
     """
     if ":" not in name:
         return cast(MetricFunctions, importlib.import_module(f".{name}", __name__))
@@ -63,7 +63,7 @@ def metric(name: str, allowed: Allowed | None = None) -> MetricFunctions:
 
 
 class OwnMetric:
-    """A metric of the user's, whose answers are looked at.
+    """The user's own metric, whose results are checked.
 
     Args:
         name: Its import path.
@@ -78,7 +78,7 @@ class OwnMetric:
         """Its statistics, as float64.
 
         Raises:
-            InputError: It raised, or gave something else than a row a sample.
+            InputError: It raised, or did not return one row per sample.
         """
         try:
             rows = np.asarray(self._functions.per_sample(outputs, targets), dtype=np.float64)
@@ -96,7 +96,7 @@ class OwnMetric:
         """Its value.
 
         Raises:
-            InputError: It raised, or gave something else than a number.
+            InputError: It raised, or did not return a number.
         """
         try:
             return float(self._functions.aggregate(statistics))

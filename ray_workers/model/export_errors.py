@@ -1,4 +1,4 @@
-"""What torch's exporter stopped at, in one sentence: the operator, and the line of the model."""
+"""Errors of torch's exporter, in one sentence: the operator, and the line of the model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...recipe.library_messages import clean
 
 
 def as_export_error(error: BaseException) -> StepFailed:
-    """The operator, and the line of the model, that the exporter stopped at."""
+    """An error with the operator and the line of the model that the exporter can't handle."""
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:

@@ -1,4 +1,4 @@
-"""What a file is that should have been a model: by its first bytes, in words."""
+"""What a file that is not a model is instead: by its first bytes, in words."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 
 
 def odd_kind(path: Path, *, archive: bool = False) -> str | None:
-    """What a file is instead of a model, as a clause; None where its first bytes say nothing.
+    """What a file is instead of a model, as a clause; None if its first bytes don't tell.
 
     Args:
         path: The file.
-        archive: Whether a zip archive is what it should be.
+        archive: Whether it should be a zip archive.
     """
     try:
         with path.open("rb") as stream:
@@ -40,7 +40,7 @@ def odd_kind(path: Path, *, archive: bool = False) -> str | None:
 
 
 def safetensors_problem(path: Path) -> str | None:
-    """Why a file is not whole safetensors; None where it is, or nobody can tell."""
+    """Why a file is not a complete safetensors file; None if it is, or if that is unknown."""
     said = odd_kind(path)
     size = path.stat().st_size
     if said is not None or size < 8:

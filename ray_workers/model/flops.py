@@ -14,7 +14,7 @@ from ..data.calling import call_model
 def forward_flops(model: nn.Module, inputs: Any) -> float:
     """Floating-point operations of a forward pass in evaluation mode; a multiply-add is two.
 
-    0 where torch can't count the model.
+    0 if torch can't count the model.
     """
     training = model.training
     model.eval()

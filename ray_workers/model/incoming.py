@@ -1,8 +1,8 @@
-"""Models that come in otherwise than by a factory of yours: they are read from a path.
+"""Models that don't come from a factory of the user: they are read from a path.
 
-`model: {source: PATH}` in a recipe is `read`. What lies there is kept in the store when a run
-starts, so steps depend on its bytes. Nothing in these files is executed: no pickle that could hold
-code, no code of the model's folder.
+`model: {source: PATH}` in a recipe calls `read`. The files are copied to the store when a run
+starts, so steps depend on their bytes. Nothing in them is executed: no pickle that could contain
+code, no code from the model's folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LARGEST_RATIO = 200  # of a file's size in an archive to its packed size: more 
 
 
 def read(path: str) -> nn.Module:
-    """The model of a file or folder, whatever it is.
+    """The model in a file or folder of any supported kind.
 
     Args:
         path: An `.onnx`, `.pt2` or `.keras` file, a transformers folder, or an MLflow model's.
@@ -83,10 +83,10 @@ def onnx_graph(path: str) -> nn.Module:
 
 
 def mlflow_model(path: str) -> nn.Module:
-    """A model that MLflow keeps, from its downloaded folder: by the flavor that it was logged with.
+    """A model logged in MLflow, from its downloaded folder, by its flavor.
 
     Raises:
-        InputError: It was logged as a pickle, or in no flavor that holds a model to compress.
+        InputError: It was logged as a pickle, or in no flavor with a model that can be compressed.
     """
     folder = _local(path)
     where = f"model.source: {path}"
@@ -131,7 +131,7 @@ def mlflow_model(path: str) -> nn.Module:
 
 
 def _local(path: str) -> Path:
-    """A path on this machine: what lies in a remote store is fetched once a process."""
+    """A path on this machine; files in a remote store are fetched once per process."""
     if "://" not in path:
         return Path(path)
     if path not in _FETCHED:
@@ -154,8 +154,8 @@ def transformers_model(path: str) -> nn.Module:
         path: The folder, as `save_pretrained` writes it.
 
     Raises:
-        InputError: transformers is not installed, the folder is not complete, or it wants to run
-            code of its own or has its weights in a pickle.
+        InputError: transformers is not installed, the folder is incomplete, or it requires its own
+            code to run or has its weights in a pickle.
     """
     try:
         import transformers
@@ -214,7 +214,7 @@ def _problem(path: Path) -> str | None:
 
 
 def _check_loaded(said: dict[str, Any], where: str) -> None:
-    """Refuse weights of another model, which transformers would fill up with random numbers."""
+    """Refuse weights of another model, which transformers would complete with random numbers."""
     wrong = sorted(said["mismatched_keys"])
     missing = sorted(said["missing_keys"])
     if wrong:
@@ -258,7 +258,7 @@ def program(path: str) -> nn.Module:
 
 @contextlib.contextmanager
 def _said_by(name: str) -> Iterator[list[BaseException]]:
-    """Exceptions that a logger is told of meanwhile, instead of printing them."""
+    """Exceptions that a logger would otherwise print, collected while this context is active."""
     logger, found = logging.getLogger(name), list[BaseException]()
 
     class Listener(logging.Filter):
@@ -312,11 +312,11 @@ def keras_model(path: str) -> nn.Module:
 
 
 def check_archive(path: Path, where: str) -> None:
-    """Refuse an archive that is not what it says, before anything in it is used.
+    """Refuse a suspicious archive before anything in it is used.
 
     Raises:
-        InputError: It is no zip file, has paths that lead out of it, unpacks to far more than it
-            is, or holds a pickle of more than plain tensors.
+        InputError: It is no zip file, has paths outside of it, unpacks to far more than its size,
+            or contains a pickle of more than plain tensors.
     """
     try:
         with zipfile.ZipFile(path) as archive:

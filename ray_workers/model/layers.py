@@ -1,4 +1,4 @@
-"""Layers that a recipe names, and a model may not have. Imports nothing heavy."""
+"""Checks that a model has the layers that a recipe names. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def require_layers(
         known: Of the model's layers.
         where: The field of the recipe.
         model: Which model it is.
-        error: What is raised, with the name that was meant as far as that can be told.
+        error: The error to raise, with the closest existing name.
     """
     have = set(known)
     for name in names:

@@ -1,7 +1,7 @@
-"""A torch module as an artifact: its weights, and what was changed in what the factory makes.
+"""A torch module as an artifact: its weights, and the changes to the factory's model.
 
 Compression changes shapes and replaces layers, so the factory alone can't rebuild a compressed
-model. `surgery.json` says in plain data what to do after calling it: no pickle holds a model.
+model. `surgery.json` says in plain data what to do after calling it, so no model is pickled.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .surgery import (
 
 
 def load_module(factory: Factory, allowed: Allowed, folder: Path) -> nn.Module:
-    """Build a model and give it the weights of a folder; in evaluation mode.
+    """Build a model and load the weights in a folder; in evaluation mode.
 
     Args:
         factory: The recipe's factory and its arguments.
@@ -59,7 +59,7 @@ def load_module(factory: Factory, allowed: Allowed, folder: Path) -> nn.Module:
 
 
 def save_module(model: nn.Module, operations: Sequence[Surgery], folder: Path) -> None:
-    """Write a module's weights and how it was made from the factory's."""
+    """Write a module's weights, and the operations that derive it from the factory's model."""
     save_model(model, str(folder / WEIGHTS))
     write_operations(operations, folder)
 
@@ -68,7 +68,7 @@ def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()
     """The factory's model after the operations, without its weights.
 
     Raises:
-        InputError: The factory makes no module, or an operation does not fit it.
+        InputError: The factory returns no module, or an operation does not fit it.
     """
     model = make_module(factory, allowed, "model.factory")
     for operation in operations:
@@ -84,7 +84,7 @@ def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()
 
 
 def initial(factory: ModelFactory, allowed: Allowed) -> nn.Module:
-    """The factory's model, with the weights that the recipe names for it, if it does.
+    """The factory's model, with the weights that the recipe names for it, if any.
 
     Raises:
         InputError: The file can't be read as safetensors, or is of another model.
@@ -98,7 +98,7 @@ def initial(factory: ModelFactory, allowed: Allowed) -> nn.Module:
 
 
 def load_weights(model: nn.Module, url: str, where: str) -> None:
-    """Give a module the weights of a safetensors file.
+    """Load the weights of a safetensors file into a module.
 
     Args:
         model: The module.
@@ -125,10 +125,10 @@ def load_weights(model: nn.Module, url: str, where: str) -> None:
 
 
 def make_module(factory: Factory, allowed: Allowed, where: str) -> nn.Module:
-    """What a factory makes.
+    """The module that a factory returns.
 
     Raises:
-        InputError: It can't be called, failed, or made no module.
+        InputError: It can't be called, failed, or returned no module.
     """
     model = allowed.call(factory.factory, factory.args, where)
     if not isinstance(model, nn.Module):

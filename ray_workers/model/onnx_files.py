@@ -18,9 +18,9 @@ from ..store.file_names import GRAPH, SAMPLES_FILE, WEIGHTS_BESIDE
 OUTPUT = "output"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _LAYER = "hone.layer"
-#: Note on a graph: the floating-point format that it wants to be computed in.
+#: Property of a graph: the floating-point format that it should be computed in.
 PRECISION = "hone.precision"
-#: Above this many bytes the weights lie beside the graph: protobuf ends at 2 GB.
+#: Above this many bytes the weights are stored beside the graph: protobuf's limit is 2 GB.
 _BESIDE_ABOVE = 1_500_000_000
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -39,9 +39,9 @@ def read_graph(folder: Path) -> Any:
 
 
 def is_large(model: Any) -> bool:
-    """Whether an ONNX model's weights must lie in a file beside it.
+    """Whether an ONNX model's weights must be stored in a file beside it.
 
-    Reckoned from the shapes, because protobuf can't even tell the size of a message above 2 GB.
+    Computed from the shapes, because protobuf can't even report the size of a message above 2 GB.
     """
     sizes = (
         math.prod(t.dims) * onnx.helper.tensor_dtype_to_np_dtype(t.data_type).itemsize
@@ -57,7 +57,7 @@ def rewrite_graph(folder: Path, level: str, scratch: Path, who: str) -> Any:
         folder: The graph's.
         level: How far: `disabled`, `basic`, or `extended`, which all hold on any machine.
         scratch: An empty folder.
-        who: Asks for it.
+        who: The caller, for errors.
 
     Raises:
         StepFailed: ONNX Runtime refuses the graph.
@@ -99,7 +99,7 @@ def write_graph(model: Any, folder: Path) -> None:
 
 
 def name_layers(model: Any) -> None:
-    """Keep of the exporter's notes only each node's layer: the rest holds paths of the machine."""
+    """Keep only each node's layer of the exporter's metadata: the rest contains local paths."""
     for node in model.graph.node:
         layer = _exported_layer(node)
         del node.metadata_props[:]
@@ -110,7 +110,7 @@ def name_layers(model: Any) -> None:
 
 
 def restore_layers(model: Any, source: Any) -> None:
-    """Give nodes the layers that they had, where a tool dropped them: by name, then by output."""
+    """Restore nodes' layers where a tool dropped them: by name, then by output."""
     by_name = {node.name: layer_of(node) for node in source.graph.node}
     by_output = {output: layer_of(node) for node in source.graph.node for output in node.output}
     for node in model.graph.node:
@@ -125,7 +125,7 @@ def restore_layers(model: Any, source: Any) -> None:
 
 
 def set_property(model: Any, name: str, value: str) -> None:
-    """A note on the whole graph."""
+    """Set a metadata property of the graph."""
     for entry in model.metadata_props:
         if entry.key == name:
             entry.value = value
@@ -135,7 +135,7 @@ def set_property(model: Any, name: str, value: str) -> None:
 
 
 def property_of(model: Any, name: str) -> str | None:
-    """A note on the whole graph, if it is there."""
+    """A metadata property of the graph, if it is set."""
     return next((str(e.value) for e in model.metadata_props if e.key == name), None)
 
 

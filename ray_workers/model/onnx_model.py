@@ -1,7 +1,7 @@
-"""An ONNX file as the model: it is judged as ONNX Runtime runs it, and compressed as a graph.
+"""An ONNX file as the model: evaluated with ONNX Runtime, and compressed as a graph.
 
-There is no torch module behind it, so passes on the module and targets that compile from one can't
-take it; they say so.
+There is no torch module behind it, so passes on the module and targets that compile from one refuse
+it with that reason.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class OnnxGraph(nn.Module):
         parameter_count: Numbers in its constants.
 
     Raises:
-        InputError: It is no whole model, leads out of its folder, or ONNX Runtime can't run it.
+        InputError: It is incomplete, refers outside its folder, or ONNX Runtime can't run it.
     """
 
     def __init__(self, path: Path, where: str | None = None) -> None:
@@ -100,7 +100,7 @@ class OnnxGraph(nn.Module):
         return OnnxGraph(self.path)
 
     def exported(self, example: dict[str, Any]) -> tuple[Any, str]:
-        """The graph as an export of a torch module would be, and its main output's former name.
+        """The graph in the form of a torch module's export, and its main output's original name.
 
         One unnamed input is called `input`, the main output `output`, the first axis of each
         `batch`; nodes have names.
@@ -146,7 +146,7 @@ class OnnxGraph(nn.Module):
 
 
 def torch_module(model: nn.Module, who: str) -> nn.Module:
-    """The model, for one that needs a torch module.
+    """The model, for a caller that needs a torch module.
 
     Raises:
         StepFailed: It is an ONNX graph.
@@ -161,7 +161,7 @@ def torch_module(model: nn.Module, who: str) -> nn.Module:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Numbers that the model has learnt."""
+    """Number of learned parameters."""
     if isinstance(model, OnnxGraph):
         return model.parameter_count
     return sum(p.numel() for p in model.parameters())
@@ -174,7 +174,7 @@ def onnxruntime_version() -> str:
 
 
 def model_files(path: Path, where: str | None = None) -> list[Path]:
-    """An ONNX file and the files beside it that hold its weights; nothing of them is run.
+    """An ONNX file and the files beside it that contain its weights; nothing in them is run.
 
     Args:
         path: The `.onnx` file.
@@ -235,7 +235,7 @@ def model_files(path: Path, where: str | None = None) -> list[Path]:
 
 
 def free_batch(model: Any) -> None:
-    """Let the first axis of every input and output be of any size, called `batch`."""
+    """Make the first axis of every input and output dynamic, named `batch`."""
     for item in (*model.graph.input, *model.graph.output):
         shape = item.type.tensor_type.shape
         if shape.dim:
@@ -270,7 +270,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _rename(graph: Any, old: str, new: str) -> None:
-    """Give a value another name; a value that has it makes way."""
+    """Rename a value; another value of that name is renamed first."""
     if old == new:
         return
     names = {name for inner in _graphs(graph) for node in inner.node for name in node.output}

@@ -1,4 +1,4 @@
-"""How far outputs are from those that they stand for, as a ratio of energies."""
+"""Distance of outputs from the expected ones, as a ratio of energies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-#: dB given where two outputs are the same to the last bit, and at most.
+#: The largest value (dB), also for bit-identical outputs.
 LARGEST_SQNR = 200.0
 
 

@@ -1,7 +1,7 @@
-"""What was changed in the model that a factory makes, in plain data, and how to change it again.
+"""Changes to a factory's model, in plain data, and how to apply them again.
 
-A pass leaves its operations beside the weights; they are applied in order to what the factory
-makes, so that the weights fit.
+A pass stores its operations beside the weights. They are applied in order to the factory's model,
+so that the weights fit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Student(Factory):
 
 
 class Reshape(Strict):
-    """Layers get other sizes."""
+    """Layers change their sizes."""
 
     op: Literal["reshape"] = "reshape"
     layers: dict[str, Shape]
@@ -62,7 +62,7 @@ _SIZES = (
 
 
 def operations_of(folder: Path) -> list[Surgery]:
-    """What was done to the factory's model.
+    """The operations that were applied to the factory's model.
 
     Raises:
         StoreError: The file is not a list of operations.
@@ -88,7 +88,7 @@ def write_operations(operations: Sequence[Surgery], folder: Path) -> None:
 
 
 def shapes(model: nn.Module) -> dict[str, Shape]:
-    """Sizes and tensors' shapes of each layer, to tell later what changed."""
+    """Sizes and tensors' shapes of each layer, to find out later what changed."""
     return {
         name: Shape(
             attributes={
@@ -109,13 +109,13 @@ def shapes(model: nn.Module) -> dict[str, Shape]:
 
 
 def reshaped(before: dict[str, Shape], model: nn.Module) -> Reshape:
-    """The operation that makes the shapes of `before` those that the model has now."""
+    """The operation that turns the shapes in `before` into those that the model has now."""
     after = shapes(model)
     return Reshape(layers={n: s for n, s in after.items() if before.get(n) != s})
 
 
 def reshape(model: nn.Module, layers: dict[str, Shape]) -> None:
-    """Give layers other sizes; their weights are loaded afterwards.
+    """Change the sizes of layers; their weights are loaded afterwards.
 
     Raises:
         InputError: The model has no such layer.

@@ -1,1 +1,1 @@
-"""Where artifacts and the records of steps are kept."""
+"""The store of artifacts and of the records of steps."""

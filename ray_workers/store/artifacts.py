@@ -1,8 +1,8 @@
-"""Artifacts: what steps hand each other, content-addressed, in a store of any fsspec URL.
+"""Artifacts: what steps pass to each other, content-addressed, in a store at any fsspec URL.
 
-A folder of files is known by the sha256 of the list of its files' sha256s. It is written aside and
-renamed, or, where a store can't rename, written before the record that refers to it; so nothing
-half-written is ever seen. It is verified before it is used.
+A folder of files is identified by the sha256 of the list of its files' sha256s. It is written to a
+temporary name and renamed, or, if a store can't rename, written before the record that refers to
+it; so no partial artifact is ever visible. It is verified before it is used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .whole_files import is_local, write_whole
 
 
 class ArtifactCorrupted(StoreError):
-    """An artifact's bytes are not those that were written."""
+    """An artifact's bytes differ from those that were written."""
 
 
 class Artifact(Strict):
@@ -36,7 +36,7 @@ class Artifact(Strict):
         kind: What is in it (`weights`, `onnx`, `openvino`, ...).
         sha256: Of the sorted list of relative paths and file digests.
         bytes: Size of all files together.
-        uri: Where the store keeps it.
+        uri: Its location in the store.
         files: sha256 of each file by its relative path.
     """
 
@@ -51,7 +51,7 @@ def safe_join(root: Path, relative: str) -> Path:
     """A path inside a folder.
 
     Raises:
-        StoreError: The path is absolute or leads out of the folder.
+        StoreError: The path is absolute or leads outside the folder.
     """
     pure = PurePosixPath(relative)
     if pure.is_absolute() or ".." in pure.parts or "\\" in relative or not pure.parts:
@@ -91,7 +91,7 @@ class Store:
         self.local = is_local(self.fs)
 
     def put(self, folder: Path, kind: str) -> Artifact:
-        """Keep a folder's files; the same content is kept once.
+        """Store a folder's files; the same content is stored once.
 
         Raises:
             StoreError: The store is full or can't be written.
@@ -112,7 +112,7 @@ class Store:
         """A local folder with the artifact's files, verified; it must not be written to.
 
         Raises:
-            ArtifactCorrupted: The bytes are missing or others than those that were written.
+            ArtifactCorrupted: The bytes are missing, or differ from those that were written.
         """
         if self.local:
             folder = Path(self._at(artifact))
@@ -129,7 +129,7 @@ class Store:
         return folder
 
     def read_record(self, name: str) -> dict[str, Any] | None:
-        """A JSON document written by `write_record`, or None if there is none that can be read."""
+        """A JSON document written by `write_record`, or None if none can be read."""
         try:
             value = json.loads(self.fs.cat_file(f"{self.root}/{name}"))
         except (FileNotFoundError, ValueError):
@@ -139,7 +139,7 @@ class Store:
         return value if isinstance(value, dict) else None
 
     def write_record(self, name: str, value: dict[str, Any]) -> None:
-        """Write a JSON document whole or not at all."""
+        """Write a JSON document atomically."""
         text = json.dumps(value, indent=1, sort_keys=True).encode()
         path = f"{self.root}/{name}"
         with self.translate_os_errors("write", len(text)):
@@ -152,7 +152,7 @@ class Store:
 
     @contextlib.contextmanager
     def translate_os_errors(self, doing: str, needed: int = 0) -> Iterator[None]:
-        """Turn a failing file system's errors into a StoreError that says what to do."""
+        """Convert errors of the file system to a StoreError that says what to do."""
         try:
             yield
         except OSError as error:

@@ -1,4 +1,4 @@
-"""A lock that processes of one machine share, as a file; freed when its holder dies."""
+"""A file lock shared by the processes of one machine; released when its holder dies."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 #: A module's weights.
 WEIGHTS = "model.safetensors"
-#: What was changed in what a factory makes.
+#: Changes to the factory's model.
 SURGERY = "surgery.json"
 #: An exported graph.
 GRAPH = "model.onnx"
@@ -10,5 +10,5 @@ GRAPH = "model.onnx"
 WEIGHTS_BESIDE = "model.onnx.data"
 #: Real inputs of a model.
 SAMPLES_FILE = "samples.safetensors"
-#: What the reference measured for each sample.
+#: The reference's statistics of each sample.
 STATISTICS = "statistics.safetensors"

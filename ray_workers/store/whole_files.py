@@ -1,4 +1,4 @@
-"""Small files that are there whole or not at all, whatever ends the process that writes them."""
+"""Atomic writes of small files, whatever ends the process that writes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def is_local(fs: Any) -> bool:
 
 
 def write_whole(fs: Any, path: str, content: bytes) -> None:
-    """Write a file of an fsspec file system, whose folder is there."""
+    """Write a file of an fsspec file system; its folder must exist."""
     if is_local(fs):
         replace_file(Path(path), content)
     else:
@@ -22,7 +22,7 @@ def write_whole(fs: Any, path: str, content: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a local file aside and rename it; who reads meanwhile gets the old one."""
+    """Write a local file to a temporary name and rename it; readers see the old or the new one."""
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         aside.write_bytes(content)
