@@ -1,9 +1,9 @@
 """Checkpoints: the whole state of a training, each worker's shards in a safetensors file.
 
-Written through torch's distributed checkpoint (DCP), so what one mesh wrote, another one reads:
-tensors are known by their name in the whole model and their place in it. A checkpoint is a folder
-of the store that counts only once `committed.json` is in it, which is written last, by the
-coordinator, and holds the sha256 of the other files. Nothing in it is a pickle.
+Written through torch's distributed checkpoint (DCP), so any mesh can read another mesh's: tensors
+are identified by their name in the whole model and their place in it. A checkpoint is a folder in
+the store. It is valid only once it has `committed.json`, which the coordinator writes last, with
+the sha256 of the other files. Nothing in it is a pickle.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .shard_files import ShardWriter, described, digests, first_failure, on_cpu
 
 _COMMITTED = "committed.json"
 _HISTORY = "history"
-#: Prefixes of what is in a checkpoint.
+#: Prefixes of names in a checkpoint.
 MODEL, EMA = "model/", "ema/"
 
 
@@ -52,7 +52,7 @@ class Checkpoint:
         quality: On the validation split; None within an epoch.
         path: Its folder.
         files: sha256 of each file.
-        rest: Plain values of the training.
+        rest: Other values of the training state, as plain data.
     """
 
     step: int
@@ -64,12 +64,12 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one training run, in a folder of their own.
+    """The checkpoints of one training run, in one folder.
 
     Args:
         url: fsspec URL of the folder.
-        higher_is_better: Which way the quality is good.
-        keep: How many of the newest are kept, beside the best.
+        higher_is_better: Direction of the quality.
+        keep: How many of the newest to keep, besides the best.
         asynchronous: Whether `save` returns once the state is copied.
     """
 
@@ -88,7 +88,7 @@ class Checkpoints:
         self._copies: State = {}
 
     def open(self) -> None:
-        """Make what asynchronous saving needs; every worker calls it, once."""
+        """Prepare asynchronous saving; every worker calls it, once."""
         if dist.is_initialized():
             self._group = dist.new_group(backend="gloo")
         if self.asynchronous:
@@ -103,7 +103,7 @@ class Checkpoints:
                 self._thread.shutdown()
 
     def all(self) -> list[Checkpoint]:
-        """Those that are committed, by step."""
+        """The committed checkpoints, by step."""
         found: dict[int, Checkpoint] = {}
         with contextlib.suppress(FileNotFoundError):
             for path in self.fs.ls(self.root, detail=False, refresh=True):
@@ -117,7 +117,7 @@ class Checkpoints:
         return [found[step] for step in sorted(found)]
 
     def best(self) -> Checkpoint | None:
-        """The one of the best quality; of several, the earliest."""
+        """The one with the best quality; the earliest of several."""
         judged = [c for c in self.all() if c.quality is not None]
         return max(judged, key=lambda c: (self.sign * (c.quality or 0.0), -c.step), default=None)
 
@@ -126,8 +126,8 @@ class Checkpoints:
     ) -> None:
         """Save this worker's part; every worker calls it.
 
-        The call waits for the save before it, copies the state, and, if saving is asynchronous,
-        returns.
+        The call waits for the previous save, copies the state, and returns if saving is
+        asynchronous.
 
         Args:
             state: This worker's tensors by their names in the whole.
@@ -148,7 +148,7 @@ class Checkpoints:
             self._pending = self._thread.submit(self._write, path, self._copied(state), said)
 
     def wait(self) -> None:
-        """Until the last save is committed.
+        """Wait until the last save is committed.
 
         Raises:
             StoreError: It could not be written.
@@ -158,7 +158,7 @@ class Checkpoints:
             pending.result()
 
     def latest(self) -> Checkpoint | None:
-        """The newest one whose files are what was written; every worker gets the same answer."""
+        """The newest one with intact files; every worker gets the same answer."""
         found: list[Checkpoint | None] = [None]
         if not dist.is_initialized() or dist.get_rank() == 0:
             with self._translate_os_errors("read a checkpoint"):
@@ -173,8 +173,8 @@ class Checkpoints:
             return described(HuggingFaceStorageReader(folder).read_metadata())
 
     def load(self, checkpoint: Checkpoint, state: State) -> None:
-        """Fill tensors with what a checkpoint has for their names, in place, whatever the mesh
-        that wrote it; every worker calls it.
+        """Load a checkpoint's tensors in place, by name, whichever mesh wrote it; every worker
+        calls it.
 
         Raises:
             InputError: The checkpoint is of another model.
@@ -199,9 +199,9 @@ class Checkpoints:
             )
 
     def export(self, checkpoint: Checkpoint, folder: Path) -> None:
-        """Gather a checkpoint's whole weights into a file of a folder, in this process.
+        """Gather a checkpoint's whole weights into a file in a folder, in this process.
 
-        Where an average of the weights was trained along, it is what counts.
+        If the training has an average of the weights, that is exported.
         """
         with self._at_hand(checkpoint) as place:
             reader = HuggingFaceStorageReader(place)
@@ -217,7 +217,7 @@ class Checkpoints:
         save_file({k: v.contiguous() for k, v in weights.items()}, str(folder / WEIGHTS))
 
     def add_history(self, step: int, metrics: list[Metric]) -> None:
-        """Keep metrics that were logged since the last checkpoint, in order to tell them again."""
+        """Store the metrics since the last checkpoint, to send them again after a restart."""
         path = f"{self.root}/{_HISTORY}"
         with self._translate_os_errors("write a checkpoint"):
             self.fs.makedirs(path, exist_ok=True)
@@ -225,7 +225,7 @@ class Checkpoints:
             write_whole(self.fs, f"{path}/{step:09d}.jsonl", text.encode())
 
     def history(self, step: int) -> list[Metric]:
-        """What was logged up to a step; what was kept after it is dropped."""
+        """The metrics logged up to a step; later ones are dropped."""
         found: list[Metric] = []
         with contextlib.suppress(FileNotFoundError):
             for path in sorted(self.fs.ls(f"{self.root}/{_HISTORY}", detail=False)):
@@ -257,7 +257,7 @@ class Checkpoints:
                 raise first_failure(error) from error
 
     def _copied(self, state: State) -> State:
-        """Copies on the CPU, in buffers that are used again."""
+        """Copies on the CPU, in reused buffers."""
         for name, value in state.items():
             local = value.to_local() if isinstance(value, DTensor) else value
             kept = self._copies.get(name)
@@ -273,7 +273,7 @@ class Checkpoints:
         return self._copies
 
     def _commit(self, path: str, said: dict[str, Any]) -> None:
-        """The coordinator's last step: from now on the checkpoint counts."""
+        """The coordinator's last step, which makes the checkpoint valid."""
         text = json.dumps({**said, "files": digests(self.fs, path)}).encode()
         write_whole(self.fs, f"{path}/{_COMMITTED}", text)
         self._drop_old()

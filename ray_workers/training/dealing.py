@@ -1,7 +1,7 @@
-"""Who gets which samples of a step: one seeded draw, dealt out over those who read.
+"""Which reader gets which samples of a step: one seeded shuffle, dealt to the readers.
 
-The global batch is the recipe's, whatever the mesh; no sample is seen twice in an epoch; and the
-weights make the averaged gradient that of the whole batch, the last smaller one included.
+The global batch is the recipe's, whatever the mesh. No sample is used twice in an epoch. Weights
+make the averaged gradient that of the whole batch, also for the smaller last one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Share:
     """A worker's part of one micro-batch.
 
     Attributes:
-        indices: Of its samples; the last ones may only fill up.
+        indices: Of its samples; the last ones may be padding.
         own: How many of them count.
-        weight: What its mean loss is multiplied with.
+        weight: Factor of its mean loss.
     """
 
     indices: Sequence[int]
@@ -50,14 +50,14 @@ def deal(
 
     Args:
         order: All samples.
-        batch_size: Samples a step over all readers.
-        readers: How many deal the batch out among them.
-        reader: Which one this is.
-        parts: Micro-batches a step.
-        same_size: Fill up every micro-batch to the same size, as a pipeline needs it.
+        batch_size: Samples per step over all readers.
+        readers: How many share the batch.
+        reader: Index of this one.
+        parts: Micro-batches per step.
+        same_size: Pad every micro-batch to the same size, as a pipeline requires.
 
     Returns:
-        For each step, its micro-batches. A reader that gets nothing of a last small batch computes
+        For each step, its micro-batches. A reader that gets nothing of a small last batch computes
         one of its samples with weight 0, because every worker takes part in the reduction.
     """
     full = math.ceil(math.ceil(batch_size / readers) / parts)  # samples of a full micro-batch

@@ -25,14 +25,14 @@ class Ema:
         }
 
     def update(self, step: int) -> None:
-        """Take a step's weights in; the average warms up over the first steps."""
+        """Update the average with a step's weights; it warms up over the first steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, value in self._live().items():
             self.values[name].lerp_(value.detach(), 1 - decay)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """With the averages as the model's weights."""
+        """A context with the averages as the model's weights."""
         own = {name: value.detach().clone() for name, value in self._live().items()}
         self._put(self.values)
         try:

@@ -1,7 +1,7 @@
-"""What a training will hold in memory on each worker, before it starts.
+"""Memory that training will need on each worker, estimated before it starts.
 
-Weights, gradients and optimizer state are counted from the parameters and the mesh; activations
-are counted on a few samples: the bytes that autograd keeps for the backward pass.
+Weights, gradients and optimizer state are computed from the parameters and the mesh; activations
+are measured on a few samples: the bytes that autograd saves for the backward pass.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .parallel.blocks import find_blocks
 
 
 class Estimate(Strict):
-    """Bytes on the worker that holds most.
+    """Bytes on the worker that needs the most memory.
 
     Attributes:
         parameters: Of the whole model (a count).
-        weights: This worker's shards of the weights, and the largest block that is gathered.
+        weights: Its shards of the weights, and the largest gathered block.
         gradients: Of its shards.
-        optimizer: State of its shards, an average of the weights included.
-        activations: Kept for the backward pass; 0 where it can't be seen.
+        optimizer: State of its shards, including an average of the weights.
+        activations: Saved for the backward pass; 0 if they can't be measured.
     """
 
     parameters: int
@@ -50,7 +50,7 @@ def estimate(model: nn.Module, spec: Train, allowed: Allowed, samples: SampleBat
         model: The whole model.
         spec: How it is trained.
         allowed: Factories that may be called.
-        samples: A few samples, to see what is kept of their forward pass.
+        samples: A few samples, to measure what is saved in their forward pass.
     """
     mesh = spec.mesh
     sizes = {name: p.numel() * p.element_size() for name, p in model.named_parameters()}
@@ -91,7 +91,7 @@ def _split_layers(model: nn.Module, spec: Train, allowed: Allowed) -> set[str]:
 
 
 def _kept_for_backward(model: nn.Module, inputs: Any) -> int:
-    """Bytes that autograd keeps of a forward pass, parameters not counted."""
+    """Bytes that autograd saves in a forward pass, without parameters."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""Matching a student's inner layers with a teacher's: hidden states and attention maps.
+"""Matching a student's inner layers to a teacher's: hidden states and attention maps.
 
 FitNets (https://arxiv.org/abs/1412.6550): hidden states by squared error, through a trained
 projection where their widths differ. TinyBERT (https://arxiv.org/abs/1909.10351): attention maps.
@@ -19,12 +19,12 @@ from ..data.calling import call_model
 from ..model.layers import require_layers
 from .job import Lesson
 
-#: Where the student keeps its projections while it is taught; they are dropped afterwards.
+#: Attribute of the student with its projections during training; they are removed afterwards.
 PROJECTIONS = "hone_projections"
 
 
 class Features:
-    """What both sides' layers put out in the last forward pass.
+    """Outputs of both sides' layers in the last forward pass.
 
     Args:
         lesson: Which layers.
@@ -45,7 +45,7 @@ class Features:
         """Give the student a projection for each pair of hidden states of different widths.
 
         Raises:
-            InputError: A layer does not exist, or gives no states of shape (N, ..., C).
+            InputError: A layer does not exist, or does not output states of shape (N, ..., C).
         """
         handles = [
             _layer(student, pair.student, "student").register_forward_hook(
@@ -79,7 +79,7 @@ class Features:
             setattr(student, PROJECTIONS, projections)
 
     def watch(self, student: nn.Module) -> None:
-        """Listen to the student as it is trained."""
+        """Hook into the student while it trains."""
         self._student = student
         for pair in (*self._lesson.hidden, *self._lesson.attention):
             _layer(student, pair.student, "student").register_forward_hook(

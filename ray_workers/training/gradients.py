@@ -1,4 +1,4 @@
-"""The norm of a gradient that is spread over a mesh, and clipping by it."""
+"""The norm of a gradient that is distributed over a mesh, and clipping by it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def reduce_partial_gradients(parts: Iterable[nn.Module]) -> None:
 def gradient_norm(parts: Iterable[nn.Module], axes: Axes) -> torch.Tensor:
     """The 2-norm of the whole model's gradient, the same scalar on every worker.
 
-    The squares of each parameter's own elements are summed over the axes that it is split along
-    and over the pipeline, and counted once where workers hold copies.
+    The squares of each parameter's local elements are summed over the axes that it is split along
+    and over the pipeline, and counted once where workers have copies.
     """
     squares: dict[tuple[str, ...], torch.Tensor] = {}
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""What a training run needs, in plain data that travels to every worker."""
+"""Specification of a training run, as plain data that is sent to every worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Lesson(Strict):
     """How a teacher's outputs enter the loss.
 
     Attributes:
-        temperature: Softens both sides.
+        temperature: Temperature of both sides' softmax.
         weight: Weight of the teacher's outputs; the rest is the loss.
         hidden: Layers whose outputs should be alike.
         attention: Attention modules whose maps should be alike.
@@ -41,10 +41,10 @@ class TrainJob(Strict):
         higher_is_better: Which way it is good.
         allowed: Factories that may be called.
         checkpoints: fsspec URL of the run's checkpoints.
-        start: A module artifact to go on from; None: what the factory makes.
-        teacher: A module artifact that teaches, or None.
-        lesson: How it teaches.
-        keep_zeros: Weights that are zero at the start stay so.
+        start: A module artifact to start from; None: the factory's model.
+        teacher: The module artifact of the teacher, or None.
+        lesson: How the teacher is used.
+        keep_zeros: Weights that are zero at the start stay zero.
         qat: Train with the rounding of int8 in the forward pass.
         store: URL of the store, where there are artifacts to fetch.
         cache: Local folder for artifacts of a remote store.

@@ -1,4 +1,4 @@
-"""What training tells: metrics by step, live progress, and epochs."""
+"""What training reports: metrics by step, live progress, and epochs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _LIVE_SECONDS = 0.3
 class Log:
     """Rank 0's events, and the history of metrics that goes with the checkpoints.
 
-    After a recovery the history is told again with its first timestamps, so that a run that was
-    continued elsewhere has the whole curve, each step once.
+    After a recovery the history is sent again with its original timestamps, so that a run that is
+    resumed elsewhere has the whole curve, each step once.
 
     Args:
-        report: Takes events.
-        enabled: Whether this is the worker that tells.
-        checkpoints: Keep the history.
+        report: Receives events.
+        enabled: Whether this worker reports.
+        checkpoints: Store the history.
         epochs: Of the whole training.
         steps: Of the whole training.
     """
@@ -49,13 +49,13 @@ class Log:
             self.metric(name, value, step)
 
     def saved(self, step: int) -> None:
-        """A checkpoint was made: what was told so far need not be told again by those after it."""
+        """A checkpoint was saved; it contains everything that was reported so far."""
         if self._enabled:
             self._checkpoints.add_history(step, self._unsaved)
             self._unsaved = []
 
     def restore(self, step: int) -> None:
-        """Tell again what was told up to a checkpoint."""
+        """Send again everything up to a checkpoint."""
         if self._enabled:
             for event in self._checkpoints.history(step):
                 self._report(event)
@@ -72,7 +72,7 @@ class Log:
             step: Steps done.
             loss: Of the last step.
             samples: In the last step.
-            memory: Of a worker, for people.
+            memory: Of a worker, as text.
         """
         now = time.perf_counter()
         if self._first_step is None:

@@ -1,8 +1,8 @@
-"""The training loop, read top to bottom. It runs in every worker of the process group.
+"""The training loop, readable top to bottom. It runs in every worker of the process group.
 
-It knows neither Ray nor MLflow: under torchrun it does the same. Which parallelisms there are is
-decided in `parallel/parallelize.py`, who reads which samples in `dealing.py`, how a step is
-computed in `step.py`.
+It knows neither Ray nor MLflow, and runs the same under torchrun. `parallel/parallelize.py` applies
+the parallelism, `dealing.py` decides which worker reads which samples, and `step.py` computes a
+step.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ _SPIKE_WINDOW = 50
 
 
 class StopRequested:
-    """Whether someone asked this worker to stop, as a preemption's SIGTERM does."""
+    """Whether this worker was asked to stop, as by a preemption's SIGTERM."""
 
     def __init__(self) -> None:
         self.now = False
 
     def listen(self) -> None:
-        """Take SIGTERM as the question; only in a process's main thread."""
+        """Treat SIGTERM as a request to stop; only in a process's main thread."""
         signal.signal(signal.SIGTERM, self._asked)
 
     def _asked(self, _number: int, _frame: Any) -> None:
@@ -72,19 +72,19 @@ def train_loop(
     objective: Objective | None = None,
     feed: Feed | None = None,
 ) -> None:
-    """Train, from the last checkpoint if there is one, and leave the checkpoints.
+    """Train, from the last checkpoint if there is one. The result is in the checkpoints.
 
     Args:
         job: What to train.
-        report: Takes events; only rank 0's are of use.
-        stop: Asked at every look at the loss; any worker's stops all, after a checkpoint.
+        report: Receives events; only rank 0's are used.
+        stop: Checked whenever the loss is; a request to any worker stops all, after a checkpoint.
         objective: Instead of the recipe's.
-        feed: Where the train split is a stream: the way to it.
+        feed: Access to the train split if it streams.
 
     Raises:
-        InputError: The factories, or what they made, can't be trained.
-        StepFailed: The loss became NaN or infinite, or leapt; the last checkpoint stays.
-        Preempted: A worker was asked to stop; the state is kept.
+        InputError: The factories fail, or what they return can't be trained.
+        StepFailed: The loss became NaN or infinite, or spiked; the last checkpoint stays.
+        Preempted: A worker was asked to stop; the state is saved.
     """
     spec, axes = job.train, Axes.of_this_worker(job.train.mesh)
     stop = stop or StopRequested()
@@ -204,7 +204,7 @@ def _make_model(job: TrainJob, sample: Any) -> nn.Module:
 
 
 def _resume(state: TrainState, checkpoints: Checkpoints, log: Log, steps_per_epoch: int) -> int:
-    """Take up the last whole checkpoint, whatever mesh wrote it; the step to go on with."""
+    """Load the last complete checkpoint, whichever mesh wrote it; returns the next step."""
     found = checkpoints.latest()
     if found is None:
         return 0
@@ -274,7 +274,7 @@ def _check(
     epoch: int,
     checkpoints: Checkpoints,
 ) -> None:
-    """Refuse to go on from a loss that is not finite, or far above the last ones."""
+    """Stop at a loss that is not finite, or far above the recent ones."""
     problem = None
     if not math.isfinite(loss):
         problem = f"the loss became {loss} at step {step} (epoch {epoch + 1})"

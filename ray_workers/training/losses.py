@@ -1,4 +1,4 @@
-"""Losses by name: mean over the batch, with shapes that don't fit refused in words."""
+"""Losses by name: the mean over the batch, with an explanation if shapes don't fit."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def make_loss(name: str, allowed: Allowed, label_smoothing: float = 0.0) -> Loss:
-    """The loss of a recipe: a name of the catalogue, or an import path of your own function.
+    """The loss of a recipe: one of Hone's names, or the import path of your own function.
 
     Returns:
-        A function of outputs and targets that gives a scalar: the mean over the batch.
+        A function of outputs and targets that returns a scalar: the mean over the batch.
 
     Raises:
         InputError: The import path does not resolve; on a call: the shapes don't fit.
@@ -84,7 +84,7 @@ def _same_shape(function: Loss) -> Loss:
 def _cross_entropy(
     outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Classes along axis 1, as torch has it; of a sequence (N, T, C) with targets (N, T), last."""
+    """Classes along axis 1, as in torch; for sequences (N, T, C) with targets (N, T), last."""
     if outputs.ndim == 3 and targets.shape == outputs.shape[:2]:
         outputs, targets = outputs.flatten(0, 1), targets.flatten()
     return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)

@@ -1,4 +1,4 @@
-"""What a training costs: operations, memory, and the share of time that goes into communication."""
+"""Costs of training: operations, memory, and the share of time spent on communication."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..model.flops import forward_flops
 def flops_per_sample(model: nn.Module, samples: SampleBatch) -> float:
     """Floating-point operations of a forward and backward pass over one sample.
 
-    The backward pass costs twice the forward pass. 0 where torch can't count the model.
+    The backward pass costs twice the forward pass. 0 if torch can't count the model.
     """
     return float(3 * forward_flops(model, samples.inputs) / samples.count)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.1) -> float:
-    """Operations a second that a large matrix product reaches on this worker, as it is now."""
+    """Operations per second of a large matrix product on this worker, with its current settings."""
     size = 4096 if device.type == "cuda" else 512
     a = torch.ones(size, size, device=device, dtype=dtype)
 
@@ -42,22 +42,22 @@ def peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.1) -
 
 
 def worker_memory(device: torch.device) -> float:
-    """Bytes that this worker holds: on its GPU, else of its process."""
+    """Memory of this worker (bytes): on its GPU, else of its process."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return float(psutil.Process().memory_info().rss)
 
 
 class CommunicationShare:
-    """Profiles a few steps to tell in which share of their time communication ran.
+    """Profiles a few steps to measure the share of time with communication.
 
-    Computation may run beside it: a share of 0.3 means that 0.3 of the time something was sent,
-    not that 0.3 was lost.
+    Computation may overlap: 0.3 means that something was being sent for 0.3 of the time, not that
+    0.3 was lost.
 
     Args:
         first: The first step to profile.
         steps: How many.
-        enabled: Whether there is anyone to communicate with.
+        enabled: Whether there are other workers.
     """
 
     def __init__(self, first: int, steps: int, enabled: bool) -> None:
@@ -68,7 +68,7 @@ class CommunicationShare:
         self._began = 0.0
 
     def at(self, step: int) -> float | None:
-        """Call before each step; gives the share once it is known."""
+        """Call before each step; returns the share once it is known."""
         if not self._enabled:
             return None
         if step == self._first:
@@ -83,7 +83,7 @@ class CommunicationShare:
         return None
 
     def close(self) -> None:
-        """Stop, if training ended meanwhile."""
+        """Stop profiling, if training ended during it."""
         if self._profiler is not None:
             profiler, self._profiler = self._profiler, None
             with contextlib.suppress(RuntimeError):

@@ -1,4 +1,4 @@
-"""What a step minimizes: a function of outputs, inputs and target, so that passes need no loop.
+"""What a step minimizes: a function of outputs, inputs and target, so passes need no own loop.
 
 An objective gets a whole micro-batch: the model's main output, its inputs and the target; it
 returns a scalar, the mean over the samples. Under a pipeline it runs on the last stage.
@@ -31,11 +31,11 @@ Objective = Callable[[torch.Tensor, Any, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Taught:
-    """A teacher that is at hand.
+    """A loaded teacher.
 
     Attributes:
         teacher: The frozen module.
-        lesson: How it teaches.
+        lesson: How it is used.
         features: Inner layers to match, if there are any.
     """
 
@@ -45,10 +45,10 @@ class Taught:
 
 
 def prepare_lesson(job: TrainJob, student: nn.Module, sample: Any) -> Taught | None:
-    """Load the teacher, before the student is split over the mesh; None where there is none.
+    """Load the teacher, before the student is split over the mesh; None if there is none.
 
     Raises:
-        InputError: The teacher can't be had, or its layers don't fit the student's.
+        InputError: The teacher can't be loaded, or its layers don't fit the student's.
     """
     objective = job.train.objective
     if job.lesson is not None and job.teacher is not None:
@@ -80,7 +80,7 @@ def make_objective(job: TrainJob, taught: Taught | None, placed: Placed, axes: A
     """The recipe's objective, or a teacher's.
 
     Raises:
-        InputError: The loss can't be had, or, on a call, does not fit the model.
+        InputError: The loss can't be found, or, on a call, does not fit the model.
     """
     spec = job.train
     loss = make_loss(spec.loss, job.allowed, spec.label_smoothing)
@@ -91,7 +91,7 @@ def make_objective(job: TrainJob, taught: Taught | None, placed: Placed, axes: A
     if features is not None:
         features.watch(placed.parts[0])
     teacher = taught.teacher.to(axes.device)
-    # Inner layers are only there if the teacher is called; a GPU is quicker than a digest.
+    # Inner layers are available only if the teacher runs; on a GPU that is faster than a digest.
     kept = 0 if features is not None or axes.device.type != "cpu" else lesson.cache_mb * 2**20
     outputs = TeacherOutputs(teacher, kept)
     return distillation(loss, outputs, lesson.temperature, lesson.weight, classes, features)
@@ -110,7 +110,7 @@ def distillation(
     classes: bool,
     features: Features | None = None,
 ) -> Objective:
-    """The loss, and how far the outputs are from a frozen teacher's.
+    """The loss, plus the distance of the outputs from a frozen teacher's.
 
     Hinton et al., https://arxiv.org/abs/1503.02531.
 
@@ -118,7 +118,7 @@ def distillation(
         loss: Of outputs and target.
         teacher: Called with the same inputs, without gradients; its outputs have the shape of the
             model's.
-        temperature: Softens both sides.
+        temperature: Temperature of both sides' softmax.
         weight: Share of the teacher.
         classes: Whether outputs are logits; else they are compared by their squared difference.
         features: Inner layers that should be alike too.
@@ -163,7 +163,7 @@ def load_teacher(spec: DistillObjective, allowed: Allowed) -> nn.Module:
     """The teacher with its weights.
 
     Raises:
-        InputError: The factory makes no module, or the weights are not those of the teacher.
+        InputError: The factory returns no module, or the weights are not the teacher's.
     """
     teacher = make_module(
         Factory(factory=spec.factory, args=spec.args), allowed, "train.objective.factory"

@@ -1,4 +1,4 @@
-"""Optimizers, their parameter groups, and learning-rate schedules."""
+"""Optimizers, parameter groups, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Group = dict[str, Any]
 def make_optimizers(
     spec: Optimizer, parts: Sequence[nn.Module], allowed: Allowed
 ) -> list[torch.optim.Optimizer]:
-    """The recipe's optimizer over the parameters that are trained; Muon comes with an AdamW.
+    """The recipe's optimizer over the trainable parameters; Muon comes with an AdamW.
 
     Args:
         spec: Of the recipe.
@@ -39,7 +39,7 @@ def make_optimizers(
         allowed: Factories that may be called.
 
     Raises:
-        InputError: Its package is not installed, or the factory makes something else.
+        InputError: Its package is not installed, or the factory returns no optimizer.
     """
     if isinstance(spec, Muon):
         return _muon(spec, parts)
@@ -53,10 +53,10 @@ def make_optimizers(
 def parameter_groups(
     parts: Iterable[nn.Module], weight_decay: float | None, decay_all: bool
 ) -> list[Group]:
-    """Two groups: matrices and kernels, which decay, and norms' weights and biases, which don't.
+    """Two groups: matrices and kernels, with weight decay, and norm weights and biases, without.
 
     Args:
-        parts: Modules; a parameter that several share counts once.
+        parts: Modules; a shared parameter counts once.
         weight_decay: None leaves it to the optimizer.
         decay_all: One group for all.
     """
@@ -157,7 +157,7 @@ def _muon(spec: Muon, parts: Sequence[nn.Module]) -> list[torch.optim.Optimizer]
 
 
 def rate_factor(spec: Schedule, step: int, steps: int) -> float:
-    """The learning rate at a step (from 0) as a share of the highest one.
+    """The learning rate at a step (from 0) as a share of the peak.
 
     It rises linearly over the first `warmup * steps` steps and reaches `final` at the last one.
     Cosine: Loshchilov and Hutter, https://arxiv.org/abs/1608.03983, without restarts.
@@ -173,7 +173,7 @@ def rate_factor(spec: Schedule, step: int, steps: int) -> float:
 
 
 def set_rate(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> float:
-    """Set each group's learning rate to a share of its highest; the first group's new rate."""
+    """Set each group's learning rate to a share of its peak; returns the first group's rate."""
     first = None
     for optimizer in optimizers:
         for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""An optimizer's state by the names of parameters, so that another mesh can take it up."""
+"""An optimizer's state by parameter names, so that another mesh can load it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def blank_optimizer_state(
     parameters: dict[str, torch.nn.Parameter],
     names: dict[str, tuple[torch.Size, torch.dtype]],
 ) -> State:
-    """Make the state that a checkpoint has for this worker's parameters, to be filled by `load`.
+    """Allocate the state that a checkpoint has for this worker's parameters; `load` fills it.
 
-    What has its parameter's shape is sharded as the parameter is.
+    State with the shape of its parameter is sharded like the parameter.
     """
     owners = {id(p): o for o in optimizers for g in o.param_groups for p in g["params"]}
     state: State = {}

@@ -1,8 +1,8 @@
 """Quantization-aware training: the rounding of int8 in the forward pass, by torchao (PT2E).
 
 https://docs.pytorch.org/ao/stable/pt2e_quantization/pt2e_quant_qat.html. The model is exported,
-batch norms are folded into the convolutions that they follow, and fake quantization of weights (a
-scale for each channel) and activations is put in; the weights keep their names.
+batch norms are folded into the convolutions that they follow, and fake quantization of weights (one
+scale per channel) and activations is inserted; the weights keep their names.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A streamed train split as the loop's micro-batches: one worker of each replica reads, and tells
-those that it shares its samples with.
+"""A streamed train split as the loop's micro-batches: one worker of each replica reads, and sends
+the samples to the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .dealing import Share, deal
 from .parallel.axes import Axes
 from .step import MicroBatch
 
-#: Workers along these see the same samples.
+#: Workers along these axes get the same samples.
 _SHARED = ("tensor", "context", "pipeline")
 
 
@@ -29,11 +29,11 @@ def streamed_steps(
     """This worker's micro-batches of each step of an epoch, from a step on.
 
     Args:
-        feed: The way to the split.
+        feed: Access to the split.
         axes: This worker's place.
-        batch_size: Samples a step over all readers.
-        parts: Micro-batches a step.
-        same_size: Fill up every micro-batch to the same size, as a pipeline needs it.
+        batch_size: Samples per step over all readers.
+        parts: Micro-batches per step.
+        same_size: Pad every micro-batch to the same size, as a pipeline requires.
         epoch: From 0.
         skip: Steps of the epoch that are done already.
 
@@ -70,14 +70,14 @@ def _shares(own: int, size: int, parts: int, same_size: bool) -> list[Share]:
 def _received(
     feed: Feed, axes: Axes, size: int, epoch: int, skip: int
 ) -> Iterator[tuple[Rows, int]]:
-    """What this worker reads, or is told by the one that reads for it."""
+    """What this worker reads, or receives from the one that reads for it."""
     reads = all(axes.at[axis] == 0 for axis in _SHARED)
     shared = [axis for axis in _SHARED if axes[axis] > 1]
     source = feed.rows(epoch, axes.readers, axes.reader, size, skip) if reads else iter(())
     while True:
         item: list[Any] = [next(source, None) if reads else None]
         for place, axis in enumerate(shared):
-            # Those with place 0 along the later axes have it already, or are told next.
+            # Workers at place 0 along the later axes have it already, or receive it next.
             if all(axes.at[later] == 0 for later in shared[place + 1 :]):
                 dist.broadcast_object_list(item, group=axes.group(axis), group_src=0)
         if item[0] is None:

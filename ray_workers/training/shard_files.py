@@ -28,7 +28,7 @@ class ShardWriter(HuggingFaceStorageWriter):
     Args:
         fs: File system of the checkpoint.
         folder: Local folder to write to.
-        final: The checkpoint's folder; where it is another one, files are copied there.
+        final: The checkpoint's folder; if it is another one, files are copied there.
         commit: Called by the coordinator once every worker has written.
     """
 
@@ -66,7 +66,7 @@ def digests(fs: Any, path: str) -> dict[str, str]:
 
 
 def first_failure(error: CheckpointException) -> Exception:
-    """What a rank failed of: an error of the file system, if one did."""
+    """The error that a rank failed with; one of Hone's or of the file system, if any."""
     causes = [failure[0] for failure in error.failures.values()]
     causes += [c for cause in causes if (c := cause.__cause__ or cause.__context__) is not None]
     for kind in (HoneError, OSError, Exception):

@@ -1,4 +1,4 @@
-"""All that a training goes on from: what is in a checkpoint, and travels together."""
+"""The complete state of a training: the content of a checkpoint."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TrainState:
         return {"scaler": self.scaler.state_dict()}
 
     def load(self, checkpoints: Checkpoints, found: Checkpoint) -> None:
-        """Take up a checkpoint, whatever mesh wrote it; every worker calls it.
+        """Load a checkpoint, whichever mesh wrote it; every worker calls it.
 
         Raises:
             InputError: The checkpoint is of another model.

@@ -28,8 +28,8 @@ class MicroBatch:
     Attributes:
         inputs: A tensor (n, ...) or a dictionary of them.
         target: Of each sample (n, ...).
-        own: How many of the samples count; the last ones may only fill up.
-        weight: What the mean loss is multiplied with.
+        own: How many of the samples count; the last ones may be padding.
+        weight: Factor of the mean loss.
     """
 
     inputs: Any
@@ -42,16 +42,16 @@ class StepRunner(Protocol):
     """How a step is computed."""
 
     def train(self, batches: Sequence[MicroBatch]) -> torch.Tensor:
-        """Add the gradients of a step; the weighted loss of this worker's samples."""
+        """Accumulate a step's gradients; returns the weighted loss of this worker's samples."""
 
     def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[torch.Tensor | None, float]:
-        """Outputs of the samples that count, where this worker has them, and their summed loss."""
+        """Outputs of the samples that count, if this worker has them, and their summed loss."""
 
 
 def make_step_runner(
     placed: Placed, objective: Objective, spec: Train, axes: Axes, scaler: torch.amp.GradScaler
 ) -> StepRunner:
-    """What suits the mesh."""
+    """The step runner for a mesh."""
     if axes["pipeline"] > 1:
         return _Pipelined(placed, objective, spec, axes)
     return _Whole(placed, objective, spec, axes, scaler)
@@ -151,9 +151,9 @@ class _Pipelined:
             return run(*inputs, target=self._target, losses=losses)
 
     def _loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Of a micro-batch, told by where its target lies in the whole batch's.
+        """Loss of a micro-batch, identified by its target's offset in the whole batch's storage.
 
-        The schedule also asks with made-up tensors, to learn shapes; they lie nowhere in it.
+        The schedule also calls it with dummy tensors, to infer shapes; they are not in the batch.
         """
         whole = self._target
         if whole is None or target.is_meta or _memory(target) != _memory(whole):

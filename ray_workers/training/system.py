@@ -12,20 +12,20 @@ from .parallel.axes import Axes
 
 
 class SystemMonitor:
-    """Samples when told to: once an epoch."""
+    """Samples on request: once per epoch."""
 
     def __init__(self, axes: Axes) -> None:
         self._axes = axes
         psutil.cpu_percent()  # the first call starts the interval
 
     def memory(self) -> str:
-        """What this worker holds, for people."""
+        """Memory of this worker, as text."""
         return f"{worker_memory(self._axes.device) / 2**30:.2f} GiB"
 
     def sample(self) -> dict[str, float]:
         """The processor's load since the last call, and memory now (MB); every worker calls it.
 
-        The memory of the worker that holds most is among it.
+        Includes the memory of the worker that uses the most.
         """
         held = self._axes.gather(worker_memory(self._axes.device))
         memory = psutil.virtual_memory()

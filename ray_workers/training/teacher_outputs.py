@@ -1,7 +1,7 @@
-"""A frozen teacher's outputs, computed once for each sample that comes again.
+"""A cache of a frozen teacher's outputs, for samples that recur.
 
-They are kept by the bytes of the sample's inputs, so data that is drawn or augmented anew is never
-answered wrongly: it is only never found. Each worker keeps those of the samples that it saw.
+The key is the bytes of a sample's inputs, so randomly augmented data misses the cache but never
+gets a wrong answer. Each worker caches the samples that it has seen.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from torch import nn
 
 from ..data.calling import arrays, call_model
 
-#: A full memory is given up if it was of use for less than this share of samples, after so many
-#: times the samples that it holds.
+#: A full cache is dropped if its hit rate is below `_WORTHWHILE` after `_PATIENCE` times as many
+#: requests as it has samples.
 _WORTHWHILE, _PATIENCE = 0.05, 8
 
 
 class TeacherOutputs:
-    """Called with inputs, gives the teacher's main outputs.
+    """Called with inputs, returns the teacher's main outputs.
 
     Args:
         teacher: In evaluation mode, so that a sample's outputs don't depend on its batch.
-        limit: Bytes of outputs to keep; 0 keeps none.
+        limit: Size of the cache (bytes of outputs); 0: no cache.
 
     Attributes:
-        asked: Samples that were asked for.
-        found: How many of them were known.
+        asked: Samples that were requested.
+        found: How many of them were in the cache.
     """
 
     def __init__(self, teacher: nn.Module, limit: int) -> None:

@@ -1,1 +1,1 @@
-"""Start the workers of a training, watch them, and start them again."""
+"""Start the workers of a training, monitor them, and restart them."""

@@ -1,8 +1,8 @@
-"""The workers that train together: plain Ray actors in a placement group, and one of them lost.
+"""Training workers as plain Ray actors in a placement group, and recovery when one is lost.
 
 Ray Train's `TorchTrainer` (`train.launcher: ray-train`, `ray_train.py`) does the same with a
-controller, a cleaner and a watcher, each a process that imports all of it: seconds at each start,
-measured in `tests/benchmarks/training.py`. The loop runs under either.
+controller, a cleaner and a watcher, each a process with all imports, which costs seconds at each
+start (`tests/benchmarks/training.py`). The loop runs under either.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _PLACE_SECONDS = 30.0
 
 
 def fit(job: TrainJob, work: Workspace[Any]) -> None:
-    """Train with the recipe's workers and wait; after a loss, go on from the last checkpoint.
+    """Train with the recipe's workers and wait; after losing one, resume from the last checkpoint.
 
-    With an elastic mesh it starts with as many workers as the cluster can hold at that moment, and
-    starts again from a checkpoint with more once it can hold more.
+    An elastic mesh starts with as many workers as the cluster can hold at that moment, and restarts
+    from a checkpoint with more once it can hold more.
 
     Args:
         job: What to train.
-        work: Of the step that trains; its `report` travels to the workers.
+        work: Workspace of the step that trains; its `report` is sent to the workers.
 
     Raises:
         InputError: The cluster can't hold the workers.
@@ -58,7 +58,7 @@ def fit(job: TrainJob, work: Workspace[Any]) -> None:
 
 
 def _attempt(config: WorkerConfig) -> None:
-    """Train to the end or to the first loss."""
+    """Train to the end, or until a worker is lost."""
     if config.job.train.launcher == "ray-train":
         from . import ray_train
 
@@ -70,7 +70,7 @@ def _attempt(config: WorkerConfig) -> None:
 
 @contextmanager
 def _fed(job: TrainJob, work: Workspace[Any]) -> Iterator[Feed | None]:
-    """The way to a train split that streams; the factory is then called here only."""
+    """Access to a streamed train split; the data factory is then called only here."""
     with user_code(work.code, work.store_url, work.cache_url):
         data = job.allowed.call(job.data.factory, job.data.args, "data.factory")
         with feed_of(data, job.train.seed) as feed:
@@ -78,7 +78,7 @@ def _fed(job: TrainJob, work: Workspace[Any]) -> Iterator[Feed | None]:
 
 
 class _Place(NamedTuple):
-    """Where a worker is: its node's address, a free port there, the node's id, its process."""
+    """Location of a worker: its node's address, a free port there, the node's id, its process."""
 
     address: str
     port: int
@@ -87,10 +87,10 @@ class _Place(NamedTuple):
 
 
 class _Worker:
-    """A process that trains: an actor with the resources of one worker."""
+    """A training process: an actor with the resources of one worker."""
 
     def place(self) -> _Place:
-        """Where this process is."""
+        """Location of this process."""
         import ray
 
         with socket.socket() as probe:
@@ -100,7 +100,7 @@ class _Worker:
         return _Place(ray.util.get_node_ip_address(), port, node, os.getpid())
 
     def train(self, config: WorkerConfig, rank: int, world: int, url: str) -> dict[str, Any]:
-        """Run the loop; an error comes back as plain data."""
+        """Run the loop; an error is returned as plain data."""
         import torch.distributed as dist
 
         from ..loop import StopRequested
@@ -126,7 +126,7 @@ class _Worker:
 
 @contextmanager
 def _placed(config: WorkerConfig) -> Iterator[Any]:
-    """Room for the workers, all at once or not at all.
+    """Reserve resources for the workers, for all or none.
 
     Yields:
         A Ray placement group with a bundle for each worker.
@@ -149,7 +149,7 @@ def _placed(config: WorkerConfig) -> Iterator[Any]:
 
 
 def _run(config: WorkerConfig, group: Any) -> None:
-    """Train in a placement group's bundles, to the end or to the first loss."""
+    """Train in a placement group's bundles, to the end or until a worker is lost."""
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -187,15 +187,15 @@ def _run(config: WorkerConfig, group: Any) -> None:
 
 
 def _in_order_of_rank(nodes: Sequence[str]) -> list[int]:
-    """Workers by rank, from the node of each: those of one node get neighbouring ranks.
+    """Workers by rank, from the node of each: those on one node get adjacent ranks.
 
-    The inner axes of the mesh talk most.
+    The inner axes of the mesh communicate most.
     """
     return sorted(range(len(nodes)), key=lambda i: (nodes[i] != nodes[0], nodes[i], i))
 
 
 def _ask_to_stop(place: _Place) -> None:
-    """Any worker's preemption stops all, after a checkpoint."""
+    """Preempting any worker stops all, after a checkpoint."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -211,15 +211,15 @@ def _ask_process(process: int) -> None:
 
 
 def _wait(running: dict[Any, int], growth: GrowthPolicy, report: Report, place: _Place) -> None:
-    """Until all are done; the error that says most is raised.
+    """Wait until all are done; raise the most informative error.
 
-    A worker that dies leaves the others waiting for it, so they are not waited for.
+    If a worker dies, the others hang, so they are not waited for.
 
     Args:
-        running: Rank by the reference to what a worker gives.
-        growth: Whether they are to stop because there is room for more.
-        report: Takes a note of it.
-        place: Of one of them, which is then asked to stop.
+        running: Rank by the reference to a worker's result.
+        growth: Whether they should stop because there is room for more.
+        report: Gets a note about it.
+        place: Of the worker that is then asked to stop.
     """
     import ray
 

@@ -1,4 +1,4 @@
-"""How many workers a cluster has room for: when training starts, and as it runs."""
+"""How many workers a cluster has room for, at the start of training and while it runs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ...events import Note, Report
 from ...ray_private import free_by_node
 from .worker import WorkerConfig
 
-#: How long a cluster must have had room for more workers before an elastic mesh takes them.
+#: How long a cluster must have room for more workers before an elastic mesh uses them.
 _GROW_SECONDS = 5.0
-#: What just ended gives its CPUs back in a moment.
+#: Work that has just ended releases its CPUs after a moment.
 _SETTLE_SECONDS = 3.0
 _STEADY_SECONDS = 1.5
 _LOOK_SECONDS = 0.2
@@ -40,7 +40,7 @@ def workers_that_fit(
     Args:
         nodes: Ray resources of each node.
         each: Ray resources of a worker.
-        spare_cpus: CPUs to leave free, wherever.
+        spare_cpus: CPUs to leave free, on any nodes.
     """
     total = 0
     for node in nodes:
@@ -68,7 +68,7 @@ def whole_room(config: WorkerConfig) -> int:
 
 
 def _spare_cpus(config: WorkerConfig) -> float:
-    """One reads a Ray dataset beside the workers."""
+    """One CPU beside the workers, if a Ray dataset is read."""
     return 1.0 if config.feed is not None else 0.0
 
 
@@ -93,9 +93,9 @@ class StartPolicy:
 
     Args:
         train: The recipe's `train`.
-        report: Takes a note of what it waits for.
-        now: When the waiting begins (s).
-        reads: Whether a CPU is left free that reads a Ray dataset.
+        report: Gets a note about what it waits for.
+        now: When the wait begins (s).
+        reads: Whether to leave a CPU free for reading a Ray dataset.
     """
 
     def __init__(self, train: Train, report: Report, now: float, reads: bool = False) -> None:
@@ -108,7 +108,7 @@ class StartPolicy:
         self._said_so = False
 
     def workers(self, now: float, room: int, whole_room: int) -> int | None:
-        """How many to start with; None: wait.
+        """Number of workers to start with; None: wait.
 
         Args:
             now: The time (s).
@@ -147,12 +147,12 @@ class StartPolicy:
 
 
 class GrowthPolicy:
-    """Decides when an elastic mesh takes more workers than train.
+    """Decides when an elastic mesh grows.
 
     Args:
         mesh: The recipe's.
-        workers: How many train.
-        room: Tells how many more there is room for.
+        workers: How many are training.
+        room: Returns how many more there is room for.
         now: When they started (s).
     """
 
@@ -164,9 +164,9 @@ class GrowthPolicy:
         self._wanted = mesh.is_elastic and workers < mesh.workers
 
     def more_workers(self, now: float) -> int | None:
-        """How many more there has been room for during some seconds; told once.
+        """How many more there has been room for, for several seconds; returned once.
 
-        It looks once a second at most.
+        It checks at most once per second.
         """
         if not self._wanted or now < self._next_look:
             return None

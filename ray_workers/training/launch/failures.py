@@ -1,4 +1,4 @@
-"""What is made of workers that fail: which error is told, and whether training starts again."""
+"""What happens when workers fail: which error is reported, and whether training restarts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ....recipe.errors import HoneError, InputError, Preempted, StepCrashed, StepFailed
 
-#: Which error is told: a user's mistake, then what a worker explained, then a death.
+#: Which error is reported: a user's mistake, then an error that a worker explained, then a death.
 _SAYS_MOST: tuple[Callable[[HoneError], bool], ...] = (
     lambda error: isinstance(error, InputError),
     lambda error: isinstance(error, StepFailed),
@@ -18,18 +18,18 @@ _SAYS_MOST: tuple[Callable[[HoneError], bool], ...] = (
 
 
 def says_most(errors: Sequence[HoneError]) -> HoneError:
-    """Of what workers raised and died of, the error that tells what happened.
+    """The most informative of the errors that workers raised or died of.
 
-    A worker that dies makes its neighbours raise too, in words about a lost connection.
+    When a worker dies, its neighbors also raise errors, about a lost connection.
     """
     return next(error for tells in _SAYS_MOST for error in errors if tells(error))
 
 
 class FailurePolicy:
-    """Decides whether training starts again.
+    """Decides whether training restarts.
 
     Args:
-        max_failures: Times that it goes on after a lost worker.
+        max_failures: How many lost workers are tolerated.
     """
 
     def __init__(self, max_failures: int) -> None:
@@ -37,7 +37,7 @@ class FailurePolicy:
         self._failures = 0
 
     def start_again(self, error: StepCrashed) -> str:
-        """What to tell before the next attempt; a preemption is none of the failures.
+        """The message before the next attempt; a preemption does not count as a failure.
 
         Raises:
             StepCrashed: There is no next attempt.

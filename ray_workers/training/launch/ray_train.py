@@ -1,7 +1,7 @@
 """The same workers under Ray Train's `TorchTrainer`, for clusters whose tooling expects it.
 
-Checkpoints and what happens after a loss are the same as with our own actors; Ray Train starts the
-workers, sets up the process group and shows the run in its dashboard.
+Checkpoints and recovery are the same as with plain actors. Ray Train starts the workers, sets up
+the process group and shows the run in its dashboard.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .worker import WorkerConfig, as_hone_error, backend, prepare, run_loop
 
 
 def run(config: WorkerConfig, workers: int) -> None:
-    """Train to the end or to the first loss.
+    """Train to the end, or until a worker is lost.
 
     Raises:
         StepCrashed: A worker died.

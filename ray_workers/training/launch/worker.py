@@ -1,5 +1,5 @@
-"""What a training worker does, whoever started it: its threads and device, the user's code, the
-loop, and an error in words.
+"""What a training worker does, under either launcher: it sets up threads, device and the user's
+code, runs the loop, and explains errors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What travels to every worker.
+    """What is sent to every worker.
 
     Attributes:
         job: What to train.
@@ -33,7 +33,7 @@ class WorkerConfig:
         code: The recipe's code folder as an artifact.
         store: URL of the store.
         cache: Local folder for artifacts of a remote store.
-        feed: The way to a streamed train split, if it is one.
+        feed: Access to a streamed train split, if it is one.
     """
 
     job: TrainJob
@@ -45,12 +45,12 @@ class WorkerConfig:
 
 
 def backend(resources: Resources) -> str:
-    """Of the process group: tensors on the CPU, such as checkpoints', travel by gloo."""
+    """The process group's backend; CPU tensors, such as those of checkpoints, use gloo."""
     return "cpu:gloo,cuda:nccl" if resources.gpus > 0 else "gloo"
 
 
 def prepare(job: TrainJob, gpu: int) -> None:
-    """Take the threads and the device that the recipe gives each worker.
+    """Set the threads and the device that the recipe gives each worker.
 
     Args:
         job: What to train.
@@ -66,7 +66,7 @@ def prepare(job: TrainJob, gpu: int) -> None:
 
 
 def run_loop(config: WorkerConfig, stop: StopRequested) -> None:
-    """Run the loop in the process group that is there."""
+    """Run the loop in the current process group."""
     from ..loop import train_loop
 
     with user_code(config.code, config.store, config.cache):
@@ -74,7 +74,7 @@ def run_loop(config: WorkerConfig, stop: StopRequested) -> None:
 
 
 def as_hone_error(error: Exception) -> HoneError:
-    """An exception of the user's code or of a lost neighbour, with its place."""
+    """An exception from the user's code or due to a lost neighbor, as Hone's error."""
     import torch.distributed as dist
 
     if isinstance(error, HoneError):

@@ -1,4 +1,4 @@
-"""The device mesh: which worker stands where, and over whom a number is summed."""
+"""The device mesh: each worker's place, and the groups that values are summed over."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from ....recipe.errors import InputError
 from ....recipe.parallel import Mesh
 
-#: Outermost first: neighbours along the last axes talk most, and get neighbouring ranks.
+#: Outermost first: workers along the last axes communicate most, and get adjacent ranks.
 ORDER = ("pipeline", "data", "shard", "context", "tensor")
-#: Workers along these see different samples.
+#: Workers along these axes get different samples.
 SAMPLES = ("data", "shard")
 
 
@@ -25,7 +25,7 @@ class Axes:
     Attributes:
         rank: Its rank.
         world: Number of workers.
-        device: What it computes on.
+        device: Its device.
         sizes: Workers along each axis.
         at: Its place along each axis.
         mesh: Torch's device mesh; None without a process group.
@@ -40,7 +40,7 @@ class Axes:
 
     @staticmethod
     def of_this_worker(mesh: Mesh) -> Axes:
-        """Of a worker of the process group that is there.
+        """Axes of this worker in the current process group.
 
         Raises:
             InputError: The group's size is not the product of the mesh.
@@ -83,12 +83,12 @@ class Axes:
 
     @property
     def readers(self) -> int:
-        """How many parts a global batch is dealt into."""
+        """Number of parts of a global batch."""
         return self["data"] * self["shard"]
 
     @property
     def reader(self) -> int:
-        """Which of these parts is this worker's."""
+        """Index of this worker's part."""
         return self.at["data"] * self["shard"] + self.at["shard"]
 
     @property
@@ -101,8 +101,8 @@ class Axes:
 
     @property
     def owns_outputs(self) -> bool:
-        """Whether this worker's outputs stand for its part of the batch: one of the workers that
-        share the part does.
+        """Whether this worker is the one, among those with the same part of the batch, whose
+        outputs are used.
         """
         return self.is_last_stage and self.at["tensor"] == 0 and self.at["context"] == 0
 
@@ -112,7 +112,7 @@ class Axes:
         return self.mesh[axes]
 
     def group(self, axis: str) -> Any:
-        """The process group along an axis; None where it has one worker."""
+        """The process group along an axis; None if it has one worker."""
         return self.mesh.get_group(axis) if self.mesh is not None and self[axis] > 1 else None
 
     def sum(self, value: torch.Tensor, *axes: str) -> torch.Tensor:

@@ -10,11 +10,11 @@ _SEQUENCES = (nn.ModuleList, nn.Sequential)
 def find_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """A model's blocks by name, in order: the layers of a transformer, the units of a ResNet.
 
-    A block is a member of an `nn.ModuleList` or `nn.Sequential` that has parts and parameters of
-    its own; a list inside of a block belongs to the block, a list inside of a list is looked into.
+    A block is a member of an `nn.ModuleList` or `nn.Sequential` with children and parameters. A
+    list inside a block belongs to the block; a list inside a list is searched.
 
     Returns:
-        Empty, if the model has no such sequence.
+        Empty if the model has no such sequence.
     """
     found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():

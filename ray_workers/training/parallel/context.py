@@ -1,4 +1,4 @@
-"""Context parallel: each sequence is dealt out over workers, and attention goes around a ring.
+"""Context parallel: each sequence is split over workers, with ring attention.
 
 Liu et al., https://arxiv.org/abs/2310.01889, through torch's `context_parallel`, which replaces
 scaled dot-product attention on CUDA. Parameters are replicated along this axis.
@@ -38,10 +38,10 @@ def refuse_if_unable(device: torch.device) -> None:
 
 
 def dealt_out(model: nn.Module, axes: Axes, inputs: Any, target: torch.Tensor) -> Any:
-    """Within this context, inputs, target and the model's sequence buffers are this worker's part.
+    """A context in which inputs, target and the model's sequence buffers are this worker's part.
 
     Raises:
-        InputError: The inputs are no tensor (B, T, ...), or the model does not name its buffers.
+        InputError: The inputs are not a tensor (B, T, ...), or the model doesn't name its buffers.
     """
     if axes["context"] == 1:
         return contextlib.nullcontext()

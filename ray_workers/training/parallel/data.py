@@ -1,4 +1,4 @@
-"""Data parallel: a replica on each worker, gradients averaged in buckets while they are computed.
+"""Data parallel: one replica per worker, gradients averaged in buckets as they are computed.
 
 Li et al., "PyTorch Distributed", https://arxiv.org/abs/2006.15704. A communication hook compresses
 what is sent: rounded to 16 bits, or as a low-rank product (PowerSGD, Vogels et al.,
@@ -20,10 +20,10 @@ from .axes import Axes
 
 
 def refuse_if_unable(spec: DataParallel, device: torch.device) -> None:
-    """Refuse a hook that torch has for GPUs only.
+    """Refuse a hook that torch supports on GPUs only.
 
     Raises:
-        InputError: With what to take instead.
+        InputError: With what to use instead.
     """
     if spec.compress == "bf16" and device.type != "cuda":
         raise InputError(

@@ -1,6 +1,6 @@
-"""From one model to this worker's part of it: the parallelisms in the order they are applied.
+"""From a whole model to this worker's part of it: the kinds of parallelism, in order.
 
-A technique is imported where the mesh asks for it: together they take a second.
+Each is imported only if the mesh uses it: together the imports take a second.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .blocks import find_blocks
 
 @dataclass
 class Placed:
-    """A model, as this worker has it.
+    """This worker's part of a model.
 
     Attributes:
-        parts: Its modules, under the names that they have in the whole model: the whole one, or a
-            pipeline stage or several.
-        callable: What a batch goes through, where there is no pipeline.
+        parts: Its modules, under their names in the whole model: the whole one, or one or more
+            pipeline stages.
+        callable: What a batch is passed to, if there is no pipeline.
         notes: What was done, in words.
     """
 
@@ -56,14 +56,14 @@ def parallelize(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, sam
     """Split a model over the mesh.
 
     Args:
-        model: The whole model, the same on every worker; it is taken apart.
+        model: The whole model, the same on every worker; it is modified.
         spec: The recipe's `train`.
         axes: This worker's place.
         allowed: Factories that may be called.
-        sample: Inputs of a small batch, to prove and to balance with.
+        sample: Inputs of a small batch, to verify a plan and to balance stages.
 
     Raises:
-        InputError: The mesh asks for what the model can't; with what to implement.
+        InputError: The model does not support the mesh; with what to implement.
     """
     notes: list[str] = []
     if axes["context"] > 1:
@@ -112,7 +112,7 @@ def parallelize(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, sam
 
 
 def check_mesh(model: nn.Module, spec: Train, allowed: Allowed, sample: Any) -> list[str]:
-    """Refuse, in one process and before anything starts, a mesh that a model can't take.
+    """Refuse, in one process and before anything starts, a mesh that a model does not support.
 
     Returns:
         What will be done, in words.
@@ -158,7 +158,7 @@ def check_mesh(model: nn.Module, spec: Train, allowed: Allowed, sample: Any) -> 
 def _pipeline_split(
     model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, sample: Any
 ) -> list[list[str]]:
-    """Rank 0 measures what the parts cost; everyone takes its split."""
+    """The split by rank 0's measurements, the same on every worker."""
     from . import pipeline
 
     said: list[Any] = [None]

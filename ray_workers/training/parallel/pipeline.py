@@ -1,4 +1,4 @@
-"""Pipeline parallel: the layers are dealt out over workers, and micro-batches flow through them.
+"""Pipeline parallel: layers are distributed over workers, and micro-batches flow through them.
 
 GPipe (Huang et al., https://arxiv.org/abs/1811.06965), 1F1B and interleaved 1F1B (Narayanan et al.,
 https://arxiv.org/abs/2104.04473), through `torch.distributed.pipelining`. A model is split along
@@ -67,7 +67,7 @@ def split_for(
         sample: A batch's inputs, to measure what each submodule costs.
 
     Raises:
-        InputError: The model can't be split so; with what to implement.
+        InputError: The model can't be split; with what to implement.
     """
     split = _named_split(model, spec, allowed)
     where = "train.mesh.pipeline"
@@ -121,12 +121,12 @@ def make_schedule(
 
 
 def balance(names: Sequence[str], costs: Sequence[float], stages: int) -> list[list[str]]:
-    """Deal out neighbours so that the dearest stage is as cheap as can be.
+    """Split a sequence into contiguous stages, minimizing the cost of the most expensive one.
 
     Args:
         names: In order.
         costs: Of each (any unit).
-        stages: How many groups, none empty.
+        stages: Number of groups, none empty.
     """
     count = len(names)
     sums = [0.0]
@@ -196,7 +196,7 @@ def _check_split(model: nn.Module, names: Sequence[str], where: str) -> None:
 
 
 def _check_chain(model: nn.Module, names: Sequence[str], sample: Any, where: str) -> None:
-    """The chain computes what the model computes."""
+    """Check that the chain of submodules computes what the model computes."""
     if isinstance(sample, dict):
         raise InputError(
             "a pipeline takes models of one input tensor; this data gives a dictionary",

@@ -1,6 +1,6 @@
 """Activation checkpointing: blocks recompute their activations in the backward pass.
 
-Chen et al., https://arxiv.org/abs/1604.06174. Selective: the results of matrix products are kept,
+Chen et al., https://arxiv.org/abs/1604.06174. Selective: results of matrix products are saved, and
 everything cheaper is recomputed (Korthikanti et al., https://arxiv.org/abs/2205.05198).
 """
 
@@ -30,7 +30,7 @@ _KEPT = {
 
 
 def recompute(block: nn.Module, mode: Literal["selective", "full"]) -> None:
-    """Make a block recompute, in place; its name and its parameters' names stay."""
+    """Make a block recompute, in place; its name and its parameters' names don't change."""
     options: dict[str, Any] = {"use_reentrant": False}
     if mode == "selective":
         options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _policy)

@@ -1,4 +1,4 @@
-"""Fully sharded: parameters, gradients and optimizer state are dealt out, block by block.
+"""Fully sharded: parameters, gradients and optimizer state are split, block by block.
 
 FSDP2 (`fully_shard`, https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html; after
 ZeRO-3, Rajbhandari et al., https://arxiv.org/abs/1910.02054). With the axis `data` beside it,
@@ -51,7 +51,7 @@ def replicate_sharded(part: nn.Module, axes: Axes, spec: Sharding) -> None:
 
 
 def _mesh(axes: Axes) -> DeviceMesh:
-    """Over the shards, and with `context` over those who share them: they see other tokens."""
+    """The mesh of the shards, with `context` included: its workers have other tokens."""
     if axes["context"] > 1:
         flat = flatten(axes.sub("shard", "context"), "shard_context")
         return axes.sub("data", "shard_context") if axes["data"] > 1 else flat

@@ -1,10 +1,10 @@
-"""Tensor parallel: the matrices of a block are dealt out over the workers of the axis `tensor`.
+"""Tensor parallel: the matrices of a block are split over the workers of the axis `tensor`.
 
 Column- and row-parallel linear layers (Shoeybi et al., "Megatron-LM",
 https://arxiv.org/abs/1909.08053) and sequence parallel between them (Korthikanti et al.,
 https://arxiv.org/abs/2205.05198), through torch's DTensor. A plan says for each layer how it is
 split: the model's own, a transformers model's, a function that the recipe names, or one that is
-derived from the names of the layers and proven on a batch.
+derived from the names of the layers and verified on a batch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ IMPLEMENT = (
     "{'blocks.*.query': 'colwise', 'blocks.*.out': 'rowwise', ...}, or name such a function of the "
     "model in train.parallel.tensor.plan"
 )
-#: Layers of attention and MLP as they are usually called: split by columns, then by rows.
+#: Usual names of the layers of attention and MLP: split by columns, then by rows.
 _COLWISE = (
     "query|key|value|q|k|v|q_proj|k_proj|v_proj|to_q|to_k|to_v|q_lin|k_lin|v_lin|wq|wk|wv|"
     "up|gate|fc1|c_fc|lin1|linear1|up_proj|gate_proj|w1|w3|wi|wi_0|wi_1|dense_h_to_4h"
@@ -65,8 +65,8 @@ class TensorPlan:
     Attributes:
         source: Where the plan comes from, in words.
         styles: A style, by name or as torch's object, for each layer or pattern of layers.
-        derived: Whether it was guessed from names, so that it must be proven.
-        heads: Modules whose count of heads is divided, with the attribute's name.
+        derived: Whether it was derived from names, so that it must be verified.
+        heads: Modules whose number of heads is divided, with the attribute's name.
     """
 
     source: str
@@ -75,7 +75,7 @@ class TensorPlan:
     heads: tuple[tuple[str, str], ...] = ()
 
     def describe(self) -> str:
-        """A sentence for the user."""
+        """A sentence for the user about the plan."""
         said = ", ".join(f"{name} {style}" for name, style in self.styles.items())
         return f"tensor parallel by {self.source}: {said}"
 
@@ -169,7 +169,7 @@ def _style(name: str, sequence: bool) -> ParallelStyle:
 
 
 def _check(model: nn.Module, plan: TensorPlan, workers: int) -> None:
-    """Every pattern meets a layer, and every layer can be dealt out evenly."""
+    """Check that every pattern matches a layer, and that every layer can be split evenly."""
     names = dict(model.named_modules())
     for pattern, style in plan.styles.items():
         met = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
@@ -205,7 +205,7 @@ def _check(model: nn.Module, plan: TensorPlan, workers: int) -> None:
                 )
 
 
-#: Layouts whose halves are in different children, as in BERT and ViT: columns, row, who has heads.
+#: Blocks whose halves are in different children, as in BERT and ViT: columns, row, owner of heads.
 _SPREAD = (
     (("self.query", "self.key", "self.value"), "output.dense", "self"),
     (("attention.query", "attention.key", "attention.value"), "output.dense", "attention"),
@@ -218,10 +218,10 @@ class Group:
     """Layers that belong together: the columns of some are the rows of one.
 
     Attributes:
-        columns: Linear layers whose outputs meet.
-        row: The linear layer that takes them.
+        columns: Linear layers whose outputs are combined.
+        row: The linear layer that takes the result.
         is_attention: Whether the columns are query, key and value.
-        heads: Modules that count heads, with the attribute's name.
+        heads: Modules that have the number of heads, with the attribute's name.
     """
 
     columns: tuple[str, ...]
@@ -230,7 +230,7 @@ class Group:
     heads: tuple[tuple[str, str], ...] = ()
 
     def head_count(self, model: nn.Module) -> int | None:
-        """Heads of an attention group, where the model says it."""
+        """Heads of an attention group, if the model has that number."""
         for owner, attribute in self.heads:
             return int(getattr(model.get_submodule(owner), attribute))
         parent = model.get_submodule(self.row.rpartition(".")[0])
@@ -240,7 +240,7 @@ class Group:
 
 
 def groups_of(model: nn.Module) -> list[Group]:
-    """The attention and MLP blocks of a model, known by the names of their layers."""
+    """The attention and MLP blocks of a model, recognized by the names of their layers."""
     found: list[Group] = []
     for name, parent in model.named_modules():
         prefix = f"{name}." if name else ""
