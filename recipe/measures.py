@@ -40,6 +40,11 @@ METRICS: dict[str, Metric] = {
 LOSSES: tuple[str, ...] = ("cross_entropy", "mse", "l1", "huber", "bce_with_logits")
 
 
+def milliseconds(value: float) -> str:
+    """Three decimals, and three significant digits where these say too little."""
+    return f"{value:.3f}" if value >= 0.1 else f"{value:#.3g}"
+
+
 def bytes_in_words(count: float) -> str:
     """Bytes in a human-readable unit."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -105,10 +110,10 @@ MEASURES: dict[str, Measure] = {
         Measure("quality.worst_group", "the metric's", None, by_group=True),
         Measure("quality.worst_group_drop", "the metric's", False, by_group=True),
         Measure("latency.p50_ms", "ms a call", False, per_batch=True, has_interval=True,
-                header="p50 (ms)", format="{:.3f}".format),
+                header="p50 (ms)", format=milliseconds),
         Measure("latency.p90_ms", "ms a call", False, per_batch=True),
         Measure("latency.p99_ms", "ms a call", False, per_batch=True,
-                header="p99 (ms)", format="{:.3f}".format, from_width=160),
+                header="p99 (ms)", format=milliseconds, from_width=160),
         Measure("latency.calls", "calls that were timed", True, per_batch=True),
         Measure("latency.ratio", "times faster than PyTorch eager", True, per_batch=True,
                 has_interval=True, header="× eager", format="{:.2f}".format),
