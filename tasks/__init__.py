@@ -1,3 +1,3 @@
-"""One step of the way each: check, train, export, compress, compile, validate, benchmark, decide,
-track, promote. A step is a plain function; `tasks/steps.py` lists them.
+"""The stages of a run: check, train, export, compress, compile, validate, benchmark, decide, track,
+promote. A step is a plain function; `tasks/steps.py` lists them.
 """

@@ -1,8 +1,8 @@
-"""Check: is what the recipe asks for possible? Before minutes are spent on it.
+"""Check: is what the recipe asks for possible? Answered before minutes are spent on it.
 
 Builds model and data once, runs one batch through model and loss, refuses a mesh that the model
-can't take, estimates the memory of a worker, makes sure that the test split stays apart, and keeps
-the real inputs that later steps need without the user's code.
+does not support, estimates the memory of a worker, makes sure that the test split is separate, and
+saves the real inputs that later steps need without the user's code.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from ..recipe.factories import origin, users_line
 from ..recipe.library_messages import telling
 from .specs.check import CheckFacts, CheckSpec, DataFact, MemoryFact, TensorFact
 
-#: Real test inputs kept for timing and as the registered model's example.
+#: Number of real test inputs for timing and for the registered model's example.
 SAMPLES = 64
-#: Calibration inputs kept at most.
+#: Largest number of calibration inputs.
 CALIBRATION = 4096
 
 
 def check(work: Workspace[CheckSpec]) -> Result:
-    """Look at the model and its data. Outputs: `samples`, `calibration`.
+    """Check the model and its data. Outputs: `samples`, `calibration`.
 
     Raises:
-        InputError: What can't be trained, judged or kept apart.
+        InputError: The model can't be trained or evaluated, or splits overlap.
     """
     spec = work.spec
     data = work.allowed.call(spec.data.factory, spec.data.args, "data.factory")

@@ -1,4 +1,4 @@
-"""Decide: gates, and which candidate wins. Pure functions of what was measured."""
+"""Decide: gates, and which candidate wins. Pure functions of the measurements."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..recipe.strict import Strict
 
 
 class GateResult(Strict):
-    """What a gate said of a candidate.
+    """The result of a gate for a candidate.
 
     Attributes:
-        metric: The measure, with its batch size where it has one.
+        metric: The measure, with its batch size if it has one.
         bound: Whether `limit` is the highest or the lowest value that passes.
         limit: The recipe's limit.
-        value: What was measured; None where nothing was.
-        margin: How much room is left (negative: by how much it failed), in the measure's unit.
+        value: The measured value; None if there is none.
+        margin: Distance to the limit (negative: failed by that much), in the measure's unit.
         passed: Whether it passed.
     """
 
@@ -33,7 +33,7 @@ class GateResult(Strict):
 
 
 class Measured(Strict):
-    """A candidate with all that was measured of it.
+    """A candidate with all of its measurements.
 
     Attributes:
         name: Of the candidate.
@@ -47,7 +47,7 @@ class Measured(Strict):
 
 
 def primary_batch(recipe: Recipe) -> int:
-    """The batch size that names without one mean: that of `select`, else the first timed."""
+    """The batch size of names that have none: that of `select`, else the first timed."""
     return recipe.select.batch_size or recipe.benchmark.batch_sizes[0]
 
 
@@ -62,7 +62,7 @@ def metric_name(recipe: Recipe, measure: str, batch_size: int | None) -> str:
 
 
 def judge(recipe: Recipe, metrics: dict[str, float]) -> tuple[GateResult, ...]:
-    """What each gate of the recipe says of what was measured."""
+    """The result of each gate of the recipe."""
     return tuple(_judge_gate(recipe, gate, metrics) for gate in recipe.gates)
 
 
@@ -110,7 +110,7 @@ def pick(recipe: Recipe, passing: Sequence[Measured]) -> tuple[Measured | None, 
 
 
 def _alike(first: Measured, second: Measured) -> bool:
-    """Whether the 95 % interval of the ratio of the two, round by round, holds 1."""
+    """Whether the 95 % interval of their ratio, round by round, contains 1."""
     from .benchmark.statistics import ratio
 
     if not first.rounds or not second.rounds:

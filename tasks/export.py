@@ -28,7 +28,7 @@ def export(work: Workspace[ExportSpec]) -> Result:
     (https://docs.pytorch.org/docs/stable/onnx_export.html).
 
     Raises:
-        StepFailed: Naming the operator or line that can't be exported.
+        StepFailed: With the operator or line that can't be exported.
     """
     model = load_module(work.spec.model, work.allowed, work.inputs["weights"])
     example = load_inputs(work.inputs["inputs"], 2)

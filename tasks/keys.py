@@ -1,9 +1,9 @@
-"""Cache keys: the digest of all that a step's result depends on.
+"""Cache keys: the digest of everything that a step's result depends on.
 
-The code that a step depends on is derived, not listed: the closure of the imports of its module, of
-modules that it loads by name, minus a few named carriers. The libraries whose versions matter come
-from the same closure. `tests/tasks/test_keys.py` changes every file of the package in turn and
-looks which keys change.
+The code that a step depends on is derived, not listed: the import closure of its module and of the
+modules that it loads by name, without a few named carriers. The libraries whose versions matter
+come from the same closure. `tests/tasks/test_keys.py` changes every file of the package in turn and
+checks which keys change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parent.parent
 _ROOT = __package__.partition(".")[0]
 
-#: Modules that carry a step's inputs and outputs to and fro and compute nothing of its result.
+#: Modules that move a step's inputs and outputs and don't influence its result.
 CARRIERS = frozenset(
     f"{_ROOT}{name}"
     for name in (
@@ -50,12 +50,12 @@ CARRIERS = frozenset(
     )
 )
 
-#: Libraries that read, write, check and carry, and compute nothing of a result.
+#: Libraries that read, write and validate data and don't influence a result.
 _CARRIER_LIBRARIES = frozenset(
     {"fsspec", "matplotlib", "psutil", "pydantic", "pydantic_core", "yaml"}
 )
 
-#: Distributions that may hold a module, where they are not called like it.
+#: Distributions that contain a module, if their name differs from the module's.
 _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
     "sklearn": ("scikit-learn",),
@@ -67,7 +67,7 @@ class UserCode(Strict):
     """Identity of the code that a recipe's factories come from.
 
     Attributes:
-        digest: Of the code folder's files and of packages that factories are named in.
+        digest: Of the code folder's files and of packages that factories come from.
     """
 
     digest: str = ""
@@ -75,7 +75,7 @@ class UserCode(Strict):
 
 @dataclass(frozen=True)
 class Closure:
-    """What a piece of code reaches by its imports, wherever in it they stand.
+    """What code reaches by its imports, at module level and inside functions.
 
     Attributes:
         modules: Modules of this package, without the carriers.
@@ -87,20 +87,19 @@ class Closure:
 
 
 def cache_key(call: Call, inputs: dict[str, str], code: UserCode, package: Path = PACKAGE) -> str:
-    """Digest of all that a step's result depends on.
+    """Digest of everything that a step's result depends on.
 
     Args:
         call: The step and its spec.
         inputs: sha256 of each input artifact.
         code: The user's code.
-        package: Where this package's files are read from.
+        package: Folder to read this package's files from.
     """
     return _digest(call, call.spec.identity(), inputs, code, package)
 
 
 def lineage_key(call: Call, inputs: dict[str, str], code: UserCode) -> str:
-    """The same for the same work wherever and in which parts it is computed: its checkpoints are
-    kept under it.
+    """A key without the placement of the work (mesh, resources): it names the checkpoints.
 
     Args:
         call: The step and its spec.
@@ -128,7 +127,7 @@ def _digest(
 
 @functools.cache
 def closure(*roots: str) -> Closure:
-    """What modules of this package reach by their imports.
+    """Everything that modules of this package reach by their imports.
 
     Args:
         roots: Import paths.
@@ -200,7 +199,7 @@ def versions(libraries: frozenset[str]) -> dict[str, str]:
 
 @functools.cache
 def library_version(name: str) -> str:
-    """Version of a library, by its top-level module or its distribution; `none` where it isn't
+    """Version of a library, by its top-level module or its distribution; `none` if it isn't
     installed.
 
     `litert:ai-edge-litert` is a distribution in the environment `litert`.

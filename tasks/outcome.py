@@ -12,7 +12,7 @@ from .decide import GateResult
 
 
 class CandidateStatus(StrEnum):
-    """How far a candidate came."""
+    """How far a candidate got."""
 
     PASSED = "passed"
     """It was measured and passed every gate."""
@@ -37,18 +37,18 @@ class ArtifactSaid(Strict):
 
 
 class Candidate(Strict):
-    """A variant compiled for a target, and all that was measured of it.
+    """A variant compiled for a target, and all of its measurements.
 
     Attributes:
         name: `VARIANT@TARGET`.
         variant: Name of the variant.
         target: Name of the target.
-        status: How far it came.
+        status: How far it got.
         error: Why it failed or was skipped.
         artifact: Its bytes.
         metrics: Under MLflow's names.
-        gates: What each gate said.
-        notes: What the steps found worth telling.
+        gates: The result of each gate.
+        notes: Notes of its steps.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Candidate(Strict):
 
 
 class Champion(Strict):
-    """The candidate that won, as the registry knows it."""
+    """The winner in the registry."""
 
     candidate: str
     model: str
@@ -74,20 +74,20 @@ class Champion(Strict):
 
 
 class Outcome(Strict):
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         recipe: Name of the recipe.
         recipe_digest: Of all its fields.
         run_id: MLflow's id of the parent run.
-        winner: Name of the candidate that wins, whether or not it was promoted already.
-        champion: The winner in the registry, or None: then the registry was not touched.
+        winner: Name of the candidate that wins, whether or not it has been promoted yet.
+        champion: The winner in the registry; None: the registry is unchanged.
         why: Why it won, or why none did.
-        baseline: What was measured of the trained model in PyTorch eager.
+        baseline: Measurements of the trained model in PyTorch eager.
         candidates: All of them, in the recipe's order.
         seconds: Duration of each step that was computed (s).
-        cached: Steps whose kept result was used.
-        notes: What is worth telling of the whole run.
+        cached: Steps whose cached result was used.
+        notes: Notes about the whole run.
     """
 
     recipe: str

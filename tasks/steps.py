@@ -1,8 +1,8 @@
-"""The steps that are computed in workers and kept: what each is called, which function it runs.
+"""The cached steps, which run in workers: their names, functions, inputs and outputs.
 
-This is the one file that names modules by import path: functions of steps, and what they load by
-name. Nothing here imports more than the standard library and pydantic, so that `hone plan` answers
-at once. What a step's result depends on is derived from its code, in `keys.py`.
+This is the only file that names modules by import path: functions of steps, and what they load by
+name. It imports nothing but the standard library and pydantic, so that `hone plan` is fast. What a
+step's result depends on is derived from its code, in `keys.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ S = TypeVar("S", bound=Spec)
 
 _ROOT = __package__.partition(".")[0]
 _TASKS = f"{_ROOT}.tasks"
-#: Name of the files that stand for what is the user's own.
+#: Name of the modules that call the user's own passes and targets.
 IMPORTED = "imported"
 
 
@@ -35,8 +35,8 @@ class Step(Generic[S]):
     """A kind of step.
 
     Attributes:
-        name: What people call it.
-        function: Import path of the function of a `Workspace` that does it.
+        name: Its name.
+        function: Import path of its function, which takes a `Workspace`.
         spec: What it is asked to do.
         inputs: Names of the artifacts that it reads.
         outputs: Names of the artifacts that it may write.
@@ -44,13 +44,13 @@ class Step(Generic[S]):
         takes_candidates: Whether it reads further artifacts, each under its candidate's name.
         runs_user_code: Whether it calls the recipe's factories, so that their code is part of
             the cache key.
-        retries: Times it is tried again after its worker died.
-        tracked_as: Which MLflow run of ours its numbers go to; None: its candidate's, or the parent
-            where several candidates share it.
-        told_by_candidates: Whether the candidates that share it tell its numbers too.
-        watches_memory: Whether the most memory that it takes is measured.
-        holds_the_machine: Whether nothing else may work beside it, because it measures time.
-        keeps_checkpoints: Whether it leaves checkpoints, which are dropped once it is done.
+        retries: How often it is retried after its worker died.
+        tracked_as: The MLflow run for its metrics; None: its candidate's, or the parent run if
+            several candidates share it.
+        told_by_candidates: Whether its metrics also go to the runs of the candidates that share it.
+        watches_memory: Whether its peak memory is measured.
+        holds_the_machine: Whether nothing else may run beside it, because it measures time.
+        keeps_checkpoints: Whether it writes checkpoints, which are deleted once it is done.
         lends: Modules of this package that the user's code may call within it; their code is part
             of the cache key.
     """
@@ -77,7 +77,7 @@ class Step(Generic[S]):
         return self.function.partition(":")[0]
 
     def call(self, label: str, spec: S, **options: Any) -> Call:
-        """This step with what it is asked to do; options are the other fields of a `Call`."""
+        """This step with a spec; options are the other fields of a `Call`."""
         return Call(self, label, spec, **options)
 
 
@@ -138,13 +138,13 @@ BENCHMARK = Step(
     holds_the_machine=True,
 )
 
-#: Import path of what loads the baseline of every benchmark.
+#: Import path of the function that loads the baseline of every benchmark.
 BASELINE_LOADER = f"{_TASKS}.benchmark.baseline:load"
 
 
-#: What passes of the user's may be made of.
+#: Modules that the user's own passes may call.
 _LENT = (f"{_TASKS}.compress.training_pass", f"{_ROOT}.ray_workers.model.onnx_files")
-#: What targets of the user's may be made of.
+#: Modules that the user's own targets may call.
 _LENT_TO_TARGETS = (f"{_TASKS}.compile.program", f"{_ROOT}.ray_workers.model.onnx_files")
 
 
@@ -212,36 +212,36 @@ def _file_of(kind: str) -> str:
 
 
 def runtime_of(kind: str) -> str:
-    """Name of the runtime that opens what a target makes: the kind begins with it."""
+    """Name of the runtime that opens a target's artifact: the kind starts with it."""
     return IMPORTED if kind == IMPORT else kind.partition("-")[0]
 
 
 def loader_module(kind: str) -> str:
-    """Module that opens what a target makes."""
+    """Module that opens a target's artifact."""
     return f"{_ROOT}.runtimes.{runtime_of(kind)}_runtime"
 
 
 def loader(kind: str) -> str:
-    """Import path of the function that opens what a target makes."""
+    """Import path of the function that opens a target's artifact."""
     function = "load_measured" if kind == IMPORT else "load"
     return f"{loader_module(kind)}:{function}"
 
 
 def metric_module(metric: str) -> str:
-    """Module of a metric; of the user's own, the one that loads it: its code is the user's."""
+    """Module of a metric; for the user's own, the one that loads it."""
     metrics = f"{_ROOT}.ray_workers.metrics"
     return metrics if ":" in metric else f"{metrics}.{metric}"
 
 
 def builder_modules(kind: str) -> tuple[str, ...]:
-    """The module that compiles for a target in the target's own environment, if it has one."""
+    """The module that compiles for a target in its isolated environment, if it has one."""
     own = target_class(kind).environment is not None
     module = kind.replace("-", "_")
     return (f"{_TASKS}.compile.isolated.{module}_build",) if own else ()
 
 
 def requirement_files(kind: str) -> tuple[str, ...]:
-    """The file of exact versions of a target's own environment, if it has one."""
+    """The requirements file of a target's isolated environment, if it has one."""
     own = target_class(kind).environment
     return (f"runtimes/isolated/{own}.txt",) if own is not None else ()
 
@@ -252,16 +252,16 @@ class Call:
 
     Attributes:
         step: The kind of step.
-        label: What this one is called (`compile int8@openvino-cpu`).
+        label: Its name in this run (`compile int8@openvino-cpu`).
         spec: What it is asked to do, plain data; part of the cache key.
-        loads: Modules of this package that it loads by name: a metric, targets. Their code is part
-            of the cache key, as that of the step itself.
+        loads: Modules of this package that it loads by name: a metric, runtimes. Their code is part
+            of the cache key, like that of the step itself.
         files: Other files of this package that its result depends on, by their path in it.
-        candidate: Name of the candidate that it belongs to, None where several share it.
+        candidate: Name of the candidate that it belongs to; None if several share it.
         cpus: CPU cores that its worker reserves; 0: its training workers reserve theirs.
         gpus: GPUs that its worker reserves.
         timeout: Longest time that it may take (s).
-        retries: Times it is tried again after its worker died; None: as its step says.
+        retries: How often it is retried after its worker died; None: as in its step.
     """
 
     step: Step[Any]
@@ -277,5 +277,5 @@ class Call:
 
     @property
     def starts_workers(self) -> bool:
-        """Whether it trains, in workers of its own."""
+        """Whether it trains, on its own workers."""
         return self.cpus == 0

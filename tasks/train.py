@@ -12,10 +12,10 @@ from .specs.train import TrainFacts, TrainSpec
 
 
 def train(work: Workspace[TrainSpec]) -> Result:
-    """Train, or take the model as it comes. Output: `weights`, the best ones.
+    """Train, or use the model as it is. Output: `weights`, the best ones.
 
     Raises:
-        HoneError: What a worker raised; StepCrashed, which is tried again, if one died.
+        HoneError: What a worker raised; StepCrashed, which is retried, if one died.
     """
     from ..ray_workers.training.launch.actors import fit
 

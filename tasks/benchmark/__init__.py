@@ -1,1 +1,1 @@
-"""Benchmark: all candidates of a run against each other, and what the timings say."""
+"""Benchmark: all candidates of a run against each other, and statistics of the timings."""

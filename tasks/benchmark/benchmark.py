@@ -1,10 +1,10 @@
 """Benchmark: all candidates of a run in one session, each alone while it is timed.
 
-Every candidate has a process of its own. They are all loaded, and all but the one that is timed
-are stopped by signal, so nothing spins beside it. Rounds go through baseline and candidates in an
-order drawn anew, so that a slow minute of the machine falls on all. All processes are launched
-anew several times, because where a process's memory lies makes it faster or slower by a percent or
-three. A lock keeps two measurements on one machine apart.
+Every candidate has its own process. All are loaded, and all but the one being timed are stopped by
+a signal, so that nothing spins beside it. Each round times baseline and candidates in a new random
+order, so that a slow minute of the machine affects all of them. All processes are relaunched
+several times, because memory placement makes a process faster or slower by one to three percent. A
+lock keeps two measurements on one machine apart.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
 
 @dataclass(frozen=True)
 class Entrant:
-    """An artifact to time: its name, who loads it, from where, with which options, in which
-    environment (None: this one).
+    """An artifact to time: its name, its loader, folder, options and environment (None: this
+    one).
     """
 
     name: str
@@ -92,12 +92,12 @@ class Entrant:
 
 @dataclass
 class Timings:
-    """What a session measured.
+    """Results of a session.
 
     Attributes:
         calls: Durations of calls (s), by name and batch size, in launches of rounds.
-        memory: Largest resident memory of each (bytes).
-        failed: What the others died of.
+        memory: Peak resident memory of each (bytes).
+        failed: Errors of the others.
     """
 
     calls: dict[str, dict[int, list[list[list[float]]]]]
@@ -116,10 +116,10 @@ def run_session(
 
     Args:
         entrants: What to time; one that fails is left out from then on.
-        batches: Inputs to go through in turn, by batch size.
+        batches: Inputs to cycle through, by batch size.
         seconds: Time for each entrant and batch size, over all launches.
-        launches: How often all processes are started anew.
-        progress: Told the share that is done.
+        launches: How often all processes are started.
+        progress: Called with the share that is done.
     """
     calls: dict[str, dict[int, list[list[list[float]]]]] = {
         entrant.name: {size: [] for size in batches} for entrant in entrants
@@ -149,7 +149,7 @@ class Session:
 
     Attributes:
         running: Those that still answer.
-        failed: What the others died of.
+        failed: Errors of the others.
     """
 
     def __init__(self, stack: contextlib.ExitStack, shuffled: random.Random) -> None:
@@ -166,7 +166,7 @@ class Session:
         self.running[entrant.name] = self._stack.enter_context(process)
 
     def load(self) -> None:
-        """Wait until all are loaded, and stop them."""
+        """Wait until all are loaded, and pause them."""
         for name in list(self.running):
             with self._failing(name):
                 self.running[name].wait_loaded()
@@ -176,7 +176,7 @@ class Session:
         """Durations of calls (s), by name and round.
 
         Args:
-            batches: Inputs that are gone through in turn.
+            batches: Inputs to cycle through.
             seconds: Time for each entrant.
         """
         count = min(_MOST_ROUNDS, max(_FEWEST_ROUNDS, round(seconds / _SLICE)))
@@ -212,7 +212,7 @@ class Session:
 
     @contextlib.contextmanager
     def _failing(self, name: str) -> Iterator[None]:
-        """A candidate that fails leaves the session; the others go on."""
+        """A candidate that fails is removed from the session; the others continue."""
         try:
             yield
         except HoneError as error:
@@ -222,7 +222,7 @@ class Session:
 
 @contextlib.contextmanager
 def _alone(work: Workspace[BenchmarkSpec]) -> Iterator[None]:
-    """Hold this machine's measuring lock."""
+    """Hold this machine's measurement lock."""
     path = Path(tempfile.gettempdir()) / "hone-benchmark.lock"
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     with contextlib.suppress(OSError):
@@ -236,7 +236,7 @@ def _alone(work: Workspace[BenchmarkSpec]) -> Iterator[None]:
 
 
 def _batches_of(samples: Arrays, size: int) -> list[Arrays]:
-    """Batches of one size of real inputs; they repeat where there are fewer than it takes."""
+    """Batches of one size of real inputs, repeated if there are too few."""
     count = len(next(iter(samples.values())))
     starts = range(0, max(1, count - size + 1), size) if size <= count else [0]
     rows = [(np.arange(size) + start) % count for start in starts]

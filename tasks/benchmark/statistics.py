@@ -1,9 +1,9 @@
-"""What rounds of timed calls say: percentiles, and ratios with an interval that survives noise.
+"""Statistics of rounds of timed calls: percentiles, and ratios with a robust interval.
 
-Every candidate is timed in every round, so a neighbour that slows the machine for a while slows
-both sides of a ratio. Two processes with the same artifact still differ by a percent or three,
-because their memory lies elsewhere; so each is launched several times, and a ratio's interval holds
-both the spread between rounds (order statistics, which ask nothing of their distribution: Conover,
+Every candidate is timed in every round, so other load that slows the machine for a while slows both
+sides of a ratio. Two processes with the same artifact still differ by one to three percent, because
+of memory placement. So each is launched several times, and a ratio's interval covers both the
+spread between rounds (order statistics, without assumptions about the distribution: Conover,
 Practical Nonparametric Statistics, section 3.2) and the spread between launches (Student's t of the
 launches' log ratios).
 """
@@ -23,7 +23,7 @@ _STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.36
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for the median that holds it with at least the given confidence.
+    """A confidence interval of the median, with at least the given confidence.
 
     With too few values for that, it is their whole range.
     """
@@ -70,7 +70,7 @@ def ratio(slower: Launches, faster: Launches) -> tuple[float, float, float]:
 
 
 def latency(rounds: Rounds, batch_size: int) -> dict[str, float]:
-    """Percentiles of all calls (ms), the interval of the median, and samples a second."""
+    """Percentiles of all calls (ms), the interval of the median, and samples per second."""
     calls = np.concatenate([np.asarray(durations) for durations in rounds]) * 1e3
     p50, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
     low, high = median_interval([value * 1e3 for value in round_medians(rounds)])

@@ -1,4 +1,4 @@
-"""Targets: a file each, named after its kind with `_` for `-`, with what `TargetRuntime` says."""
+"""Targets: one file per kind, with `_` for `-`, that contains the functions of `TargetRuntime`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Unavailable(Strict):
 
     Attributes:
         reason: What is missing.
-        do: What makes it available, a command where there is one.
+        do: How to make it available, as a command if possible.
         installable: Whether installing something helps; else the hardware lacks it.
     """
 
@@ -30,26 +30,26 @@ class Unavailable(Strict):
 
 
 class TargetRuntime(Protocol):
-    """What a target's file holds: whether it runs here, how it compiles, how that is opened."""
+    """The functions in a target's file: is it available, compile, and open the artifact."""
 
     def availability(self, target: Any) -> Unavailable | None:
         """None if the target runs on this machine, else what is missing.
 
         Args:
-            target: As the recipe asks for it, a member of `AnyTarget`.
+            target: As in the recipe, a member of `AnyTarget`.
         """
 
     def compile_graph(self, work: Workspace[CompileSpec]) -> Result:
         """A step: compile a variant's model for the target.
 
-        Spec: `target`; `batch_sizes` if it compiles a program for each. Where the target's class
-        says `takes = "graph"`, the input is `graph`, the variant's graph; where it says `"module"`,
-        the spec also has `model` and `passes`, those on the graph, which the target does by its own
-        tools, and the inputs are `module` and `calibration`. Output: `model`, with a
+        Spec: `target`; `batch_sizes` if it compiles a program for each. If the target's class has
+        `takes = "graph"`, the input is `graph`, the variant's graph. If it has `"module"`, the spec
+        also has `model` and the variant's `passes` on the graph, which the target applies with its
+        own tools, and the inputs are `module` and `calibration`. Output: `model`, with a
         `CompiledArtifact` in it.
 
         Raises:
-            StepFailed: The target can't take the model; with the operator or place that it names.
+            StepFailed: The target can't compile the model; with the operator or place.
         """
 
     def load(self, folder: Path, options: LoadOptions) -> Predict:

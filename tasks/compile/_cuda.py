@@ -1,4 +1,4 @@
-"""Whether an NVIDIA GPU and what a target needs on it are there."""
+"""Whether there is an NVIDIA GPU, and the packages that a target needs for it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def unavailable_cuda(package: str, provider: str | None = None) -> Any:
     """None if there is a GPU and the package that uses it.
 
     Args:
-        package: That must be installed.
-        provider: ONNX Runtime's execution provider that must be in it.
+        package: The required package.
+        provider: The required execution provider of ONNX Runtime.
     """
     from . import Unavailable
 

@@ -32,12 +32,12 @@ def compile_package(
     can: dict[str, str],
     settings: InductorSettings,
 ) -> Result:
-    """Export, quantize where the variant asks for it, and compile into a package.
+    """Export, quantize if the variant does, and compile into a package.
 
     Args:
         work: Inputs: `module`, `calibration`. Output: `model`.
         target: The target.
-        can: What the target does for each scheme of quantization that it can.
+        can: How the target implements each quantization scheme that it supports.
         settings: How the package is opened.
     """
     import torch
@@ -84,7 +84,7 @@ def compile_package(
 
 
 def _cast(inner: Any, dtype: Any, device: str) -> Any:
-    """A model whose floating-point inputs come in its type and on its device, with fp32 outputs."""
+    """A model that casts floating-point inputs to its type and device, and outputs to fp32."""
     import torch
 
     class Cast(torch.nn.Module):

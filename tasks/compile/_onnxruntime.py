@@ -10,10 +10,10 @@ from ...runtimes.onnxruntime_runtime import NAME, OnnxRuntimeSettings
 
 
 def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -> Any:
-    """Write the graph as ONNX Runtime rewrites it up to a level, and how it is opened.
+    """Write the graph, optimized by ONNX Runtime up to a level, and its settings.
 
     Raises:
-        StepFailed: ONNX Runtime refuses the graph, or can't compute what it asks for.
+        StepFailed: ONNX Runtime refuses the graph, or can't compute in its precision.
     """
     from ...ray_workers.model.onnx_files import (
         PRECISION,

@@ -51,7 +51,7 @@ def no_device(device: str) -> Unavailable | None:
 
 
 def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
-    """Write the intermediate representation and how it is opened.
+    """Write the intermediate representation and its settings.
 
     Raises:
         StepFailed: OpenVINO can't convert the graph; with the operator that it names.

@@ -1,7 +1,7 @@
 """executorch: an ExecuTorch program with XNNPACK's kernels (.pte), for phones and small devices.
 
-https://docs.pytorch.org/executorch/stable/. In an environment of its own. A program for each batch
-size: XNNPACK plans memory and packs weights for fixed shapes.
+https://docs.pytorch.org/executorch/stable/. In an isolated environment. One program per batch size:
+XNNPACK plans memory and packs weights for fixed shapes.
 """
 
 from __future__ import annotations

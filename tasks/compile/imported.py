@@ -1,4 +1,4 @@
-"""A target of the user's own, by its import path: `availability`, `compile_graph` and `load`."""
+"""The user's own target, by its import path: `availability`, `compile_graph` and `load`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FUNCTIONS = ("availability", "compile_graph", "load")
 
 
 def availability_of(target: ImportedTarget, allowed: Allowed) -> Unavailable | None:
-    """What the target says of this machine.
+    """Whether the target is available on this machine.
 
     Raises:
-        InputError: It can't be found, lacks a function, raised, or gave something else.
+        InputError: It can't be found, lacks a function, raised, or returned something else.
     """
     found = _functions(target, allowed)
     try:
@@ -41,8 +41,8 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
 
     Raises:
         InputError: The target can't be found, is not available, raised, or did not do what a target
-            does.
-        StepFailed: The target can't take the model.
+            must.
+        StepFailed: The target can't compile the model.
     """
     target = work.spec.target
     assert isinstance(target, ImportedTarget)
@@ -65,7 +65,7 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
 
 
 def _sign(work: Workspace[CompileSpec], target: ImportedTarget) -> None:
-    """Note in the artifact what opens it."""
+    """Write into the artifact what opens it."""
     folder, _ = work.outputs.get("model", (None, ""))
     if folder is None or not any(folder.iterdir()):
         raise InputError(

@@ -1,7 +1,7 @@
 """inductor-cpu: torch.compile's compiler ahead of time, as a package with a shared library.
 
-https://docs.pytorch.org/docs/stable/torch.compiler_aot_inductor.html. The library holds for the
-processor that it was compiled on, and needs torch to run.
+https://docs.pytorch.org/docs/stable/torch.compiler_aot_inductor.html. The library runs only on the
+kind of processor that it was compiled on, and needs torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
     """Inputs: `module`, `calibration`. Output: `model`.
 
     Raises:
-        StepFailed: The module can't be exported or compiled; with the place that is named.
+        StepFailed: The module can't be exported or compiled; with the place.
     """
     target = work.spec.target
     assert isinstance(target, InductorCpu)

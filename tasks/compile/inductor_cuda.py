@@ -22,7 +22,7 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
     """Inputs: `module`, `calibration`. Output: `model`.
 
     Raises:
-        StepFailed: The module can't be exported or compiled; with the place that is named.
+        StepFailed: The module can't be exported or compiled; with the place.
     """
     target = work.spec.target
     assert isinstance(target, InductorCuda)

@@ -1,7 +1,7 @@
 """litert: a LiteRT model (.tflite), for phones and small devices.
 
-https://ai.google.dev/edge/litert. In the environment `jax`, without TensorFlow. A file for each
-batch size.
+https://ai.google.dev/edge/litert. In the environment `jax`, without TensorFlow. One file per batch
+size.
 """
 
 from __future__ import annotations

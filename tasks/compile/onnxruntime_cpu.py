@@ -1,7 +1,7 @@
 """onnxruntime-cpu: ONNX Runtime's CPU execution provider.
 
-The artifact is the graph as ONNX Runtime rewrote it up to `extended`, which holds on any machine;
-what it rewrites for the processor at hand happens when it is loaded.
+The artifact is the graph optimized by ONNX Runtime up to `extended`, which is valid on any machine;
+optimizations for the processor happen when it is loaded.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _CALIBRATION_BATCH = 32
 
 
 class Program:
-    """A module to compile, and what a target needs to know of it.
+    """A module to compile, and what a target needs to know about it.
 
     Attributes:
         model: In evaluation mode; its output is the main output alone.
@@ -40,7 +40,7 @@ class Program:
         self.model = MainOutput(inner, list(self.inputs)).eval()
 
     def arguments(self, count: int) -> tuple[Any, ...]:
-        """Inputs of a batch in the model's order; they repeat where there are too few."""
+        """Inputs of a batch in the model's order, repeated if there are too few."""
         rows = np.arange(count) % len(next(iter(self.inputs.values())))
         return tuple(torch.from_numpy(value[rows]) for value in self.inputs.values())
 
@@ -74,10 +74,10 @@ class Program:
 
         Args:
             kind: Of the target.
-            can: What the target does for each scheme that it can.
+            can: How the target implements each scheme that it supports.
 
         Raises:
-            StepFailed: The target can't do what the variant asks for.
+            StepFailed: The target does not support a pass of the variant.
         """
         found = [step for step in self.passes if step.kind != "fold"]
         if not found:
@@ -106,7 +106,7 @@ class MainOutput(nn.Module):
 
     Args:
         inner: The model.
-        names: Of its inputs; one is given as it is, several by keyword.
+        names: Of its inputs; one is passed positionally, several by keyword.
     """
 
     def __init__(self, inner: nn.Module, names: list[str]) -> None:
@@ -130,7 +130,7 @@ def tensors_named(names: list[str], arguments: tuple[torch.Tensor, ...]) -> Any:
 
 
 def quantized_pt2e(program: Program, quantizer: Any, step: dict[str, Any]) -> nn.Module:
-    """The module quantized statically by torchao (PT2E), ranges from calibration data.
+    """The module, statically quantized by torchao (PT2E), with ranges from calibration data.
 
     https://docs.pytorch.org/ao/stable/pt2e_quantization/pt2e_quant_ptq.html
     """
@@ -146,7 +146,7 @@ def quantized_pt2e(program: Program, quantizer: Any, step: dict[str, Any]) -> nn
 
 
 def save_for_environment(program: Program, step: dict[str, Any] | None, folder: Path) -> None:
-    """What a builder in an environment of its own reads: the program and calibration inputs."""
+    """Write what a builder in an isolated environment reads: program and calibration inputs."""
     torch.export.save(program.exported(dynamic=True), folder / "program.pt2")
     rows = program.calibration(step.get("samples", 256) if step else 1)
     columns = [torch.cat(column).numpy() for column in zip(*rows, strict=True)]

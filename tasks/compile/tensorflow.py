@@ -1,6 +1,6 @@
 """tensorflow: a SavedModel, as TensorFlow Serving takes it.
 
-By torchax and `jax2tf`, in an environment of its own: the model is StableHLO within a TensorFlow
+Through torchax and `jax2tf`, in an isolated environment: the model is StableHLO within a TensorFlow
 function, so TensorFlow compiles it with XLA.
 """
 

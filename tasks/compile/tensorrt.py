@@ -1,8 +1,8 @@
 """tensorrt: an engine made by TensorRT's builder. Never run on a GPU yet.
 
-https://docs.nvidia.com/deeplearning/tensorrt/latest/. The engine holds for the GPU and the version
-that it was built with. Quantized graphs keep their QuantizeLinear and DequantizeLinear, which make
-the precision explicit.
+https://docs.nvidia.com/deeplearning/tensorrt/latest/. The engine works only with the GPU and
+version that it was built with. Quantized graphs keep their QuantizeLinear and DequantizeLinear,
+which make the precision explicit.
 """
 
 from __future__ import annotations

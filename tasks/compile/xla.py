@@ -1,7 +1,7 @@
 """xla: StableHLO (https://openxla.org/stablehlo), for CPUs, GPUs and TPUs.
 
-By torchax and `jax.export`, in an environment of its own; XLA compiles it when it first meets a
-batch size. The artifact is `program.stablehlo`, which `jax.export.deserialize` reads, and its
+Through torchax and `jax.export`, in an isolated environment; XLA compiles it on the first call with
+each batch size. The artifact is `program.stablehlo`, which `jax.export.deserialize` reads, and its
 weights.
 """
 

@@ -1,4 +1,4 @@
-"""What a pass on a module changed: parameters, operations, zeros and bytes, whole and by layer."""
+"""What a pass changed in a module: parameters, operations, zeros and bytes, whole and by layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..specs.compress import LayerChange, LayerFact, ModulePassFacts
 
 @dataclass(frozen=True)
 class Account:
-    """What a module consists of.
+    """Counts of a module.
 
     Attributes:
         parameters: A count.
@@ -65,12 +65,12 @@ def changed(
     after: Account,
     ranks: dict[str, int] | None = None,
 ) -> Result:
-    """A step's result that tells what its pass did.
+    """A step's result with what its pass changed.
 
     Args:
-        label: Of the pass, as metrics and parameters name it.
-        before: What `account` said before it.
-        after: And after it.
+        label: Of the pass, in names of metrics and parameters.
+        before: The account before it.
+        after: The account after it.
         ranks: Of factorized layers.
     """
     sparsity = 1 - after.nonzero / max(1, after.parameters)

@@ -1,4 +1,4 @@
-"""Distil: the module so far teaches a smaller student that a factory makes."""
+"""Distill: the current module teaches a smaller student from another factory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     """Input and output: `module`.
 
     Raises:
-        InputError: The student can't be made, or its outputs don't match the teacher's.
+        InputError: The student can't be built, or its outputs don't match the teacher's.
     """
     spec = work.spec.compression
     assert isinstance(spec, DistillPass)

@@ -1,8 +1,8 @@
 """Fold: constants, batch norms, common subexpressions and identities, on the graph.
 
-By ONNX Runtime's `basic` rewrites, which hold on any machine and any target
+Uses ONNX Runtime's `basic` optimizations, which are valid on any machine and target
 (https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html), so that a
-target that rewrites less gets the smaller graph too.
+target that optimizes less gets the smaller graph too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A pass of the user's own, by its import path: `(work, **args) -> Result`."""
+"""The user's own pass, by its import path: `(work, **args) -> Result`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def apply(work: Workspace[ModulePassSpec | GraphPassSpec]) -> Result:
     """Input and output: `module` or `graph`, as the recipe's field `works_on` says.
 
     Raises:
-        InputError: The function can't be found, raised, or did not do what a pass does.
+        InputError: The function can't be found, raised, or did not do what a pass must.
     """
     spec = work.spec.compression
     assert isinstance(spec, ImportedPass)

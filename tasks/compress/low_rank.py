@@ -23,7 +23,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     """Input and output: `module`.
 
     Raises:
-        StepFailed: No layer becomes smaller so, or a layer to skip does not exist.
+        StepFailed: No layer would become smaller, or a layer to skip does not exist.
     """
     spec = work.spec.compression
     assert isinstance(spec, LowRank)
@@ -48,7 +48,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
 
 
 def _ranks(model: nn.Module, spec: LowRank) -> dict[str, int]:
-    """The rank of each layer that becomes smaller by it."""
+    """The rank of each layer that becomes smaller."""
     known = dict(model.named_modules())
     require_layers(spec.skip_layers, known, "low-rank.skip_layers")
     found: dict[str, int] = {}

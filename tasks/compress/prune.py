@@ -35,7 +35,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     """Input and output: `module`.
 
     Raises:
-        StepFailed: Naming the layer that can't be pruned so, or a layer to skip that isn't there.
+        StepFailed: Naming the layer that can't be pruned, or a layer to skip that does not exist.
     """
     spec: Any = work.spec.compression
     context = PassContext.load(work)
@@ -197,7 +197,7 @@ def _with_ratio(
 
 
 def _suspect(model: nn.Module, error: BaseException) -> str:
-    """The layer whose forward pass raised, as far as the traceback tells."""
+    """The layer whose forward pass raised, if the traceback shows it."""
     frame, found = error.__traceback__, ""
     names = {id(module): name for name, module in model.named_modules()}
     while frame is not None:
@@ -217,7 +217,7 @@ def _accumulate_gradients(model: nn.Module, context: PassContext) -> None:
 
 
 def _last(model: nn.Module, sample: Any) -> nn.Module | None:
-    """The layer that makes the outputs: its width is not ours to change."""
+    """The layer that computes the outputs: its width must not change."""
     order: list[nn.Module] = []
     handles = [
         module.register_forward_hook(lambda m, _i, _o: order.append(m))

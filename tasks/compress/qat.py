@@ -1,4 +1,4 @@
-"""Quantization-aware training: the weights get used to the rounding of int8."""
+"""Quantization-aware training: the weights adapt to the rounding of int8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantize: the graph's numbers in fewer bits, in a form that every runtime reads."""
+"""Quantize: the graph in fewer bits, in a form that every runtime reads."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def apply(work: Workspace[GraphPassSpec]) -> Result:
     `sensitivity`.
 
     Raises:
-        StepFailed: Naming the layers that can't be quantized, if none can; a layer to skip that
-            does not exist; or calibration inputs that the graph can't take.
+        StepFailed: No layer can be quantized (with their names), a layer to skip does not exist,
+            or the calibration inputs don't fit the graph.
     """
     spec = for_processor(work.spec.compression, processor().saturates_int8)
     source = read_graph(work.inputs["graph"])
@@ -78,7 +78,7 @@ def apply(work: Workspace[GraphPassSpec]) -> Result:
 
 
 def _scheme_params(spec: Any) -> dict[str, Any]:
-    """What MLflow is told of the scheme, and on which kind of processor it was chosen."""
+    """MLflow parameters: the scheme, and the processor that it was chosen for."""
     told: dict[str, Any] = {"quantize/scheme": spec.scheme}
     if isinstance(spec, StaticInt8 | DynamicInt8):
         told["quantize/reduce_range"] = spec.reduce_range
@@ -177,7 +177,7 @@ def _static_result(
 
 
 def _drop_on_validation(work: Workspace[GraphPassSpec], source: Any) -> Any:
-    """How much quality a graph loses against the float graph, on the validation split."""
+    """A function that measures a graph's loss of quality on the validation split."""
     spec = work.spec.judge
     assert spec is not None  # the layout gives one where there is accuracy control
     data = work.allowed.call(spec.data.factory, spec.data.args, "data.factory")

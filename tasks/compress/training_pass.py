@@ -1,4 +1,4 @@
-"""A pass that trains: the recipe's loop, from a module, on the recipe's mesh."""
+"""Tools for a pass on a module: its context, and retraining with the recipe's loop and mesh."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class PassContext:
     Attributes:
         work: The workspace; its input `module` is the module before the pass.
         model: The module before the pass, in evaluation mode.
-        operations: What was done to the factory's model so far.
-        splits: Of the data; test is not looked at.
+        operations: Operations applied to the factory's model so far.
+        splits: Of the data; test is not used.
         samples: A few of the training samples, to try the model with.
     """
 
@@ -66,10 +66,10 @@ class Retraining:
 
     Attributes:
         name: Of this training within the step.
-        epochs: Times that the training split is gone through.
+        epochs: Epochs of training (a count).
         lr_scale: Learning rate relative to the recipe's.
-        lesson: How the module before the pass teaches; None: it does not.
-        keep_zeros: Weights that are zero stay so.
+        lesson: How the module before the pass is used as teacher; None: it isn't.
+        keep_zeros: Weights that are zero stay zero.
         qat: With the rounding of int8 in the forward pass.
     """
 
@@ -89,8 +89,8 @@ def train_on(
     Args:
         context: Of the pass; its model is the teacher, if there is a lesson.
         model: Where training starts.
-        operations: What was done to the factory's model to get it.
-        how: For how long, and with what.
+        operations: Operations that derive it from the factory's model.
+        how: Epochs, learning rate and teacher.
 
     Returns:
         The module with the best weights, and their quality on the validation split.
@@ -104,7 +104,7 @@ def train_on(
     fit(job, _under(context.work, label))
     weights, quality = _best(job)
     made = build(context.work.spec.model, context.work.allowed, operations)
-    # What training added beside the model, such as projections and observers, is left behind.
+    # What training added to the model, such as projections and observers, is dropped.
     made.load_state_dict({key: weights[key] for key in made.state_dict()})
     with contextlib.suppress(OSError):
         fs, root = fsspec.core.url_to_fs(job.checkpoints)
@@ -115,7 +115,7 @@ def train_on(
 def _job(
     context: PassContext, model: nn.Module, operations: Sequence[Surgery], how: Retraining
 ) -> TrainJob:
-    """The recipe's training, from a module on."""
+    """The recipe's training, starting from a module."""
     work, spec = context.work, context.work.spec
     store = Store(work.store_url, Path(work.cache_url))
     with tempfile.TemporaryDirectory(prefix="hone-start-") as folder:
@@ -153,7 +153,7 @@ def _best(job: TrainJob) -> tuple[dict[str, torch.Tensor], float]:
 
 
 def _under(work: Workspace[ModulePassSpec], prefix: str) -> Workspace[ModulePassSpec]:
-    """The same workspace, whose metrics are told apart from those of other trainings."""
+    """The same workspace, with a prefix for the names of metrics."""
     report = work.report
 
     def renamed(event: Event) -> None:

@@ -1,9 +1,9 @@
 """Heads and MLP units of a transformer, removed with a real change of shape.
 
-Which layers belong together is read as tensor parallel reads it (`ray_workers/training/parallel/
-tensor.py`): columns of the first layers go with rows of the last. A head matters as much as its
-slice of the output projection is large (Michel et al., https://arxiv.org/abs/1905.10650, by
-magnitude); a unit as its column and row are.
+Layers that belong together are found as for tensor parallelism (`ray_workers/training/parallel/
+tensor.py`): columns of the first layers go with rows of the last. The importance of a head is the
+magnitude of its slice of the output projection (after Michel et al.,
+https://arxiv.org/abs/1905.10650); that of a unit, the magnitude of its column and row.
 """
 
 from __future__ import annotations

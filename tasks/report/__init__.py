@@ -1,1 +1,1 @@
-"""What a person reads of a run's outcome."""
+"""Human-readable reports of a run's outcome."""

@@ -9,7 +9,7 @@ from ...recipe.schema import Recipe
 from ..decide import primary_batch
 from ..outcome import Candidate, Outcome
 
-#: What the table shows of each candidate, a column each.
+#: The measures that the table shows, one per column.
 COLUMNS = tuple(measure for measure in MEASURES.values() if measure.header is not None)
 HEADERS = ("candidate", *(str(measure.header) for measure in COLUMNS), "gates")
 
@@ -46,12 +46,12 @@ def _cells(metrics: dict[str, float], metric: str) -> tuple[str, ...]:
 
 
 def cell(measure: Measure, metrics: dict[str, float], metric: str) -> str:
-    """A value, with its 95 % interval where it has one; empty where it was not measured.
+    """A value, with its 95 % interval if it has one; empty if it was not measured.
 
     Args:
-        measure: Which one.
-        metrics: What was measured, under MLflow's names.
-        metric: What the recipe's metric is called.
+        measure: The measure.
+        metrics: Measurements, under MLflow's names.
+        metric: Name of the recipe's metric.
     """
     name = measure.mlflow(metric)
     if name not in metrics:
@@ -117,7 +117,7 @@ def headline(outcome: Outcome) -> str:
 
 
 def caption(recipe: Recipe) -> str:
-    """What the numbers of the table are."""
+    """What the numbers in the table mean."""
     return (
         f"Latency at batch size {primary_batch(recipe)} with {recipe.benchmark.threads} "
         "threads, each alone in its process; brackets are 95 % intervals."

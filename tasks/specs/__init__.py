@@ -1,6 +1,6 @@
-"""What each step is asked to do, and what it finds out: a file a stage, plain data with types.
+"""What each step is asked to do, and what it finds out: typed plain data, one file per stage.
 
-Both sides share these: the layout makes a spec, the step reads it in a worker; the step writes its
-facts, later steps and the report read them. Imports pydantic and `recipe` only, so that `hone plan`
-answers at once.
+Both sides share these: the layout creates a spec and the step reads it in a worker; the step writes
+its facts, and later steps and the report read them. Imports only pydantic and `recipe`, so that
+`hone plan` is fast.
 """

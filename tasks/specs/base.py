@@ -1,4 +1,4 @@
-"""The base of what steps are asked to do and of what they find out."""
+"""Base classes of specs (what steps are asked to do) and facts (what they find out)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Spec(Strict):
     """What a step is asked to do.
 
     Attributes:
-        unkeyed: Fields that change nothing of the result, and so are not in the cache key.
-        placement: Fields that change how, not what is computed: the same work with another
-            placement goes on from the same checkpoints.
+        unkeyed: Fields that don't influence the result, and so are not in the cache key.
+        placement: Fields that change how the work is computed, not what: the same work with another
+            placement resumes from the same checkpoints.
     """
 
     unkeyed: ClassVar[Fields] = {}
     placement: ClassVar[Fields] = {}
 
     def identity(self) -> dict[str, Any]:
-        """What of it is in the cache key, as JSON knows it."""
+        """The part that is in the cache key, as JSON values."""
         return self.model_dump(mode="json", exclude=self.unkeyed)
 
     def lineage(self) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Spec(Strict):
 
 
 class Judged(Spec):
-    """A model and its data, and what is measured of it.
+    """A model, its data, and the metric.
 
     Attributes:
         model: The model.

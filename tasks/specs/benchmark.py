@@ -1,4 +1,4 @@
-"""Benchmark: who is timed against whom, and what was measured."""
+"""Benchmark: what is timed, and what was measured."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class BenchmarkEntry(Strict):
     """A candidate to time.
 
     Attributes:
-        name: Of the candidate; of its input artifact too.
-        loader: Import path of what opens it.
-        environment: The environment of its own that the runtime needs, or None.
-        options: What else the loader needs to know.
+        name: Of the candidate, and of its input artifact.
+        loader: Import path of the function that opens it.
+        environment: The isolated environment that the runtime needs, or None.
+        options: Further options of the loader.
     """
 
     name: str
@@ -27,13 +27,13 @@ class BenchmarkEntry(Strict):
 
 class BenchmarkSpec(Spec):
     """Attributes:
-    candidates: Who is timed.
+    candidates: What is timed.
     model: The baseline's model.
-    baseline: Import path of what opens the baseline.
+    baseline: Import path of the function that opens the baseline.
     batch_sizes: Batch sizes to time (samples per call).
     threads: Of each runtime.
     seconds: For each candidate and batch size (s).
-    launches: How often each process is started anew.
+    launches: How often each process is started.
     processor: Where it is measured.
     """
 
@@ -48,7 +48,7 @@ class BenchmarkSpec(Spec):
 
 
 class Timing(Strict):
-    """What was measured of a candidate at a batch size.
+    """Measurements of a candidate at a batch size.
 
     Attributes:
         p50_ms: Median of all calls (ms), with its 95 % interval.
@@ -84,8 +84,8 @@ class Failure(Strict):
 
 class BenchmarkFacts(Facts):
     """Attributes:
-    measured: By candidate, the baseline among them, and batch size.
-    memory: Largest resident memory of each process (bytes).
+    measured: By candidate (and baseline) and batch size.
+    memory: Peak resident memory of each process (bytes).
     failed: Candidates that failed while they were timed.
     processor: Where it was measured.
     """

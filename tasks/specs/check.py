@@ -1,4 +1,4 @@
-"""Check: what it looks at, and what it finds out about model and data."""
+"""Check: what it checks, and what it finds out about model and data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ...recipe.strict import Strict
 from ...recipe.training import Train
 from .base import Facts, Judged
 
-#: What of the training the check looks at; the rest may change without another check.
+#: Fields of the training that the check uses; the others may change without another check.
 _LOOKED_AT = frozenset(
     {
         "mesh", "parallel", "resources", "compile", "recompute",  # where it is placed
@@ -18,7 +18,7 @@ _LOOKED_AT = frozenset(
 class CheckSpec(Judged):
     """Attributes:
     loss: Of the training.
-    train: The training; only what the check looks at differs from the defaults.
+    train: The training; all fields that the check does not use have their defaults.
     trains: Whether anything will be trained.
     """
 
@@ -28,7 +28,7 @@ class CheckSpec(Judged):
 
 
 def looked_at(train: Train) -> Train:
-    """A training of which only what the check looks at is kept."""
+    """A training with only the fields that the check uses; the others have their defaults."""
     return Train.model_validate(
         {"epochs": 1, **train.model_dump(mode="json", include=set(_LOOKED_AT))}
     )
@@ -59,7 +59,7 @@ class DataFact(Strict):
 
 
 class MemoryFact(Strict):
-    """What a training worker will hold (bytes); as `ray_workers.training.estimate.Estimate`."""
+    """Memory of a training worker (bytes); as `ray_workers.training.estimate.Estimate`."""
 
     parameters: int
     weights: int
@@ -72,7 +72,7 @@ class CheckFacts(Facts):
     """Attributes:
     data: The data set.
     parameters: Of the model (a count).
-    memory: What a training worker will hold.
+    memory: Memory of a training worker.
     inputs: Of the model, by name.
     output: Its main output.
     """

@@ -16,9 +16,9 @@ class CompileSpec(Spec):
     """Attributes:
     target: The target and its settings.
     batch_sizes: Sizes to compile a program for each; None: one for any size.
-    processor: What of the processor the artifact depends on; None where it does not.
-    model: Of a target that compiles the torch module: the model.
-    passes: Of such a target: the variant's passes on the graph, which it does by itself.
+    processor: What the artifact depends on of the processor; None if it doesn't.
+    model: For a target that compiles the torch module: the model.
+    passes: For such a target: the variant's passes on the graph, which it applies itself.
     """
 
     target: Annotated[AnyTarget, Field(discriminator="kind")]

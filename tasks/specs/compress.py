@@ -17,9 +17,9 @@ class ModulePassSpec(Judged):
 
     Attributes:
         compression: The pass.
-        label: What metrics of its training are called by (`slim/prune`).
+        label: Prefix of its training's metrics (`slim/prune`).
         train: The recipe's training.
-        higher_is_better: Which way the metric is good.
+        higher_is_better: Direction of the metric.
     """
 
     unkeyed: ClassVar[Fields] = {**PATIENCE, "label": True}
@@ -32,10 +32,10 @@ class ModulePassSpec(Judged):
 
 
 class Judge(Judged):
-    """What a pass judges by on the validation split.
+    """How a pass measures quality on the validation split.
 
     Attributes:
-        higher_is_better: Which way the metric is good.
+        higher_is_better: Direction of the metric.
     """
 
     higher_is_better: bool
@@ -46,7 +46,7 @@ class GraphPassSpec(Spec):
 
     Attributes:
         compression: The pass.
-        processor: What of the processor it depends on; None where it does not.
+        processor: What it depends on of the processor; None if it doesn't.
         judge: For a pass that looks at the validation split.
     """
 
@@ -64,7 +64,7 @@ class LayerFact(Facts):
 
 
 class LayerChange(Facts):
-    """A layer before and after a pass; None where there was or is no such layer."""
+    """A layer before and after a pass; None if it did not or does not exist."""
 
     before: LayerFact | None
     after: LayerFact | None
@@ -82,7 +82,7 @@ class ModulePassFacts(Facts):
 
 class QuantizeFacts(Facts):
     """Attributes:
-    left_in_float: Layer and operator of what is not quantized.
+    left_in_float: Layer and operator of everything that is not quantized.
     sensitivity_db: SQNR of the outputs with only this layer quantized (dB), by layer.
     """
 

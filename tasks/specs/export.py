@@ -8,7 +8,7 @@ from .base import Spec
 
 class ExportSpec(Spec):
     """Attributes:
-    model: What the weights belong to.
+    model: The model that the weights belong to.
     """
 
     model: ModelFactory

@@ -8,9 +8,9 @@ from ...recipe.model import DataFactory, ModelFactory
 from ...recipe.training import Train
 from .base import Facts, Fields, Spec
 
-#: Where and in which parts training is computed: other ones go on from the same checkpoints.
+#: Where and how training is distributed: another placement resumes from the same checkpoints.
 PLACEMENT: Fields = {"train": {"mesh", "parallel", "resources", "checkpoint", "accumulate"}}
-#: How patient it is, and who starts the workers: the same is computed.
+#: Patience, and the launcher of the workers: they don't influence the result.
 PATIENCE: Fields = {"train": {"max_failures", "wait_for_workers", "launcher"}}
 
 
@@ -20,7 +20,7 @@ class TrainSpec(Spec):
     data: On what.
     train: How.
     metric: Name of the quality metric on the validation split.
-    higher_is_better: Which way it is good.
+    higher_is_better: Its direction.
     """
 
     unkeyed: ClassVar[Fields] = PATIENCE
@@ -35,8 +35,8 @@ class TrainSpec(Spec):
 
 class TrainFacts(Facts):
     """Attributes:
-    best_epoch: The epoch whose weights are kept.
-    validation: Their quality.
+    best_epoch: The epoch with the best weights, which are the output.
+    validation: Their quality on the validation split.
     """
 
     best_epoch: int

@@ -1,4 +1,4 @@
-"""Reference and validate: what is judged, and through which runtime."""
+"""Reference and validate: what is evaluated, and through which runtime."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class ReferenceSpec(Judged):
 
 class ValidateSpec(Judged):
     """Attributes:
-    groups: Which groups are judged by themselves.
-    higher_is_better: Which way the metric is good.
-    loader: Import path of what opens the candidate.
-    environment: The environment of its own that the runtime needs, or None.
-    options: What else the loader needs to know.
-    processor: What of the processor the outputs depend on.
+    groups: Groups that are evaluated separately.
+    higher_is_better: Direction of the metric.
+    loader: Import path of the function that opens the candidate.
+    environment: The isolated environment that the runtime needs, or None.
+    options: Further options of the loader.
+    processor: What the outputs depend on of the processor.
     """
 
     groups: Literal["label"] | None

@@ -1,1 +1,1 @@
-"""MLflow: runs, metrics, models and the registry. The only room that knows it."""
+"""MLflow: runs, metrics, models and the registry. Nothing else imports it."""

@@ -1,7 +1,7 @@
-"""What is told to MLflow, one model for each kind of entry of the journal.
+"""What is sent to MLflow: one model for each kind of entry in the journal.
 
-The journal is a file of these as JSON, a line each, and may be read by another version of Hone than
-wrote it: a field that is added needs a default.
+The journal has one JSON line per entry. Another version of Hone may read it, so a new field needs a
+default.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RunStatus(StrEnum):
 
 
 class HeaderEntry(Strict):
-    """The first line of a journal: where it is to be sent."""
+    """The first line of a journal: where to send it."""
 
     op: Literal["header"] = "header"
     uri: str
@@ -48,7 +48,7 @@ class RunEntry(Strict):
 
 
 class MetricEntry(Strict):
-    """One number of a run; with `model`, of the candidate's LoggedModel too."""
+    """One metric of a run; with `model`, also of the candidate's LoggedModel."""
 
     model_config = ConfigDict(  # a loss may be NaN, and an error infinite
         frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants"
@@ -118,7 +118,7 @@ class ModelEntry(Strict):
 
     Attributes:
         ref: The candidate.
-        name: What MLflow calls it.
+        name: Its name in MLflow.
         folder: The artifact's files.
         target: Kind of the target.
         sha256: Of the bytes that were measured.
@@ -126,9 +126,9 @@ class ModelEntry(Strict):
         inputs: Of the model, by name.
         output: The main one.
         example: File of real inputs.
-        requirements: Distributions that loading it takes, for pip.
-        params: What it was made from.
-        tags: `hone.sha256` and `hone.candidate`, by which it is found again.
+        requirements: Distributions that loading it requires, for pip.
+        params: What it was made from: variant, target, recipe.
+        tags: `hone.sha256` and `hone.candidate`, which identify it.
     """
 
     op: Literal["model"] = "model"
@@ -173,7 +173,7 @@ _ENTRY: TypeAdapter[JournalEntry] = TypeAdapter(JournalEntry)
 
 @dataclass(frozen=True)
 class UnreadableEntry:
-    """A line of a journal that this version can't read: another one wrote it."""
+    """A line of a journal that this version can't read, because another one wrote it."""
 
     line: str
 
@@ -187,7 +187,7 @@ def read_entry(line: str) -> JournalEntry | UnreadableEntry:
 
 
 def model_key(ref: str) -> str:
-    """Under which the id of a candidate's LoggedModel is noted, beside the ids of runs."""
+    """The key of a candidate's LoggedModel, among the ids of runs."""
     return f"model:{ref}"
 
 

@@ -1,7 +1,7 @@
-"""A journal of what is to be sent to MLflow, so that a server that is away loses nothing.
+"""A journal of entries for MLflow, so that nothing is lost while the server is away.
 
-Every entry is appended to a file before it is sent; a thread sends in order and notes how far
-it came. What could not be sent when a run ended is sent when the next one starts.
+Every entry is appended to a file before it is sent. A thread sends entries in order and records its
+progress. What was not sent when a run ended is sent when the next one starts.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .entries import HeaderEntry, JournalEntry, MetricEntry, UnreadableEntry, re
 
 
 class Progress(Strict):
-    """How far a journal was sent, and which ids MLflow gave."""
+    """How many entries were sent, and the ids that MLflow returned."""
 
     sent: int = 0
     ids: dict[str, str] = Field(default_factory=dict)
 
 
 class Journal:
-    """What one run tells, in a file, and how much of it was sent.
+    """The entries of one run, in a file, and how many of them were sent.
 
     Args:
-        path: The file; `PATH.sent` beside it holds the progress.
+        path: The file; `PATH.sent` beside it has the progress.
 
     Attributes:
         sent: How many entries were sent.
-        ids: MLflow's ids, by what the runs and models are called here.
+        ids: MLflow's ids, by Hone's names of runs and models.
         entries: All of them, in order.
     """
 
@@ -49,7 +49,7 @@ class Journal:
 
     @property
     def header(self) -> HeaderEntry | None:
-        """Where it is to be sent; None where that can't be read."""
+        """Where to send it; None if that can't be read."""
         first = self.entries[0] if self.entries else None
         return first if isinstance(first, HeaderEntry) else None
 
@@ -78,7 +78,7 @@ class Journal:
         return same
 
     def done(self, count: int) -> None:
-        """Note that so many more were sent."""
+        """Record that `count` more were sent."""
         with self._lock:
             self.sent += count
             progress = Progress(sent=self.sent, ids=self.ids)
@@ -109,6 +109,6 @@ def _read_entries(path: Path) -> list[JournalEntry | UnreadableEntry]:
 
 
 def left_over(folder: Path) -> Iterator[Path]:
-    """Journals that an earlier run left, oldest first."""
+    """Journals left by earlier runs, oldest first."""
     found = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
     yield from found

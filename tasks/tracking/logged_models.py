@@ -1,4 +1,4 @@
-"""Models that MLflow keeps, as files."""
+"""Models in MLflow, as files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def download(uri: str, tracking: str, folder: str) -> Path:
         folder: Where to write them.
 
     Raises:
-        Exception: What MLflow says where it can't give it.
+        Exception: MLflow's own error.
     """
     import mlflow
 

@@ -1,12 +1,12 @@
-"""Names under which a run is found in MLflow: tags, prefixes of metrics, files, runs.
+"""Names in MLflow: tags, prefixes of metrics, files, runs.
 
-They are written by one version and read by the next one, and by people's own queries: a new name
-costs nothing, a changed one breaks somebody.
+The next version of Hone and users' own queries read them: adding a name is free, changing one
+breaks somebody.
 """
 
 from __future__ import annotations
 
-#: How runs are called among us, before MLflow has given them an id. Candidates go by their name.
+#: Hone's names of runs, before MLflow has returned an id. Candidates use their own name.
 PARENT = "parent"
 TRAINING = "train"
 
@@ -51,7 +51,7 @@ def gate_tag(measure: str) -> str:
 
 
 def computed_in(step: str) -> str:
-    """The tag with the run that a kept step was computed in."""
+    """The tag with the run that a cached step was computed in."""
     return f"hone.{step}_computed_in"
 
 

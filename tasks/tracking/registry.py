@@ -1,7 +1,7 @@
-"""Promote: the winner as a model version, checked byte by byte, then the alias.
+"""Promote: register the winner as a model version, verify its bytes, then move the alias.
 
-Nothing is promoted that was not measured: what MLflow holds is read back, and its sha256 must be
-that of the artifact that was measured, before the alias moves.
+Only what was measured is promoted: MLflow's copy is read back, and its sha256 must be that of the
+measured artifact before the alias moves.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Promotable(Strict):
 
 
 class Promotion(Strict):
-    """What became of the winner.
+    """The result of a promotion.
 
     Attributes:
         model: The registered model.
@@ -80,7 +80,7 @@ def promote(uri: str, asked: Promotable, wait: float = 120) -> Promotion:
         wait: How long to wait for a server that is away (s).
 
     Raises:
-        HoneError: What MLflow holds is not what was measured.
+        HoneError: MLflow's copy is not what was measured.
         ServerUnreachable: The server stayed away.
     """
     import mlflow
@@ -124,7 +124,7 @@ def _promotion(
 
 
 def _insist(work: Callable[[], T], uri: str, wait: float) -> T:
-    """Try again while the server is away. Every part of promoting can be done twice."""
+    """Retry while the server is away. Every part of a promotion is idempotent."""
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -175,7 +175,7 @@ def _is_same(version: Any, asked: Promotable) -> bool:
 
 
 def _find_version(client: Any, asked: Promotable) -> Any:
-    """A version of these bytes under this recipe, such as a killed run left without an alias."""
+    """A version of these bytes under this recipe, such as one that a killed run left behind."""
     for version in client.search_model_versions(f"name = '{asked.model}'", max_results=200):
         if _is_same(version, asked):
             return version

@@ -1,11 +1,11 @@
-"""The wheel `hone-runtimes`: what opens a model, and nothing else of Hone. It travels with every
-model that is logged, which so needs neither Hone nor torch where it is served.
+"""The wheel `hone-runtimes`: the code that opens a model, and nothing else of Hone. It is packaged
+with every logged model, which therefore needs neither Hone nor torch where it is served.
 
     python -m prefect_hone.tasks.tracking.runtime_wheel FOLDER
 
-It holds `prefect_hone/runtimes` as a part of a namespace: there is no `prefect_hone/__init__.py`,
-so where Hone itself is installed, Hone's own files are imported. It is written here, without a
-build tool and without network, and has the same bytes wherever the same files are.
+It contains `prefect_hone/runtimes` as a namespace package, without `prefect_hone/__init__.py`, so
+where Hone itself is installed, Hone's files are imported. It is written without a build tool or
+network, and the same files always give the same bytes.
 https://packaging.python.org/en/latest/specifications/binary-distribution-format/
 """
 
@@ -37,8 +37,8 @@ _TAG = "py3-none-any"
 def build_wheel(folder: Path) -> Path:
     """Write the wheel.
 
-    Its build tag is a digest of what is in it: who keeps environments by the names of what is
-    installed in them, as MLflow does, then never takes one for another.
+    Its build tag is a digest of its content: MLflow caches environments by the names of their
+    requirements, and so never reuses one with another content.
 
     Args:
         folder: Where to.
@@ -73,7 +73,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def requirements_of(name: str) -> list[str]:
-    """What a model needs besides the wheel: numpy and the runtime's libraries, as they are here.
+    """A model's requirements besides the wheel: numpy and the runtime's libraries, as installed.
 
     Args:
         name: Of the runtime.
@@ -119,7 +119,7 @@ def _metadata() -> str:
 
 
 def _compatible(distribution: str) -> str:
-    """A distribution at the versions that Hone itself can work with."""
+    """A distribution with the versions that Hone itself accepts."""
     for line in importlib.metadata.requires(_HONE) or []:
         wanted = Requirement(line)
         if wanted.name == distribution:

@@ -1,4 +1,4 @@
-"""Send the journal's entries to MLflow: the only place that talks to its tracking API."""
+"""Send the journal's entries to MLflow: the only module that uses its tracking API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .runtime_wheel import build_wheel
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether an error means that the server can't be reached, as against that it refuses."""
+    """Whether an error means that the server can't be reached, rather than that it refuses."""
     import requests
     from mlflow.exceptions import MlflowException
 
@@ -68,7 +68,7 @@ class MlflowSender:
         self._parent = ""
 
     def connect(self) -> None:
-        """Reach the server and find or make the experiment."""
+        """Connect to the server, and find or create the experiment."""
         import mlflow
         from mlflow.exceptions import MlflowException
 
@@ -112,7 +112,7 @@ class MlflowSender:
             self._client.set_terminated(run_id, status=status.value)
 
     def close_dead_runs(self, is_dead: Callable[[dict[str, str]], bool], keep: str) -> None:
-        """End runs of Hone that are RUNNING though their process is gone."""
+        """End Hone's runs that are RUNNING although their process is gone."""
         experiments = [e.experiment_id for e in self._client.search_experiments(max_results=500)]
         for run in self._client.search_runs(
             experiments,
@@ -253,7 +253,7 @@ class MlflowSender:
                 data_path=str(folder),
                 signature=signature,
                 input_example=example["input"] if single else example,
-                # The wheel is copied to code/, and asked for by its path in the model's folder:
+                # The wheel is copied to code/, and required by its path in the model's folder:
                 # https://mlflow.org/docs/latest/ml/model/dependencies/
                 code_paths=[str(wheel)],
                 pip_requirements=[f"code/{wheel.name}", *entry.requirements],

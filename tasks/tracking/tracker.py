@@ -49,7 +49,7 @@ log = logging.getLogger("hone")
 
 
 def quiet_mlflow() -> None:
-    """Set MLflow up to fail fast (the journal tries again) and to keep its chatter to itself."""
+    """Make MLflow fail fast (the journal retries) and log less."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -61,18 +61,18 @@ def quiet_mlflow() -> None:
 
 
 def preload() -> None:
-    """Import what takes MLflow seconds, while something else starts."""
+    """Import MLflow's slow modules, while something else starts."""
     quiet_mlflow()
     importlib.import_module("mlflow")
     importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 class Tracker:
-    """What a flow tells MLflow.
+    """A flow's connection to MLflow.
 
     Args:
         uri: The tracking server or store.
-        artifacts: Where a store without a server keeps artifacts; None leaves it to the server.
+        artifacts: Location of artifacts for a store without a server; None: the server decides.
         experiment: The experiment, named after the recipe.
         folder: Where journals are kept.
     """
@@ -93,7 +93,7 @@ class Tracker:
         self.problems: list[str] = []
 
     def open(self, name: str, tags: dict[str, str]) -> str:
-        """Start the parent run; close what dead runs left open, and send what they left unsent.
+        """Start the parent run; close runs that dead processes left open, and send their entries.
 
         Returns:
             The parent's run id.
@@ -139,7 +139,7 @@ class Tracker:
     def metric(
         self, ref: str, name: str, value: float, step: int, time_ms: int, model: str | None = None
     ) -> None:
-        """A number; of two for the same name and step the first one counts."""
+        """A metric; the first of two with the same name and step counts."""
         if (ref, name, step) in self._seen:
             return
         self._seen.add((ref, name, step))
@@ -185,7 +185,7 @@ class Tracker:
         return self._ids().get(model_key(ref))
 
     def flush(self, seconds: float) -> bool:
-        """Wait until everything is sent, at most so long; whether it is."""
+        """Wait until everything is sent, up to a time limit; returns whether it is."""
         deadline = time.monotonic() + seconds
         self._wake.set()
         while self._journal is not None and self._journal.waiting():
@@ -195,7 +195,7 @@ class Tracker:
         return True
 
     def away_for(self) -> float:
-        """How long the server has not answered (s); 0 while it does."""
+        """For how long the server has not answered (s); 0 if it does."""
         return 0.0 if self._away_since is None else time.monotonic() - self._away_since
 
     def close(self, status: RunStatus, seconds: float = 20) -> bool:
@@ -247,7 +247,7 @@ class Tracker:
                 wait = min(_LONGEST_WAIT, wait * 2)
 
     def _send_next(self, journal: Journal) -> bool:
-        """Send the next entries; False if the server is away. One it refuses is left out."""
+        """Send the next entries; False if the server is away. A refused entry is skipped."""
         entries = journal.next()
         if isinstance(entries[0], UnreadableEntry):
             self._unreadable(journal, entries[0])

@@ -1,3 +1,3 @@
-"""Validate: is a candidate still right? Parity with the trained model, quality on the test split,
-its interval, each group's share. All is measured through the runtime that would serve it.
+"""Validate: is a candidate still correct? Parity with the trained model, quality on the test split
+with its interval, and quality by group, all through the runtime that would serve it.
 """

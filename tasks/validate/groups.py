@@ -1,4 +1,4 @@
-"""Groups: whom a candidate is wrong for, not only how often."""
+"""Groups: for which groups a candidate is wrong, not only how often."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def group_quality(
         reference: Statistics of the trained model, (N, k).
         targets: The label of each sample, (N,).
         aggregate: From statistics to the metric.
-        higher_is_better: Which way the metric is good.
+        higher_is_better: Direction of the metric.
 
     Raises:
-        InputError: The targets are no labels.
+        InputError: The targets are not labels.
     """
     if targets.ndim != 1 or not np.issubdtype(targets.dtype, np.integer):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Intervals of 95 % for measures of quality."""
+"""95 % confidence intervals of quality metrics."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _Z = 1.959963984540054
 def quality_interval(
     statistics: Array, aggregate: Callable[[Array], float]
 ) -> tuple[float, float, float]:
-    """A metric's value and the 95 % interval of it.
+    """A metric's value and its 95 % interval.
 
-    A share of right answers has Wilson's interval (https://doi.org/10.1080/01621459.1927.10502953),
-    which stays honest near 0 and 1; anything else a bootstrap over samples.
+    A share of correct answers has Wilson's interval
+    (https://doi.org/10.1080/01621459.1927.10502953), which is accurate near 0 and 1; any other
+    metric a bootstrap over samples.
 
     Args:
-        statistics: One row a sample, (N, k).
+        statistics: One row per sample, (N, k).
         aggregate: From rows to the metric.
     """
     value = aggregate(statistics)
@@ -32,7 +33,7 @@ def quality_interval(
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's score interval of 95 % for a share of `count` trials."""
+    """Wilson's 95 % score interval for a share of `count` trials."""
     square = _Z * _Z
     middle = (share + square / (2 * count)) / (1 + square / count)
     half = _Z * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
@@ -41,10 +42,10 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def bootstrap(value: Callable[[Array], float], count: int) -> tuple[float, float]:
-    """Percentile bootstrap of 95 % over `count` samples; seeded, so the same each time.
+    """95 % percentile bootstrap over `count` samples; seeded, so it is reproducible.
 
     Args:
-        value: The number that the samples with the given indices give.
+        value: The metric of the samples with the given indices.
         count: Number of samples.
     """
     generator = np.random.default_rng(0)

@@ -20,7 +20,7 @@ BATCH = 64
 
 
 def reference(work: Workspace[ReferenceSpec]) -> Result:
-    """Judge the trained model. Input: `weights`. Output: `statistics`, a row a sample."""
+    """Evaluate the trained model. Input: `weights`. Output: `statistics`, one row per sample."""
     spec = work.spec
     splits = split(
         work.allowed.call(spec.data.factory, spec.data.args, "data.factory"),

@@ -28,7 +28,7 @@ _PARITY_SAMPLES = 256
 
 
 def validate(work: Workspace[ValidateSpec]) -> Result:
-    """Judge a candidate.
+    """Evaluate a candidate.
 
     Inputs: `weights`, `model` (the candidate), `statistics` (of the reference).
 

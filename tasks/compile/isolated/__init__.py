@@ -1,1 +1,1 @@
-"""Targets that are compiled in an environment of their own."""
+"""Targets that are compiled in an isolated environment."""

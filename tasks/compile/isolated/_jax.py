@@ -1,4 +1,4 @@
-"""A torch program as a JAX function, by torchax. Runs in the environments `jax` and
+"""A torch program as a JAX function, through torchax. Runs in the environments `jax` and
 `tensorflow`.
 
 https://github.com/google/torchax
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-#: An operator that no model has, in place of those that torch does not have any more.
+#: An operator that no model has, in place of those that torch no longer has.
 _NEVER = "hspmm"
 
 
@@ -22,8 +22,8 @@ def as_jax(path: Path) -> tuple[list[Any], Callable[..., Any], list[Any]]:
         path: A `torch.export` program with one output.
 
     Returns:
-        Arrays; a function `f(weights, inputs)` that gives the output; and a
-        `jax.ShapeDtypeStruct` for each input, whose first axis is symbolic where it is dynamic.
+        Arrays; a function `f(weights, inputs)` that returns the output; and a
+        `jax.ShapeDtypeStruct` for each input, whose first axis is symbolic if it is dynamic.
     """
     import jax
     import torch
@@ -58,9 +58,9 @@ def _shapes(program: Any) -> list[Any]:
 
 @contextmanager
 def _old_operators() -> Iterator[None]:
-    """torchax 0.0.13 names overloads for named tensors, which torch 2.13 does not have any more.
+    """torchax 0.0.13 names overloads for named tensors, which torch 2.13 no longer has.
 
-    It only lists them in tables, so any operator may stand there.
+    It only lists them in tables, so any operator can take their place.
     """
     import torch
 

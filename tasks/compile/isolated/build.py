@@ -1,4 +1,4 @@
-"""Compiling in a target's own environment: the program goes there as a file, and comes back."""
+"""Compiling in a target's isolated environment: program and result are passed as files."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ..program import Program, save_for_environment
 
 
 def build_in_environment(work: Workspace[CompileSpec], kind: str, can: dict[str, str]) -> Result:
-    """Compile a module in its target's environment, by the target's builder.
+    """Compile a module in its target's environment, with the target's builder.
 
-    The builder is `KIND_build.py` beside this file, with a `main(job)`; run there with `python -m`.
-    It writes `built.json`: `batch_sizes`, those that it compiled for, None for any by one program,
-    and `params`, what it has to tell.
+    The builder is `KIND_build.py` beside this file, with a `main(job)`; it is run with `python -m`.
+    It writes `built.json`: `batch_sizes`, the compiled sizes or None for one program for any size,
+    and `params` for MLflow.
 
     Args:
         work: Spec: target, model, passes, batch_sizes. Inputs: `module`, `calibration`. Output:
             `model`.
         kind: Of the target.
-        can: What the target does for each scheme of quantization that it can.
+        can: How the target implements each quantization scheme that it supports.
 
     Raises:
-        StepFailed: The builder refuses the program; in its words.
+        StepFailed: The builder refuses the program; with its message.
         StepCrashed: It died; with the signal.
     """
     program = Program(work)
@@ -75,7 +75,7 @@ def build_in_environment(work: Workspace[CompileSpec], kind: str, can: dict[str,
 
 
 def why(said: str) -> str:
-    """Why a builder ended: the operator that its tools lack, else the last error that it wrote."""
+    """Why a builder failed: the operator that its tools lack, else the last error that it wrote."""
     operator = _NO_OPERATOR.search(said)
     if operator:
         name = next(group for group in operator.groups() if group)
@@ -85,7 +85,7 @@ def why(said: str) -> str:
     return telling(errors[-1]) if errors else (lines or ["no reason was given"])[-1]
 
 
-#: As litert-torch, ExecuTorch and torchax say it, in this order.
+#: Messages of litert-torch, ExecuTorch and torchax, in this order.
 _NO_OPERATOR = re.compile(
     r"Lowering not found: ([\w.]+)|Operator torch\._ops\.([\w.]+) is not in Core ATen|"
     r"AssertionError: (aten\.[\w.]+)"

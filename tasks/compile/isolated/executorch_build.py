@@ -1,4 +1,4 @@
-"""Lower a program with ExecuTorch. Runs in the target's own environment:
+"""Lower a program with ExecuTorch. Runs in the target's isolated environment:
 
 python -m prefect_hone.tasks.compile.isolated.executorch_build JOB.json
 """

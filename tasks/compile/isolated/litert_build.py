@@ -1,4 +1,4 @@
-"""Convert a program to LiteRT. Runs in the target's own environment:
+"""Convert a program to LiteRT. Runs in the target's isolated environment:
 
 python -m prefect_hone.tasks.compile.isolated.litert_build JOB.json
 """
@@ -40,7 +40,7 @@ def main(job: dict[str, Any]) -> None:
 
 
 def _Module(graph: Any) -> Any:  # noqa: N802
-    """An exported graph refuses `eval()`; inside a module it is not asked."""
+    """Wraps an exported graph, which refuses `eval()` itself."""
     import torch
 
     class Wrapped(torch.nn.Module):
@@ -55,7 +55,7 @@ def _Module(graph: Any) -> Any:  # noqa: N802
 
 
 def _quantize(plain: Path, final: Path, inputs: list[Any], size: int, step: dict[str, Any]) -> None:
-    """By the AI Edge Quantizer, on the file."""
+    """Quantize the file with the AI Edge Quantizer."""
     from ai_edge_quantizer import quantizer, recipe
 
     chosen = {

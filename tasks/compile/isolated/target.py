@@ -1,7 +1,6 @@
-"""Targets whose packages conflict with Hone's: what a target's file needs for an environment.
+"""Functions for a target whose packages conflict with Hone's, so that it needs an environment.
 
-Whether such a target is available is asked where nothing heavy is loaded, so torch is not imported
-here.
+Availability is checked where nothing heavy is loaded, so torch is not imported here.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from .. import Unavailable
 def of_its_own(
     kind: str, can: dict[str, str]
 ) -> tuple[Callable[[Any], Unavailable | None], Callable[[Any], Any]]:
-    """`availability` and `compile_graph` of a target, whose builder is `KIND_build.py` beside it.
+    """`availability` and `compile_graph` of a target whose builder is `KIND_build.py` beside it.
 
     Args:
         kind: Of the target.
-        can: What the target does for each scheme of quantization that it can.
+        can: How the target implements each quantization scheme that it supports.
     """
 
     def availability(target: Any) -> Unavailable | None:
-        """None where its environment is made, or can be."""
+        """None if its environment exists or can be created."""
         return _unavailable(target.environment)
 
     def compile_graph(work: Workspace[CompileSpec]) -> Any:
@@ -37,7 +36,7 @@ def of_its_own(
         `model`.
 
         Raises:
-            StepFailed: The target can't take the model; in its words.
+            StepFailed: The target can't compile the model; with its message.
         """
         from .build import build_in_environment
 

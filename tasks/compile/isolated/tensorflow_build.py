@@ -1,4 +1,4 @@
-"""Write a program as a SavedModel. Runs in the target's own environment:
+"""Write a program as a SavedModel. Runs in the target's isolated environment:
 
 python -m prefect_hone.tasks.compile.isolated.tensorflow_build JOB.json
 """

@@ -1,4 +1,4 @@
-"""Lower a program to StableHLO. Runs in the target's own environment:
+"""Lower a program to StableHLO. Runs in the target's isolated environment:
 
 python -m prefect_hone.tasks.compile.isolated.xla_build JOB.json
 """

@@ -1,5 +1,5 @@
-"""Ways to quantize a graph, a file each: a function from the float graph to the quantized one.
+"""Quantization schemes: functions from the float graph to the quantized one.
 
-All give ONNX in forms that every runtime reads: QuantizeLinear and DequantizeLinear around what is
-quantized, so that each target fuses them as it does best.
+All return ONNX in a form that every runtime reads: QuantizeLinear and DequantizeLinear around what
+is quantized, so that each target can fuse them in its own way.
 """

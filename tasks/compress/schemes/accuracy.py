@@ -1,7 +1,7 @@
 """Accuracy control: layers go back to floating point, the most sensitive first.
 
 The sensitivity of a layer is the signal-to-noise ratio (dB) of the outputs with only this layer
-quantized: the lower, the more it harms. It is measured once, on calibration inputs.
+quantized: the lower, the more harmful. It is measured once, on calibration inputs.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _SENSITIVITY_SAMPLES = 32
 
 @dataclass
 class Controlled:
-    """What accuracy control did.
+    """The result of accuracy control.
 
     Attributes:
         graph: With the layers put back.
         sensitivity: SQNR of the outputs with only this layer quantized (dB), by layer.
-        put_back: Layers in floating point, in the order they were put back.
+        put_back: Layers in floating point, in the order in which they were put back.
         before: Loss of quality with everything quantized.
-        after: And now.
-        holds: Whether it is small enough.
+        after: Loss of quality of `graph`.
+        holds: Whether that is small enough.
     """
 
     graph: Any
@@ -55,7 +55,7 @@ def control(
     spec: AccuracyControl,
     progress: Callable[[int, int], None],
 ) -> Controlled:
-    """Put as few layers back as hold the quality: doubling, then halving the step.
+    """Put back as few layers as are needed to hold the quality: doubling, then halving the step.
 
     Args:
         quantized: The graph with all layers quantized.
@@ -63,7 +63,7 @@ def control(
         inputs: Calibration inputs.
         drop: Loss of quality of a graph, on the validation split.
         spec: Of the recipe.
-        progress: Told how many layers were measured, of how many.
+        progress: Called with the number of layers measured, and their total.
     """
     layers = quantized_layers(quantized)
     before = drop(quantized)
@@ -167,7 +167,7 @@ def put_back(quantized: Any, source: Any, layers: Iterable[str]) -> Any:
 
 
 def _unround_output(graph: Any, output: str, made: dict[str, Any], chosen: set[str]) -> None:
-    """Let a layer that was put back write the graph's output itself, without rounding it."""
+    """Let a layer that was put back write the graph's output directly, without rounding."""
     unpacking = made.get(output)
     if unpacking is None or unpacking.op_type != "DequantizeLinear":
         return
@@ -203,7 +203,7 @@ def _unpacked(node: Any, values: dict[str, Any]) -> Array:
 
 
 def _sweep(graph: Any) -> None:
-    """Remove nodes and constants that nothing uses any more."""
+    """Remove nodes and constants that are no longer used."""
     while True:
         used = {name for node in graph.graph.node for name in node.input}
         used |= {output.name for output in graph.graph.output}
@@ -244,7 +244,7 @@ def runner_of(graph: Any) -> Callable[[Arrays], Array]:
 
 
 def draw(found: Controlled, folder: Path) -> None:
-    """A picture and a JSON file of the sensitivities."""
+    """Write a plot and a JSON file of the sensitivities."""
     import json
 
     import matplotlib

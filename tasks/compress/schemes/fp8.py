@@ -1,8 +1,8 @@
 """fp8: weights and activations of convolutions and matrix products in E4M3.
 
-Micikevicius et al., "FP8 formats for deep learning", https://arxiv.org/abs/2209.05433. A scale for
-each tensor, the largest magnitude that calibration saw over the format's largest number: what
-TensorRT takes as QuantizeLinear and DequantizeLinear.
+Micikevicius et al., "FP8 formats for deep learning", https://arxiv.org/abs/2209.05433. The scale of
+a tensor is its largest magnitude in calibration over the format's largest number. TensorRT reads
+it as QuantizeLinear and DequantizeLinear.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _magnitudes(
 
 
 class _Rounding:
-    """Adds the nodes that round a value to float8, once for each value."""
+    """Adds the nodes that round a value to float8, once per value."""
 
     def __init__(self, graph: Any, constants: dict[str, Any]) -> None:
         self._graph = graph
@@ -107,7 +107,7 @@ class _Rounding:
         return rounded
 
     def finish(self) -> None:
-        """Put the nodes where their inputs are known, and drop constants that are not used."""
+        """Insert the nodes after their inputs, and remove unused constants."""
         graph = self._graph.graph
         ordered = [node for name, nodes in self._made.items() if name in self._constants
                    or any(name == item.name for item in graph.input) for node in nodes]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a scheme works with."""
+"""The input of a quantization scheme, and questions about graphs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from ....ray_workers.model.onnx_files import Arrays, is_large, layer_of
 
-#: Operators whose cost is in their weights: they are what quantization is for.
+#: Operators whose cost is in their weights, which quantization is for.
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _HUGE = 1e9  # no activation's size
-#: What masks are for: after these their huge numbers are gone. Not Clip, whose bound may be one,
-#: nor TopK, which takes masked values where too few others are left.
+#: Operators that masks are for, and after which their huge values are gone. Not Clip, whose bound
+#: may be a mask, nor TopK, which selects masked values if too few others are left.
 _MASKED = frozenset(
     {"Softmax", "Sigmoid", "Tanh", "Exp", "ReduceMax", "ArgMax", "Equal", "Less", "LessOrEqual",
      "Greater", "GreaterOrEqual", "IsInf"}
@@ -29,10 +29,10 @@ class QuantizeJob:
     Attributes:
         source: File of the float graph.
         graph: The same, loaded.
-        scratch: A folder for what is between.
+        scratch: A folder for temporary files.
         inputs: Calibration inputs by name, each (N, ...).
         skipped: Names of nodes to leave in floating point.
-        notes: Sentences for the user.
+        notes: Messages for the user.
     """
 
     source: Path
@@ -48,7 +48,7 @@ class QuantizeJob:
         return is_large(self.graph)
 
     def prepared(self) -> Path:
-        """The graph after shape inference and optimization, as ONNX Runtime's tools want it."""
+        """The graph after shape inference and optimization, as ONNX Runtime's tools require."""
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         target = self.scratch / "prepared.onnx"
@@ -70,8 +70,9 @@ def heavy_nodes(graph: Any) -> list[Any]:
 
 
 def masking_nodes(graph: Any) -> list[str]:
-    """Nodes that see an attention mask, up to the softmax or whatever else bounds it: its huge
-    numbers stand for minus infinity, and a scale that reached them would round all else to zero.
+    """Nodes that process an attention mask, up to the softmax or another operator that bounds it.
+    Its huge values stand for minus infinity; a scale that covered them would round everything else
+    to zero.
     """
     from onnx import numpy_helper
 
@@ -94,7 +95,7 @@ def masking_nodes(graph: Any) -> list[str]:
 
 
 def producers(graph: Any) -> dict[str, Any]:
-    """The node that makes each value."""
+    """The node that computes each value."""
     return {output: node for node in graph.graph.node for output in node.output}
 
 

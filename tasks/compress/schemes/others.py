@@ -51,7 +51,7 @@ def weight_only(job: QuantizeJob, spec: WeightOnly) -> Any:
     """Weights in int8 or int4, unpacked by DequantizeLinear where they are used.
 
     Raises:
-        StepFailed: Naming convolutions, which int4 can't have.
+        StepFailed: The graph has convolutions, which int4 does not support; with their names.
     """
     if spec.scheme == "weight-int4":
         return _int4(job, spec)
@@ -59,7 +59,7 @@ def weight_only(job: QuantizeJob, spec: WeightOnly) -> Any:
 
 
 def _int8(job: QuantizeJob) -> Any:
-    """Symmetric int8 with a scale for each output channel."""
+    """Symmetric int8 with one scale per output channel."""
     import onnx
     from onnx import numpy_helper
 
@@ -175,7 +175,7 @@ def _input_width(graph: Any, node: Any) -> int | None:
 
 
 def half_float(job: QuantizeJob, spec: HalfFloat) -> Any:
-    """fp16 in the graph itself; bf16 as a wish that a target fulfils or refuses."""
+    """fp16 in the graph itself; bf16 as a property that a target honors or refuses."""
     import onnx
 
     graph = onnx.load(str(job.source))

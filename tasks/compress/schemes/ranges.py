@@ -1,6 +1,6 @@
 """Ranges of activations on calibration data.
 
-minmax: all that was seen. percentile: the given share of it. entropy: the range that loses least
+minmax: all values. percentile: the given share of them. entropy: the range that loses the least
 information (Migacz, "8-bit inference with TensorRT", 2017). mse: the range with the smallest
 squared rounding error (Choukroun et al., https://arxiv.org/abs/1902.06822).
 """
@@ -22,8 +22,8 @@ _BINS, _LEVELS = 2048, 256
 def save_ranges(prepared: Path, inputs: Arrays, spec: StaticInt8, target: Path) -> None:
     """Write the range of each tensor in the form of ONNX Runtime's calibration cache.
 
-    ONNX Runtime's own entropy has as many bins as levels, so it always gives the whole range;
-    here it has 2048 bins.
+    ONNX Runtime's own entropy method has as many bins as levels, so it always returns the whole
+    range; this one has 2048 bins.
     """
     from onnxruntime.quantization.calibrate import (
         CalibrationMethod,
@@ -109,7 +109,7 @@ def _first(batch: Arrays) -> Any:
 
 
 def reader(inputs: Arrays) -> Any:
-    """Calibration batches as ONNX Runtime takes them."""
+    """Calibration batches in ONNX Runtime's form."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(_Reader, CalibrationDataReader):  # type: ignore[misc]

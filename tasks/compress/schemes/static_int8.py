@@ -86,7 +86,7 @@ def require_nncf() -> Any:
 
 
 def dataset(nncf: Any, job: QuantizeJob) -> Any:
-    """Calibration samples, one by one, as NNCF takes them."""
+    """Calibration samples, one by one, in NNCF's form."""
     count = len(next(iter(job.inputs.values())))
     samples = [{n: np.ascontiguousarray(v[i : i + 1]) for n, v in job.inputs.items()}
                for i in range(count)]  # fmt: skip
