@@ -9,9 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
-
 if TYPE_CHECKING:
+    from ._version import __version__ as __version__
     from .flows.accelerate import accelerate as accelerate
     from .flows.operate.blocks import HoneServers as HoneServers
     from .ray_workers.data.split_format import SplitFormat as SplitFormat
@@ -41,11 +40,12 @@ _HOME = {
     "StepFailed": ".recipe.errors",
     "Unavailable": ".tasks.compile",
     "Workspace": ".ray_workers.workspace",
+    "__version__": "._version",
     "accelerate": ".flows.accelerate",
     "load_recipe": ".recipe.load",
 }
 
-__all__ = [*sorted(_HOME), "__version__"]
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,7 @@ from prefect_hone import __version__
 from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
 from prefect_hone.runtimes.digest import digests_in, tree_digest
 from prefect_hone.runtimes.onnxruntime_runtime import OnnxRuntimeSettings
-from prefect_hone.runtimes.opening import RUNTIMES
+from prefect_hone.runtimes.opening import RUNTIMES, runtime
 from prefect_hone.tasks.specs.check import TensorFact
 from prefect_hone.tasks.tracking import names, runtime_wheel
 from prefect_hone.tasks.tracking.entries import ModelEntry, RunStatus
@@ -74,7 +74,9 @@ def test_it_holds_this_room_and_lists_it(tmp_path: Path) -> None:
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
     assert [line for line in needed if "extra ==" not in line] == ["Requires-Dist: numpy>=2"]
     for name in RUNTIMES:
-        assert any(f'extra == "{name}"' in line for line in needed), name
+        assert f"Provides-Extra: {name}" in metadata.splitlines()
+        listed = sum(f'extra == "{name}"' in line for line in needed)
+        assert listed == len(runtime(name).LIBRARIES), name
 
 
 def test_a_model_asks_for_the_runtime_as_it_was_measured() -> None:
