@@ -222,6 +222,7 @@ def test_validation_finds_what_the_candidate_lost(bench: Bench) -> None:
     assert "quality/worst_group" in metrics
 
 
+@pytest.mark.slow
 def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, project: Path) -> None:
     graph, _calibration = bench.graph()
     model = bench.run(

@@ -67,6 +67,7 @@ def test_a_target_that_is_not_installed(
     assert "pip install 'prefect-hone[openvino]'" in said
 
 
+@pytest.mark.slow
 def test_mlflow_unreachable_at_the_start(hone, project: Path) -> None:
     said = refused(
         hone, "run", str(project / "recipe.yaml"), code=1,

@@ -82,11 +82,11 @@ INTERLEAVED = {
 
 QUICK = [
     ({"data": 2}, {}),
-    ({"shard": 2}, {}),
-    ({"tensor": 2}, {}),
     ({"pipeline": 2}, {"parallel": PIPELINE}),
 ]
 SLOW = [
+    ({"shard": 2}, {}),
+    ({"tensor": 2}, {}),
     ({"data": 2}, {"accumulate": 2}),
     ({"shard": 2}, {"accumulate": 2, "recompute": "full"}),
     ({"tensor": 2}, {"parallel": {"tensor": {"sequence": True}}}),

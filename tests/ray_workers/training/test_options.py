@@ -68,9 +68,9 @@ def alone(folder: Path, **settings: Any) -> dict[int, float]:
     [
         {"name": "nadam"},
         {"name": "adafactor", "lr": 0.02},
-        {"name": "muon"},
-        {"name": "lamb", "lr": 0.01},
-        {"name": "lars", "lr": 0.5},
+        pytest.param({"name": "muon"}, marks=pytest.mark.slow),
+        pytest.param({"name": "lamb", "lr": 0.01}, marks=pytest.mark.slow),
+        pytest.param({"name": "lars", "lr": 0.5}, marks=pytest.mark.slow),
         {"name": "import", "factory": "wine_model:my_optimizer", "lr": 0.03},
     ],
     ids=lambda optimizer: optimizer["name"],
@@ -111,6 +111,7 @@ def test_an_average_of_the_weights_is_what_is_kept(tmp_path: Path) -> None:
     assert not torch.equal(exported[name], plain[f"model/{name}"]), "the average, not the last"
 
 
+@pytest.mark.slow
 def test_label_smoothing_and_accumulation_and_clipping(tmp_path: Path) -> None:
     plain = alone(tmp_path / "a")
     accumulated = alone(tmp_path / "b", accumulate=3)
@@ -123,6 +124,7 @@ def test_label_smoothing_and_accumulation_and_clipping(tmp_path: Path) -> None:
     assert clipped[19] > free[19] + 0.1, "small steps"
 
 
+@pytest.mark.slow
 def test_deterministic_is_the_same_bits(tmp_path: Path) -> None:
     assert alone(tmp_path / "a") == alone(tmp_path / "b")
 

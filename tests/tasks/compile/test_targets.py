@@ -145,6 +145,7 @@ def test_inductors_int8_computes_nearly_the_same(bench: Bench) -> None:
     assert 0.95 < cosine < 0.9999999, "int8 differs, but little"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GRAPH_TARGETS)
 def test_fixed_batch_sizes_agree_with_torch_and_are_told(bench: Bench, kind: str) -> None:
     if kind == "openvino-cpu":
