@@ -1,7 +1,7 @@
-"""Hone: train on Ray, compress, compile, prove, and promote the fastest model that is good enough.
+"""Hone: train on Ray, compress, compile, measure, and promote the fastest good-enough model.
 
-The public names of the package are here and are imported when first used: `import prefect_hone`
-alone loads none of torch, ray, mlflow and prefect.
+The public names of the package are imported on first use: `import prefect_hone` alone loads none of
+torch, ray, mlflow and prefect.
 """
 
 from __future__ import annotations

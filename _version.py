@@ -1,4 +1,4 @@
-"""The version, on the ground floor: every room may ask for it."""
+"""The version, in a module that every room may import."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Prefect flows that chain the steps, the step runner, and the command line."""
+"""The Prefect flow, the engine that runs its steps, and the command line."""

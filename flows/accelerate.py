@@ -51,7 +51,7 @@ def accelerate(recipe: Recipe) -> State[Outcome]:
     `NoCandidatePassed`, if every candidate failed a gate; the outcome is the state's data.
 
     Args:
-        recipe: All that is asked for.
+        recipe: The recipe.
 
     Raises:
         InputError: What the recipe asks for can't be done.
@@ -97,7 +97,7 @@ def run_recipe(recipe: Recipe, session: Session) -> Outcome:
 
 
 def _take_steps(recipe: Recipe, run: Run) -> Results:
-    """All steps of the way, then the benchmark of the candidates that got so far.
+    """All steps up to validation, then the benchmark of the candidates that passed it.
 
     Raises:
         HoneError: A step that every candidate needs failed.

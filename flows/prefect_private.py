@@ -1,7 +1,7 @@
-"""Every reach into parts of Prefect that it does not promise: what for, and what happens without.
+"""Every use of Prefect's private API: its purpose, and what happens if the part is gone.
 
-`tests/flows/test_prefect_private.py` has a test for each, so that a new version of Prefect that
-moved one says so there.
+`tests/flows/test_prefect_private.py` tests each use, so a new version of Prefect that moves a part
+is noticed there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-#: Tell a server process that it is one for a short while, as Prefect tells its own.
+#: Marks a server process as temporary, as Prefect does for its own.
 TEMPORARY_SERVER = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 #: The threads that send logs and events.
@@ -26,8 +26,8 @@ _CONSOLE = ("prefect.logging.handlers", "PrefectConsoleHandler")
 def send_what_is_left(seconds: float) -> None:
     """Let Prefect send its last logs and events while its server is still there.
 
-    Otherwise its threads try to reach a stopped server for a minute at exit; so they do without
-    the part.
+    Otherwise its threads try to reach a stopped server for a minute at exit. Without the part, they
+    do.
     """
     for sender in _senders():
         with contextlib.suppress(Exception):
@@ -42,10 +42,10 @@ def _senders() -> Iterator[Any]:
 
 
 def quiet_console() -> None:
-    """Prefect's own lines go to its API and its interface, not to the terminal.
+    """Send Prefect's own log lines to its API and UI, not to the terminal.
 
-    `PREFECT_LOGGING_LEVEL` would take them from the interface too. Without the part, the terminal
-    shows them.
+    `PREFECT_LOGGING_LEVEL` would also remove them from the UI. Without the part, the terminal shows
+    them.
     """
     console = _part(*_CONSOLE)
     if console is None:
@@ -57,7 +57,7 @@ def quiet_console() -> None:
 
 
 def _part(module: str, name: str) -> Any:
-    """A part of Prefect; None: it is not there."""
+    """A part of Prefect; None: it does not exist."""
     try:
         return getattr(importlib.import_module(module), name, None)
     except ImportError:

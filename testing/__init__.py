@@ -1,7 +1,7 @@
-"""Suites for passes, targets, metrics and split formats, Hone's own and other people's.
+"""Test suites for passes, targets, metrics and data formats, Hone's own and third parties'.
 
-One a kind, as a class to inherit from: give it a fixture `case`, and pytest asks your member what
-Hone's own members are asked. Needs pytest.
+Each is a class to subclass: provide a fixture `case`, and pytest runs the tests that Hone's own
+members pass. Needs pytest.
 
     from prefect_hone.testing.metrics import MetricCase, MetricTestSuite
 

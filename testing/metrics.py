@@ -1,4 +1,4 @@
-"""Questions to a metric: rows, parts, intervals, and which way is better."""
+"""Tests of a metric: rows, parts, intervals, and direction."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..tasks.validate.interval import quality_interval
 
 @dataclass(frozen=True)
 class MetricCase:
-    """A metric, and outputs of which is known how good they are.
+    """A metric, and outputs of known quality.
 
     Attributes:
         metric: Its functions.
-        higher_is_better: Which way is good, as the recipe or the catalogue says it.
-        outputs: Of a middling model, (N, ...), float32; 40 samples or more.
-        targets: What it should have said, (N, ...).
+        higher_is_better: Its direction, as in the recipe or in `METRICS`.
+        outputs: Of a mediocre model, (N, ...), float32; 40 samples or more.
+        targets: The expected outputs, (N, ...).
         perfect: Outputs that can't be better.
         worst: Outputs that are far off.
-        expected: The metric's value for `outputs`, computed in another way; None: not known.
+        expected: The metric's value for `outputs`, computed in another way; None: unknown.
     """
 
     metric: MetricFunctions
@@ -41,7 +41,7 @@ class MetricCase:
 
 
 class MetricTestSuite:
-    """Inherit from it, and give the fixture `case`."""
+    """Subclass it, and provide the fixture `case`."""
 
     @pytest.fixture
     def case(self) -> MetricCase:

@@ -1,4 +1,4 @@
-"""Questions to a pass: what it asks, what it changes, what it says, and what it refuses."""
+"""Tests of a pass: its spec, what it changes, what it logs, and what it refuses."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from .workshop import SAMPLES, LaidStep, Workshop
 
 @dataclass(frozen=True)
 class PassCase:
-    """A pass, and what it does to a model.
+    """A pass, and what it may change in a model.
 
     Attributes:
-        asked: The pass as a recipe has it.
-        largest_error: Of the outputs, their distance from those before over their length (L2); a
-            pass that makes another model of it may go far.
-        model: Import path of the factory of the model that it is tried on.
-        refused: The pass as it can't be done on `refused_model`; None: it refuses nothing.
+        asked: The pass as in a recipe.
+        largest_error: Largest relative L2 distance of the outputs from those before the pass; a
+            pass that changes the architecture may need a large one.
+        model: Import path of the factory of the model to try it on.
+        refused: The pass in a form that `refused_model` does not support; None: it refuses nothing.
         refused_model: Import path of a factory; None: `model`.
-        packages: Modules that it needs beside Hone's own; without them the test is skipped.
+        packages: Modules that it needs besides Hone's; without them the test is skipped.
         fields: Instead of fields of the recipe, such as `data` for a model of yours.
     """
 
@@ -51,8 +51,8 @@ class PassCase:
 
 
 class PassTestSuite:
-    """Inherit from it, and give the fixture `case`; where your code is in no installed package, the
-    fixture `workshop` as well.
+    """Subclass it, and provide the fixture `case`; if your code is not in an installed package,
+    also the fixture `workshop`.
     """
 
     @pytest.fixture

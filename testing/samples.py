@@ -1,6 +1,6 @@
-"""Small models and a small data set that passes and targets are tried on; seeded, without training.
+"""Small seeded, untrained models and a small data set, to try passes and targets on.
 
-Inputs are 16 numbers, targets 4 classes that a line through them tells.
+Inputs are 16 numbers; targets are 4 classes, a linear function of them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class _Encoder(nn.Module):
 
 
 class _NoLayers(nn.Module):
-    """Nothing that a pass could make smaller."""
+    """A model without anything that a pass could make smaller."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class _NoLayers(nn.Module):
 
 
 class _Unknown(_Perceptron):
-    """With an operator that no runtime has."""
+    """A model with an operator that no runtime supports."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.special.airy_ai(super().forward(x))

@@ -1,4 +1,4 @@
-"""Questions to a format of splits: the same rows as the plain ones, each once, in seeded order."""
+"""Tests of a data format: the same rows as torch datasets, each once, in a seeded order."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class SplitFormatCase:
     Attributes:
         data: In the format; 40 training rows or more, all different.
         plain: The same rows, in the same order, as torch datasets.
-        refused: Data in the format that can't be read, such as without a column; None: there is
-            none.
+        refused: Data in the format that can't be read, such as one with a missing column; None:
+            there is none.
     """
 
     data: Data
@@ -52,7 +52,7 @@ class SplitFormatCase:
 
 
 class SplitFormatTestSuite:
-    """Inherit from it, and give the fixture `case`."""
+    """Subclass it, and provide the fixture `case`."""
 
     @pytest.fixture
     def case(self) -> SplitFormatCase:
@@ -170,7 +170,7 @@ def _from_feed(feed: Feed, epoch: int, readers: int, skip: int) -> list[list[Arr
 
 
 def _keys(dataset: Any, indices: Any) -> Array:
-    """A number for each row that tells it from the others."""
+    """A number for each row that identifies it."""
     return np.array([_key(dataset[index][0]) for index in indices])
 
 

@@ -1,4 +1,4 @@
-"""Questions to a target: does it run here, does it agree with PyTorch, what does it refuse."""
+"""Tests of a target: does it run here, does it agree with PyTorch, what does it refuse."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from ..tasks.keys import closure
 from ..tasks.specs.validate import ValidateSpec
 from .workshop import SAMPLES, LaidStep, Workshop
 
-#: What opens an artifact must not import: a server has the runtime, and not all of Hone.
+#: Modules that opening an artifact must not import: a server has the runtime, not all of Hone.
 _HEAVY = ("prefect", "ray", "mlflow", "pydantic")
 
 
 @dataclass(frozen=True)
 class TargetCase:
-    """A target, and how near it comes to PyTorch.
+    """A target, and how close it is to PyTorch.
 
     Attributes:
-        asked: The target as a recipe has it: its kind, or a dictionary.
-        largest_error: Of the outputs against PyTorch's, absolute.
-        batch_sizes: That are predicted; the benchmark's are 1 and 32.
-        model: Import path of the factory of the model that it is tried on.
+        asked: The target as in a recipe: its kind, or a dictionary.
+        largest_error: Largest absolute difference of the outputs from PyTorch's.
+        batch_sizes: Batch sizes to predict; the benchmark's are 1 and 32.
+        model: Import path of the factory of the model to try it on.
         refused_model: One that it can't compile, or that can't be exported for it; None: there is
             none.
         said: What the refusal must name, such as the operator.
@@ -56,8 +56,8 @@ class TargetCase:
 
 
 class TargetTestSuite:
-    """Inherit from it, and give the fixture `case`; where your code is in no installed package, the
-    fixture `workshop` as well.
+    """Subclass it, and provide the fixture `case`; if your code is not in an installed package,
+    also the fixture `workshop`.
     """
 
     @pytest.fixture

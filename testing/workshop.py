@@ -1,7 +1,7 @@
 """The steps of a run without Prefect and MLflow, in this process or on a cluster.
 
-The layout that `hone run` and `hone plan` read says which steps there are and what each is asked to
-do; here a step runs when something of it is looked at, once for the same cache key.
+It uses the same layout as `hone run` and `hone plan`. Here a step runs when one of its results is
+accessed, once per cache key.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ SAMPLES = f"{__package__}.samples"
 
 @dataclass(frozen=True)
 class LaidStep:
-    """A step that was laid out.
+    """A step of the layout.
 
     Attributes:
         workshop: Where it runs.
         call: What it is asked to do.
-        inputs: Each input's step and the name of its output there.
+        inputs: For each input, the step that writes it and the name of its output.
         code: Identity of the recipe's code.
     """
 
@@ -54,7 +54,7 @@ class LaidStep:
 
     @property
     def done(self) -> Done:
-        """What came of it; it runs the first time.
+        """Its result; it runs on first access.
 
         Raises:
             HoneError: It failed.
@@ -92,13 +92,12 @@ class LaidStep:
 
 
 class Workshop:
-    """Runs steps, and keeps what came of them.
+    """Runs steps, and caches their results.
 
     Args:
-        folder: For all that it writes.
-        code: A folder with the modules of your own members, put on the path; None: they are
-            installed.
-        prefixes: Packages of yours whose functions a recipe may name, beside the code folder's.
+        folder: For everything that it writes.
+        code: A folder with your modules, put on the import path; None: they are installed.
+        prefixes: Your packages whose functions a recipe may name, besides the code folder's.
         cluster: Where steps run, for passes that train; None: in this process.
     """
 
@@ -120,11 +119,11 @@ class Workshop:
         self._folder = code
 
     def recipe(self, model: str = f"{SAMPLES}:perceptron", **fields: Any) -> Recipe:
-        """A recipe on the small data, whose model is taken as its factory gives it.
+        """A recipe on the small data set that uses the factory's model as it is.
 
         Args:
             model: Import path of the model's factory.
-            fields: Instead of its fields, as in a recipe file.
+            fields: Fields to override, as in a recipe file.
         """
         return Recipe.model_validate(
             {
@@ -139,7 +138,7 @@ class Workshop:
         )
 
     def lay_out(self, recipe: Recipe) -> Layout[LaidStep]:
-        """The steps of a recipe; none runs before something of it is looked at."""
+        """The steps of a recipe; each runs on first access."""
         code = identify(recipe, self._folder)
 
         def submit(
@@ -152,7 +151,7 @@ class Workshop:
         return lay_out(recipe, here(self.allowed, self._folder), submit)
 
     def availability(self, target: AnyTarget) -> Unavailable | None:
-        """None for a target that runs here, else why it does not."""
+        """Returns None for a target that runs here, else why it does not."""
         return here(self.allowed, self._folder).availability(target)
 
     def loader_options(self, further: Mapping[str, Any]) -> LoadOptions:

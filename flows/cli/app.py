@@ -28,7 +28,7 @@ P = ParamSpec("P")
 
 
 def exit_with_message(command: Callable[P, None]) -> Callable[P, None]:
-    """A user's mistake is a sentence and an exit code, not a traceback."""
+    """Turn a user's mistake into a sentence and an exit code instead of a traceback."""
 
     @functools.wraps(command)
     def wrapped(*arguments: P.args, **options: P.kwargs) -> None:

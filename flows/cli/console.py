@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: live rows on a terminal, plain lines otherwise."""
+"""Output while a run is in progress: live rows on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...ray_workers.events import EpochEnd, Event, Note, Progress
 
 
 class PlainLines:
-    """A line when something is done. For pipes, logs and `--json` (then on standard error)."""
+    """One line when something is done. For pipes, logs and `--json` (then on standard error)."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -31,7 +31,7 @@ _LITTLE_MEMORY = 2e9  # bytes
 
 
 class Finding(Strict):
-    """What was looked at, how it is, and what to do where it isn't good."""
+    """What was checked, its state, and what to do if it isn't good."""
 
     subject: str
     state: Literal["good", "note", "bad"]
@@ -39,7 +39,7 @@ class Finding(Strict):
 
 
 def diagnose() -> list[Finding]:
-    """Look at everything that a run needs. Starts nothing and changes nothing."""
+    """Check everything that a run needs. Starts nothing and changes nothing."""
     settings = Settings.from_environment()
     return [
         Finding(subject="Python", state="good", text=sys.version.split()[0]),

@@ -1,4 +1,4 @@
-"""`hone init`: the bundled digits recipe as code of one's own, to change step by step."""
+"""`hone init`: a copy of the bundled digits recipe and its code, as a starting point."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def write_start(folder: Path) -> list[Path]:
     """Write a recipe and its code into a folder.
 
     Raises:
-        InputError: The folder has files in it, or can't be written.
+        InputError: The folder is not empty, or can't be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("it is not an empty folder", where=str(folder), do="give a new folder")

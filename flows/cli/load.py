@@ -1,4 +1,4 @@
-"""From a recipe's file to a recipe and its session, as every command of the shell needs it."""
+"""From a recipe file to a recipe and its session, for every command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..engine.session import Session, new_session
 def load_for_command(
     name: str, overrides: Sequence[str], observer: Observer | None = None
 ) -> tuple[Recipe, Session]:
-    """Load a recipe that a person names, and grant it the code folder beside its file.
+    """Load a recipe that a person names, and allow it the code folder beside its file.
 
     Raises:
         RecipeError: It has mistakes.

@@ -1,7 +1,7 @@
-"""A Prefect server for one command, where none is configured.
+"""A Prefect server for one command, if none is configured.
 
-Prefect can start a temporary server of its own, but then imports the whole server into the flow's
-process too, which takes seconds. This one starts as a process while other things are imported. It
+Prefect can start a temporary server itself, but then also imports the whole server into the flow's
+process, which takes seconds. This one starts as a process while other things are imported. It
 uses Prefect's usual database, so `prefect server start` shows the runs afterwards.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from ...recipe.errors import HoneError, ServerUnreachable
 from ..prefect_private import TEMPORARY_SERVER
 
-#: Services of a server that nobody schedules on. They would contend for its SQLite file.
+#: Services that are not needed without schedules. They would contend for the SQLite file.
 _NOT_NEEDED = (
     "SCHEDULER", "LATE_RUNS", "FOREMAN", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "TRIGGERS",
     "EVENT_PERSISTER", "REPOSSESSOR", "DB_VACUUM",
@@ -40,7 +40,7 @@ class PrefectServer:
         self.url = ""
 
     def prepare(self) -> None:
-        """Start it without waiting, and point this process to it."""
+        """Start it in the background, and point this process to it."""
         held = socket.socket()  # the server gets it bound, so nobody can take the port meanwhile
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
@@ -93,7 +93,7 @@ class PrefectServer:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """Tell it to stop. It writes what it still holds and ends by itself, in about 5 s."""
+        """Ask it to stop. It writes its remaining data and exits, in about 5 s."""
         if self._process is not None:
             self._process.terminate()
             self._process.returncode = 0  # nobody waits for it
@@ -101,7 +101,7 @@ class PrefectServer:
 
 
 def _die_with_parent() -> None:
-    """Linux ends the server when the command's process ends, also by kill -9."""
+    """Make Linux end the server when the command's process ends, even by kill -9."""
     import ctypes
     import signal
 
@@ -132,7 +132,7 @@ def require_server(url: str) -> None:
 
 
 def configured_url() -> str | None:
-    """The API that the environment or Prefect's profile names; None where none is."""
+    """The API configured by the environment or Prefect's profile; None if there is none."""
     if os.environ.get("PREFECT_API_URL"):
         return os.environ["PREFECT_API_URL"]
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()

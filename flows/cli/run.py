@@ -1,4 +1,4 @@
-"""`hone run`: start what is needed side by side, run the flow, show what came of it."""
+"""`hone run`: start what is needed in parallel, run the flow, and show the outcome."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ EXIT_NO_CHAMPION = 3
 
 
 def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
-    """Run a recipe from the command line; the exit code.
+    """Run a recipe from the command line; returns the exit code.
 
     Raises:
-        HoneError: With the exit code that it carries.
+        HoneError: Which has its own exit code.
     """
     width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 240
     console = Console(stderr=as_json, width=width)
@@ -103,7 +103,7 @@ def _run_flow(
 
 
 def _import_mlflow() -> None:
-    """While Prefect's server starts."""
+    """Import MLflow while Prefect's server starts."""
     from ...tasks.tracking.tracker import preload
 
     preload()
@@ -111,7 +111,7 @@ def _import_mlflow() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the chatter of other libraries on the terminal."""
+    """Keep other libraries' output off the terminal."""
     for variable, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

@@ -1,4 +1,4 @@
-"""What the command prints of an outcome, a plan, targets: tables for people."""
+"""Tables that the commands print: an outcome, a plan, the targets."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
 def show_places(
     console: Console, settings: Settings, outcome: Outcome, prefect_url: str | None, flow_run: str
 ) -> None:
-    """Where to look further."""
+    """Where to find more: MLflow, Prefect, and the registered model."""
 
     def line(name: str, text: str) -> None:
         console.print(f"{name:8}{text}", highlight=False, soft_wrap=True, markup=False)
@@ -77,7 +77,7 @@ def show_places(
 
 
 def show_plan(console: Console, plan: Plan, recipe: Recipe, memory: MemoryPlan | None) -> None:
-    """Each step: kept or to be computed, what it needs, how long it took before."""
+    """Each step: cached or to be computed, what it needs, how long it took before."""
     table = Table(header_style="bold", pad_edge=False)
     for header in ("step", "", "needs", "took"):
         table.add_column(header)
@@ -106,7 +106,7 @@ def show_plan(console: Console, plan: Plan, recipe: Recipe, memory: MemoryPlan |
 
 
 def _memory_line(memory: MemoryPlan | None) -> str:
-    """Parameters, what each worker holds, and whether there is room for it."""
+    """Parameters, memory of each worker, and whether there is room for it."""
     if memory is None:
         return (
             "[dim]parameters and memory: known after the first run; or use hone plan --estimate[/]"
@@ -132,7 +132,7 @@ def _memory_line(memory: MemoryPlan | None) -> str:
 
 
 def target_rows() -> list[dict[str, str | bool | None]]:
-    """Each target, whether it runs here, what it needs, and what to do where it doesn't run."""
+    """Each target, whether it runs here, what it needs, and what to do if it doesn't run."""
     from ...recipe.targets import OpenVinoCpu, all_targets
 
     specs = [*all_targets(), OpenVinoCpu(kind="openvino-cpu", precision="bf16")]

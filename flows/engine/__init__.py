@@ -1,1 +1,1 @@
-"""What flows are made of: layout, runner, plan, session, conclusion."""
+"""The parts of flows: layout, runner, plan, session, conclusion."""

@@ -1,6 +1,6 @@
 """Conclude: from the results of steps to candidates with verdicts, and to the one that wins.
 
-Pure: what it says depends on its arguments alone, and it tells nobody.
+Pure: the result depends on the arguments alone, and there are no side effects.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
     Args:
         recipe: What was asked for.
         run_id: MLflow's id of the parent run.
-        results: What came of its steps.
+        results: The results of its steps.
     """
     benchmarked = BenchmarkFacts()
     if results.benchmark is not None:
@@ -132,7 +132,7 @@ def timing_metrics(
     """MLflow's names for the timings: plain ones for the main batch size, and one for each size.
 
     Args:
-        recipe: Which batch size is the main one.
+        recipe: Determines the main batch size.
         measured: Of a candidate, by batch size.
         uncompressed: The rounds of the fastest candidate without passes, by batch size.
     """
@@ -150,7 +150,7 @@ def timing_metrics(
 
 
 def _named(timing: Timing) -> dict[str, float]:
-    """The benchmark's numbers under MLflow's names; there they have no room, as in `p50_ms`."""
+    """The benchmark's numbers, which have bare names (`p50_ms`), under MLflow's names."""
     return {
         mlflow_name(name): float(getattr(timing, field))
         for measure in MEASURES.values()

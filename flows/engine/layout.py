@@ -1,9 +1,8 @@
 """The layout of a run: which steps, in which order, with which inputs, from recipe to benchmark.
 
-Read by `hone run`, which submits each step to Prefect, and by `hone plan`, which looks each one up
-in the cache; so that both tell of the same way. Nothing here looks at the machine: what it is comes
-in as `Surroundings`. A step whose inputs or outputs are called wrongly fails here, before anything
-runs.
+`hone run` submits each step to Prefect and `hone plan` looks each one up in the cache, from the
+same layout, so a plan always matches the run. Nothing here depends on the machine except through
+`Surroundings`. A step with wrong names of inputs or outputs fails here, before anything runs.
 """
 
 from __future__ import annotations
@@ -53,22 +52,22 @@ class Submit(Protocol[H]):
     """How a step is run or looked up."""
 
     def __call__(self, call: Call, inputs: dict[str, tuple[H, str]], after: Sequence[H] = ()) -> H:
-        """Hand over a step.
+        """Submit a step.
 
         Args:
             call: The step.
-            inputs: Each input's step and the name of its output there.
-            after: Steps that must have succeeded before, though nothing of them is used.
+            inputs: For each input, the step that writes it and the name of its output.
+            after: Steps that must have succeeded first, although their outputs are not used.
         """
 
 
 @dataclass(frozen=True)
 class Laid(Generic[H]):
-    """A step that was handed over.
+    """A step that was submitted.
 
     Attributes:
         call: The step.
-        handle: What the submitter gave for it.
+        handle: What the submitter returned for it.
     """
 
     call: Call
@@ -102,10 +101,10 @@ class VariantLayout(Generic[H]):
 
     Attributes:
         variant: The variant.
-        module: Output that holds the torch module after the passes on it.
-        graph: Output that holds the graph after all passes.
+        module: Output with the torch module after the passes on it.
+        graph: Output with the graph after all passes.
         on_module: Steps that every candidate needs, up to the last pass on the module.
-        on_graph: Export and passes on the graph, which only targets of graphs need.
+        on_graph: Export and passes on the graph, which only graph targets need.
     """
 
     variant: Variant
@@ -143,7 +142,7 @@ class CandidateLayout(Generic[H]):
         return [*self.shared, *own]
 
     def map(self, over: Callable[[H], G]) -> CandidateLayout[G]:
-        """The same steps, by other handles."""
+        """The same steps, with other handles."""
         return CandidateLayout(
             self.name,
             self.variant,
@@ -163,7 +162,7 @@ class Layout(Generic[H]):
     candidates: tuple[CandidateLayout[H], ...]
 
     def map(self, over: Callable[[H], G]) -> Layout[G]:
-        """The same steps, by other handles: what came of them, for one."""
+        """The same steps, with other handles, such as their results."""
         shared = (self.shared.check, self.shared.train, self.shared.reference, self.shared.export)
         return Layout(
             Shared(*(Laid(step.call, over(step.handle)) for step in shared)),
@@ -208,7 +207,7 @@ def check_targets(recipe: Recipe, here: Surroundings) -> None:
 
 
 def lay_out(recipe: Recipe, here: Surroundings, submit: Submit[H]) -> Layout[H]:
-    """Hand over every step up to validation, each once however many candidates share it."""
+    """Submit every step up to validation, each once, however many candidates share it."""
     shared = lay_out_shared(recipe, submit)
     candidates: list[CandidateLayout[H]] = []
     for variant in recipe.variants:
@@ -304,7 +303,7 @@ def lay_out_candidate(
     laid: VariantLayout[H],
     target: AnyTarget,
 ) -> CandidateLayout[H]:
-    """Compile a variant for a target, and validate what came of it."""
+    """Compile a variant for a target, and validate the result."""
     name = candidate_name(laid.variant, target)
     on_module = target.takes == "module"
     common = laid.on_module if on_module else (*laid.on_module, *laid.on_graph)
@@ -368,9 +367,9 @@ def lay_out_benchmark(
     shared: Shared[H],
     able: Sequence[CandidateLayout[H]],
 ) -> H:
-    """Hand over the benchmark of the candidates that got so far.
+    """Submit the benchmark of the candidates that were validated.
 
-    It holds every core, so nothing else of the run works beside it.
+    It reserves every core, so no other step of the run works beside it.
     """
     inputs = {
         "weights": shared.train.output("weights"),
@@ -413,10 +412,10 @@ def _hand(
     inputs: dict[str, tuple[H, str]] | None = None,
     after: Sequence[H] = (),
 ) -> Laid[H]:
-    """Hand a step over.
+    """Submit a step.
 
     Raises:
-        ValueError: It has other inputs than it declares.
+        ValueError: Its inputs are not those that it declares.
     """
     given, declared = set(inputs or {}), call.step.inputs
     if given != declared and not (call.step.takes_candidates and given > declared):
@@ -449,8 +448,8 @@ def _passes_on_graph(variant: Variant) -> tuple[Pass, ...]:
 
 
 def _graph_pass(recipe: Recipe, here: Surroundings, compression: Pass, label: str) -> Call:
-    """A pass on the graph, as it is for this processor; what quantization measures and how many
-    bits it takes depend on it.
+    """A pass on the graph, for this processor, which quantization's measurements and bits depend
+    on.
     """
     judged = _judged(recipe)
     judges = compression.looks_at_validation
@@ -468,7 +467,7 @@ def _graph_pass(recipe: Recipe, here: Surroundings, compression: Pass, label: st
 
 
 def _module_pass(recipe: Recipe, variant: Variant, compression: Pass, label: str) -> Call:
-    """A pass on the torch module; one that trains has workers of its own."""
+    """A pass on the torch module; one that trains has its own workers."""
     judged = _judged(recipe)
     trains = compression.trains
     return module_pass_step(compression).call(

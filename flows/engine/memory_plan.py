@@ -1,4 +1,4 @@
-"""What training would hold in memory, as the check found it or as it is counted now."""
+"""The memory that training would need, as the check found it or as estimated now."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .session import Session
 
 
 class MemoryPlan(Strict):
-    """What training would hold, and whether the machine has it.
+    """The memory that training would need, and whether the machine has it.
 
     Attributes:
-        workers: How many train.
+        workers: Number of training workers.
         parameters: Of the whole model (a count).
-        weights: Of each worker, as the rest (bytes).
+        weights: Of each worker, like the following (bytes).
         gradients: Of its shards.
-        optimizer: State of its shards, an average of the weights included.
-        activations: Kept for the backward pass; None where they were not counted.
+        optimizer: State of its shards, including an average of the weights.
+        activations: Saved for the backward pass; None if they were not measured.
         total: Of one worker.
         needed: Of all workers.
-        available: Of the cluster (bytes); None where it was not asked.
-        device: Whose memory it is.
+        available: Of the cluster (bytes); None if it was not queried.
+        device: The device whose memory it is.
     """
 
     workers: int
@@ -46,7 +46,7 @@ class MemoryPlan(Strict):
 def plan_memory(
     recipe: Recipe, plan: Plan, session: Session, estimate_now: bool
 ) -> MemoryPlan | None:
-    """What each training worker would hold: as the check found it, or counted now.
+    """The memory of each training worker: as the check found it, or estimated now.
 
     Args:
         recipe: The recipe.
@@ -90,7 +90,7 @@ def _estimate(plan: Plan, session: Session) -> MemoryFact:
 
 
 def _available(recipe: Recipe, session: Session, ask: bool) -> int | None:
-    """Memory that workers can have: of this machine, or of the cluster that is joined."""
+    """Memory available to workers: of this machine, or of the joined cluster."""
     gpus = recipe.train.resources.gpus
     if session.settings.ray_address is None:
         if gpus:

@@ -1,4 +1,4 @@
-"""What watches a run: the terminal, a log, nothing. An observer is told; it decides nothing."""
+"""Observers of a run: the terminal, a log, or nothing. An observer decides nothing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ...ray_workers.events import Event
 
 
 class Observer(Protocol):
-    """Told what happens, from several threads."""
+    """Notified of what happens, from several threads."""
 
     def phase(self, text: str) -> None:
-        """The run has come to something new (`starts Ray`)."""
+        """The run enters a new phase (`starts Ray`)."""
 
     def started(self, label: str) -> None:
-        """A step begins to be computed."""
+        """A step starts."""
 
     def event(self, label: str, event: Event) -> None:
         """A running step reports: progress, a finished epoch, a note."""
@@ -30,7 +30,7 @@ class Observer(Protocol):
 
 
 class Silent:
-    """Watches nothing."""
+    """Ignores everything."""
 
     def phase(self, text: str) -> None: ...
     def started(self, label: str) -> None: ...

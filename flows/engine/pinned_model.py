@@ -1,4 +1,4 @@
-"""The files that a recipe's model comes from, in the store: so that steps depend on their bytes."""
+"""Copies the files of a recipe's model to the store, so that steps depend on their bytes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .session import Session
 
 
 def pinned(recipe: Recipe, session: Session) -> Recipe:
-    """The recipe with its model's files kept in the store, so that steps depend on their bytes.
+    """The recipe with its model's files in the store, so that steps depend on their bytes.
 
-    A relative path is one from the recipe's folder.
+    A relative path is relative to the recipe's folder.
 
     Raises:
         InputError: There is no such file.
@@ -40,7 +40,7 @@ def pinned(recipe: Recipe, session: Session) -> Recipe:
 
 
 def _once(keep: Callable[[str, Session], str], given: str, session: Session) -> str:
-    """What `keep` gives: the plan and the run of a session see the same bytes."""
+    """The result of `keep`, cached, so that a session's plan and run see the same bytes."""
     if given not in session.kept:
         session.kept[given] = keep(given, session)
     return session.kept[given]
@@ -53,7 +53,7 @@ def _absolute(url: str, session: Session) -> str:
 
 
 def _keep_path(path: str, session: Session) -> str:
-    """A model's file or folder in the store; its place there."""
+    """Store a model's file or folder; returns its place in the store."""
     source = Path(_absolute(path, session))
     if not source.exists():
         raise InputError(
@@ -80,7 +80,7 @@ def _keep_path(path: str, session: Session) -> str:
 
 
 def _keep_logged(uri: str, session: Session) -> str:
-    """A model that MLflow keeps, in the store; its place there."""
+    """Store a model from MLflow; returns its place in the store."""
     from ...tasks.tracking.logged_models import download
 
     tracking = session.settings.tracking
@@ -98,7 +98,7 @@ def _keep_logged(uri: str, session: Session) -> str:
 
 
 def _keep(files: dict[str, Path], session: Session) -> str:
-    """Files in the store, by their names there; its place. The same files are read once."""
+    """Store files by name; returns their place. The same files are read once."""
     seen = [(name, str(p), (s := p.stat()).st_size, s.st_mtime_ns) for name, p in files.items()]
     record = f"sources/{hashlib.sha256(repr(sorted(seen)).encode()).hexdigest()}.json"
     known = session.store.read_record(record)

@@ -1,4 +1,4 @@
-"""What a run would do: which steps are kept, which would be computed, and what each needs."""
+"""What a run would do: which steps are cached, which would be computed, and what each needs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .surroundings import here
 
 @dataclass
 class PlannedStep:
-    """A step as the plan knows it.
+    """A step of a plan.
 
     Attributes:
         call: The step.
-        done: What came of it, where that is kept; None where it would be computed.
+        done: Its cached result; None if it would be computed.
     """
 
     call: Call
@@ -34,7 +34,7 @@ class PlannedStep:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took when it was computed (s); None where that is not known."""
+        """How long it took when it was computed (s); None if unknown."""
         return None if self.done is None else self.done.seconds
 
 
@@ -43,9 +43,9 @@ class Plan:
     """What a run would do.
 
     Attributes:
-        recipe: The recipe, with what it names as the store keeps it.
+        recipe: The recipe, with its model's files in the store.
         steps: All steps in order.
-        layout: What they make.
+        layout: How they are connected.
     """
 
     recipe: Recipe
@@ -62,12 +62,12 @@ class Plan:
 
     @property
     def starts_workers(self) -> bool:
-        """Whether the recipe's training, on workers of its own, would be computed."""
+        """Whether the recipe's training, on its own workers, would be computed."""
         return self.layout.train.call.starts_workers and not self.layout.train.cached
 
 
 def make_plan(recipe: Recipe, session: Session) -> Plan:
-    """Look every step up, computing nothing.
+    """Look up every step, without computing anything.
 
     Raises:
         InputError: A target of the recipe is not installed, or what it names can't be read.

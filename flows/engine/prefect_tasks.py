@@ -1,4 +1,4 @@
-"""Steps as Prefect task runs: the only place where one becomes the other."""
+"""Steps as Prefect task runs: the only place that converts between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Future = PrefectFuture[StepResult]
 
 
 class Steps:
-    """Hands steps to Prefect."""
+    """Submits steps to Prefect."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -49,13 +49,13 @@ class Steps:
         return future
 
     def results(self) -> list[StepResult]:
-        """Of all steps that succeeded, in order."""
+        """Results of all steps that succeeded, in order."""
         done = [f for f in self.futures if f.state.is_completed()]
         return [f.result() for f in done]
 
 
 class _Hidden:
-    """Keeps Prefect from walking through the runner in search of futures."""
+    """Keeps Prefect from searching the runner for futures."""
 
     __slots__ = ("runner",)
 
@@ -65,7 +65,7 @@ class _Hidden:
 
 @task(cache_policy=NO_CACHE, persist_result=False, log_prints=False)
 def step_task(hidden: _Hidden, call: Call, inputs: dict[str, tuple[StepResult, str]]) -> StepResult:
-    """One step of the way; the runner does the work."""
+    """One step; the runner does the work."""
     runner = hidden.runner
     artifacts: dict[str, Artifact] = {
         name: result.artifact(output) for name, (result, output) in inputs.items()
@@ -78,7 +78,7 @@ def step_task(hidden: _Hidden, call: Call, inputs: dict[str, tuple[StepResult, s
 
 
 def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """A lost worker is; what fails for a reason of its own would fail again."""
+    """Only a lost worker is worth a retry; any other failure would happen again."""
     try:
         state.result(raise_on_failure=True)
     except HoneError as error:
@@ -89,7 +89,7 @@ def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
 
 
 def settled(future: Future) -> Settled:
-    """What came of a step, once it is over."""
+    """Wait for a step; returns its result or error."""
     future.wait()
     if future.state.is_completed():
         return Settled(future.result())
@@ -101,7 +101,7 @@ def settled(future: Future) -> Settled:
 
 
 def settled_layout(layout: Layout[Future]) -> Layout[Settled]:
-    """What came of all steps up to validation."""
+    """Wait for all steps up to validation; returns their results or errors."""
     return layout.map(settled)
 
 

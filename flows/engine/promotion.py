@@ -1,4 +1,4 @@
-"""Promote: the winner into the model registry, as a task of its own in the flow run."""
+"""Promote: the winner into the model registry, as a separate task in the flow run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATIENCE = 60.0  # s that a try waits for a server that is away
 
 
 def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """A server that is away may come back; bytes that differ, or a refusal, stay as they are."""
+    """An unreachable server may come back; different bytes or a refusal would not change."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, ServerUnreachable)
 
@@ -30,14 +30,14 @@ def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
     persist_result=False,
 )
 def promote_task(tracking: str, promotable: Promotable) -> Promotion:
-    """Register a logged model, and move the alias to it once its bytes were compared.
+    """Register a logged model, and move the alias to it after comparing its bytes.
 
     Args:
         tracking: MLflow, which is the registry too.
         promotable: The model, and where it goes.
 
     Raises:
-        HoneError: MLflow holds other bytes than those that were measured.
-        ServerUnreachable: It stayed away.
+        HoneError: MLflow's bytes differ from those that were measured.
+        ServerUnreachable: The server stayed away.
     """
     return promote(tracking, promotable, wait=_PATIENCE)

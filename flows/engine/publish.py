@@ -10,7 +10,7 @@ from ...tasks.report.table import HEADERS, headline, markdown, rows
 
 
 def publish(recipe: Recipe, outcome: Outcome) -> None:
-    """Make the artifacts `RECIPE-candidates` and `RECIPE-outcome` of the current flow run."""
+    """Create the artifacts `RECIPE-candidates` and `RECIPE-outcome` in the current flow run."""
     name = recipe.name.replace("_", "-")
     create_table_artifact(
         table=[dict(zip(HEADERS, row, strict=True)) for row in rows(outcome, recipe)],

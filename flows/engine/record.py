@@ -1,4 +1,4 @@
-"""Record: what is asked for and what came of it, in MLflow. It decides nothing."""
+"""Record: the request and the results of a run, in MLflow. It decides nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from .user_code import source_commit
 
 
 def run_tags(recipe: Recipe, session: Session) -> dict[str, str]:
-    """Tags of the parent run: what it is, and where it comes from."""
+    """Tags of the parent run: its kind and origin."""
     folder = session.code or session.place
     commit = source_commit(folder) if folder is not None else None
     tags = {
@@ -57,7 +57,7 @@ def run_tags(recipe: Recipe, session: Session) -> dict[str, str]:
 
 
 def record_start(run: Run) -> None:
-    """What is asked for, and a run for training and for each candidate."""
+    """Record the recipe, and start a run for training and for each candidate."""
     recipe, tracker = run.recipe, run.tracker
     plain = recipe.model_dump(mode="json")
     tracker.text(PARENT, yaml.safe_dump(plain, sort_keys=False), "recipe.yaml")
@@ -111,7 +111,7 @@ def _flat(prefix: str, value: object) -> dict[str, object]:
 
 
 def record_results(run: Run, results: Results, outcome: Outcome) -> None:
-    """The data, the trained model, and every candidate with its verdict and its model."""
+    """Record the data, the trained model, and every candidate with its verdict and its model."""
     checked = _of(results.layout.check)
     _record_data(run, checked)
     _record_weights(run, _of(results.layout.train))
@@ -181,7 +181,7 @@ def _record_candidate(
 def _model(
     run: Run, way: CandidateLayout[Settled], candidate: Candidate, checked: StepResult
 ) -> ModelEntry:
-    """What a LoggedModel of a candidate is made of."""
+    """The entry of a candidate's LoggedModel."""
     assert way.compiled is not None
     artifact = _of(way.compiled).artifact("model")
     facts = checked.done.facts_as(CheckFacts)
@@ -210,10 +210,10 @@ def _model(
 
 
 def promotable(run: Run, outcome: Outcome) -> Promotable | None:
-    """The winner's model as MLflow has it, and where it goes; None where no candidate won.
+    """The winner's logged model, and where it goes; None if no candidate won.
 
     Raises:
-        HoneError: MLflow did not take the model.
+        HoneError: MLflow did not accept the model.
         ServerUnreachable: MLflow does not answer.
     """
     winner = outcome.winning

@@ -1,4 +1,4 @@
-"""Where the store keeps results of steps. `hone plan` reads them: nothing heavy is imported."""
+"""Stored results of steps. `hone plan` reads them, so nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ...tasks.steps import Call
 
 
 def record_name(call: Call, key: str) -> str:
-    """Where the store keeps the result of a step."""
+    """Path of a step's result in the store."""
     return f"steps/{call.step.name}/{key}.json"
 
 
 def find_record(store: Store, call: Call, key: str) -> Done | None:
-    """The kept result of a step, or None if there is none that can be read."""
+    """The stored result of a step, or None if none can be read."""
     said = store.read_record(record_name(call, key))
     if said is None:
         return None

@@ -1,4 +1,4 @@
-"""What came of steps: the plain data that the flow concludes from."""
+"""Results of steps: the plain data that the flow concludes from."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .layout import Layout
 
 
 class StepResult(Strict):
-    """What a step gave, computed now or before.
+    """The result of a step, computed now or before.
 
     Attributes:
-        step: What kind of step it is.
-        label: What it is called in this run.
+        step: The kind of step.
+        label: Its name in this run.
         key: Its cache key.
-        cached: Whether a kept result was used.
+        cached: Whether a cached result was used.
         done: Outputs, metrics, parameters and facts.
     """
 
@@ -35,7 +35,7 @@ class StepResult(Strict):
 
 @dataclass(frozen=True)
 class Settled:
-    """A step that is over: its result, or why it has none."""
+    """A step that has ended: its result, or why it has none."""
 
     result: StepResult | None
     error: str = ""
@@ -47,13 +47,13 @@ class Settled:
 
 @dataclass(frozen=True)
 class Results:
-    """What came of all steps of a run.
+    """The results of all steps of a run.
 
     Attributes:
         layout: The steps up to validation.
-        benchmark: None where no candidate got so far.
+        benchmark: None if no candidate got that far.
         steps: Results of all steps that succeeded, in order.
-        notes: What is worth telling of the whole run.
+        notes: Notes about the whole run.
     """
 
     layout: Layout[Settled]

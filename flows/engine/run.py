@@ -1,4 +1,4 @@
-"""One run of the flow: what is asked for, its surroundings, and its run in MLflow."""
+"""One run of the flow: its recipe, its session, and its run in MLflow."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .user_code import pack
 
 @dataclass
 class Run:
-    """Of a recipe.
+    """A run of a recipe.
 
     Attributes:
-        recipe: What is asked for.
-        session: The surroundings.
+        recipe: The recipe.
+        session: Its session.
         tracker: MLflow.
         run_id: MLflow's id of the parent run.
         tags: Of the parent run.
         runner: Runs the steps.
-        status: What the parent run ends as.
+        status: Final status of the parent run.
     """
 
     recipe: Recipe
@@ -43,7 +43,7 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(recipe: Recipe, session: Session, tags: dict[str, str]) -> Iterator[Run]:
-    """A run in MLflow, which ends in the state that is true: FAILED unless it is told otherwise."""
+    """A run in MLflow; it ends as `Run.status`, or on an error as FAILED or KILLED."""
     settings = session.settings
     tracker = Tracker(settings.tracking, settings.artifacts, recipe.name, settings.journals)
     run_id = tracker.open(f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}", tags)

@@ -1,4 +1,4 @@
-"""The one step runner: cache, dispatch to Ray, MLflow and whoever watches, for every step alike."""
+"""The step runner: cache, dispatch to Ray, MLflow and observers, the same for every step."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Runner:
     """Runs the steps of one flow.
 
     Args:
-        session: The surroundings.
+        session: The session.
         tracker: MLflow.
         code: The packed code folder.
 
     Attributes:
-        notes: What the user was told.
-        taken: The steps that succeeded, in the order in which they were done.
+        notes: Messages that the user got.
+        taken: The steps that succeeded, in the order in which they finished.
     """
 
     def __init__(self, session: Session, tracker: Tracker, code: Artifact | None) -> None:
@@ -56,12 +56,12 @@ class Runner:
         self._locks: dict[str, threading.Lock] = {}
 
     def run(self, call: Call, inputs: dict[str, Artifact], log: Any = None) -> StepResult:
-        """Run a step, or take its kept result after verifying it.
+        """Run a step, or use its cached result after verifying it.
 
         Args:
             call: The step.
             inputs: Its input artifacts.
-            log: A logger that is told notes and epochs, such as Prefect's.
+            log: A logger for notes and epochs, such as Prefect's.
 
         Raises:
             HoneError: The step failed.
@@ -150,13 +150,13 @@ class Runner:
         self.taken.append(StepTaken(call.step.name, call.label, done.seconds, cached))
 
     def note(self, text: str) -> None:
-        """Tell the user something, once."""
+        """Send the user a message, once."""
         if text not in self.notes:
             self.notes.append(text)
             self.session.observer.note(text)
 
     def _ref(self, call: Call) -> str:
-        """The MLflow run that a step's numbers belong to."""
+        """The MLflow run for a step's metrics."""
         return call.step.tracked_as or call.candidate or PARENT
 
     def _drop_checkpoints(self, lineage: str) -> None:
@@ -166,7 +166,7 @@ class Runner:
 
     @contextlib.contextmanager
     def _only_one(self, key: str, label: str) -> Iterator[None]:
-        """Two runs on one machine don't compute the same step at once: the second one waits."""
+        """Keep two runs on one machine from computing the same step: the second one waits."""
         folder = Path(self.session.settings.home) / "locks"
         try:
             folder.mkdir(parents=True, exist_ok=True)

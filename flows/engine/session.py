@@ -1,7 +1,8 @@
-"""The surroundings of a run that are not part of the recipe: who watches, which code it may call.
+"""The session of a run: everything that is not in the recipe, such as the observer and the code
+folder that it may call.
 
-They are not flow parameters on purpose: what comes from a user interface is the recipe, and it
-can't grant itself a code folder.
+These are deliberately not flow parameters: a recipe from a user interface must not be able to grant
+itself a code folder.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """Of one run.
+    """The session of one run.
 
     Attributes:
-        settings: Where things are kept.
+        settings: Locations of stores and servers.
         allowed: Which factories may be called.
-        code: The recipe's code folder, where a person runs a recipe file.
+        code: The recipe's code folder, if a person runs a recipe file.
         user_code: Identity of the code that the factories come from.
-        observer: Who watches.
+        observer: The observer.
         cluster: Ray.
         store: Artifacts and step records.
-        place: Folder of the recipe, whose git commit is noted.
-        owns_cluster: Whether the flow closes the cluster; else who made the session does.
-        plan: What was planned already, by a command that starts the flow.
-        kept: Where the store keeps each file, folder or MLflow model that the recipe names: a run
-            stays with what was there at its start.
+        place: Folder of the recipe, whose git commit is recorded.
+        owns_cluster: Whether the flow closes the cluster; else the creator of the session does.
+        plan: The plan, if the command that starts the flow has made one.
+        kept: Place in the store of each file, folder or MLflow model that the recipe names, copied
+            once at the start of a run.
     """
 
     settings: Settings
@@ -59,7 +60,7 @@ class Session:
     kept: dict[str, str] = field(default_factory=dict)
 
     def planned(self, plan: Plan) -> Session:
-        """The same for the flow that a command starts, which has planned and closes the cluster."""
+        """The same session with a plan, for a command's flow; the command closes the cluster."""
         return replace(self, plan=plan, owns_cluster=False)
 
 
@@ -74,8 +75,8 @@ def new_session(
 
     Args:
         recipe: The recipe.
-        code: Its code folder, only where a person runs a recipe file.
-        observer: Who watches.
+        code: Its code folder, only if a person runs a recipe file.
+        observer: The observer.
         place: Folder of the recipe's file.
 
     Raises:
@@ -114,7 +115,7 @@ def current(recipe: Recipe) -> Session:
     """The session that the command line made, or one of a flow that a worker runs.
 
     Raises:
-        InputError: A recipe without a granted folder asks for `code`.
+        InputError: The recipe has `code`, but no folder was granted.
     """
     session = _current.get()
     if session is not None:

@@ -1,4 +1,4 @@
-"""Where things are kept: embedded defaults under `HONE_HOME`, or a team's servers."""
+"""Locations of stores and servers: defaults under `HONE_HOME`, or a team's servers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """Places, read from the environment.
+    """Locations, read from the environment.
 
     Attributes:
         home: `HONE_HOME`, default `~/.hone`.
         store: `HONE_STORE`, any fsspec URL; default a folder of `home`.
         tracking: `MLFLOW_TRACKING_URI`; default an SQLite store in `home`.
-        artifacts: Where an embedded MLflow store keeps artifacts; None leaves it to the server.
-        ray_address: `RAY_ADDRESS`; None, as `local`, starts a cluster on this machine.
+        artifacts: Location of artifacts for an embedded MLflow store; None: the server decides.
+        ray_address: `RAY_ADDRESS`; None, like `local`, starts a cluster on this machine.
     """
 
     home: Path

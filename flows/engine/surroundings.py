@@ -1,4 +1,4 @@
-"""What the layout of a run depends on beside its recipe: the machine, and what runs there."""
+"""What the layout of a run depends on besides its recipe: the machine, and which targets it has."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ...tasks.compile import Unavailable, target_functions
 class Surroundings:
     """Attributes:
     cores: CPU cores that a measurement reserves (a count).
-    processor: What candidates are for.
-    availability: None for a target that runs here, else why it does not.
+    processor: The processor that candidates are made for.
+    availability: Returns None for a target that runs here, else why it does not.
     """
 
     cores: float
@@ -29,10 +29,10 @@ class Surroundings:
 
 
 def here(allowed: Allowed, code: Path | None) -> Surroundings:
-    """Those of this machine.
+    """The surroundings on this machine.
 
     Args:
-        allowed: What may be named by import path; a target of the user's is asked whether it runs.
+        allowed: What may be named by import path, for the user's own targets.
         code: The recipe's code folder.
     """
 

@@ -22,8 +22,8 @@ _LARGEST = 64 * 2**20  # bytes
 
 
 def code_files(folder: Path) -> dict[str, Path]:
-    """The files of a code folder that are shipped: without hidden ones, caches, Markdown, and the
-    recipes at its top.
+    """The files of a code folder that are shipped: all but hidden ones, caches, Markdown, and the
+    recipes at its top level.
 
     Raises:
         InputError: It does not exist, or is too large to be code.
@@ -56,7 +56,7 @@ def code_files(folder: Path) -> dict[str, Path]:
 
 
 def identify(recipe: Recipe, code: Path | None) -> UserCode:
-    """Digest of all code that the recipe's factories can reach: the folder, or their packages."""
+    """Digest of the code that the recipe's factories come from: the folder, or their packages."""
     digest = hashlib.sha256()
     if code is not None:
         digest.update(
@@ -70,7 +70,7 @@ def identify(recipe: Recipe, code: Path | None) -> UserCode:
 
 
 def pack(folder: Path, store: Store) -> Artifact | None:
-    """Keep a code folder in the store; None where there is nothing in it."""
+    """Put a code folder into the store; None if it is empty."""
     files = code_files(folder)
     if not files:
         return None
@@ -104,7 +104,7 @@ def _package_digest(module: str) -> str:
 
 
 def source_commit(folder: Path) -> str | None:
-    """The git commit of a folder, with `-dirty` where it has changes; None outside a repository."""
+    """The git commit of a folder, with `-dirty` if it has changes; None outside a repository."""
 
     def git(*arguments: str) -> str:
         answer = subprocess.run(

@@ -1,1 +1,1 @@
-"""What runs Hone for a team: blocks, deployments, events."""
+"""Running Hone for a team: Prefect blocks."""
