@@ -1,8 +1,8 @@
 """Makes Hone's environment, `.venv`: what `make env` runs. It needs the standard library only.
 
-uv installs, because it takes a fraction of pip's time. It doesn't read pip's configuration, so that
-is translated for it: who has told pip about a mirror, a folder of wheels, a proxy or certificates
-needn't do it again. Where uv fails, pip installs the same.
+uv installs, because it takes a fraction of pip's time. It doesn't read pip's configuration, so this
+script translates it: a mirror, a folder of wheels, a proxy or certificates that are configured for
+pip need not be configured again. If uv fails, pip installs the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PYTHON = VENV / "bin" / "python"
 CONSTRAINTS = "constraints.txt"
 #: The build of torch that was last asked for by name; make reads it, too.
 CHOICE = VENV / ".torch"
-#: PyTorch's builds for the CPU: a page of links to torch alone, so no other package comes from it.
+#: PyTorch's CPU builds: a page of links to torch alone, so no other package is taken from it.
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu/torch/"
 #: For that page, which a closed network never answers.
 HURRIED = {"timeout": "10", "retries": "0"}
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def make_venv() -> None:
-    """`.venv`, unless there is one whose pip works."""
+    """Create `.venv`, unless there is one whose pip works."""
     if PYTHON.exists() and not captured([str(PYTHON), "-m", "pip", "--version"]).returncode:
         return
     say(f"Making .venv with Python {sys.version.partition(' ')[0]}")
@@ -67,7 +67,7 @@ def make_venv() -> None:
 
 
 def has_uv() -> bool:
-    """Whether uv is there, in its exact version; pip installs it where it isn't."""
+    """Whether uv is available in its exact version; pip installs it if it isn't."""
     version, command = exact("uv"), VENV / "bin" / "uv"
     if command.exists() and version in captured([str(command), "--version"]).stdout.split():
         return True
@@ -77,7 +77,7 @@ def has_uv() -> bool:
 
 @dataclass(frozen=True)
 class Installer:
-    """A command that installs what is named after it, and its environment variables."""
+    """An install command without its packages, and its environment variables."""
 
     command: list[str]
     variables: dict[str, str]
@@ -111,7 +111,7 @@ def pip(options: Options) -> Installer:
 
 
 def install(make: Callable[[Options], Installer], options: Options, choice: str) -> bool:
-    """Installs everything; whether it succeeded."""
+    """Install everything; returns whether that succeeded."""
     chosen = torch_for(make, options, choice)
     if chosen is None:
         return False
@@ -159,7 +159,7 @@ def torch_for(
 
 
 def pip_options(listing: str) -> dict[str, str]:
-    """What `pip config list` prints, as `pip install` understands it: the last section wins."""
+    """The options in `pip config list`, as `pip install` reads them: the last section wins."""
     options: dict[str, str] = {}
     for section in ("global", "install", ":env:"):
         for line in listing.splitlines():
@@ -218,7 +218,7 @@ _CONSTRAINTS = {"UV_CONSTRAINT": "constraint", "UV_BUILD_CONSTRAINT": "build-con
 
 
 def as_link(link: str) -> str | None:
-    """A link for uv; None for a folder that isn't there: pip warns of it, uv would stop."""
+    """A link for uv; None for a missing folder, which pip only warns about and uv refuses."""
     if "://" in link and not link.startswith("file:"):
         return link
     path = unquote(urlsplit(link).path) if link.startswith("file:") else os.path.expanduser(link)
@@ -226,7 +226,7 @@ def as_link(link: str) -> str | None:
 
 
 def has_certificates() -> bool:
-    """Whether the system has certificates that uv can use instead of those that it brings."""
+    """Whether the system has certificates that uv can use instead of its bundled ones."""
     paths = ssl.get_default_verify_paths()
     return sys.platform == "darwin" or bool(
         paths.cafile or (paths.capath and os.listdir(paths.capath))
@@ -244,7 +244,7 @@ def exact(name: str) -> str:
 
 
 def has_nvidia() -> bool:
-    """Whether the machine has a GPU of NVIDIA and its driver."""
+    """Whether the machine has an NVIDIA GPU and its driver."""
     if any(Path("/dev").glob("nvidia[0-9]*")):
         return True
     tool = shutil.which("nvidia-smi")  # in WSL there are no such devices
@@ -261,9 +261,9 @@ def captured(
 
 
 def shown(command: list[str], variables: Mapping[str, str]) -> int:
-    """Runs a command and returns its exit status.
+    """Run a command; returns its exit status.
 
-    On a terminal it shows its own progress; in a log, it leaves the lines that tell something.
+    On a terminal it shows its own progress; in a log, only the informative lines.
     """
     if sys.stderr.isatty():
         return subprocess.run(command, env=variables, check=False).returncode

@@ -38,7 +38,7 @@ class StepJob(Strict):
     Attributes:
         function: Import path of the step's function.
         key: Cache key of the step.
-        lineage: The same for every placement of the same work; its checkpoints are kept under it.
+        lineage: The same for every placement of the same work; names its checkpoints.
         spec: What it is asked to do.
         inputs: Its input artifacts.
         code: The recipe's code folder as an artifact.

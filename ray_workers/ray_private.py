@@ -144,7 +144,7 @@ def ask(address: str, seconds: float) -> Answer:
     claims to know the cluster's id skips that. Without the part the answer is `unknown`.
 
     Args:
-        address: HOST:PORT of something that speaks HTTP/2.
+        address: HOST:PORT of an HTTP/2 server.
         seconds: Longest wait.
     """
     client = _part("_raylet", "GcsClient")

@@ -32,7 +32,7 @@ class RuntimeProcess(ChildProcess):
         self._answer()
 
     def time_calls(self, seconds: float) -> list[float]:
-        """Call for at least so long and give the duration of each call (s)."""
+        """Call for at least this long; returns the duration of each call (s)."""
         self._send(("time", seconds))
         found: list[float] = self._answer()
         return found

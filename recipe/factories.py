@@ -200,10 +200,10 @@ def unexpected(error: BaseException) -> HoneError:
 
 
 def users_line(error: BaseException) -> str | None:
-    """`FILE:LINE in FUNCTION` of the user's code that an error came through last.
+    """`FILE:LINE in FUNCTION` of the user's code that an error passed through last.
 
-    The user's code is what lies in a code folder, under an allowed prefix, or in an example; a
-    file is shown as its folder has it. None where the error did not come through any.
+    The user's code is what is in a code folder, under an allowed prefix, or in an example; a file
+    is shown relative to that folder. None if the error did not pass through any.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_shown(error.filename, '')}:{error.lineno}"

@@ -16,7 +16,7 @@ _LONGEST = 240  # characters
 
 
 def telling(error: BaseException | str, longest: int = _LONGEST) -> str:
-    """The sentence of an error that tells what is wrong; the error's class where it has no text."""
+    """The sentence of an error that says what is wrong; the error's class if it has no text."""
     if isinstance(error, OSError) and error.strerror and not isinstance(error.errno, str):
         return _of_the_system(error)
     if isinstance(error, FileNotFoundError):

@@ -268,8 +268,8 @@ def _options(annotation: Any, told_by: frozenset[str] = frozenset()) -> list[_Op
     """The members of an annotation.
 
     Args:
-        annotation: A type, a union, or either with more said of it.
-        told_by: Fields that tell the members of the unions around it apart.
+        annotation: A type, a union, or an `Annotated` one.
+        told_by: Discriminator fields of the unions around it.
     """
     origin = get_origin(annotation)
     if origin is Annotated:

@@ -99,7 +99,7 @@ BOUNDS = ("_low", "_high")
 #: The recipe's own metric, which can also be named directly (`quality.accuracy`).
 _VALUE = "quality.value"
 
-#: Every measure, a line each, in the order of the table's columns.
+#: Every measure, one line each, in the order of the table's columns.
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (

@@ -59,7 +59,7 @@ class ArtifactChanged(RuntimeFailed):
 
 
 def as_plain_data(error: Exception) -> dict[str, str | None]:
-    """An error as it goes to another process; one that says what, where and do keeps them."""
+    """An error in the form that is sent to another process, with its what, where and do if any."""
     what = getattr(error, "what", None)
     if isinstance(what, str):
         kind, said = getattr(error, "kind", type(error).__name__), getattr(error, "said", "")

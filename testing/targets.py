@@ -189,7 +189,7 @@ def _compile(workshop: Workshop, recipe: Recipe) -> LaidStep:
 
 
 def _validation(workshop: Workshop, recipe: Recipe) -> ValidateSpec:
-    """What says how the artifact is opened."""
+    """The spec of a candidate's validation, which says how the artifact is opened."""
     validated = workshop.lay_out(recipe).candidates[0].validated
     assert validated is not None
     spec = validated.call.spec

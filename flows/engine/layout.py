@@ -123,7 +123,7 @@ class CandidateLayout(Generic[H]):
         variant: The variant.
         target: The target.
         shared: Steps that it shares with others.
-        unavailable: Why the target does not run here; then it has no steps of its own.
+        unavailable: Why the target does not run here; then it has only shared steps.
         compiled: Its compile step.
         validated: Its validation.
     """

@@ -28,7 +28,7 @@ class OnnxGraph(nn.Module):
     """A graph called like a module: tensors in, tensors by output name out, by ONNX Runtime.
 
     Args:
-        path: Of the `.onnx` file; weights may lie beside it.
+        path: Of the `.onnx` file; weights may be in files beside it.
         where: What an error calls it.
 
     Attributes:

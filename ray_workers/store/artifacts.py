@@ -77,7 +77,7 @@ class Store:
     """Artifacts and step records under one URL.
 
     Args:
-        url: Any fsspec URL or a local path; `artifacts/`, `steps/` and `training/` lie under it.
+        url: Any fsspec URL or a local path, with `artifacts/`, `steps/` and `training/` under it.
         cache: Local folder for artifacts of a remote store.
     """
 

@@ -20,7 +20,7 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
     """Remove heads and units in place.
 
     Raises:
-        StepFailed: There are no such blocks, or a layer's heads can't be told apart.
+        StepFailed: There are no such blocks, or a layer's heads can't be identified.
     """
     groups = groups_of(model)
     attention = [g for g in groups if g.is_attention]

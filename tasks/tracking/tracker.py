@@ -74,7 +74,7 @@ class Tracker:
         uri: The tracking server or store.
         artifacts: Location of artifacts for a store without a server; None: the server decides.
         experiment: The experiment, named after the recipe.
-        folder: Where journals are kept.
+        folder: Folder of journals.
     """
 
     def __init__(self, uri: str, artifacts: str | None, experiment: str, folder: Path) -> None:

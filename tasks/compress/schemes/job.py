@@ -44,7 +44,7 @@ class QuantizeJob:
 
     @property
     def large(self) -> bool:
-        """Whether weights must lie beside the graph."""
+        """Whether weights must be stored beside the graph."""
         return is_large(self.graph)
 
     def prepared(self) -> Path:
