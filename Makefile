@@ -26,7 +26,7 @@ quick: $(STAMP) ## the same without the slow tests
 lint: $(STAMP) ## ruff, mypy, the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	cd $(VENV)/typed && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache $(addprefix -p prefect_hone.,recipe runtimes ray_workers tasks flows)
+	cd $(VENV)/typed && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache $(addprefix -p prefect_hone.,recipe runtimes ray_workers tasks flows testing)
 	$(BIN)/mypy --config-file pyproject.toml --cache-dir $(VENV)/.mypy_cache .ci/set_up.py
 	$(BIN)/lint-imports --no-cache
 

@@ -18,7 +18,7 @@ from ..tasks.outcome import Outcome
 from ..tasks.tracking.entries import RunStatus
 from ..tasks.tracking.names import TRAINING
 from .engine.conclude import conclude
-from .engine.layout import lay_out, lay_out_benchmark
+from .engine.lay_out import lay_out, lay_out_benchmark
 from .engine.plan import make_plan
 from .engine.prefect_tasks import Steps, need, settled_layout
 from .engine.promotion import promote_task

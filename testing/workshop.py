@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from ..flows.engine.layout import Layout, lay_out
+from ..flows.engine.lay_out import lay_out
+from ..flows.engine.layout import Layout
 from ..flows.engine.surroundings import here
 from ..flows.engine.user_code import identify, pack
 from ..ray_workers.cluster import Cluster

@@ -9,7 +9,8 @@ from ...ray_workers.dispatch import Done
 from ...recipe.schema import Recipe
 from ...tasks.keys import cache_key
 from ...tasks.steps import Call
-from .layout import CandidateLayout, Layout, check_targets, lay_out, lay_out_benchmark
+from .lay_out import check_targets, lay_out, lay_out_benchmark
+from .layout import CandidateLayout, Layout
 from .pinned_model import pinned
 from .records import find_record
 from .session import Session

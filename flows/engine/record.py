@@ -33,7 +33,8 @@ from ...tasks.tracking.entries import (
 from ...tasks.tracking.names import PARENT, TRAINING
 from ...tasks.tracking.registry import Promotable, Promotion
 from ...tasks.tracking.runtime_wheel import requirements_of
-from .layout import CandidateLayout, candidate_name
+from .lay_out import candidate_name
+from .layout import CandidateLayout
 from .results import Results, Settled, StepResult
 from .run import Run
 from .session import Session

@@ -129,7 +129,7 @@ def run_session(
     shuffled = random.Random(0)  # noqa: S311 (an order, not a secret)
     for launch in range(launches):
         with contextlib.ExitStack() as stack:
-            session = Session(stack, shuffled)
+            session = TimingSession(stack, shuffled)
             for entrant in entrants:
                 if entrant.name not in failed:
                     session.add(entrant)
@@ -144,7 +144,7 @@ def run_session(
     return Timings({n: c for n, c in calls.items() if n not in failed}, memory, failed)
 
 
-class Session:
+class TimingSession:
     """The processes of one launch.
 
     Attributes:

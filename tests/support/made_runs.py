@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefect_hone.flows.engine.layout import lay_out
+from prefect_hone.flows.engine.lay_out import lay_out
 from prefect_hone.flows.engine.observer import Silent
 from prefect_hone.flows.engine.results import Results, Settled, StepResult
 from prefect_hone.flows.engine.run import Run

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from prefect_hone.flows.engine.layout import lay_out, lay_out_benchmark
+from prefect_hone.flows.engine.lay_out import lay_out, lay_out_benchmark
 from prefect_hone.flows.engine.surroundings import Surroundings
 from prefect_hone.flows.engine.user_code import identify
 from prefect_hone.ray_workers.processor import processor

@@ -11,7 +11,7 @@ from made_runs import OverAtOnce, recipe
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Cancelled, Completed, Failed, Pending
 from prefect_hone.flows.engine import promotion
-from prefect_hone.flows.engine.layout import lay_out
+from prefect_hone.flows.engine.lay_out import lay_out
 from prefect_hone.flows.engine.prefect_tasks import (
     _is_worth_a_retry,
     need,

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from prefect_hone.flows.engine.layout import (
-    Laid,
-    Layout,
+from prefect_hone.flows.engine.lay_out import (
     _hand,
     check_targets,
     lay_out,
@@ -17,6 +15,7 @@ from prefect_hone.flows.engine.layout import (
     lay_out_shared,
     lay_out_variant,
 )
+from prefect_hone.flows.engine.layout import Laid, Layout
 from prefect_hone.flows.engine.surroundings import Surroundings
 from prefect_hone.ray_workers.processor import Processor
 from prefect_hone.recipe.errors import InputError

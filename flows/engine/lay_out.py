@@ -1,0 +1,343 @@
+"""The layout of a run: which steps, in which order, with which inputs, from recipe to benchmark.
+
+`hone run` submits each step to Prefect and `hone plan` looks each one up in the cache, from the
+same layout, so a plan always matches the run. Nothing here depends on the machine except through
+`Surroundings`. A step with wrong names of inputs or outputs fails here, before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...recipe.errors import InputError
+from ...recipe.passes import Pass, for_processor
+from ...recipe.schema import Recipe, Variant
+from ...recipe.targets import AnyTarget
+from ...tasks.specs.base import Judged
+from ...tasks.specs.benchmark import BenchmarkEntry, BenchmarkSpec
+from ...tasks.specs.check import CheckSpec, looked_at
+from ...tasks.specs.compile import CompileSpec
+from ...tasks.specs.compress import GraphPassSpec, Judge, ModulePassSpec
+from ...tasks.specs.export import ExportSpec
+from ...tasks.specs.train import TrainSpec
+from ...tasks.specs.validate import ReferenceSpec, ValidateSpec
+from ...tasks.steps import (
+    BASELINE_LOADER,
+    BENCHMARK,
+    CHECK,
+    EXPORT,
+    REFERENCE,
+    TRAIN,
+    VALIDATE,
+    Call,
+    builder_modules,
+    compile_step,
+    graph_pass_step,
+    loader,
+    loader_module,
+    metric_module,
+    module_pass_step,
+    requirement_files,
+)
+from .layout import CandidateLayout, H, Laid, Layout, Shared, Submit, VariantLayout
+from .surroundings import Surroundings
+
+
+def candidate_name(variant: Variant, target: AnyTarget) -> str:
+    return f"{variant.name}@{target.name}"
+
+
+def check_targets(recipe: Recipe, here: Surroundings) -> None:
+    """Refuse targets that are not installed, before anything starts.
+
+    Raises:
+        InputError: With the command that installs what is missing.
+    """
+    for index, target in enumerate(recipe.targets):
+        unavailable = here.availability(target)
+        if unavailable is not None and unavailable.installable:
+            raise InputError(
+                f"{target.name} can't be used: {unavailable.reason}",
+                where=f"targets.{index}",
+                do=unavailable.do,
+            )
+
+
+def lay_out(recipe: Recipe, here: Surroundings, submit: Submit[H]) -> Layout[H]:
+    """Submit every step up to validation, each once, however many candidates share it."""
+    shared = lay_out_shared(recipe, submit)
+    candidates: list[CandidateLayout[H]] = []
+    for variant in recipe.variants:
+        laid = lay_out_variant(recipe, here, submit, shared, variant)
+        candidates += [
+            lay_out_candidate(recipe, here, submit, shared, laid, target)
+            for target in recipe.targets
+        ]
+    return Layout(shared, tuple(candidates))
+
+
+def lay_out_shared(recipe: Recipe, submit: Submit[H]) -> Shared[H]:
+    """Check, train, reference and the export of the trained model."""
+    judged = _judged(recipe)
+    metric = metric_module(judged.metric)
+    limit = recipe.timeouts.step
+    check = _hand(
+        submit,
+        CHECK.call(
+            "check",
+            CheckSpec(
+                **dict(judged),
+                loss=recipe.train.loss,
+                train=looked_at(recipe.train),
+                trains=recipe.train.epochs > 0,
+            ),
+            loads=(metric,),
+            timeout=limit,
+        ),
+    )
+    train = _hand(
+        submit,
+        TRAIN.call(
+            "train",
+            TrainSpec(
+                model=judged.model,
+                data=judged.data,
+                train=recipe.train,
+                metric=judged.metric,
+                higher_is_better=recipe.quality.rises,
+            ),
+            loads=(metric,),
+            cpus=0 if recipe.train.epochs else 1,  # its workers reserve theirs
+            timeout=recipe.timeouts.train,
+            retries=0,  # it starts again by itself, within max_failures
+        ),
+        after=[check.handle],
+    )
+    weights = train.output("weights")
+    reference = _hand(
+        submit,
+        REFERENCE.call("reference", ReferenceSpec(**dict(judged)), loads=(metric,), timeout=limit),
+        {"weights": weights},
+    )
+    return Shared(check, train, reference, _export(recipe, submit, weights, check, "export"))
+
+
+def lay_out_variant(
+    recipe: Recipe, here: Surroundings, submit: Submit[H], shared: Shared[H], variant: Variant
+) -> VariantLayout[H]:
+    """The passes of a variant, with the export between those on the module and on the graph."""
+    module = shared.train.output("weights")
+    on_module = [shared.check.handle, shared.train.handle, shared.reference.handle]
+    passes = [(_pass_label(variant, i), step) for i, step in enumerate(variant.passes)]
+    for label, compression in passes:
+        if compression.works_on == "module":
+            call = _module_pass(recipe, variant, compression, label)
+            laid = _hand(submit, call, {"module": module})
+            module = laid.output("module")
+            on_module.append(laid.handle)
+    exported = shared.export
+    if len(on_module) > 3:
+        exported = _export(recipe, submit, module, shared.check, f"export {variant.name}")
+    graph, on_graph = exported.output("graph"), [exported.handle]
+    takes_graph = any(target.takes == "graph" for target in recipe.targets)
+    for label, compression in passes if takes_graph else ():
+        if compression.works_on == "graph":
+            laid = _hand(
+                submit,
+                _graph_pass(recipe, here, compression, label),
+                {"graph": graph, "calibration": shared.check.output("calibration")},
+            )
+            graph = laid.output("graph")
+            on_graph.append(laid.handle)
+    return VariantLayout(variant, module, graph, tuple(on_module), tuple(on_graph))
+
+
+def lay_out_candidate(
+    recipe: Recipe,
+    here: Surroundings,
+    submit: Submit[H],
+    shared: Shared[H],
+    laid: VariantLayout[H],
+    target: AnyTarget,
+) -> CandidateLayout[H]:
+    """Compile a variant for a target, and validate the result."""
+    name = candidate_name(laid.variant, target)
+    on_module = target.takes == "module"
+    common = laid.on_module if on_module else (*laid.on_module, *laid.on_graph)
+    unavailable = here.availability(target)
+    if unavailable is not None:
+        return CandidateLayout(name, laid.variant, target, common, unavailable)
+    judged = _judged(recipe)
+    reserved = {"candidate": name, "gpus": 1 if target.gpu else 0, "timeout": recipe.timeouts.step}
+    sources = {"graph": laid.graph}
+    if on_module:
+        sources = {"module": laid.module, "calibration": shared.check.output("calibration")}
+    compiled = _hand(
+        submit,
+        compile_step(target).call(
+            f"compile {name}",
+            CompileSpec(
+                target=target,
+                batch_sizes=recipe.benchmark.batch_sizes if target.fixed_batch else None,
+                processor=here.processor.identity() if target.native else None,
+                model=judged.model if on_module else None,
+                passes=_passes_on_graph(laid.variant) if on_module else (),
+            ),
+            loads=builder_modules(target.kind),
+            files=requirement_files(target.kind),
+            **reserved,
+        ),
+        sources,
+    )
+    validated = _hand(
+        submit,
+        VALIDATE.call(
+            f"validate {name}",
+            ValidateSpec(
+                **dict(judged),
+                groups=recipe.quality.groups,
+                higher_is_better=recipe.quality.rises,
+                loader=loader(target.kind),
+                environment=target.environment,
+                options=dict(target.loader_options),
+                processor=here.processor.identity(),
+            ),
+            loads=(metric_module(judged.metric), loader_module(target.kind)),
+            files=requirement_files(target.kind),
+            **reserved,
+        ),
+        {
+            "weights": shared.train.output("weights"),
+            "model": compiled.output("model"),
+            "statistics": shared.reference.output("statistics"),
+        },
+    )
+    return CandidateLayout(
+        name, laid.variant, target, common, None, compiled.handle, validated.handle
+    )
+
+
+def lay_out_benchmark(
+    recipe: Recipe,
+    here: Surroundings,
+    submit: Submit[H],
+    shared: Shared[H],
+    able: Sequence[CandidateLayout[H]],
+) -> H:
+    """Submit the benchmark of the candidates that were validated.
+
+    It reserves every core, so no other step of the run works beside it.
+    """
+    inputs = {
+        "weights": shared.train.output("weights"),
+        "samples": shared.check.output("samples"),
+    }
+    for candidate in able:
+        assert candidate.compiled is not None
+        inputs[candidate.name] = (candidate.compiled, "model")
+    kinds = dict.fromkeys(candidate.target.kind for candidate in able)
+    call = BENCHMARK.call(
+        "benchmark",
+        BenchmarkSpec(
+            candidates=tuple(
+                BenchmarkEntry(
+                    name=candidate.name,
+                    loader=loader(candidate.target.kind),
+                    environment=candidate.target.environment,
+                    options=dict(candidate.target.loader_options),
+                )
+                for candidate in able
+            ),
+            model=recipe.model,
+            baseline=BASELINE_LOADER,
+            processor=str(here.processor),
+            **dict(recipe.benchmark),
+        ),
+        loads=(BASELINE_LOADER.partition(":")[0], *map(loader_module, kinds)),
+        files=tuple(dict.fromkeys(file for kind in kinds for file in requirement_files(kind))),
+        cpus=here.cores,
+        gpus=1 if any(candidate.target.gpu for candidate in able) else 0,
+        timeout=recipe.timeouts.step,
+    )
+    after = [candidate.validated for candidate in able if candidate.validated is not None]
+    return _hand(submit, call, inputs, after).handle
+
+
+def _hand(
+    submit: Submit[H],
+    call: Call,
+    inputs: dict[str, tuple[H, str]] | None = None,
+    after: Sequence[H] = (),
+) -> Laid[H]:
+    """Submit a step.
+
+    Raises:
+        ValueError: Its inputs are not those that it declares.
+    """
+    given, declared = set(inputs or {}), call.step.inputs
+    if given != declared and not (call.step.takes_candidates and given > declared):
+        raise ValueError(f"{call.label} takes {sorted(declared)}, not {sorted(given)}")
+    return Laid(call, submit(call, inputs or {}, after))
+
+
+def _judged(recipe: Recipe) -> Judged:
+    return Judged(
+        model=recipe.model, data=recipe.data, metric=recipe.quality.metric, seed=recipe.train.seed
+    )
+
+
+def _export(
+    recipe: Recipe, submit: Submit[H], module: tuple[H, str], check: Laid[H], label: str
+) -> Laid[H]:
+    call = EXPORT.call(label, ExportSpec(model=recipe.model), timeout=recipe.timeouts.step)
+    return _hand(submit, call, {"weights": module, "inputs": check.output("calibration")})
+
+
+def _pass_label(variant: Variant, position: int) -> str:
+    label = f"compress {variant.name}"
+    if len(variant.passes) > 1:
+        label += f" ({position + 1}: {variant.passes[position].name})"
+    return label
+
+
+def _passes_on_graph(variant: Variant) -> tuple[Pass, ...]:
+    return tuple(step for step in variant.passes if step.works_on == "graph")
+
+
+def _graph_pass(recipe: Recipe, here: Surroundings, compression: Pass, label: str) -> Call:
+    """A pass on the graph, for this processor, which quantization's measurements and bits depend
+    on.
+    """
+    judged = _judged(recipe)
+    judges = compression.looks_at_validation
+    higher = recipe.quality.rises
+    return graph_pass_step(compression).call(
+        label,
+        GraphPassSpec(
+            compression=for_processor(compression, here.processor.saturates_int8),
+            processor=here.processor.identity() if compression.depends_on_processor else None,
+            judge=Judge(**dict(judged), higher_is_better=higher) if judges else None,
+        ),
+        loads=(metric_module(judged.metric),) if judges else (),
+        timeout=recipe.timeouts.step,
+    )
+
+
+def _module_pass(recipe: Recipe, variant: Variant, compression: Pass, label: str) -> Call:
+    """A pass on the torch module; one that trains has its own workers."""
+    judged = _judged(recipe)
+    trains = compression.trains
+    return module_pass_step(compression).call(
+        label,
+        ModulePassSpec(
+            **dict(judged),
+            compression=compression,
+            label=f"{variant.name}/{compression.name}",
+            train=recipe.train,
+            higher_is_better=recipe.quality.rises,
+        ),
+        loads=(metric_module(judged.metric),),
+        cpus=0 if trains else 1,
+        timeout=recipe.timeouts.train if trains else recipe.timeouts.step,
+        retries=0 if trains else None,
+    )
