@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .factories import READ
 from .strict import ImportPath, Strict, mistake
@@ -15,6 +15,10 @@ class Factory(Strict):
 
     factory: ImportPath = Field(description="Import path 'module:function' of the factory.")
     args: dict[str, Any] = Field({}, description="Keyword arguments of the factory.")
+
+
+#: What READ was called in recipes that MLflow keeps from before the readers moved.
+_FORMER_READ = "prefect_hone.ray_workers.sources:read"
 
 
 class ModelFactory(Factory):
@@ -31,6 +35,11 @@ class ModelFactory(Factory):
         description="Path or fsspec URL of a safetensors file that the model starts with; with "
         "train.epochs 0 they are the model.",
     )
+
+    @field_validator("factory", mode="before")
+    @classmethod
+    def _moved(cls, value: Any) -> Any:
+        return READ if value == _FORMER_READ else value
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelFactory:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prefect_hone import Recipe, RecipeError, load_recipe
 from prefect_hone.recipe.load import apply_overrides, bundled_recipes, parse_recipe
+from prefect_hone.recipe.model import ModelFactory
 from prefect_hone.recipe.text import read_source
 
 GOOD = """\
@@ -361,3 +362,10 @@ def test_a_target_of_your_own_is_a_member_like_the_others(tmp_path: Path) -> Non
     assert {("own.chip", "targets.1.factory"), ("own:Chip", "targets.2.factory")} <= set(factories)
     twice = text.replace(named, '{kind: import, factory: "other:chip", takes: graph}')
     assert "the target 'chip' is defined twice" in mistakes(tmp_path, twice)
+
+
+def test_a_recipe_that_mlflow_kept_before_the_readers_moved_loads_as_it_is_now() -> None:
+    kept = {
+        "source": "model.onnx", "factory": "prefect_hone.ray_workers.sources:read", "args": {},
+    }  # fmt: skip
+    assert ModelFactory.model_validate(kept) == ModelFactory(source="model.onnx")
