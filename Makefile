@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
-# Two files of tests side by side (they start processes of their own); the long ones come first.
-SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
+# Three files of tests at a time: much of their time they wait for servers and processes that start.
+SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test quick lint env bench clean
 

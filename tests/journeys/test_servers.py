@@ -174,7 +174,7 @@ def test_a_ray_cluster_that_asks_for_a_token(
     assert "RAY_AUTH_TOKEN" in said
     assert "RAY_AUTH_MODE=disabled sends none" in probe(RAY_AUTH_MODE="disabled")
     assert "and there is none" in probe(RAY_AUTH_MODE="token")
-    assert "refuses the token of RAY_AUTH_TOKEN" in probe(RAY_AUTH_TOKEN="another")
+    assert "rejected the token of RAY_AUTH_TOKEN" in probe(RAY_AUTH_TOKEN="another")
     assert "RAY_AUTH_TOKEN_PATH=/no/where can't be read" in probe(RAY_AUTH_TOKEN_PATH="/no/where")
     (home / ".ray" / "auth_token").touch(mode=0o600)
     assert "~/.ray/auth_token can't be read or is empty" in probe()
@@ -184,7 +184,7 @@ def test_a_ray_cluster_that_asks_for_a_token(
     refused = hone.run("run", *options, RAY_AUTH_TOKEN="another", **surroundings)
     assert refused.returncode == 1
     lines = (refused.stdout + refused.stderr).splitlines()
-    assert any("refuses the token of RAY_AUTH_TOKEN" in line for line in lines), lines
+    assert any("rejected the token of RAY_AUTH_TOKEN" in line for line in lines), lines
     assert not any("gcs_client" in line or "Traceback" in line for line in lines), lines
     assert len(lines) < 10, lines
 
