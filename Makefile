@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
-# Three files of tests at a time: much of their time they wait for servers and processes that start.
+# Three files of tests at a time: much of their time they wait for servers and processes to start.
 SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test quick lint env bench clean

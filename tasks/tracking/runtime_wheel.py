@@ -129,6 +129,9 @@ def _compatible(distribution: str) -> str:
 
 def _license() -> bytes:
     text = importlib.metadata.distribution(_HONE).read_text("licenses/LICENSE")
+    beside = Path(__file__).parents[2] / "LICENSE"  # of a checkout
+    if text is None and beside.is_file():
+        text = beside.read_text()
     return (text or "Apache-2.0\n").encode()
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import prefect_hone
@@ -23,13 +24,19 @@ def without(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
 
 
 @pytest.fixture
-def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An environment without a token; gives its home."""
+def no_token(tmp_path: Path) -> Iterator[Path]:
+    """An environment without a token; gives its home.
+
+    Ray forgets afterwards what it read there: it would send that token to later clusters.
+    """
+    monkeypatch = pytest.MonkeyPatch()
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     ray_private._read_again()
-    return tmp_path
+    yield tmp_path
+    monkeypatch.undo()
+    ray_private._read_again()
 
 
 def test_nothing_else_reaches_into_ray() -> None:

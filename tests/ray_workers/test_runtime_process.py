@@ -47,7 +47,8 @@ def counts(folder, options):
 @pytest.fixture(autouse=True)
 def _loaders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "loaders_for_test.py").write_text(LOADERS)
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    given = os.environ.get("PYTHONPATH")  # an empty entry would be the current folder
+    path = os.pathsep.join([str(tmp_path), *([given] if given else [])])
     monkeypatch.setenv("PYTHONPATH", path)
     return
 

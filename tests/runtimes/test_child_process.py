@@ -38,7 +38,8 @@ ONE = {"input": np.ones((2, 3), np.float32)}
 @pytest.fixture(autouse=True)
 def _loaders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "loaders_for_test.py").write_text(LOADERS)
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    given = os.environ.get("PYTHONPATH")  # an empty entry would be the current folder
+    path = os.pathsep.join([str(tmp_path), *([given] if given else [])])
     monkeypatch.setenv("PYTHONPATH", path)
 
 
