@@ -47,11 +47,6 @@ def short_name(path: str) -> str:
     return path.rpartition(":")[2].rpartition(".")[2]
 
 
-def name_of(spec: dict[str, Any]) -> str:
-    """The name of a pass or target, from its plain data: its kind, or the user's own name."""
-    return short_name(spec["factory"]) if spec["kind"] == IMPORT else str(spec["kind"])
-
-
 class Strict(BaseModel):
     """A frozen model that rejects unknown fields."""
 

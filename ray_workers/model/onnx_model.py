@@ -167,12 +167,6 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def onnxruntime_version() -> str:
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
-
-
 def model_files(path: Path, where: str | None = None) -> list[Path]:
     """An ONNX file and the files beside it that contain its weights; nothing in them is run.
 

@@ -92,10 +92,6 @@ class Axes:
         return self.at["data"] * self["shard"] + self.at["shard"]
 
     @property
-    def is_first_stage(self) -> bool:
-        return self.at["pipeline"] == 0
-
-    @property
     def is_last_stage(self) -> bool:
         return self.at["pipeline"] == self["pipeline"] - 1
 
