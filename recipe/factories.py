@@ -1,9 +1,10 @@
 """Factories: functions that a recipe names by import path, and which ones it may name.
 
-A parameter from a user interface must not run arbitrary code. So an import path resolves only
-under allowed prefixes: the bundled examples, what `HONE_ALLOWED_PREFIXES` adds (comma-separated)
-and, only for a recipe file that a person runs from the command line, the modules in its own
-`code` folder. A prefix allows the functions defined under it, not what those modules import.
+A parameter from a user interface must not run arbitrary code. So an import path resolves only if
+it is allowed: Hone's own factories by their exact names; what `HONE_ALLOWED_PREFIXES` adds, which
+lists packages, modules, and single functions as `module:function` (comma-separated); and, only for
+a recipe file that a person runs from the command line, the modules in its own `code` folder. A
+package allows the functions defined in it, not what its modules import, and nothing private.
 """
 
 from __future__ import annotations
@@ -22,10 +23,25 @@ from .errors import HoneError, InputError, StepFailed, did_you_mean, nearest, pl
 from .library_messages import own_words, telling
 from .strict import Strict
 
-BUNDLED = "prefect_hone.recipe.examples"
+_OURS = "prefect_hone"
+BUNDLED = f"{_OURS}.recipe.examples"
 #: Hone's factories that read a model from a path, and the one that detects its format.
-SOURCES = "prefect_hone.ray_workers.model.incoming"
+SOURCES = f"{_OURS}.ray_workers.model.incoming"
 READ = f"{SOURCES}:read"
+READERS = (
+    READ,
+    *(f"{SOURCES}:{name}" for name in (
+        "keras_model", "mlflow_model", "onnx_graph", "program", "transformers_model"
+    )),
+)  # fmt: skip
+#: All that a recipe may name of Hone itself.
+OWN_FACTORIES = (
+    *READERS,
+    f"{BUNDLED}.charlm.charlm_data:charlm_data",
+    f"{BUNDLED}.charlm.charlm_model:charlm",
+    f"{BUNDLED}.digits.digits_data:digits",
+    f"{BUNDLED}.digits.digits_model:small_resnet",
+)
 
 
 class Allowed(Strict):
@@ -33,21 +49,40 @@ class Allowed(Strict):
 
     Attributes:
         prefixes: Packages and modules whose own functions may be named.
+        functions: Import paths that may be named as they are.
         modules: Top-level modules of the recipe's own code folder.
     """
 
-    prefixes: tuple[str, ...] = (BUNDLED, SOURCES)
+    prefixes: tuple[str, ...] = ()
+    functions: tuple[str, ...] = OWN_FACTORIES
     modules: tuple[str, ...] = ()
 
     @staticmethod
     def from_environment(code: Path | None = None) -> Allowed:
-        """The bundled examples, `HONE_ALLOWED_PREFIXES`, and the modules of a code folder."""
-        added = os.environ.get("HONE_ALLOWED_PREFIXES", "").split(",")
-        prefixes = (BUNDLED, SOURCES, *(name.strip() for name in added if name.strip()))
-        return Allowed(prefixes=prefixes, modules=top_level_modules(code) if code else ())
+        """Hone's factories, `HONE_ALLOWED_PREFIXES`, and the modules of a code folder."""
+        given = [name.strip() for name in os.environ.get("HONE_ALLOWED_PREFIXES", "").split(",")]
+        added = [name for name in given if name and name.partition(".")[0] != _OURS]
+        return Allowed(
+            prefixes=tuple(name for name in added if ":" not in name),
+            functions=(*OWN_FACTORIES, *(name for name in added if ":" in name)),
+            modules=top_level_modules(code) if code else (),
+        )
 
-    def permits(self, module: str) -> bool:
-        return module.partition(".")[0] in self.modules or self._under_prefix(module)
+    def permits(self, path: str) -> bool:
+        """Whether an import path may be named: `module:name`, or a module."""
+        if path in self.functions:
+            return True
+        module, _, name = path.partition(":")
+        if name.startswith("_"):
+            return False
+        if self.is_own(module):
+            return True
+        private = any(part.startswith("_") for part in module.split("."))
+        return not private and self._under_prefix(module)
+
+    def is_own(self, module: str) -> bool:
+        """Whether a module is one of the recipe's code folder."""
+        return module.partition(".")[0] in self.modules
 
     def _under_prefix(self, module: str) -> bool:
         return any(module == p or module.startswith(f"{p}.") for p in self.prefixes)
@@ -118,15 +153,16 @@ class Allowed(Strict):
 
     def _check_home(self, found: Any, path: str, what: str) -> None:
         """Refuse what an allowed module merely imports from elsewhere."""
+        if path in self.functions:
+            return
         module, _, name = path.partition(":")
         home = found.__name__ if isinstance(found, ModuleType) else getattr(
             found, "__module__", None)  # fmt: skip
-        own = module.partition(".")[0] in self.modules
-        if not own and not (isinstance(home, str) and self._under_prefix(home)):
+        if not self.is_own(module) and not (isinstance(home, str) and self._under_prefix(home)):
             raise InputError(
                 f"'{name}' is defined in '{home}', outside the allowed prefixes",
                 where=f"{what}: {path}",
-                do=f"add it with HONE_ALLOWED_PREFIXES={home}, or wrap it in a function of yours",
+                do=_wrap_or_allow(path),
             )
 
     def check(self, path: str, what: str) -> None:
@@ -135,17 +171,33 @@ class Allowed(Strict):
         Raises:
             InputError: It lies outside.
         """
-        module = path.partition(":")[0]
-        if not self.permits(module):
-            own = [*self.modules, *(p for p in self.prefixes if p not in (BUNDLED, SOURCES))]
-            like = nearest(module, own)
-            hint = f": did you mean '{like}'?" if like else ""
+        if self.permits(path):
+            return
+        module, _, name = path.partition(":")
+        where = f"{what}: {path}"
+        if name.startswith("_") or (self._under_prefix(module) and not self.is_own(module)):
             raise InputError(
-                f"'{module}' is outside the allowed prefixes{hint}",
-                where=f"{what}: {path}",
-                do="put the module in the recipe's `code` folder and use the command line, or "
-                f"allow it with HONE_ALLOWED_PREFIXES={module.partition('.')[0]}",
+                "a recipe can't name what is private (a name with a leading underscore)",
+                where=where,
+                do="give it a public name",
             )
+        if module.partition(".")[0] == _OURS:
+            hint = did_you_mean(path, self.functions)
+            raise InputError(
+                "this is outside the allowed prefixes: of Hone itself a recipe can name only the "
+                "readers of models and the factories of the examples",
+                where=where,
+                do=hint if hint.startswith("did") else "give model.source for a model in a file",
+            )
+        own = [*self.modules, *self.prefixes]
+        like = nearest(module, own)
+        hint = f": did you mean '{like}'?" if like else ""
+        raise InputError(
+            f"'{module}' is outside the allowed prefixes{hint}",
+            where=where,
+            do="put the module in the recipe's `code` folder and use the command line, or "
+            + _wrap_or_allow(path),
+        )
 
     def call(self, factory: str, args: dict[str, Any], what: str) -> Any:
         """Resolve a factory and call it.
@@ -166,6 +218,14 @@ class Allowed(Strict):
                 where = origin(factory, args)
                 raise InputError(f"it can't be read: {telling(error)}", where=where) from error
             raise raised("the factory", error, f"{what}: {factory}") from error
+
+
+def _wrap_or_allow(path: str) -> str:
+    """Advice that lends no more than the one function, and nothing of Python's own library."""
+    wrap = "wrap it in a function of yours"
+    if path.partition(":")[0].partition(".")[0] in sys.stdlib_module_names:
+        return wrap
+    return f"{wrap}, or allow it, and nothing else, with HONE_ALLOWED_PREFIXES={path}"
 
 
 def origin(factory: str, args: dict[str, Any], what: str = "model.factory") -> str:
@@ -229,7 +289,11 @@ def _is_users(frame: FrameType, allowed: Allowed) -> bool:
     path, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
     if path.startswith(tuple(f"{folder}{os.sep}" for folder in _used)):
         return True
-    return bool(name) and not name.startswith(SOURCES) and allowed.permits(name)
+    if name.startswith(f"{_OURS}."):
+        return name.startswith(f"{BUNDLED}.")
+    return bool(name) and (allowed.permits(name) or any(
+        path.startswith(f"{name}:") for path in allowed.functions
+    ))  # fmt: skip
 
 
 def _shown(path: str, module: str) -> str:

@@ -38,7 +38,7 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     packages = " ".join(settings["packages"]) or factory.partition(".")[0].partition(":")[0]
     allowed = [p.strip() for p in os.environ.get(_PREFIXES, "").split(",") if p.strip()]
     module = factory.partition(":")[0]
-    if not _under(module, allowed):
+    if not _permits(factory, allowed):
         raise RuntimeMissing(
             f"the model is opened by '{factory}', code that is not Hone's, and {_PREFIXES} does "
             "not allow it",
@@ -63,14 +63,15 @@ def load_measured(folder: Path, options: LoadOptions) -> Predict:
     Args:
         folder: The artifact.
         options: `threads`; `factory`, the target's path; `code`, a folder to import it from or
-            None; `allowed`, the `prefixes` and `modules` that may be named.
+            None; `allowed`, the `prefixes`, `functions` and `modules` that may be named.
 
     Raises:
         RuntimeFailed: The target refuses the artifact.
     """
     if options["code"]:
         sys.path.insert(0, options["code"])
-    allowed = [*options["allowed"]["prefixes"], *options["allowed"]["modules"]]
+    lent = options["allowed"]
+    allowed = [*lent["prefixes"], *lent["functions"], *lent["modules"]]
     found = _find(options["factory"], allowed)
     return _opened(found, options["factory"], folder, {"threads": options["threads"]})
 
@@ -83,7 +84,7 @@ def _find(factory: str, allowed: Sequence[str]) -> Any:
         ModuleNotFoundError: A module is not installed.
     """
     name, _, part = factory.partition(":")
-    if not _under(name, allowed):
+    if not _permits(factory, allowed):
         raise RuntimeFailed(f"'{factory}' is outside the allowed prefixes", where=factory)
     found: Any = importlib.import_module(name)
     if part:
@@ -92,9 +93,15 @@ def _find(factory: str, allowed: Sequence[str]) -> Any:
             inner = importlib.import_module(f"{name}.{part}")
         found = inner
     home = found.__name__ if isinstance(found, ModuleType) else getattr(found, "__module__", "")
-    if found is None or not _under(home, allowed):
+    if found is None or not (factory in allowed or _under(home, allowed)):
         raise RuntimeFailed(f"'{factory}' is not there, or is defined elsewhere", where=factory)
     return found() if isinstance(found, type) else found
+
+
+def _permits(factory: str, allowed: Sequence[str]) -> bool:
+    """Whether a list of packages and import paths has one, by its name or its package."""
+    module, _, name = factory.partition(":")
+    return factory in allowed or (_under(module, allowed) and not name.startswith("_"))
 
 
 def _under(module: str, allowed: Sequence[str]) -> bool:

@@ -15,9 +15,10 @@ Predict = Callable[[Arrays], Array]
 
 
 class AllowedCode(TypedDict):
-    """User code that may be imported: packages, and modules of the `code` folder."""
+    """User code that may be imported: packages, import paths, and modules of the `code` folder."""
 
     prefixes: list[str]
+    functions: list[str]
     modules: list[str]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...recipe.access_policy import Origin
 from ...recipe.errors import InputError
 from ...recipe.load import find_recipe, load_recipe
 from ...recipe.schema import Recipe
@@ -30,4 +31,6 @@ def load_for_command(
             raise InputError(
                 "there is no such folder", where=f"code: {code}", do="give the folder of your code"
             )
-    return recipe, new_session(recipe, code=code, observer=observer, place=place)
+    return recipe, new_session(
+        recipe, code=code, observer=observer, place=place, origin=Origin.COMMAND_LINE
+    )

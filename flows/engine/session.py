@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ...ray_workers.cluster import Cluster
 from ...ray_workers.store.artifacts import Store
+from ...recipe.access_policy import AccessPolicy, Origin
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
 from ...recipe.schema import Recipe
@@ -34,7 +35,7 @@ class Session:
 
     Attributes:
         settings: Locations of stores and servers.
-        allowed: Which factories may be called.
+        access: What the recipe may reach, by where it comes from.
         code: The recipe's code folder, if a person runs a recipe file.
         user_code: Identity of the code that the factories come from.
         observer: The observer.
@@ -48,7 +49,7 @@ class Session:
     """
 
     settings: Settings
-    allowed: Allowed
+    access: AccessPolicy
     code: Path | None
     user_code: UserCode
     observer: Observer
@@ -58,6 +59,11 @@ class Session:
     owns_cluster: bool = True
     plan: Plan | None = None
     kept: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def allowed(self) -> Allowed:
+        """Which factories may be called."""
+        return self.access.factories
 
     def planned(self, plan: Plan) -> Session:
         """The same session with a plan, for a command's flow; the command closes the cluster."""
@@ -70,6 +76,7 @@ def new_session(
     code: Path | None = None,
     observer: Observer | None = None,
     place: Path | None = None,
+    origin: Origin = Origin.PARAMETER,
 ) -> Session:
     """A session for a recipe.
 
@@ -78,17 +85,18 @@ def new_session(
         code: Its code folder, only if a person runs a recipe file.
         observer: The observer.
         place: Folder of the recipe's file.
+        origin: Where the recipe comes from.
 
     Raises:
         InputError: A factory lies outside the allowed prefixes.
     """
     settings = Settings.from_environment()
-    allowed = Allowed.from_environment(code)
+    access = AccessPolicy.from_environment(origin, code)
     for path, where in recipe.factories():
-        allowed.check(path, where)
+        access.factories.check(path, where)
     return Session(
         settings=settings,
-        allowed=allowed,
+        access=access,
         code=code,
         user_code=identify(recipe, code),
         observer=observer or Silent(),
@@ -111,8 +119,12 @@ def use(session: Session) -> Iterator[Session]:
         _current.reset(token)
 
 
-def current(recipe: Recipe) -> Session:
+def current(recipe: Recipe, origin: Origin = Origin.PARAMETER) -> Session:
     """The session that the command line made, or one of a flow that a worker runs.
+
+    Args:
+        recipe: The recipe.
+        origin: Where it comes from, if a worker runs the flow.
 
     Raises:
         InputError: The recipe has `code`, but no folder was granted.
@@ -126,4 +138,4 @@ def current(recipe: Recipe) -> Session:
             where="code",
             do="install the code on the workers and allow it with HONE_ALLOWED_PREFIXES",
         )
-    return new_session(recipe)
+    return new_session(recipe, origin=origin)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from prefect_hone import InputError
-from prefect_hone.recipe.factories import Allowed, use_code
+from prefect_hone.recipe.factories import OWN_FACTORIES, Allowed, use_code
 
 
 @pytest.fixture
@@ -103,3 +103,70 @@ def test_an_object_a_class_or_a_module_can_be_found_where_it_is_defined(
         allowed.find("own_parts:json", "a")
     with pytest.raises(InputError, match="'inner' is not a function"):
         allowed.resolve("own_parts:inner", "a")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "prefect_hone.ray_workers.model.incoming:_local",
+        "prefect_hone.ray_workers.model.incoming:check_archive",
+        "prefect_hone.ray_workers.model.incoming:fsspec",
+        "prefect_hone.ray_workers.model:incoming",
+        "prefect_hone.recipe.examples.digits:digits_model",
+        "prefect_hone.recipe.examples.charlm.charlm_data:text",
+        "prefect_hone.ray_workers.sources:_library",
+        "prefect_hone.recipe:factories",
+    ],
+)
+def test_of_hone_itself_only_the_factories_are_lent_by_their_exact_names(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for added in ("", "prefect_hone", "prefect_hone.ray_workers"):
+        monkeypatch.setenv("HONE_ALLOWED_PREFIXES", added)
+        for find in (Allowed.from_environment().resolve, Allowed.from_environment().find):
+            with pytest.raises(InputError, match=r"of Hone itself|private"):
+                find(path, "model.factory")
+
+
+def test_hones_own_factories_are_where_the_list_says() -> None:
+    for path in OWN_FACTORIES:
+        assert callable(Allowed().resolve(path, "model.factory")), path
+
+
+@pytest.mark.parametrize("path", ["own_parts:_secret", "own_parts._hidden:make"])
+def test_nothing_private_is_lent(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HONE_ALLOWED_PREFIXES", "own_parts")
+    with pytest.raises(InputError, match="private"):
+        Allowed.from_environment().resolve(path, "model.factory")
+    with pytest.raises(InputError, match="private"):
+        Allowed(modules=("own_parts",)).resolve("own_parts:_secret", "model.factory")
+
+
+def test_one_function_of_a_package_can_be_lent_alone(
+    code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HONE_ALLOWED_PREFIXES", "own_module:OrderedDict, own_module:make")
+    allowed = Allowed.from_environment()
+    assert allowed.call("own_module:OrderedDict", {}, "model.factory") == {}
+    assert allowed.call("own_module:make", {}, "model.factory") == 1
+    with pytest.raises(InputError, match="outside the allowed prefixes"):
+        allowed.resolve("own_module:broken", "model.factory")
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("os:system", None),
+        ("subprocess.run:x", None),
+        ("torch:load", "HONE_ALLOWED_PREFIXES=torch:load"),
+        ("own.models:net", "HONE_ALLOWED_PREFIXES=own.models:net"),
+    ],
+)
+def test_the_advice_lends_no_whole_package(path: str, advice: str | None) -> None:
+    with pytest.raises(InputError) as caught:
+        Allowed().check(path, "model.factory")
+    said = str(caught.value)
+    assert advice is None or said.endswith(advice)
+    assert (advice is None) == ("HONE_ALLOWED_PREFIXES" not in said)

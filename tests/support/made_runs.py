@@ -20,6 +20,7 @@ from prefect_hone.ray_workers.cluster import Cluster
 from prefect_hone.ray_workers.dispatch import Done
 from prefect_hone.ray_workers.processor import Processor
 from prefect_hone.ray_workers.store.artifacts import Artifact, Store
+from prefect_hone.recipe.access_policy import AccessPolicy, Origin
 from prefect_hone.recipe.factories import Allowed
 from prefect_hone.recipe.schema import Recipe
 from prefect_hone.tasks.benchmark.benchmark import BASELINE
@@ -274,7 +275,7 @@ def session(folder: Path, store: Store | None = None) -> Session:
     )  # fmt: skip
     return Session(
         settings=settings,
-        allowed=Allowed(prefixes=("mine",)),
+        access=AccessPolicy(origin=Origin.COMMAND_LINE, factories=Allowed(prefixes=("mine",))),
         code=None,
         user_code=UserCode(),
         observer=NotingObserver(),

@@ -14,7 +14,7 @@ from prefect_hone.recipe.errors import InputError
 from prefect_hone.recipe.schema import Recipe
 
 DIGITS = {
-    "model": {"factory": "prefect_hone.recipe.examples.digits.digits_model:digits_resnet"},
+    "model": {"factory": "prefect_hone.recipe.examples.digits.digits_model:small_resnet"},
     "data": {"factory": "prefect_hone.recipe.examples.digits.digits_data:digits"},
 }
 
