@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from .showable import showable
+
 
 class HoneError(Exception):
-    """A failure that Hone can explain.
+    """A failure that Hone can explain. Credentials in its texts are hidden: errors are kept.
 
     Args:
         what: What happened, in one sentence or a few lines.
@@ -25,10 +27,10 @@ class HoneError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, what: str, *, where: str | None = None, do: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.do = do
+        self.what = showable(what)
+        self.where = None if where is None else showable(where)
+        self.do = None if do is None else showable(do)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         lines = [self.what if self.where is None else f"{self.where}: {self.what}"]

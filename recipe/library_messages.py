@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
+from .showable import showable
+
 _LONGEST = 240  # characters
 
 
@@ -44,7 +46,7 @@ def clean(text: str) -> str:
     text = _without_signatures(text)
     for pattern, instead in _POSITIONS:
         text = pattern.sub(instead, text)
-    return " ".join(text.split()).strip(" :-")
+    return showable(" ".join(text.split()).strip(" :-"))
 
 
 def _of_the_system(error: OSError) -> str:

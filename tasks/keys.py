@@ -36,6 +36,7 @@ CARRIERS = frozenset(
         "._version",
         ".recipe.errors",
         ".recipe.factories",
+        ".recipe.showable",
         ".recipe.strict",
         ".ray_workers.store.artifacts",
         ".ray_workers.channel",
