@@ -71,6 +71,15 @@ def read_source(path: Path, name: str | None = None) -> Source:
     )
 
 
+def read_text(text: str, name: str) -> Source:
+    """Read the text of a recipe, in YAML or JSON.
+
+    Raises:
+        RecipeError: It has a syntax error.
+    """
+    return _read_yaml(text, name)
+
+
 class _Loader(yaml.SafeLoader):
     """YAML whose scalars are those of JSON: 1e-3 is a number, 2026-11-23 and 'no' are strings."""
 

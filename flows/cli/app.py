@@ -51,6 +51,14 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a field, as in train.epochs=3. Can be repeated."),
 ]
+RedoOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--redo",
+        help="Compute a step again, with all that follows: train, or compile:int8@openvino-cpu. "
+        "Can be repeated.",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to stdout, and all else to stderr.")
 ]
@@ -58,7 +66,12 @@ JsonOption = Annotated[
 
 @app.command()
 @exit_with_message
-def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+def run(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    redo: RedoOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Run a recipe: train, compress, compile, measure, promote.
 
     Exit codes: 0 a champion was promoted; 1 something failed; 2 the input is wrong; 3 no candidate
@@ -66,7 +79,7 @@ def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption
     """
     from .run import run_command
 
-    _exit(run_command(recipe, overrides or [], as_json))
+    _exit(run_command(recipe, overrides or [], as_json, redo or []))
 
 
 @app.command()
@@ -74,6 +87,7 @@ def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption
 def plan(
     recipe: RecipeArgument,
     overrides: SetOption = None,
+    redo: RedoOption = None,
     as_json: JsonOption = False,
     estimate: Annotated[
         bool,
@@ -89,7 +103,7 @@ def plan(
     from .load import load_for_command
     from .tables import show_plan
 
-    loaded, session = load_for_command(recipe, overrides or [])
+    loaded, session = load_for_command(recipe, overrides or [], redo=redo or [])
     made = make_plan(loaded, session)
     memory = plan_memory(loaded, made, session, estimate)
     if as_json:

@@ -14,7 +14,10 @@ from ..engine.session import Session, new_session
 
 
 def load_for_command(
-    name: str, overrides: Sequence[str], observer: Observer | None = None
+    name: str,
+    overrides: Sequence[str],
+    observer: Observer | None = None,
+    redo: Sequence[str] = (),
 ) -> tuple[Recipe, Session]:
     """Load a recipe that a person names, and allow it the code folder beside its file.
 
@@ -32,5 +35,10 @@ def load_for_command(
                 "there is no such folder", where=f"code: {code}", do="give the folder of your code"
             )
     return recipe, new_session(
-        recipe, code=code, observer=observer, place=place, origin=Origin.COMMAND_LINE
+        recipe,
+        code=code,
+        observer=observer,
+        place=place,
+        origin=Origin.COMMAND_LINE,
+        redo=redo,
     )

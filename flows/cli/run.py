@@ -15,7 +15,6 @@ from rich.console import Console
 
 from ...ray_workers.cluster import local_capacity, require_capacity
 from ...recipe.errors import HoneError
-from ...recipe.schema import Recipe
 from ...tasks.outcome import Outcome
 from ..engine.plan import make_plan
 from ..engine.session import Session
@@ -27,7 +26,9 @@ from .prefect_server import PrefectServer, configured_url, require_server
 EXIT_NO_CHAMPION = 3
 
 
-def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
+def run_command(
+    name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str] = ()
+) -> int:
     """Run a recipe from the command line; returns the exit code.
 
     Raises:
@@ -36,7 +37,8 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
     width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 240
     console = Console(stderr=as_json, width=width)
     observer = LiveRows(console) if console.is_terminal else PlainLines(console)
-    recipe, session = load_for_command(name, overrides, observer)
+    recipe, session = load_for_command(name, overrides, observer, redo)
+    asked = {"recipe": name, "overrides": list(overrides), "redo": list(redo)}
     plan = make_plan(recipe, session)
     if plan.starts_workers and session.settings.ray_address is None:
         each = recipe.train.resources
@@ -55,7 +57,7 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
             session.cluster.prepare()
         with observer:
             observer.phase("starting Prefect, Ray and MLflow")
-            outcome, flow_run = _run_flow(recipe, session.planned(plan), server)
+            outcome, flow_run = _run_flow(asked, session.planned(plan), server)
         if as_json:
             sys.stdout.write(json.dumps(outcome.to_json(), indent=1) + "\n")
             sys.stdout.flush()
@@ -68,7 +70,7 @@ def run_command(name: str, overrides: Sequence[str], as_json: bool) -> int:
 
 
 def _run_flow(
-    recipe: Recipe, session: Session, server: PrefectServer | None
+    asked: dict[str, Any], session: Session, server: PrefectServer | None
 ) -> tuple[Outcome, str]:
     """The outcome, and the id of the flow run.
 
@@ -85,7 +87,7 @@ def _run_flow(
         server.wait()
     try:
         with use(session):
-            state: Any = accelerate(recipe, return_state=True)
+            state: Any = accelerate(**asked, return_state=True)
     finally:
         send_what_is_left(5)
     result = state.data if isinstance(state.data, Outcome) else None

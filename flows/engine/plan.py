@@ -13,6 +13,7 @@ from .lay_out import check_targets, lay_out, lay_out_benchmark
 from .layout import CandidateLayout, Layout
 from .pinned_model import pinned
 from .records import find_record
+from .redo import asked_again, check_redo
 from .session import Session
 from .surroundings import here
 
@@ -24,10 +25,12 @@ class PlannedStep:
     Attributes:
         call: The step.
         done: Its cached result; None if it would be computed.
+        again: It is to be computed whether or not it is cached (`--redo`).
     """
 
     call: Call
     done: Done | None
+    again: bool = False
 
     @property
     def cached(self) -> bool:
@@ -62,6 +65,11 @@ class Plan:
         return [step for step in self.steps if not step.cached]
 
     @property
+    def again(self) -> frozenset[str]:
+        """Labels of the steps that are computed whether or not they are cached."""
+        return frozenset(step.call.label for step in self.steps if step.again)
+
+    @property
     def starts_workers(self) -> bool:
         """Whether the recipe's training, on its own workers, would be computed."""
         return self.layout.train.call.starts_workers and not self.layout.train.cached
@@ -71,7 +79,8 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
     """Look up every step, without computing anything.
 
     Raises:
-        InputError: A target of the recipe is not installed, or what it names can't be read.
+        InputError: A target of the recipe is not installed, what it names can't be read, or there
+            is no such step to do again.
     """
     surroundings = here(session.allowed, session.code)
     check_targets(recipe, surroundings)
@@ -86,11 +95,13 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
         for name, (source, output) in inputs.items():
             if source.done is not None:
                 digests[name] = source.done.outputs[output].sha256
+        sources = [*(source for source, _ in inputs.values()), *after]
+        again = asked_again(call, session.redo) or any(source.again for source in sources)
         done = None
-        if len(digests) == len(inputs):
+        if len(digests) == len(inputs) and not again:
             key = cache_key(call, digests, session.user_code)
             done = find_record(session.store, call, key)
-        step = PlannedStep(call, done)
+        step = PlannedStep(call, done, again)
         steps.append(step)
         return step
 
@@ -99,6 +110,7 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
     able = [candidate for candidate in layout.candidates if candidate.compiled is not None]
     if able:
         lay_out_benchmark(fixed, surroundings, look_up, layout.shared, able)
+    check_redo(session.redo, [step.call for step in steps])
     return Plan(fixed, steps, layout)
 
 

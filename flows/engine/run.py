@@ -42,7 +42,12 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(recipe: Recipe, session: Session, tags: dict[str, str]) -> Iterator[Run]:
+def open_run(
+    recipe: Recipe,
+    session: Session,
+    tags: dict[str, str],
+    again: frozenset[str] = frozenset(),
+) -> Iterator[Run]:
     """A run in MLflow; it ends as `Run.status`, or on an error as FAILED or KILLED."""
     settings = session.settings
     tracker = Tracker(settings.tracking, settings.artifacts, recipe.name, settings.journals)
@@ -50,7 +55,7 @@ def open_run(recipe: Recipe, session: Session, tags: dict[str, str]) -> Iterator
     status, runner = RunStatus.FAILED, None
     try:
         code = pack(session.code, session.store) if session.code is not None else None
-        runner = Runner(session, tracker, code)
+        runner = Runner(session, tracker, code, again)
         run = Run(recipe, session, tracker, run_id, tags, runner)
         yield run
         status = run.status

@@ -40,16 +40,24 @@ class Runner:
         session: The session.
         tracker: MLflow.
         code: The packed code folder.
+        again: Labels of steps to compute whether or not they are cached.
 
     Attributes:
         notes: Messages that the user got.
         taken: The steps that succeeded, in the order in which they finished.
     """
 
-    def __init__(self, session: Session, tracker: Tracker, code: Artifact | None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        tracker: Tracker,
+        code: Artifact | None,
+        again: frozenset[str] = frozenset(),
+    ) -> None:
         self.session = session
         self.tracker = tracker
         self.code = code
+        self._again = again
         self.notes: list[str] = []
         self.taken: list[StepTaken] = []
         self._guard = threading.Lock()
@@ -70,7 +78,9 @@ class Runner:
         key = cache_key(call, digests, self.session.user_code)
         lineage = lineage_key(call, digests, self.session.user_code)
         with self._only_one(lineage, call.label):
-            done = self._cached(call, key)
+            if call.label in self._again and call.step.keeps_checkpoints:
+                self._drop_checkpoints(lineage)  # again means from the beginning
+            done = None if call.label in self._again else self._cached(call, key)
             if done is not None:
                 self._tell(call, done, cached=True)
                 return _result(call, key, done, cached=True)

@@ -8,7 +8,7 @@ itself a code folder.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from ...ray_workers.cluster import Cluster
 from ...ray_workers.store.artifacts import Store
 from ...recipe.access_policy import AccessPolicy, Origin
-from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
 from ...recipe.schema import Recipe
 from ...tasks.keys import UserCode
@@ -34,6 +33,7 @@ class Session:
     """The session of one run.
 
     Attributes:
+        recipe: The recipe that it was made for.
         settings: Locations of stores and servers.
         access: What the recipe may reach, by where it comes from.
         code: The recipe's code folder, if a person runs a recipe file.
@@ -44,10 +44,12 @@ class Session:
         place: Folder of the recipe, whose git commit is recorded.
         owns_cluster: Whether the flow closes the cluster; else the creator of the session does.
         plan: The plan, if the command that starts the flow has made one.
+        redo: Steps to compute again although their results are in the store (`redo.py`).
         kept: Place in the store of each file, folder or MLflow model that the recipe names, copied
             once at the start of a run.
     """
 
+    recipe: Recipe
     settings: Settings
     access: AccessPolicy
     code: Path | None
@@ -58,6 +60,7 @@ class Session:
     place: Path | None = None
     owns_cluster: bool = True
     plan: Plan | None = None
+    redo: tuple[str, ...] = ()
     kept: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -77,6 +80,7 @@ def new_session(
     observer: Observer | None = None,
     place: Path | None = None,
     origin: Origin = Origin.PARAMETER,
+    redo: Sequence[str] = (),
 ) -> Session:
     """A session for a recipe.
 
@@ -86,6 +90,7 @@ def new_session(
         observer: The observer.
         place: Folder of the recipe's file.
         origin: Where the recipe comes from.
+        redo: Steps to compute again.
 
     Raises:
         InputError: A factory lies outside the allowed prefixes.
@@ -95,6 +100,7 @@ def new_session(
     for path, where in recipe.factories():
         access.factories.check(path, where)
     return Session(
+        recipe=recipe,
         settings=settings,
         access=access,
         code=code,
@@ -103,6 +109,7 @@ def new_session(
         cluster=Cluster(settings.ray_address),
         store=Store(settings.store, settings.cache),
         place=place,
+        redo=tuple(redo),
     )
 
 
@@ -119,23 +126,6 @@ def use(session: Session) -> Iterator[Session]:
         _current.reset(token)
 
 
-def current(recipe: Recipe, origin: Origin = Origin.PARAMETER) -> Session:
-    """The session that the command line made, or one of a flow that a worker runs.
-
-    Args:
-        recipe: The recipe.
-        origin: Where it comes from, if a worker runs the flow.
-
-    Raises:
-        InputError: The recipe has `code`, but no folder was granted.
-    """
-    session = _current.get()
-    if session is not None:
-        return session
-    if recipe.code is not None:
-        raise InputError(
-            "a code folder is only for a recipe file that is run from the command line",
-            where="code",
-            do="install the code on the workers and allow it with HONE_ALLOWED_PREFIXES",
-        )
-    return new_session(recipe, origin=origin)
+def in_session() -> Session | None:
+    """The session that a command made for the flow that it starts."""
+    return _current.get()

@@ -68,7 +68,9 @@ def test_a_real_prefect_server_shows_the_run_and_the_variant_that_failed_alone(
     (run,) = ask("/flow_runs/filter", {})
     assert run["state"]["type"] == "COMPLETED"
     assert {"hone", "wine"} <= set(run["tags"])
-    assert run["parameters"]["recipe"]["name"] == "wine"
+    assert run["name"] == "wine"
+    assert run["parameters"]["recipe"] == str(project / "recipe.yaml")
+    assert "gates=[]" in run["parameters"]["overrides"]
     deadline = time.monotonic() + 30
     done = ("check", "train", "export", "compile fp32@onnxruntime-cpu", "benchmark")
     expected = {**dict.fromkeys(done, "Completed"), "compress int8": "Failed"}

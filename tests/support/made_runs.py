@@ -274,6 +274,7 @@ def session(folder: Path, store: Store | None = None) -> Session:
         ray_address=None,
     )  # fmt: skip
     return Session(
+        recipe=recipe(),
         settings=settings,
         access=AccessPolicy(origin=Origin.COMMAND_LINE, factories=Allowed(prefixes=("mine",))),
         code=None,

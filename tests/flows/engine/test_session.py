@@ -9,7 +9,8 @@ import made_runs as made
 import pytest
 from made_runs import recipe
 from prefect_hone.flows.engine.plan import Plan
-from prefect_hone.flows.engine.session import current, new_session, use
+from prefect_hone.flows.engine.request import as_text, open_request
+from prefect_hone.flows.engine.session import Session, new_session, use
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.recipe.schema import Recipe
 
@@ -28,6 +29,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def bundled(**changed: object) -> Recipe:
     return recipe(**{**DIGITS, **changed})
+
+
+def current(asked: Recipe) -> Session:
+    return open_request(as_text(asked))[1]
 
 
 def test_a_flow_that_a_worker_starts_has_a_session_of_its_own(tmp_path: Path) -> None:

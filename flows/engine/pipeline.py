@@ -1,0 +1,123 @@
+"""From a recipe to the champion, within a flow run; the flows beside it are made of these parts."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from ...ray_workers.cluster import require_capacity
+from ...recipe.schema import Recipe
+from ...tasks.outcome import Outcome
+from ...tasks.tracking.entries import RunStatus
+from ...tasks.tracking.names import TRAINING
+from .conclude import conclude
+from .lay_out import lay_out, lay_out_benchmark
+from .plan import make_plan
+from .prefect_tasks import Steps, need, settled_layout
+from .promotion import promote_task
+from .publish import publish
+from .record import (
+    promotable,
+    promoted,
+    record_outcome,
+    record_results,
+    record_start,
+    run_tags,
+)
+from .results import Results
+from .run import Run, open_run
+from .session import Session
+from .surroundings import here
+
+
+def run_pipeline(recipe: Recipe, session: Session) -> State[Outcome]:
+    """Run a recipe in the current flow run; returns the state that the flow run ends in.
+
+    Raises:
+        InputError: What the recipe asks for can't be done.
+        HoneError: A step that every candidate needs failed.
+    """
+    name_flow_run(recipe)
+    try:
+        outcome = run_recipe(recipe, session)
+    except BaseException:
+        session.cluster.cancel()  # Prefect waits for the threads of running steps
+        raise
+    finally:
+        if session.owns_cluster:
+            session.cluster.close()
+    return final_state(outcome)
+
+
+def final_state(outcome: Outcome) -> State[Any]:
+    """The state that tells what came of a run."""
+    if outcome.champion is None:
+        return Failed(name="NoCandidatePassed", message=outcome.why, data=outcome)
+    return Completed(message=f"{outcome.champion.candidate}: {outcome.why}", data=outcome)
+
+
+def run_recipe(recipe: Recipe, session: Session) -> Outcome:
+    """The flow's work, within a flow run."""
+    plan = session.plan or make_plan(recipe, session)
+    if plan.to_compute:
+        session.cluster.prepare()
+    with open_run(recipe, session, run_tags(recipe, session), plan.again) as run:
+        record_start(run)  # before a step that is kept tells of itself
+        if plan.starts_workers:
+            each = recipe.train.resources
+            capacity = session.cluster.capacity()
+            if not recipe.train.wait_for_workers:
+                require_capacity(capacity, recipe.train.mesh.least_workers, each.cpus, each.gpus)
+        results = _take_steps(plan.recipe, run)
+        session.observer.phase("deciding and promoting")
+        outcome = conclude(recipe, run.run_id, results)
+        record_results(run, results, outcome)
+        asked = promotable(run, outcome)
+        if asked is not None:
+            outcome = promoted(outcome, promote_task(session.settings.tracking, asked))
+        record_outcome(run, outcome)
+        publish(recipe, outcome)
+    return outcome
+
+
+def _take_steps(recipe: Recipe, run: Run) -> Results:
+    """All steps up to validation, then the benchmark of the candidates that passed it.
+
+    Raises:
+        HoneError: A step that every candidate needs failed.
+    """
+    steps = Steps(run.runner)
+    surroundings = here(run.session.allowed, run.session.code)
+    layout = lay_out(recipe, surroundings, steps)
+    need(layout.check)
+    need(layout.train)
+    run.tracker.finish(TRAINING, RunStatus.FINISHED)
+    able = []
+    for candidate in layout.candidates:
+        if candidate.validated is not None:
+            candidate.validated.wait()
+            if candidate.validated.state.is_completed():
+                able.append(candidate)
+    for step in (layout.reference, layout.export):
+        if not able:
+            need(step)
+    measured = None
+    if able:
+        measured = need(lay_out_benchmark(recipe, surroundings, steps, layout.shared, able))
+    return Results(
+        settled_layout(layout), measured, tuple(steps.results()), tuple(run.runner.notes)
+    )
+
+
+def name_flow_run(recipe: Recipe) -> None:
+    """Name the current flow run after its recipe, and tag it."""
+    run_id = flow_run.id
+    if run_id is not None:
+        with get_client(sync_client=True) as client:
+            tags = {*flow_run.tags, "hone", recipe.name}
+            client.update_flow_run(UUID(str(run_id)), name=recipe.name, tags=tags)

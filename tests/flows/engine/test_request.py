@@ -1,0 +1,91 @@
+"""What a flow's parameters ask for: the recipe by name, file or text, and what each may reach."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from prefect_hone.flows.engine.request import as_text, open_request
+from prefect_hone.flows.engine.session import new_session, use
+from prefect_hone.recipe.access_policy import Origin
+from prefect_hone.recipe.errors import InputError, RecipeError
+from prefect_hone.recipe.load import bundled_recipes, load_recipe
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_HOME", str(tmp_path / "home"))
+    for name in ("HONE_ALLOWED_PREFIXES", "HONE_ALLOWED_PATHS", "HONE_STORE", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_bundled_recipe_by_name_with_overrides() -> None:
+    recipe, session = open_request("digits", ["train.epochs=3", " "], redo=["train"])
+    assert (recipe.name, recipe.train.epochs) == ("digits", 3)
+    assert session.access.origin is Origin.PARAMETER
+    assert (session.place, session.code, session.redo) == (None, None, ("train",))
+
+
+def test_a_recipe_as_text_is_the_same_recipe() -> None:
+    given = load_recipe("digits")
+    by_yaml = bundled_recipes()["digits"].read_text()
+    for text in (as_text(given), as_text(json.loads(as_text(given))), by_yaml):
+        assert open_request(text)[0].digest() == given.digest()
+
+
+def test_mistakes_are_told_in_the_words_of_the_command_line() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'digits'") as caught:
+        open_request("digit")
+    with pytest.raises(RecipeError) as by_parameter:
+        open_request("digits", ["train.epoch=3"])
+    with pytest.raises(RecipeError) as by_command:
+        load_recipe("digits", ["train.epoch=3"])
+    assert str(by_parameter.value) == str(by_command.value)
+    with pytest.raises(RecipeError, match="give a recipe"):
+        open_request("  ")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        open_request('{"name": ')
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_only_of_an_allowed_folder_and_its_code_with_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = str(project / "recipe.yaml")
+    with pytest.raises(InputError, match="may not read this path"):
+        open_request(path)
+    monkeypatch.setenv("HONE_ALLOWED_PATHS", str(project))
+    recipe, session = open_request(path)
+    assert recipe.name == "wine"
+    assert session.code == project.resolve()
+    assert session.place == project.resolve()
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(project, elsewhere)
+    with pytest.raises(InputError, match="may not read this path"):
+        open_request(path, [f"code={elsewhere}"])
+    (project / "out").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="may not read this path"):
+        open_request(path, ["code=out"])
+    with pytest.raises(InputError, match="there is no such folder"):
+        open_request(path, ["code=missing"])
+
+
+def test_what_is_no_step_is_refused_when_the_run_is_planned() -> None:
+    from prefect_hone.flows.engine.plan import make_plan
+
+    recipe, session = open_request("digits", redo=["compil"])
+    with pytest.raises(InputError, match="did you mean 'compile'"):
+        make_plan(recipe, session)
+    recipe, session = open_request("digits", redo=["compile:int8@openvino"])
+    with pytest.raises(InputError, match="did you mean 'int8@openvino-cpu'"):
+        make_plan(recipe, session)
+
+
+def test_a_commands_session_is_not_made_again() -> None:
+    mine = new_session(load_recipe("digits", ["train.epochs=5"]), origin=Origin.COMMAND_LINE)
+    with use(mine):
+        recipe, session = open_request("what the parameters show")
+    assert session is mine
+    assert recipe.train.epochs == 5
