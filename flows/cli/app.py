@@ -120,6 +120,99 @@ def plan(
         show_plan(_console(), made, loaded, memory)
 
 
+CronOption = Annotated[
+    str | None, typer.Option("--cron", help="Run at these times: '0 2 * * *' is every night at 2.")
+]
+IntervalOption = Annotated[
+    float | None, typer.Option("--interval", help="Run every so many seconds.")
+]
+RruleOption = Annotated[
+    str | None, typer.Option("--rrule", help="Run by a recurrence rule of RFC 5545.")
+]
+TimezoneOption = Annotated[
+    str | None, typer.Option("--timezone", help="Of the schedule: Europe/Berlin. Default UTC.")
+]
+PromotionOption = Annotated[
+    str | None, typer.Option("--promotion", help="off, dry-run, approve or auto, for every run.")
+]
+
+
+@app.command()
+@exit_with_message
+def deploy(
+    recipe: RecipeArgument,
+    pool: Annotated[str, typer.Option("--pool", help="The work pool whose workers run it.")],
+    overrides: SetOption = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Of the deployment. Default: the recipe's name.")
+    ] = None,
+    queue: Annotated[str | None, typer.Option("--queue", help="Work queue of the pool.")] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Image for pools that start containers.")
+    ] = None,
+    cron: CronOption = None,
+    interval: IntervalOption = None,
+    rrule: RruleOption = None,
+    timezone: TimezoneOption = None,
+    promotion: PromotionOption = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", help="A tag of the deployment. Can be repeated.")
+    ] = None,
+    at_once: Annotated[
+        int, typer.Option("--at-once", min=1, help="Runs of it at once; more wait.")
+    ] = 1,
+    on_worker: Annotated[
+        bool,
+        typer.Option(
+            "--on-worker",
+            help="RECIPE is a path where the worker runs (an image, a cloned repository); nothing "
+            "is put into the store.",
+        ),
+    ] = False,
+    paused: Annotated[bool, typer.Option("--paused", help="Create its schedule paused.")] = False,
+) -> None:
+    """Create or update a deployment of a recipe on the Prefect server.
+
+    The recipe, its code and its model's files go into the store, from which any worker takes them.
+    """
+    from .deploy import DeployOptions, deploy_command
+
+    when = {"cron": cron, "interval": interval, "rrule": rrule, "timezone": timezone}
+    deploy_command(
+        _console(),
+        DeployOptions(
+            recipe=recipe, overrides=overrides or [], name=name, pool=pool, queue=queue,
+            image=image, when=when, promotion=promotion, tags=tags or [], at_once=at_once,
+            on_worker=on_worker, paused=paused,
+        ),
+    )  # fmt: skip
+
+
+@app.command()
+@exit_with_message
+def serve(
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(help="Recipes to serve too, each on the schedule of the options."),
+    ] = None,
+    overrides: SetOption = None,
+    cron: CronOption = None,
+    interval: IntervalOption = None,
+    rrule: RruleOption = None,
+    timezone: TimezoneOption = None,
+    promotion: PromotionOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Flow runs at once.")] = 1,
+) -> None:
+    """Serve all flows, and recipes on a schedule, from this process until it is ended.
+
+    It needs a Prefect server (PREFECT_API_URL) and no work pool.
+    """
+    from .deploy import serve_command
+
+    when = {"cron": cron, "interval": interval, "rrule": rrule, "timezone": timezone}
+    serve_command(_console(), recipes or [], overrides or [], when, promotion, limit)
+
+
 @app.command()
 @exit_with_message
 def targets(as_json: JsonOption = False) -> None:

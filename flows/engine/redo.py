@@ -1,6 +1,7 @@
 """Redo: which steps are computed again although their results are in the store.
 
-`STEP` means every step of that name, `STEP:WHICH` one of them; whatever follows from it is done again too.
+`STEP` means every step of that name, `STEP:WHICH` one of them. What follows from them is computed
+again too.
 """
 
 from __future__ import annotations

@@ -13,12 +13,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from ...ray_workers.store.artifacts import Store
 from ...recipe.access_policy import AccessPolicy, Origin
 from ...recipe.errors import InputError, RecipeError, did_you_mean
 from ...recipe.load import apply_overrides, bundled_recipes, find_recipe, parse_recipe
 from ...recipe.schema import Recipe
 from ...recipe.text import Source, read_source, read_text
+from .deployed_recipe import PREFIX, open_kept
 from .session import Session, in_session, new_session
+from .settings import Settings
 
 
 def as_text(value: Any) -> Any:
@@ -58,10 +61,20 @@ def open_request(
     if promotion != AS_IN_RECIPE:
         changes.append(f"promotion={promotion}")
     access = AccessPolicy.from_environment(origin)
-    source, place = _source(recipe.strip(), access)
+    text, kept = recipe.strip(), dict[str, str]()
+    place: Path | None
+    if text.startswith(PREFIX):
+        settings = Settings.from_environment()
+        file, kept = open_kept(text, Store(settings.store, settings.cache))
+        source, place = read_source(file, name="recipe"), file.parent
+        access = access.model_copy(update={"paths": (*access.paths, str(file.parent))})
+    else:
+        source, place = _source(text, access)
     loaded = parse_recipe(apply_overrides(source, changes))
     code = _code(loaded, place, access)
-    return loaded, new_session(loaded, code=code, place=place, origin=origin, redo=redo)
+    session = new_session(loaded, code=code, place=place, origin=origin, redo=redo)
+    session.kept.update(kept)
+    return loaded, session
 
 
 def _source(text: str, access: AccessPolicy) -> tuple[Source, Path | None]:

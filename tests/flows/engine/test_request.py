@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from prefect_hone.flows.engine.deployed_recipe import keep_recipe, open_kept
+from prefect_hone.flows.engine.pinned_model import pinned
 from prefect_hone.flows.engine.request import as_text, open_request
 from prefect_hone.flows.engine.session import new_session, use
 from prefect_hone.recipe.access_policy import Origin
-from prefect_hone.recipe.errors import InputError, RecipeError
+from prefect_hone.recipe.errors import InputError, RecipeError, StoreError
 from prefect_hone.recipe.load import bundled_recipes, load_recipe
 
 
@@ -89,3 +91,51 @@ def test_a_commands_session_is_not_made_again() -> None:
         recipe, session = open_request("what the parameters show")
     assert session is mine
     assert recipe.train.epochs == 5
+
+
+def test_a_deployed_recipe_brings_its_code_and_its_models_files(
+    project: Path, tmp_path: Path
+) -> None:
+    from prefect_hone.flows.cli.load import load_for_command
+
+    weights = project / "start.safetensors"
+    weights.write_bytes(_weights())
+    options = ["model.weights=start.safetensors", "train.epochs=7"]
+    recipe, session = load_for_command(str(project / "recipe.yaml"), options)
+    name = keep_recipe(recipe, session)
+    shutil.rmtree(project)
+
+    got, worker = open_request(name, ["train.epochs=3"])
+    assert (got.train.epochs, recipe.train.epochs) == (3, 7)
+    assert worker.code is not None
+    assert (worker.code / "wine_model.py").is_file()
+    assert pinned(got, worker).model.weights == session.kept["start.safetensors"]
+    again, _ = open_request(name)
+    assert again.model_copy(update={"code": recipe.code}).digest() == recipe.digest()
+
+    with pytest.raises(InputError, match="may not read this path"):
+        open_request(name, [f"code={tmp_path}"])
+
+
+@pytest.mark.parametrize("name", ["store:", "store:../x", f"store:{'0' * 64}", "store:ABC"])
+def test_what_was_not_deployed_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="no such deployed recipe"):
+        open_request(name)
+
+
+def test_a_deployed_recipe_whose_bytes_changed_is_refused(project: Path) -> None:
+    from prefect_hone.flows.cli.load import load_for_command
+
+    name = keep_recipe(*load_for_command(str(project / "recipe.yaml"), []))
+    file, _ = open_kept(name, new_session(load_recipe("digits")).store)
+    file.chmod(0o644)
+    file.write_text(file.read_text().replace("wine_model", "evil_model"))
+    with pytest.raises(StoreError):
+        open_request(name)
+
+
+def _weights() -> bytes:
+    import numpy
+    from safetensors.numpy import save
+
+    return save({"x": numpy.zeros(1, numpy.float32)})
