@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import Field, JsonValue, TypeAdapter
 
 from ..recipe.errors import HoneError, StepCrashed, StepTimeout
 from ..recipe.factories import Allowed, unexpected
@@ -43,6 +43,7 @@ class StepJob(Strict):
         inputs: Its input artifacts.
         code: The recipe's code folder as an artifact.
         allowed: Factories that may be called.
+        checkpoint_key: Signs the records of its checkpoints.
         store: URL of the store.
         cache: Local folder for artifacts of a remote store.
         cpus: CPU cores that the worker reserves.
@@ -58,6 +59,7 @@ class StepJob(Strict):
     inputs: dict[str, Artifact]
     code: Artifact | None
     allowed: Allowed
+    checkpoint_key: str = Field("", repr=False)
     store: str
     cache: str
     cpus: float = 1
@@ -112,6 +114,7 @@ def execute(job: StepJob, report: Report) -> Done:
             allowed=job.allowed,
             store_url=job.store,
             cache_url=job.cache,
+            checkpoint_key=job.checkpoint_key,
             key=job.key,
             lineage=job.lineage,
             code=job.code,

@@ -34,6 +34,7 @@ class Workspace(Generic[S]):
         allowed: Which factories may be called.
         store_url: Where checkpoints go.
         cache_url: Local folder for artifacts of a remote store.
+        checkpoint_key: Signs the records of checkpoints.
         key: The step's cache key; the same work has the same key.
         lineage: The same for every placement of the same work; names its checkpoints.
         code: The recipe's code folder as an artifact.
@@ -48,6 +49,7 @@ class Workspace(Generic[S]):
     store_url: str
     cache_url: str
     key: str
+    checkpoint_key: str = field(default="", repr=False)
     lineage: str = ""
     code: Artifact | None = None
     cpus: float = 1
@@ -106,6 +108,7 @@ class Result:
 def user_code(code: Artifact | None, store_url: str, cache_url: str) -> Iterator[None]:
     """A context with the code folder on the import path, and stdout redirected to stderr."""
     if code is not None:
+        sys.dont_write_bytecode = True  # an artifact stays as it is
         use_code(Store(store_url, Path(cache_url)).fetch(code))
     with contextlib.redirect_stdout(sys.stderr):
         yield

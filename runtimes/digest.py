@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -22,14 +24,25 @@ def digests_in(folder: Path) -> dict[str, str]:
     """sha256 of each file in a folder, by its relative path.
 
     Raises:
-        ValueError: The folder is empty, or holds a link.
+        ValueError: The folder is empty, or holds a link, something that is neither a file nor a
+            folder, or a name with control characters.
     """
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            raise ValueError(f"an artifact can't hold a link: {path.name}")
-        if path.is_file():
-            files[path.relative_to(folder).as_posix()] = file_digest(path)
+    files = {name: file_digest(folder / name) for name in sorted(_names_in(folder))}
     if not files:
         raise ValueError("an artifact can't be empty")
     return files
+
+
+def _names_in(folder: Path, prefix: str = "") -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.isprintable():
+                raise ValueError(f"an artifact can't hold the name {entry.name!r}")
+            if entry.is_symlink():
+                raise ValueError(f"an artifact can't hold a link: {entry.name}")
+            if entry.is_dir(follow_symlinks=False):
+                yield from _names_in(folder / entry.name, f"{prefix}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):
+                yield f"{prefix}{entry.name}"
+            else:  # a pipe, a device, a socket
+                raise ValueError(f"an artifact can't hold a special file: {entry.name}")

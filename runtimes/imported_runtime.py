@@ -69,6 +69,7 @@ def load_measured(folder: Path, options: LoadOptions) -> Predict:
         RuntimeFailed: The target refuses the artifact.
     """
     if options["code"]:
+        sys.dont_write_bytecode = True  # an artifact stays as it is
         sys.path.insert(0, options["code"])
     lent = options["allowed"]
     allowed = [*lent["prefixes"], *lent["functions"], *lent["modules"]]

@@ -20,14 +20,19 @@ def train(work: Workspace[TrainSpec]) -> Result:
     from ..ray_workers.training.launch.actors import fit
 
     url = f"{work.store_url}/training/{work.lineage}"
-    job = TrainJob(**dict(work.spec), allowed=work.allowed, checkpoints=url)
+    job = TrainJob(
+        **dict(work.spec),
+        allowed=work.allowed,
+        checkpoints=url,
+        checkpoint_key=work.checkpoint_key,
+    )
     if job.train.epochs == 0:
         model = initial(job.model, work.allowed)
         save_module(model, [], work.output("weights", "weights"))
         return Result(notes=["no training: the model is taken as the factory gives it"])
     fit(job, work)
     folder = work.output("weights", "weights")
-    checkpoints = Checkpoints(url, job.higher_is_better)
+    checkpoints = Checkpoints(url, job.higher_is_better, key=job.checkpoint_key)
     best = checkpoints.best()
     if best is None or best.quality is None:
         raise StepFailed("training ended without a checkpoint", where=url)

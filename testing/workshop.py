@@ -19,6 +19,7 @@ from ..flows.engine.user_code import identify, pack
 from ..ray_workers.cluster import Cluster
 from ..ray_workers.dispatch import Done, StepJob, dispatch, execute
 from ..ray_workers.store.artifacts import Artifact, Store
+from ..ray_workers.store.seal import OwnerKey
 from ..recipe.factories import Allowed, use_code
 from ..recipe.schema import Recipe
 from ..recipe.targets import AnyTarget
@@ -113,7 +114,7 @@ class Workshop:
             use_code(code)
         own = Allowed.from_environment(code)
         self.allowed = own.model_copy(update={"prefixes": (*own.prefixes, SAMPLES, *prefixes)})
-        self.store = Store(str(folder / "store"), folder / "cache")
+        self.store = Store(str(folder / "store"), folder / "cache", OwnerKey(folder))
         self.kept: dict[str, Done] = {}
         self.cluster = cluster
         self.code = None if code is None else pack(code, self.store)

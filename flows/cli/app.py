@@ -100,6 +100,7 @@ def plan(
     """Show what a run would do: which steps are cached and which would run. Runs nothing."""
     from ..engine.memory_plan import plan_memory
     from ..engine.plan import make_plan, needs
+    from ..engine.records import refused
     from .load import load_for_command
     from .tables import show_plan
 
@@ -118,6 +119,9 @@ def plan(
                      "skipped": skipped, "memory": said})  # fmt: skip
     else:
         show_plan(_console(), made, loaded, memory)
+    unsigned = refused(session.store)
+    if unsigned is not None:
+        _console(stderr=True).print(f"! {unsigned}", highlight=False, markup=False)
 
 
 CronOption = Annotated[

@@ -21,6 +21,7 @@ from ...ray_workers.cluster import cores
 from ...ray_workers.processor import processor
 from ...ray_workers.store.artifacts import Store
 from ...recipe.errors import HoneError
+from ...recipe.library_messages import telling
 from ...recipe.strict import Strict
 from ..engine.settings import Settings
 from .prefect_server import answers, configured_url
@@ -109,16 +110,15 @@ def _store(settings: Settings) -> Finding:
         folder = Path(settings.store)
         said = "exists" if folder.exists() else "created by the first run"
         return Finding(subject="store", state="good", text=f"{settings.store} ({said})")
-    name = f"steps/doctor-{uuid.uuid4().hex}.json"
     try:
         store = Store(settings.store, settings.cache)
-        store.write_record(name, {"doctor": True})
-        readable = store.read_record(name) is not None
-        store.delete_record(name)
+        store.try_out(f"steps/doctor-{uuid.uuid4().hex}.json")
     except HoneError as error:
         return Finding(subject="store", state="bad", text=str(error))
-    state: Literal["good", "bad"] = "good" if readable else "bad"
-    return Finding(subject="store", state=state, text=settings.store)
+    except Exception as error:  # each kind of store has its own
+        text = f"{settings.store} can't be used: {telling(error)}"
+        return Finding(subject="store", state="bad", text=text)
+    return Finding(subject="store", state="good", text=settings.store)
 
 
 def _mlflow(settings: Settings) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import fsspec
 
+from ...ray_workers.store.artifacts import Artifact
 from ...ray_workers.store.file_names import WEIGHTS
 from ...recipe.errors import InputError
 from ...recipe.factories import SOURCES
@@ -102,20 +104,23 @@ def _keep(files: dict[str, Path], session: Session) -> str:
     seen = [(name, str(p), (s := p.stat()).st_size, s.st_mtime_ns) for name, p in files.items()]
     record = f"sources/{hashlib.sha256(repr(sorted(seen)).encode()).hexdigest()}.json"
     known = session.store.read_record(record)
-    if known is not None and session.store.fs.exists(known["uri"]):
-        return str(known["uri"])
-    uri = _put(files, session)
-    session.store.write_record(record, {"uri": uri})
-    return uri
+    if known is not None:
+        with contextlib.suppress(ValueError):  # of another version
+            artifact = session.store.located(Artifact.model_validate(known))
+            if session.store.holds(artifact):
+                return artifact.uri
+    artifact = _put(files, session)
+    session.store.write_record(record, artifact.model_dump(mode="json"))
+    return artifact.uri
 
 
-def _put(files: dict[str, Path], session: Session) -> str:
+def _put(files: dict[str, Path], session: Session) -> Artifact:
     with tempfile.TemporaryDirectory(prefix="hone-model-") as folder:
         for relative, path in files.items():
             target = Path(folder) / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-        return session.store.put(Path(folder), "model").uri
+        return session.store.put(Path(folder), "model")
 
 
 def _keep_weights(given: str, session: Session) -> str:

@@ -18,6 +18,19 @@ def find_record(store: Store, call: Call, key: str) -> Done | None:
     if said is None:
         return None
     try:
-        return Done.model_validate(said)
+        done = Done.model_validate(said)
     except ValueError:
         return None
+    located = {name: store.located(artifact) for name, artifact in done.outputs.items()}
+    return done.model_copy(update={"outputs": located})
+
+
+def refused(store: Store) -> str | None:
+    """A message about the records that had no valid signature; None if all had one."""
+    if not store.refused:
+        return None
+    return (
+        f"{store.url} has results that are not signed with your key: from an older version of "
+        "Hone, from another user, or forged. They are computed again (a team that shares a store "
+        "shares a key, HONE_STORE_KEY_FILE)"
+    )

@@ -19,7 +19,7 @@ from ...tasks.steps import Call
 from ...tasks.tracking import names
 from ...tasks.tracking.names import PARENT
 from ...tasks.tracking.tracker import Tracker
-from .records import find_record, record_name
+from .records import find_record, record_name, refused
 from .results import StepResult
 from .session import Session
 
@@ -90,6 +90,9 @@ class Runner:
 
     def _cached(self, call: Call, key: str) -> Done | None:
         done = find_record(self.session.store, call, key)
+        unsigned = refused(self.session.store)
+        if unsigned is not None:
+            self.note(unsigned)
         if done is None:
             return None
         try:
@@ -125,6 +128,7 @@ class Runner:
             inputs=inputs,
             code=self.code if call.step.runs_user_code else None,
             allowed=self.session.allowed,
+            checkpoint_key=self.session.store.key_for(f"checkpoints {lineage}"),
             store=settings.store,
             cache=str(settings.cache),
             cpus=call.cpus,

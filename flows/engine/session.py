@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ...ray_workers.cluster import Cluster
 from ...ray_workers.store.artifacts import Store
+from ...ray_workers.store.seal import OwnerKey
 from ...recipe.access_policy import AccessPolicy, Origin
 from ...recipe.factories import Allowed
 from ...recipe.schema import Recipe
@@ -107,7 +108,7 @@ def new_session(
         user_code=identify(recipe, code),
         observer=observer or Silent(),
         cluster=Cluster(settings.ray_address),
-        store=Store(settings.store, settings.cache),
+        store=Store(settings.store, settings.cache, OwnerKey(settings.home)),
         place=place,
         redo=tuple(redo),
     )

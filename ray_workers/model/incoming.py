@@ -27,6 +27,7 @@ from torch import nn
 
 from ...recipe.errors import InputError
 from ...recipe.library_messages import more, telling
+from ..store.artifacts import verify_kept
 from .file_kinds import odd_kind, safetensors_problem
 from .onnx_model import OnnxGraph
 
@@ -133,6 +134,7 @@ def mlflow_model(path: str) -> nn.Module:
 def _local(path: str) -> Path:
     """A path on this machine; files in a remote store are fetched once per process."""
     if "://" not in path:
+        verify_kept(path)
         return Path(path)
     if path not in _FETCHED:
         fs, remote = fsspec.core.url_to_fs(path)
@@ -140,6 +142,7 @@ def _local(path: str) -> Path:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         parent = fs.isfile(remote)  # what lies beside a file belongs to it
         fs.get(str(Path(remote).parent) if parent else remote, str(folder / "all"), recursive=True)
+        verify_kept(path, folder / "all")
         _FETCHED[path] = folder / "all" / Path(remote).name if parent else folder / "all"
     return _FETCHED[path]
 

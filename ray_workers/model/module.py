@@ -21,6 +21,7 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, origin
 from ...recipe.library_messages import telling
 from ...recipe.model import Factory, ModelFactory
+from ..store.artifacts import verify_kept
 from ..store.file_names import WEIGHTS
 from .file_kinds import safetensors_problem
 from .surgery import (
@@ -113,6 +114,7 @@ def load_weights(model: nn.Module, url: str, where: str) -> None:
         try:
             fs, path = fsspec.core.url_to_fs(url)
             fs.get_file(path, str(local))
+            verify_kept(url, Path(folder))
             load_model(model, str(local))
         except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
             problem = safetensors_problem(local) if local.is_file() else None

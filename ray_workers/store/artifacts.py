@@ -2,27 +2,33 @@
 
 A folder of files is identified by the sha256 of the list of its files' sha256s. It is written to a
 temporary name and renamed, or, if a store can't rename, written before the record that refers to
-it; so no partial artifact is ever visible. It is verified before it is used.
+it; so no partial artifact is ever visible. Before it is used it is verified: the folder holds the
+listed files, all of them and no others, and no links. Records are signed (`seal.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Self
 
 import fsspec
+from pydantic import Field, StringConstraints, model_validator
 
 from ...recipe.errors import StoreError
-from ...recipe.strict import Strict
-from ...runtimes.digest import digests_in, file_digest, tree_digest
-from .whole_files import is_local, write_whole
+from ...recipe.strict import Strict, mistake
+from ...runtimes.digest import digests_in, tree_digest
+from .seal import OwnerKey, sealed, unsealed
+from .whole_files import is_local, read_regular, write_whole
+
+#: A sha256 in hexadecimal, and nothing that could be a path.
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ArtifactCorrupted(StoreError):
@@ -41,10 +47,60 @@ class Artifact(Strict):
     """
 
     kind: str
-    sha256: str
+    sha256: Digest
     bytes: int
     uri: str
-    files: dict[str, str]
+    files: dict[str, Digest] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        for name in self.files:
+            if not _stays_inside(name):
+                raise mistake("path", "the path {path} leads out of its artifact", path=repr(name))
+        if tree_digest(self.files) != self.sha256:
+            raise mistake("digest", "the digest of an artifact is not that of its files")
+        return self
+
+
+def _stays_inside(relative: str) -> bool:
+    pure = PurePosixPath(relative)
+    return (
+        relative == str(pure)  # one way to write each path: no `a//b`, no `./a`
+        and relative not in ("", ".")
+        and relative.isprintable()
+        and "\\" not in relative
+        and not pure.is_absolute()
+        and ".." not in pure.parts
+    )
+
+
+_KEPT = re.compile(r"(?P<root>.*/artifacts/(?P<digest>[0-9a-f]{64}))(/.*)?")
+
+
+def verify_kept(given: str, folder: Path | None = None) -> None:
+    """Verify the artifact that a path in a store belongs to; any other path is let through.
+
+    Args:
+        given: A path or URL.
+        folder: A local folder with the artifact's files; None: the one that the path is in.
+
+    Raises:
+        ArtifactCorrupted: Its files are not those that its name is the digest of.
+    """
+    kept = _KEPT.fullmatch(given)
+    if kept is None:
+        return
+    place = folder if folder is not None else Path(kept["root"])
+    try:
+        if not place.is_symlink() and tree_digest(digests_in(place)) == kept["digest"]:
+            return
+    except (OSError, ValueError, RecursionError):
+        pass
+    raise ArtifactCorrupted(
+        "the kept copy of the model's files is missing or corrupted",
+        where=kept["root"],
+        do="remove it and run again: the files are copied anew",
+    )
 
 
 def safe_join(root: Path, relative: str) -> Path:
@@ -53,10 +109,9 @@ def safe_join(root: Path, relative: str) -> Path:
     Raises:
         StoreError: The path is absolute or leads outside the folder.
     """
-    pure = PurePosixPath(relative)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in relative or not pure.parts:
+    if not _stays_inside(relative):
         raise StoreError(f"the path {relative!r} leads out of its artifact", where=str(root))
-    return root.joinpath(*pure.parts)
+    return root / relative
 
 
 def describe(folder: Path, kind: str, uri: str) -> Artifact:
@@ -79,11 +134,17 @@ class Store:
     Args:
         url: Any fsspec URL or a local path, with `artifacts/`, `steps/` and `training/` under it.
         cache: Local folder for artifacts of a remote store.
+        key: Of the store's owner; None in workers, which neither read nor write records.
+
+    Attributes:
+        refused: Names of the records that were read and had no valid signature.
     """
 
-    def __init__(self, url: str, cache: Path) -> None:
+    def __init__(self, url: str, cache: Path, key: OwnerKey | None = None) -> None:
         self.url = url.rstrip("/")
         self.cache = cache
+        self.refused: set[str] = set()
+        self._key = key
         try:
             self.fs, self.root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
@@ -96,10 +157,9 @@ class Store:
         Raises:
             StoreError: The store is full or can't be written.
         """
-        artifact = describe(folder, kind, "")
-        artifact = artifact.model_copy(update={"uri": f"{self.url}/artifacts/{artifact.sha256}"})
+        artifact = self.located(describe(folder, kind, ""))
         with self.translate_os_errors("write", artifact.bytes):
-            if self._is_whole(artifact):
+            if self.holds(artifact):
                 return artifact
             if self.local:
                 self._put_local(folder, artifact)
@@ -121,6 +181,7 @@ class Store:
             if not _matches(folder, artifact):
                 self._download(artifact, folder)
         if not _matches(folder, artifact):
+            self._drop(artifact)
             raise ArtifactCorrupted(
                 f"the {artifact.kind} artifact {artifact.sha256[:12]} is missing or corrupted",
                 where=f"HONE_STORE={self.url}",
@@ -128,23 +189,58 @@ class Store:
             )
         return folder
 
+    def located(self, artifact: Artifact) -> Artifact:
+        """The artifact with its location in this store, whatever was said of it."""
+        return artifact.model_copy(update={"uri": f"{self.url}/artifacts/{artifact.sha256}"})
+
     def read_record(self, name: str) -> dict[str, Any] | None:
-        """A JSON document written by `write_record`, or None if none can be read."""
+        """What `write_record` wrote; None if there is nothing, or nothing with a valid signature.
+
+        Raises:
+            StoreError: The store, or the key of its owner, can't be read.
+        """
+        path = f"{self.root}/{name}"
         try:
-            value = json.loads(self.fs.cat_file(f"{self.root}/{name}"))
-        except (FileNotFoundError, ValueError):
+            document = read_regular(Path(path)) if self.local else self.fs.cat_file(path)
+        except FileNotFoundError:
             return None
         except OSError as error:
             raise StoreError(f"can't be read: {error}", where=f"{self.url}/{name}") from error
-        return value if isinstance(value, dict) else None
+        key = self._owner().existing()
+        value = None if key is None else unsealed(key, name, document)
+        if value is None:
+            self.refused.add(name)
+        return value
 
     def write_record(self, name: str, value: dict[str, Any]) -> None:
-        """Write a JSON document atomically."""
-        text = json.dumps(value, indent=1, sort_keys=True).encode()
+        """Write a JSON document atomically, signed."""
+        text = sealed(self._owner().get(), name, value)
         path = f"{self.root}/{name}"
         with self.translate_os_errors("write", len(text)):
             self.fs.makedirs(os.path.dirname(path), exist_ok=True)
             write_whole(self.fs, path, text)
+
+    def key_for(self, purpose: str) -> str:
+        """A key for one purpose, which doesn't reveal the owner's."""
+        return self._owner().derived(purpose)
+
+    def _owner(self) -> OwnerKey:
+        if self._key is None:
+            raise ValueError("records are for the process that has the owner's key")
+        return self._key
+
+    def try_out(self, name: str) -> None:
+        """Write a file, read it and remove it.
+
+        Raises:
+            StoreError: One of these is not possible.
+        """
+        path = f"{self.root}/{name}"
+        with self.translate_os_errors("be used"):
+            self.fs.makedirs(os.path.dirname(path), exist_ok=True)
+            write_whole(self.fs, path, b"{}")
+            self.fs.cat_file(path)
+            self.fs.rm_file(path)
 
     def delete_record(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -174,10 +270,17 @@ class Store:
     def _at(self, artifact: Artifact) -> str:
         return f"{self.root}/artifacts/{artifact.sha256}"
 
-    def _is_whole(self, artifact: Artifact) -> bool:
+    def holds(self, artifact: Artifact) -> bool:
+        """Whether it is there: verified in a local store, by its names in a remote one."""
         if self.local:
             return _matches(Path(self._at(artifact)), artifact)
         return all(self.fs.exists(f"{self._at(artifact)}/{name}") for name in artifact.files)
+
+    def _drop(self, artifact: Artifact) -> None:
+        """Remove a corrupted artifact of a remote store, where `put` can't see that it is."""
+        if not self.local:
+            with contextlib.suppress(OSError):
+                self.fs.rm(self._at(artifact), recursive=True)
 
     def _put_local(self, folder: Path, artifact: Artifact) -> None:
         final = Path(self._at(artifact))
@@ -185,9 +288,8 @@ class Store:
         aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=final.parent))
         try:
             shutil.copytree(folder, aside, dirs_exist_ok=True)
-            if final.exists():  # there, but corrupted
-                final.rename(aside.with_name(aside.name + "-corrupted"))
-                shutil.rmtree(aside.with_name(aside.name + "-corrupted"), ignore_errors=True)
+            if os.path.lexists(final):  # there, but corrupted
+                _remove(final.rename(aside.with_name(aside.name + "-corrupted")))
             try:
                 aside.rename(final)
             except OSError:
@@ -204,7 +306,7 @@ class Store:
                 local = safe_join(aside, relative)
                 local.parent.mkdir(parents=True, exist_ok=True)
                 self.fs.get_file(f"{self._at(artifact)}/{relative}", str(local))
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             with contextlib.suppress(OSError):
                 aside.rename(folder)
         except FileNotFoundError:
@@ -213,11 +315,17 @@ class Store:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def _remove(path: Path) -> None:
+    """Remove a folder, or the link or file that is in its place."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _matches(folder: Path, artifact: Artifact) -> bool:
+    """Whether a folder holds the artifact's files, all of them and no others."""
     try:
-        return all(
-            file_digest(safe_join(folder, name)) == digest
-            for name, digest in artifact.files.items()
-        )
-    except OSError:
+        return not folder.is_symlink() and digests_in(folder) == artifact.files
+    except (OSError, ValueError, RecursionError):
         return False

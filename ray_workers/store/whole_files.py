@@ -1,8 +1,10 @@
-"""Atomic writes of small files, whatever ends the process that writes them."""
+"""Small files: written whole whatever ends the process that writes them, and read without links."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import uuid
 from pathlib import Path
 from typing import Any
@@ -29,3 +31,26 @@ def replace_file(path: Path, content: bytes) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a local file that is neither a link nor a pipe, and not absurdly large.
+
+    Raises:
+        FileNotFoundError: There is no such file, or something else is there.
+        OSError: It can't be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise FileNotFoundError(error.errno, "not a file", str(path)) from error
+        raise
+    with open(descriptor, "rb") as stream:
+        said = os.fstat(descriptor)
+        if not stat.S_ISREG(said.st_mode) or said.st_size > _LARGEST:
+            raise FileNotFoundError(errno.ENOENT, "not a file of a sensible size", str(path))
+        return stream.read()
+
+
+_LARGEST = 256 * 2**20  # bytes

@@ -3,13 +3,13 @@
 Written through torch's distributed checkpoint (DCP), so any mesh can read another mesh's: tensors
 are identified by their name in the whole model and their place in it. A checkpoint is a folder in
 the store. It is valid only once it has `committed.json`, which the coordinator writes last, with
-the sha256 of the other files. Nothing in it is a pickle.
+the sha256 of the other files, signed with the training's key. Nothing in it is a pickle.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -27,17 +27,20 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.tensor import DTensor
 
-from ...recipe.errors import InputError
+from ...recipe.errors import InputError, StoreError
 from ...runtimes.digest import file_digest
 from ..events import Metric
 from ..store.artifacts import Store
 from ..store.file_names import WEIGHTS
+from ..store.seal import sealed, unsealed
 from ..store.whole_files import is_local, write_whole
 from .optimizer_state import OPTIMIZER, State
 from .shard_files import ShardWriter, described, digests, first_failure, on_cpu
 
 _COMMITTED = "committed.json"
 _HISTORY = "history"
+_STEP = re.compile(r"step-(\d+)-\w+$")
+_TENSORS = ".safetensors"
 #: Prefixes of names in a checkpoint.
 MODEL, EMA = "model/", "ema/"
 
@@ -71,11 +74,18 @@ class Checkpoints:
         higher_is_better: Direction of the quality.
         keep: How many of the newest to keep, besides the best.
         asynchronous: Whether `save` returns once the state is copied.
+        key: Signs the records of checkpoints; empty: they are not signed, in a folder of one's own.
     """
 
     def __init__(
-        self, url: str, higher_is_better: bool, keep: int = 1, asynchronous: bool = False
+        self,
+        url: str,
+        higher_is_better: bool,
+        keep: int = 1,
+        asynchronous: bool = False,
+        key: str = "",
     ) -> None:
+        self._key = key.encode() if key else None
         self.url = url.rstrip("/")
         self.sign = 1 if higher_is_better else -1
         self.keep = keep
@@ -107,8 +117,11 @@ class Checkpoints:
         found: dict[int, Checkpoint] = {}
         with contextlib.suppress(FileNotFoundError):
             for path in self.fs.ls(self.root, detail=False, refresh=True):
-                with contextlib.suppress(FileNotFoundError, ValueError, KeyError, OSError):
-                    said = json.loads(self.fs.cat_file(f"{path}/{_COMMITTED}"))
+                with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+                    text = self.fs.cat_file(f"{path}/{_COMMITTED}")
+                    said = unsealed(self._key, _name(path), text)
+                    if said is None:
+                        continue
                     made = Checkpoint(
                         said["step"], said["epoch"], said["quality"], str(path),
                         said["files"], said["rest"],
@@ -202,7 +215,16 @@ class Checkpoints:
         """Gather a checkpoint's whole weights into a file in a folder, in this process.
 
         If the training has an average of the weights, that is exported.
+
+        Raises:
+            StoreError: Its files are not those that were written.
         """
+        if not self._is_whole(checkpoint):
+            raise StoreError(
+                "the best checkpoint is missing or corrupted",
+                where=checkpoint.path,
+                do="run again: training continues from an intact one",
+            )
         with self._at_hand(checkpoint) as place:
             reader = HuggingFaceStorageReader(place)
             known = described(reader.read_metadata())
@@ -221,22 +243,22 @@ class Checkpoints:
         path = f"{self.root}/{_HISTORY}"
         with self._translate_os_errors("write a checkpoint"):
             self.fs.makedirs(path, exist_ok=True)
-            text = "".join(json.dumps(asdict(metric)) + "\n" for metric in metrics)
-            write_whole(self.fs, f"{path}/{step:09d}.jsonl", text.encode())
+            name = f"{step:09d}.json"
+            text = sealed(self._key, name, {"metrics": [asdict(metric) for metric in metrics]})
+            write_whole(self.fs, f"{path}/{name}", text)
 
     def history(self, step: int) -> list[Metric]:
         """The metrics logged up to a step; later ones are dropped."""
         found: list[Metric] = []
         with contextlib.suppress(FileNotFoundError):
             for path in sorted(self.fs.ls(f"{self.root}/{_HISTORY}", detail=False)):
-                name = str(path).rpartition("/")[2]
-                if not name.endswith(".jsonl"):
+                said = unsealed(self._key, _name(path), self.fs.cat_file(path))
+                if said is None:
                     continue
-                if int(name.removesuffix(".jsonl")) > step:
+                if int(_name(path).removesuffix(".json")) > step:
                     self.fs.rm_file(path)
                     continue
-                lines = self.fs.cat_file(path).splitlines()
-                found += [Metric(**json.loads(line)) for line in lines]
+                found += [Metric(**metric) for metric in said["metrics"]]
         return found
 
     def _write(self, path: str, state: State, said: dict[str, Any]) -> None:
@@ -274,7 +296,7 @@ class Checkpoints:
 
     def _commit(self, path: str, said: dict[str, Any]) -> None:
         """The coordinator's last step, which makes the checkpoint valid."""
-        text = json.dumps({**said, "files": digests(self.fs, path)}).encode()
+        text = sealed(self._key, _name(path), {**said, "files": digests(self.fs, path)})
         write_whole(self.fs, f"{path}/{_COMMITTED}", text)
         self._drop_old()
 
@@ -283,14 +305,21 @@ class Checkpoints:
         kept = {c.path for c in saved[-self.keep :]} | ({best.path} if best else set())
         newest = saved[-1].step if saved else 0
         for path in self.fs.ls(self.root, detail=False, refresh=True):
-            name = str(path).rpartition("/")[2]
-            if not name.startswith("step-") or str(path) in kept:
+            step = _STEP.match(_name(path))
+            if step is None or str(path) in kept:
                 continue
-            if int(name.split("-")[1]) <= newest:  # torn ones too
+            if int(step[1]) <= newest:  # torn ones too
                 with contextlib.suppress(FileNotFoundError):
                     self.fs.rm(path, recursive=True)
 
     def _is_whole(self, checkpoint: Checkpoint) -> bool:
+        """Whether its folder holds the listed tensors, all of them and no others."""
+        try:
+            found = {_name(p) for p in self.fs.ls(checkpoint.path, detail=False, refresh=True)}
+        except OSError:
+            return False
+        if {name for name in found if name.endswith(_TENSORS)} != set(checkpoint.files):
+            return False
         with tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as aside:
             for name, digest in checkpoint.files.items():
                 local = Path(checkpoint.path) / name
@@ -319,3 +348,7 @@ class Checkpoints:
 
     def _translate_os_errors(self, doing: str) -> Any:
         return Store(self.url, Path(tempfile.gettempdir())).translate_os_errors(doing)
+
+
+def _name(path: Any) -> str:
+    return str(path).rstrip("/").rpartition("/")[2]

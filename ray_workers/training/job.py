@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from ...recipe.factories import Allowed
 from ...recipe.model import DataFactory, ModelFactory
 from ...recipe.passes import FeaturePair
@@ -48,6 +50,7 @@ class TrainJob(Strict):
         qat: Train with the rounding of int8 in the forward pass.
         store: URL of the store, where there are artifacts to fetch.
         cache: Local folder for artifacts of a remote store.
+        checkpoint_key: Signs the records of checkpoints; empty: they are not signed.
     """
 
     model: ModelFactory
@@ -64,6 +67,7 @@ class TrainJob(Strict):
     qat: bool = False
     store: str = ""
     cache: str = ""
+    checkpoint_key: str = Field("", repr=False)
 
     def fetched(self, artifact: Artifact) -> Path:
         """A local folder with an artifact's files."""

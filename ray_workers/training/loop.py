@@ -107,7 +107,9 @@ def train_loop(
     steps_per_epoch = math.ceil(len(splits.train) / spec.batch_size)
     steps = spec.epochs * steps_per_epoch
     kept = spec.checkpoint
-    checkpoints = Checkpoints(job.checkpoints, job.higher_is_better, kept.keep, kept.asynchronous)
+    checkpoints = Checkpoints(
+        job.checkpoints, job.higher_is_better, kept.keep, kept.asynchronous, job.checkpoint_key
+    )
     checkpoints.open()
     log = Log(report, axes.rank == 0, checkpoints, spec.epochs, steps)
     for note in placed.notes:

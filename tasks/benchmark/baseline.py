@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ...runtimes.predict import Array, Arrays, LoadOptions, Predict
@@ -23,6 +24,7 @@ def load(folder: Path, options: LoadOptions) -> Predict:
 
     code = options.get("code")
     if code:
+        sys.dont_write_bytecode = True  # an artifact stays as it is
         use_code(Path(code))
     torch.set_num_threads(int(options["threads"]))
     allowed = Allowed.model_validate(options["allowed"])

@@ -138,12 +138,13 @@ def _job(
         qat=how.qat,
         store=work.store_url,
         cache=work.cache_url,
+        checkpoint_key=work.checkpoint_key,
     )
 
 
 def _best(job: TrainJob) -> tuple[dict[str, torch.Tensor], float]:
     """The weights of the best checkpoint, and its quality."""
-    checkpoints = Checkpoints(job.checkpoints, job.higher_is_better)
+    checkpoints = Checkpoints(job.checkpoints, job.higher_is_better, key=job.checkpoint_key)
     best = checkpoints.best()
     if best is None or best.quality is None:
         raise StepFailed("training ended without a checkpoint", where=job.checkpoints)

@@ -20,9 +20,11 @@ from prefect_hone.ray_workers.cluster import Cluster
 from prefect_hone.ray_workers.dispatch import Done
 from prefect_hone.ray_workers.processor import Processor
 from prefect_hone.ray_workers.store.artifacts import Artifact, Store
+from prefect_hone.ray_workers.store.seal import OwnerKey
 from prefect_hone.recipe.access_policy import AccessPolicy, Origin
 from prefect_hone.recipe.factories import Allowed
 from prefect_hone.recipe.schema import Recipe
+from prefect_hone.runtimes.digest import tree_digest
 from prefect_hone.tasks.benchmark.benchmark import BASELINE
 from prefect_hone.tasks.compile import Unavailable
 from prefect_hone.tasks.keys import UserCode
@@ -81,8 +83,9 @@ def surroundings(missing: str = "") -> Surroundings:
 
 
 def artifact(name: str) -> Artifact:
-    sha256 = hashlib.sha256(name.encode()).hexdigest()
-    return Artifact(kind="onnx", sha256=sha256, bytes=1000, uri=f"/store/{sha256[:8]}", files={})
+    files = {"model.onnx": hashlib.sha256(name.encode()).hexdigest()}
+    sha256 = tree_digest(files)
+    return Artifact(kind="onnx", sha256=sha256, bytes=1000, uri=f"/store/{sha256[:8]}", files=files)
 
 
 def timing(p50: float, ratio: float = 2.0) -> Timing:
@@ -281,13 +284,15 @@ def session(folder: Path, store: Store | None = None) -> Session:
         user_code=UserCode(),
         observer=NotingObserver(),
         cluster=Cluster(None),
-        store=store or Store(settings.store, settings.cache),
+        store=store or Store(settings.store, settings.cache, OwnerKey(folder)),
     )
 
 
 def run(folder: Path, made: Recipe | None = None, tracker: NotingTracker | None = None) -> Run:
     """A run that tells a noting tracker."""
-    surrounding = session(folder, FolderStore(str(folder / "store"), folder / "cache"))
+    surrounding = session(
+        folder, FolderStore(str(folder / "store"), folder / "cache", OwnerKey(folder))
+    )
     told = tracker or NotingTracker()
     return Run(
         recipe=made or recipe(),

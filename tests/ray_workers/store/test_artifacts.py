@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from prefect_hone.ray_workers.store.artifacts import ArtifactCorrupted, Store, describe, safe_join
+from prefect_hone.ray_workers.store.artifacts import (
+    Artifact,
+    ArtifactCorrupted,
+    Store,
+    describe,
+    safe_join,
+    verify_kept,
+)
+from prefect_hone.ray_workers.store.seal import OwnerKey
 from prefect_hone.recipe.errors import StoreError
+from prefect_hone.runtimes.digest import tree_digest
 
 
 @pytest.fixture(params=["local", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     url = str(tmp_path / "store") if request.param == "local" else f"memory://{tmp_path.name}"
-    return Store(url, tmp_path / "cache")
+    return Store(url, tmp_path / "cache", OwnerKey(tmp_path))
 
 
 def folder(path: Path, **files: str) -> Path:
@@ -79,7 +90,7 @@ def test_records_are_whole_or_absent(store: Store) -> None:
 
 
 def test_a_half_written_record_counts_as_none(tmp_path: Path) -> None:
-    store = Store(str(tmp_path), tmp_path / "cache")
+    store = Store(str(tmp_path), tmp_path / "cache", OwnerKey(tmp_path))
     folder(tmp_path / "steps", x='{"outputs": {')
     assert store.read_record("steps/x") is None
 
@@ -101,3 +112,112 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_an_unknown_kind_of_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="HONE_STORE=nosuch://x"):
         Store("nosuch://x", tmp_path)
+
+
+# Attacks, by somebody who can write files to the store.
+
+DIGEST = "a" * 64
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sha256": "../../../etc"}, {"sha256": "/etc"}, {"sha256": "A" * 64},
+        {"sha256": f"{DIGEST}\n"}, {"sha256": DIGEST},
+        {"files": {}}, {"files": {"m": "x"}}, {"files": {"../m": DIGEST}},
+        {"files": {"/etc/passwd": DIGEST}}, {"files": {"a//b": DIGEST}}, {"files": {"./a": DIGEST}},
+        {"files": {"a\nb": DIGEST}}, {"files": {"": DIGEST}},
+    ],
+)  # fmt: skip
+def test_a_list_that_lies_is_no_artifact(tmp_path: Path, changed: dict[str, Any]) -> None:
+    honest = describe(folder(tmp_path / "a", model="weights"), "weights", "").model_dump()
+    Artifact.model_validate(honest)
+    lie = {**honest, **changed}
+    if "files" in changed:
+        lie["sha256"] = tree_digest(changed["files"])
+    with pytest.raises(ValueError, match="Artifact"):
+        Artifact.model_validate(lie)
+
+
+def plant(place: Path, what: str, tmp_path: Path) -> None:
+    """What somebody lays beside the files of an artifact."""
+    if what == "package":
+        (place / "model").mkdir()
+        (place / "model" / "__init__.py").write_text("raise SystemExit('executed')")
+    elif what == "bytecode":
+        (place / "__pycache__").mkdir()
+        (place / "__pycache__" / "model.cpython-312.pyc").write_bytes(b"x")
+    elif what == "file":
+        (place / "sitecustomize.py").write_text("raise SystemExit('executed')")
+    elif what == "link":
+        (place / "more").symlink_to("/etc/passwd")
+    elif what == "link to itself":
+        kept = (place / "model.py").rename(tmp_path / "same.py")
+        (place / "model.py").symlink_to(kept)
+    elif what == "linked folder":
+        place.rename(tmp_path / "moved")
+        place.symlink_to(tmp_path / "moved")
+    elif what == "pipe":
+        os.mkfifo(place / "more")
+    elif what == "fewer":
+        (place / "second.py").unlink()
+    elif what == "pipe in place":
+        (place / "model.py").unlink()
+        os.mkfifo(place / "model.py")
+
+
+PLANTED = [
+    "package", "bytecode", "file", "link", "link to itself", "linked folder", "pipe", "fewer",
+    "pipe in place",
+]  # fmt: skip
+
+
+def code(path: Path) -> Path:
+    path.mkdir()
+    (path / "model.py").write_text("good = True")
+    (path / "second.py").write_text("")
+    return path
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_what_lies_beside_the_files_is_refused(tmp_path: Path, what: str) -> None:
+    store = Store(str(tmp_path / "store"), tmp_path / "cache")
+    artifact = store.put(code(tmp_path / "code"), "code")
+    plant(Path(artifact.uri), what, tmp_path)
+    with pytest.raises(ArtifactCorrupted, match="corrupted"):
+        store.fetch(artifact)
+    store.put(tmp_path / "code", "code")
+    assert sorted(p.name for p in store.fetch(artifact).iterdir()) == ["model.py", "second.py"]
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_the_cache_of_a_remote_store_is_downloaded_anew(tmp_path: Path, what: str) -> None:
+    store = Store(f"memory://{tmp_path.name}-{what}", tmp_path / "cache")
+    artifact = store.put(code(tmp_path / "code"), "code")
+    plant(store.fetch(artifact), what, tmp_path)
+    found = store.fetch(artifact)
+    assert not found.is_symlink()
+    assert sorted(p.name for p in found.iterdir()) == ["model.py", "second.py"]
+
+
+def test_a_corrupted_remote_artifact_is_put_again(tmp_path: Path) -> None:
+    store = Store(f"memory://{tmp_path.name}-again", tmp_path / "cache")
+    artifact = store.put(code(tmp_path / "code"), "code")
+    store.fs.pipe_file(f"{store.root}/artifacts/{artifact.sha256}/model.py", b"bad = True")
+    with pytest.raises(ArtifactCorrupted, match="corrupted"):
+        store.fetch(artifact)
+    store.put(tmp_path / "code", "code")
+    assert (store.fetch(artifact) / "model.py").read_text() == "good = True"
+
+
+def test_a_kept_model_is_verified_by_its_name(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"), tmp_path / "cache")
+    artifact = store.put(folder(tmp_path / "a", model="weights"), "model")
+    verify_kept(artifact.uri)
+    verify_kept(f"{artifact.uri}/model")
+    verify_kept(str(tmp_path / "a" / "model"))
+    (Path(artifact.uri) / "model").write_text("weightz")
+    with pytest.raises(ArtifactCorrupted, match="missing or corrupted"):
+        verify_kept(f"{artifact.uri}/model")
+    with pytest.raises(ArtifactCorrupted, match="missing or corrupted"):
+        verify_kept(f"s3://x/artifacts/{DIGEST}/model", tmp_path / "a")

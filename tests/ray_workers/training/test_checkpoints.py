@@ -185,3 +185,41 @@ def test_the_commit_names_every_file_with_its_digest(url: str) -> None:
     assert set(said) == {"step", "epoch", "quality", "rest", "files"}
     assert all(name.endswith(".safetensors") for name in said["files"])
     assert {len(digest) for digest in said["files"].values()} == {64}
+
+
+# Attacks, by somebody who can write files to the store.
+
+
+def test_a_forged_checkpoint_is_not_resumed(url: str) -> None:
+    made = saved(url, 0.5, 0.6, keep=2, key="k" * 64)
+    newest = made.all()[-1]
+    said = json.loads(made.fs.cat_file(f"{newest.path}/committed.json"))
+    for lie in ({**said, "quality": 1.0}, {k: v for k, v in said.items() if k != "signature"}):
+        made.fs.pipe_file(f"{newest.path}/committed.json", json.dumps(lie).encode())
+        assert [checkpoint.step for checkpoint in made.all()] == [10]
+    assert Checkpoints(url, True, key="other" * 13).all() == []
+
+
+def test_a_checkpoint_under_another_name_is_not_resumed(url: str) -> None:
+    made = saved(url, 0.5, key="k" * 64)
+    newest = made.all()[-1]
+    made.fs.mv(newest.path, f"{newest.path[:-8]}00000000", recursive=True)
+    assert made.all() == []
+
+
+def test_tensors_that_the_list_does_not_name_are_refused(url: str, tmp_path: Path) -> None:
+    made = saved(url, 0.5, key="k" * 64)
+    newest = made.all()[-1]
+    made.fs.pipe_file(f"{newest.path}/more.safetensors", b"planted")
+    assert made.latest() is None
+    with pytest.raises(StoreError, match="missing or corrupted"):
+        made.export(newest, tmp_path)
+
+
+def test_a_forged_curve_is_left_out(url: str) -> None:
+    made = Checkpoints(url, higher_is_better=True, key="k" * 64)
+    told = [Metric("train/loss", 0.5, 1, 1_700_000_000_000)]
+    made.add_history(2, told)
+    made.fs.pipe_file(f"{made.root}/history/000000001.json", b'{"metrics": [{"name": "x"}]}')
+    made.fs.pipe_file(f"{made.root}/history/nonsense", b"\0")
+    assert made.history(4) == told
