@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from .home import hone_home
 
 
 def tensorrt_cache() -> Path:
     """A folder of this user."""
-    home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser()
-    folder = home / "cache" / "tensorrt"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = hone_home() / "cache" / "tensorrt"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder

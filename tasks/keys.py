@@ -46,8 +46,10 @@ CARRIERS = frozenset(
         ".ray_workers.store.file_lock",
         ".ray_workers.store.seal",
         ".ray_workers.store.whole_files",
+        ".ray_workers.machine_lock",
         ".ray_workers.memory",
         ".ray_workers.workspace",
+        ".runtimes.home",
         ".runtimes.isolated.environment",
     )
 )

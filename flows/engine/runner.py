@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any, NamedTuple
 from ...ray_workers.dispatch import Done, StepJob, dispatch
 from ...ray_workers.events import EpochEnd, Event, Metric, Note
 from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted
-from ...ray_workers.store.file_lock import acquire
-from ...recipe.errors import HoneError
+from ...ray_workers.store.file_lock import locked
+from ...recipe.errors import HoneError, StepTimeout
 from ...tasks.keys import cache_key, lineage_key
 from ...tasks.steps import Call
 from ...tasks.tracking import names
@@ -77,7 +76,7 @@ class Runner:
         digests = {name: artifact.sha256 for name, artifact in inputs.items()}
         key = cache_key(call, digests, self.session.user_code)
         lineage = lineage_key(call, digests, self.session.user_code)
-        with self._only_one(lineage, call.label):
+        with self._only_one(lineage, call):
             if call.label in self._again and call.step.keeps_checkpoints:
                 self._drop_checkpoints(lineage)  # again means from the beginning
             done = None if call.label in self._again else self._cached(call, key)
@@ -179,30 +178,44 @@ class Runner:
             store.fs.rm(f"{store.root}/training/{lineage}", recursive=True)
 
     @contextlib.contextmanager
-    def _only_one(self, key: str, label: str) -> Iterator[None]:
-        """Keep two runs on one machine from computing the same step: the second one waits."""
+    def _only_one(self, key: str, call: Call) -> Iterator[None]:
+        """Keep two runs on one machine from computing the same step: the second one waits.
+
+        Raises:
+            StepTimeout: The other one takes longer than the step may.
+            HoneError: The run was interrupted, or `HONE_HOME` can't be written.
+        """
         folder = Path(self.session.settings.home) / "locks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder / key, os.O_CREAT | os.O_RDWR)
-        except OSError as error:
-            raise HoneError(
-                f"HONE_HOME can't be written: {error.strerror}",
-                where=str(self.session.settings.home),
-                do="set HONE_HOME to a folder that you can write to",
-            ) from error
         with self._guard:
             mine = self._locks.setdefault(key, threading.Lock())
-        mine.acquire()  # variants that come to the same bytes meet here
-        try:
-            note = self.session.observer.note
-            acquire(descriptor, lambda: note(f"{label}: another run is computing it; waiting"))
+        with mine, contextlib.ExitStack() as stack:  # variants of the same bytes meet at `mine`
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                stack.enter_context(
+                    locked(
+                        folder / key,
+                        lambda: self.session.observer.note(
+                            f"{call.label}: another run is computing it; waiting"
+                        ),
+                        call.timeout,
+                        self.session.cluster.cancelled.is_set,
+                    )
+                )
+            except InterruptedError:
+                raise HoneError("the run was interrupted") from None
+            except TimeoutError:
+                raise StepTimeout(
+                    f"another run has been computing it for more than {call.timeout:g} s",
+                    where=str(folder / key),
+                    do="wait for that run or end it, then run again",
+                ) from None
+            except OSError as error:
+                raise HoneError(
+                    f"HONE_HOME can't be written: {error.strerror}",
+                    where=str(self.session.settings.home),
+                    do="set HONE_HOME to a folder that you can write to",
+                ) from error
             yield
-            with contextlib.suppress(OSError):
-                os.unlink(folder / key)
-        finally:
-            os.close(descriptor)
-            mine.release()
 
 
 def _result(call: Call, key: str, done: Done, cached: bool) -> StepResult:

@@ -14,17 +14,22 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RuntimeFailed
+from ..home import hone_home
 
 _HERE = Path(__file__).parent
 #: `prefect_hone`; where the wheel `hone-runtimes` alone is installed, only `runtimes` is in it.
 _PACKAGE = _HERE.parent.parent
 #: Variables that are for this Python, not for another one.
 _OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
+
+
+_LONGEST_WAIT = 1200.0  # s, for another process that creates an environment
 
 
 class EnvironmentFailed(RuntimeFailed):
@@ -70,8 +75,7 @@ def environment(name: str) -> Environment:
     text = (_HERE / f"{name}.txt").read_bytes()
     version = ".".join(map(str, sys.version_info[:2]))
     digest = hashlib.sha256(text + version.encode() + str(_PACKAGE).encode()).hexdigest()[:12]
-    home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser()
-    root = Path(os.environ.get("HONE_ENVIRONMENTS") or home / "environments")
+    root = Path(os.environ.get("HONE_ENVIRONMENTS") or hone_home() / "environments")
     return Environment(name, root / f"{name}-{digest}")
 
 
@@ -101,7 +105,7 @@ def make_environment(name: str, note: Callable[[str], None]) -> Environment:
         EnvironmentFailed: pip could not install it; with its last line.
     """
     found = environment(name)
-    with _locked(found.folder):
+    with _locked(found.folder, name, note):
         if found.is_made:
             return found
         note(f"creating the environment for {name} (once, about a minute)")
@@ -141,8 +145,34 @@ def _pip(found: Environment, *arguments: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _locked(folder: Path, name: str, note: Callable[[str], None]) -> Iterator[None]:
+    path = folder.with_suffix(".lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"the environment for {name} can't be created: {error.strerror or error}",
+            where=str(folder),
+            do="set HONE_HOME or HONE_ENVIRONMENTS to a folder that you can write to",
+        ) from error
+    try:
+        deadline, told = time.monotonic() + _LONGEST_WAIT, False
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if not told:
+                note(f"another process is creating the environment for {name}; waiting for it")
+                told = True
+            if time.monotonic() > deadline:
+                raise EnvironmentFailed(
+                    f"another process has been creating the environment for {name} for more than "
+                    f"{_LONGEST_WAIT / 60:.0f} min",
+                    where=str(path),
+                    do="end that process, then run again",
+                )
+            time.sleep(0.2)
         yield
+    finally:
+        os.close(descriptor)

@@ -10,9 +10,7 @@ lock keeps two measurements on one machine apart.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from ...ray_workers.machine_lock import alone
 from ...ray_workers.model.onnx_files import load_inputs
 from ...ray_workers.runtime_process import RuntimeProcess, interpreter_for
-from ...ray_workers.store.file_lock import acquire
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError
+from ...runtimes.home import hone_home
 from ...runtimes.predict import Arrays, LoadOptions
 from ..specs.benchmark import BenchmarkFacts, BenchmarkSpec, Failure, Timing
 from .statistics import latency, ratio, round_medians
@@ -57,7 +56,7 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
         work.progress(int(100 * share), 100)
 
     batches = {size: _batches_of(samples, size) for size in spec.batch_sizes}
-    with _alone(work):
+    with alone(work.note, hone_home()):
         timings = run_session(entrants, batches, spec.seconds, spec.launches, progress)
     if BASELINE in timings.failed:
         raise timings.failed[BASELINE]
@@ -218,21 +217,6 @@ class TimingSession:
         except HoneError as error:
             self.failed[name] = error
             self.running.pop(name).close()
-
-
-@contextlib.contextmanager
-def _alone(work: Workspace[BenchmarkSpec]) -> Iterator[None]:
-    """Hold this machine's measurement lock."""
-    path = Path(tempfile.gettempdir()) / "hone-benchmark.lock"
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    with contextlib.suppress(OSError):
-        os.chmod(path, 0o666)  # noqa: S103 (another user's run must be able to wait for it too)
-    text = "another measurement is running on this machine; waiting for it"
-    try:
-        acquire(descriptor, lambda: work.note(text))
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _batches_of(samples: Arrays, size: int) -> list[Arrays]:
