@@ -81,9 +81,13 @@ def open_kept(name: str, store: Store) -> tuple[Path, dict[str, str]]:
         record = None
     if match is None or record is None or record.folder.sha256 != match.group(1):
         raise InputError(
-            "the store holds no such deployed recipe",
+            "the recipe was not deployed with this worker's key"
+            if store.refused
+            else "the store holds no such deployed recipe",
             where=f"recipe: {name}",
-            do=f"deploy it again with `hone deploy`; this worker's store is {store.url}",
+            do="give the worker the same HONE_STORE_KEY_FILE as `hone deploy`, or deploy again"
+            if store.refused
+            else f"deploy it again with `hone deploy`; this worker's store is {store.url}",
         )
     return store.fetch(record.folder) / _FILE, record.kept
 

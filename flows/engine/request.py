@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from ...ray_workers.store.artifacts import Store
+from ...ray_workers.store.seal import OwnerKey
 from ...recipe.access_policy import AccessPolicy, Origin
 from ...recipe.errors import InputError, RecipeError, did_you_mean
 from ...recipe.load import apply_overrides, bundled_recipes, find_recipe, parse_recipe
@@ -65,7 +66,7 @@ def open_request(
     place: Path | None
     if text.startswith(PREFIX):
         settings = Settings.from_environment()
-        file, kept = open_kept(text, Store(settings.store, settings.cache))
+        file, kept = open_kept(text, Store(settings.store, settings.cache, OwnerKey(settings.home)))
         source, place = read_source(file, name="recipe"), file.parent
         access = access.model_copy(update={"paths": (*access.paths, str(file.parent))})
     else:
