@@ -26,12 +26,27 @@ BIN = Path(sys.executable).parent
 os.environ.setdefault("HONE_ENVIRONMENTS", str(BIN.parent / "environments"))
 #: A thread that outlives its cluster must fail, not start or join another.
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+#: For the small models of the tests, threads cost more than they give: they spin while they wait.
+#: What a test starts as a user would (`Hone`) chooses its own threads.
+_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+for _name, _value in _THREADS.items():
+    os.environ.setdefault(_name, _value)
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the test project: a recipe, its model and its data."""
-    folder = tmp_path / "project"
+    return _copied_project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for all tests of a file, which don't change it."""
+    return _copied_project(tmp_path_factory.mktemp("shared"))
+
+
+def _copied_project(place: Path) -> Path:
+    folder = place / "project"
     shutil.copytree(HERE / "project", folder, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
@@ -81,7 +96,7 @@ class Hone:
             "PREFECT_HOME": str(folder / "prefect"),
             "COLUMNS": "240",  # readline sets 80 for processes that pytest-xdist starts
         }
-        for name in ("RAY_ADDRESS", "HONE_STORE", "HONE_ALLOWED_PREFIXES"):
+        for name in ("RAY_ADDRESS", "HONE_STORE", "HONE_ALLOWED_PREFIXES", *_THREADS):
             self.environment.pop(name, None)
         self._started: list[subprocess.Popen[str]] = []
         self._seen: dict[int, psutil.Process] = {}

@@ -17,9 +17,9 @@ from safetensors.torch import save_model
 from steps_bench import BASE, MODEL, Bench
 
 
-@pytest.fixture
-def bench(project: Path, tmp_path: Path) -> Bench:
-    return Bench(project, tmp_path)
+@pytest.fixture(scope="module")
+def bench(shared_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(shared_project, tmp_path_factory.mktemp("bench"))
 
 
 def quantize(bench: Bench, graph: Artifact, calibration: Artifact, **options: Any) -> Done:
@@ -178,14 +178,16 @@ def test_a_target_compiles_and_serves_any_batch(bench: Bench, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["onnxruntime-cpu", "openvino-cpu"])
-def test_a_graph_with_an_unknown_operator_fails_with_its_name(bench: Bench, kind: str) -> None:
+def test_a_graph_with_an_unknown_operator_fails_with_its_name(
+    bench: Bench, kind: str, tmp_path: Path
+) -> None:
     pytest.importorskip(kind.removesuffix("-cpu"))
     node = onnx.helper.make_node("NoSuchOperator", ["input"], ["output"], domain="my.domain")
     tensor = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         [node], "g", [tensor("input", 1, ["b", 3])], [tensor("output", 1, ["b", 3])]
     )
-    folder = bench.folder / "odd"
+    folder = tmp_path / "odd"
     folder.mkdir()
     sets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("my.domain", 1)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=sets), folder / "model.onnx")
@@ -223,7 +225,9 @@ def test_validation_finds_what_the_candidate_lost(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, project: Path) -> None:
+def test_a_benchmark_measures_each_and_leaves_out_what_crashes(
+    bench: Bench, shared_project: Path
+) -> None:
     graph, _calibration = bench.graph()
     model = bench.run(
         "compile.onnxruntime_cpu:compile_graph",
@@ -240,7 +244,7 @@ def test_a_benchmark_measures_each_and_leaves_out_what_crashes(bench: Bench, pro
         "model": MODEL, "batch_sizes": [1, 8], "threads": 1, "seconds": 0.1, "launches": 2,
         "processor": "here", "baseline": BASELINE_LOADER,
     }  # fmt: skip
-    code = bench.store.put(project, "code")
+    code = bench.store.put(shared_project, "code")
     job = StepJob(
         function="prefect_hone.tasks.benchmark.benchmark:benchmark", key="k", lineage="k", spec=spec,
         inputs={"weights": bench.weights(), "samples": bench.check().outputs["samples"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ class Trained:
         with torch.no_grad():
             self.expected = call_model(module.eval(), x).numpy()
 
+    @cached_property
+    def exported(self) -> Artifact:
+        return self.bench.run(
+            "export:export", {"model": self.model}, weights=self.weights, inputs=self.checked
+        ).outputs["graph"]
+
     def compiled(self, kind: str, passes: list[dict], **settings: Any) -> Artifact:
         spec = {"target": {"kind": kind, **settings}}
         if settings.get("batch") == "fixed":
@@ -68,9 +75,7 @@ class Trained:
             spec |= {"model": self.model, "passes": passes, "batch_sizes": [1, 8]}
             inputs = {"module": self.weights, "calibration": self.checked}
         else:
-            graph = self.bench.run(
-                "export:export", {"model": self.model}, weights=self.weights, inputs=self.checked
-            ).outputs["graph"]
+            graph = self.exported
             for step in passes:
                 graph = self.bench.run(
                     "compress.quantize:apply", {"compression": step}, graph=graph,

@@ -32,9 +32,9 @@ TRAIN = {
 }
 
 
-@pytest.fixture
-def bench(project: Path, tmp_path: Path) -> Bench:
-    return Bench(project, tmp_path)
+@pytest.fixture(scope="module")
+def bench(shared_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(shared_project, tmp_path_factory.mktemp("bench"))
 
 
 def run(bench: Bench, factory: str, module: Artifact | None = None, **fields: Any) -> Done:
