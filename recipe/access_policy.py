@@ -34,7 +34,7 @@ _SCHEMES = frozenset(
 )  # fmt: skip
 #: Those whose URLs name a host.
 _HOSTS = frozenset({"ftp", "http", "https", "sftp", "webhdfs"})
-_MODEL_URI = re.compile(r"^(models|runs):/[^/\s][^\x00-\x1f\x7f\\?#%]*$")
+_MODEL_URI = re.compile(r"^(models|runs):/[^/\s][^\x00-\x1f\x7f\\?#%'\"]*$")
 _UNCLEAN = re.compile(r"[\x00-\x1f\x7f\\]")
 #: Addresses of clouds' metadata services that are not link-local.
 _METADATA = frozenset({"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
@@ -99,7 +99,8 @@ class AccessPolicy(Strict):
     def place(self, given: str, where: str, base: Path | None = None) -> str:
         """Where a file or folder lies that a recipe names: an absolute local path, or a URL.
 
-        Nothing is opened. Links are followed, so the path that is returned is the one to open.
+        Nothing is opened. It is decided by where links lead; the path that is returned keeps the
+        last name, which says the kind of a file.
 
         Args:
             given: A path or a URL, as the recipe has it.
@@ -117,7 +118,9 @@ class AccessPolicy(Strict):
         path = _resolved(local, shown, base)
         if not self.by_a_person and not self._in_allowed_folder(path):
             raise self._refused("this path", shown)
-        return str(path)
+        named = Path(local).expanduser()
+        parent = _resolved(str(named.parent), shown, base)
+        return str(path if named.name in ("", "..") else parent / named.name)
 
     def recipe_file(self, given: str, where: str) -> Path:
         """The file of a recipe that a parameter or an event names by its path.
@@ -127,7 +130,18 @@ class AccessPolicy(Strict):
         """
         if _local_path(given) is None:
             raise InputError("a recipe is a local file, not a URL", where=f"{where}: {given}")
-        return Path(self.place(given, where))
+        return Path(self.place(given, where)).resolve()
+
+    def file(self, path: Path, where: str) -> Path:
+        """The file to open for a path that `place` gave, or one below it, without links.
+
+        Raises:
+            InputError: A link in it leads to where a recipe of this origin may not read.
+        """
+        real = _resolved(str(path), where, None)
+        if not self.by_a_person and not self._in_allowed_folder(real):
+            raise self._refused("where this path leads", where)
+        return real
 
     def model_uri(self, uri: str, where: str) -> str:
         """A model of the configured MLflow server.
@@ -159,13 +173,12 @@ class AccessPolicy(Strict):
         Raises:
             InputError: A recipe of this origin may not read it.
         """
-        scheme = urlsplit(location).scheme
-        if scheme == "mlflow-artifacts" and "::" not in location:
-            return
         local = _local_path(location)
-        if local is None:
+        if local is None or location.startswith("mlflow-artifacts:"):
             theirs, ours = urlsplit(location), urlsplit(tracking)
-            if (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
+            proxied = theirs.scheme == "mlflow-artifacts" and theirs.netloc in ("", ours.netloc)
+            same = (theirs.scheme, theirs.netloc) == (ours.scheme, ours.netloc)
+            if "::" in location or not (proxied or same):
                 self._check_url(location, where)
             return
         path = _resolved(local, where, None)
@@ -202,21 +215,22 @@ class AccessPolicy(Strict):
         Raises:
             InputError: It may not.
         """
+        what = "the weights" if "weights" in where.partition(":")[0] else "it"
         named = any(_is_under(url, prefix) for prefix in self.paths if "://" in prefix)
         if not named:
             if not self.by_a_person:
                 raise self._refused("this URL", where)
             if "::" in url:
                 raise InputError(
-                    "it can't be read: a URL within a URL is not supported",
+                    f"{what} can't be read: a URL within a URL is not supported",
                     where=where,
                     do=f"download the file first, or name the prefix in {PATHS}",
                 )
             scheme = url.partition("://")[0].lower()
             if scheme not in _SCHEMES:
                 raise InputError(
-                    f"the weights can't be read: '{scheme}' is not one of the supported kinds of "
-                    f"URL ({', '.join(sorted(_SCHEMES))})",
+                    f"{what} can't be read: '{scheme}' is not one of the supported kinds of URL "
+                    f"({', '.join(sorted(_SCHEMES))})",
                     where=where,
                     do=f"download the file first, or name the prefix in {PATHS}",
                 )

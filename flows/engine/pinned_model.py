@@ -1,105 +1,225 @@
-"""Copies the files of a recipe's model to the store, so that steps depend on their bytes."""
+"""Copies the files of a recipe's models to the store, so that steps depend on their bytes.
+
+It reads nothing that the session's `AccessPolicy` does not permit, and puts nothing into the store
+that does not look like a model.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
-import fsspec
-
+from ...ray_workers.model.file_kinds import odd_kind, safetensors_problem
 from ...ray_workers.store.artifacts import Artifact
 from ...ray_workers.store.file_names import WEIGHTS
-from ...recipe.errors import InputError
-from ...recipe.factories import SOURCES
+from ...recipe.errors import HoneError, InputError
+from ...recipe.factories import READ, READERS, SOURCES
 from ...recipe.library_messages import telling
+from ...recipe.objectives import DistillObjective
+from ...recipe.passes import DistillPass
+from ...recipe.regular_files import copy_regular, files_in, open_regular
 from ...recipe.schema import Recipe
+from .fetching import fetch
 from .session import Session
+
+_KINDS = {
+    f"{SOURCES}:onnx_graph": ".onnx",
+    f"{SOURCES}:program": ".pt2",
+    f"{SOURCES}:keras_model": ".keras",
+}
+_FOLDERS = (f"{SOURCES}:transformers_model", f"{SOURCES}:mlflow_model")
+
+F = TypeVar("F", DistillObjective, DistillPass)
 
 
 def pinned(recipe: Recipe, session: Session) -> Recipe:
-    """The recipe with its model's files in the store, so that steps depend on their bytes.
+    """The recipe with the files of its models in the store, so that steps depend on their bytes.
 
-    A relative path is relative to the recipe's folder.
+    These are the model, a teacher, and students. A relative path starts at the recipe's folder.
 
     Raises:
-        InputError: There is no such file.
+        InputError: There is no such file, it is no model, or the recipe may not read it.
     """
+    _refuse_other_readers(recipe)
     model = recipe.model
     path = model.source or model.args.get("path")
-    if model.factory.startswith(f"{SOURCES}:") and isinstance(path, str):
-        kept = _once(
-            _keep_logged if path.startswith(("models:/", "runs:/")) else _keep_path, path, session
-        )
-        model = model.model_copy(update={"source": None, "args": {**model.args, "path": kept}})
+    if model.factory in READERS:
+        where = "model.source" if model.source else "model.args.path"
+        args = {**model.args, "path": _keep_model(model.factory, path, where, session)}
+        model = model.model_copy(update={"source": None, "args": args})
     if model.weights is not None:
-        weights = _once(_keep_weights, model.weights, session)
+        weights = _keep_weights(model.weights, "model.weights", session)
         model = model.model_copy(update={"weights": weights})
-    return recipe.model_copy(update={"model": model})
+    changed: dict[str, Any] = {"model": model}
+    objective = recipe.train.objective
+    if isinstance(objective, DistillObjective):
+        objective = _with_model(objective, "train.objective", session)
+        if objective.weights is not None:
+            weights = _keep_weights(objective.weights, "train.objective.weights", session)
+            objective = objective.model_copy(update={"weights": weights})
+        changed["train"] = recipe.train.model_copy(update={"objective": objective})
+    changed["variants"] = tuple(
+        variant.model_copy(
+            update={
+                "passes": tuple(
+                    _with_model(step, f"variants.{i}.passes.{j}", session)
+                    if isinstance(step, DistillPass)
+                    else step
+                    for j, step in enumerate(variant.passes)
+                )
+            }
+        )
+        for i, variant in enumerate(recipe.variants)
+    )
+    return recipe.model_copy(update=changed)
 
 
-def _once(keep: Callable[[str, Session], str], given: str, session: Session) -> str:
+def _refuse_other_readers(recipe: Recipe) -> None:
+    """Refuse a reader of models in a field where its path would be read without a check."""
+    models = {"model.factory"}
+    if isinstance(recipe.train.objective, DistillObjective):
+        models.add("train.objective.factory")
+    for i, variant in enumerate(recipe.variants):
+        models |= {
+            f"variants.{i}.passes.{j}.factory"
+            for j, step in enumerate(variant.passes)
+            if isinstance(step, DistillPass)
+        }
+    for path, where in recipe.factories():
+        if path in READERS and where not in models:
+            raise InputError(
+                "this reads a model, and can be only a model, a teacher or a student",
+                where=f"{where}: {path}",
+            )
+
+
+def _with_model(factory: F, field: str, session: Session) -> F:
+    """A teacher or student with its model's files in the store, if it is read from files."""
+    if factory.factory not in READERS:
+        return factory
+    where = f"{field}.args.path"
+    kept = _keep_model(factory.factory, factory.args.get("path"), where, session)
+    return factory.model_copy(update={"args": {**factory.args, "path": kept}})
+
+
+def _keep_model(factory: str, path: Any, field: str, session: Session) -> str:
+    """Store what a reader of models reads; returns its place in the store."""
+    if not isinstance(path, str):
+        raise InputError("the path of a model is a text", where=field)
+
+    def keep() -> str:
+        if path.startswith(("models:", "runs:")):
+            return _keep_logged(path, field, session)
+        return _keep_path(path, field, factory, session)
+
+    return _once(keep, path, session)
+
+
+def _once(keep: Callable[[], str], given: str, session: Session) -> str:
     """The result of `keep`, cached, so that a session's plan and run see the same bytes."""
     if given not in session.kept:
-        session.kept[given] = keep(given, session)
+        session.kept[given] = keep()
     return session.kept[given]
 
 
-def _absolute(url: str, session: Session) -> str:
-    if "://" in url or session.place is None:
-        return url
-    return str((session.place / Path(url).expanduser()).resolve())
-
-
-def _keep_path(path: str, session: Session) -> str:
+def _keep_path(path: str, field: str, factory: str, session: Session) -> str:
     """Store a model's file or folder; returns its place in the store."""
-    source = Path(_absolute(path, session))
-    if not source.exists():
+    where = f"{field}: {path}"
+    place = session.access.place(path, field, session.place)
+    if "://" in place:
+        raise InputError(
+            "a model is read from a file, a folder or MLflow",
+            where=where,
+            do="download it first; only model.weights can be a URL",
+        )
+    named, real = Path(place), session.access.file(Path(place), where)
+    if not real.exists():
         raise InputError(
             "there is no such file or folder",
-            where=f"model.source: {path}",
-            do=f"give a path from the recipe's folder, or an absolute one; looked at {source}",
+            where=where,
+            do=f"give a path from the recipe's folder, or an absolute one; looked at {named}",
         )
-    if source.is_dir():
-        if not any(any(source.glob(name)) for name in ("MLmodel", "config.json", "*.onnx")):
-            raise InputError(
-                "the folder holds no model that can be read",
-                where=f"model.source: {path}",
-                do="give a transformers folder, an MLflow model's, or one with an .onnx file",
-            )
-        files = [p for p in source.rglob("*") if p.is_file()]
-        return _keep({p.relative_to(source).as_posix(): p for p in files}, session)
-    files = [source]
-    if source.suffix == ".onnx":
+    if real.is_dir():
+        if factory not in (READ, *_FOLDERS):
+            raise InputError("this is a folder, not a file", where=where)
+        return _keep(_folder(real, where, session), where, session)
+    _look(real, _KINDS.get(factory, named.suffix), where)
+    files = {named.name: real}
+    if _KINDS.get(factory, named.suffix) == ".onnx":
         from ...ray_workers.model.onnx_model import model_files  # imports onnx and torch
 
-        files = model_files(source, f"model.source: {path}")
-    kept = _keep({p.relative_to(source.parent).as_posix(): p for p in files}, session)
-    return f"{kept}/{source.name}"
+        for beside in model_files(named, where):
+            name = beside.relative_to(named.parent).as_posix()
+            files[name] = session.access.file(beside, where)
+    return f"{_keep(files, where, session)}/{named.name}"
 
 
-def _keep_logged(uri: str, session: Session) -> str:
+def _folder(folder: Path, where: str, session: Session) -> dict[str, Path]:
+    """The files of a model's folder, by name."""
+    if not any(any(folder.glob(name)) for name in ("MLmodel", "config.json", "*.onnx")):
+        raise InputError(
+            "the folder holds no model that can be read",
+            where=where,
+            do="give a transformers folder, an MLflow model's, or one with an .onnx file",
+        )
+    files = files_in(folder, where)
+    return {name: session.access.file(path, where) for name, path in files.items()}
+
+
+def _look(path: Path, kind: str, where: str) -> None:
+    """Refuse a file that is not of the kind that it says.
+
+    Raises:
+        InputError: It is not.
+    """
+    open_regular(path, where).close()
+    if kind not in (".onnx", ".pt2", ".keras"):
+        raise InputError(
+            f"a {kind} file is not a model that can be read"
+            if kind
+            else "this is not a model that can be read",
+            where=where,
+            do="give an .onnx, .pt2 or .keras file, a transformers folder or an MLflow model, or "
+            "the factory of a torch module",
+        )
+    if kind != ".onnx" and not zipfile.is_zipfile(path):
+        said = odd_kind(path, archive=True) or "it is no zip file, or it is cut off"
+        raise InputError(f"this is not a {kind} file: {said}", where=where)
+
+
+def _keep_logged(uri: str, field: str, session: Session) -> str:
     """Store a model from MLflow; returns its place in the store."""
     from ...tasks.tracking.logged_models import download
 
-    tracking = session.settings.tracking
+    settings, where = session.settings, f"{field}: {uri}"
+    session.access.model_uri(uri, field)
+
+    def permit(location: str) -> None:
+        session.access.model_location(location, where, settings.tracking, settings.artifacts)
+
     with tempfile.TemporaryDirectory(prefix="hone-logged-") as folder:
         try:
-            found = download(uri, tracking, folder)
+            found = download(uri, settings.tracking, folder, permit).resolve()
+        except HoneError:
+            raise
         except Exception as error:
             raise InputError(
                 f"MLflow can't provide the model: {telling(error)}",
-                where=f"model.source: {uri}",
-                do=f"check its name and MLFLOW_TRACKING_URI, which is {tracking}",
+                where=where,
+                do=f"check its name and MLFLOW_TRACKING_URI, which is {settings.tracking}",
             ) from error
-        files = [p for p in found.rglob("*") if p.is_file()]
-        return _keep({p.relative_to(found).as_posix(): p for p in files}, session)
+        if not found.is_dir():
+            _look(found, found.suffix, where)
+            return f"{_keep({found.name: found}, where, session)}/{found.name}"
+        return _keep(files_in(found, where), where, session)
 
 
-def _keep(files: dict[str, Path], session: Session) -> str:
+def _keep(files: dict[str, Path], where: str, session: Session) -> str:
     """Store files by name; returns their place. The same files are read once."""
     seen = [(name, str(p), (s := p.stat()).st_size, s.st_mtime_ns) for name, p in files.items()]
     record = f"sources/{hashlib.sha256(repr(sorted(seen)).encode()).hexdigest()}.json"
@@ -109,40 +229,65 @@ def _keep(files: dict[str, Path], session: Session) -> str:
             artifact = session.store.located(Artifact.model_validate(known))
             if session.store.holds(artifact):
                 return artifact.uri
-    artifact = _put(files, session)
+    with tempfile.TemporaryDirectory(prefix="hone-model-") as folder:
+        for relative, path in files.items():
+            copy_regular(path, Path(folder) / relative, where)
+        artifact = session.store.put(Path(folder), "model")
     session.store.write_record(record, artifact.model_dump(mode="json"))
     return artifact.uri
 
 
-def _put(files: dict[str, Path], session: Session) -> Artifact:
-    with tempfile.TemporaryDirectory(prefix="hone-model-") as folder:
-        for relative, path in files.items():
-            target = Path(folder) / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        return session.store.put(Path(folder), "model")
+def _keep_weights(given: str, field: str, session: Session) -> str:
+    """Store a safetensors file; returns its place in the store."""
+    return _once(lambda: _weights(given, field, session), given, session)
 
 
-def _keep_weights(given: str, session: Session) -> str:
-    url = _absolute(given, session)
+def _weights(given: str, field: str, session: Session) -> str:
+    where = f"{field}: {given}"
+    url = session.access.place(given, field, session.place)
     if "://" not in url:
-        if not Path(url).is_file():
+        real = session.access.file(Path(url), where)
+        if not real.exists() or real.is_dir():
             raise InputError(
                 "there is no such file",
-                where=f"model.weights: {given}",
+                where=where,
                 do=f"give a path from the recipe's folder, or an absolute one; looked at {url}",
             )
-        return f"{_keep({WEIGHTS: Path(url)}, session)}/{WEIGHTS}"
+        open_regular(real, where).close()
+        _look_at_weights(real, where)
+        return f"{_keep({WEIGHTS: real}, where, session)}/{WEIGHTS}"
     with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
         local = Path(folder) / WEIGHTS
         try:
-            fs, path = fsspec.core.url_to_fs(url)
-            fs.get_file(path, str(local))
-        except (OSError, ValueError, ImportError) as error:
+            fetch(url, local, session.access, where)
+        except HoneError:
+            raise
+        except Exception as error:
             raise InputError(
                 f"the weights can't be read: {telling(error)}",
-                where=f"model.weights: {given}",
+                where=where,
                 do="give a file, or a URL whose fsspec package is installed",
             ) from None
+        _look_at_weights(local, where)
         kept = session.store.put(Path(folder), "weights")
     return f"{kept.uri}/{WEIGHTS}"
+
+
+def _look_at_weights(path: Path, where: str) -> None:
+    """Refuse a file that is not safetensors, by its header."""
+    from safetensors import SafetensorError, safe_open
+
+    problem = safetensors_problem(path)
+    if problem is None:
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            problem = telling(error)
+    if problem is not None:
+        raise InputError(
+            f"the weights can't be loaded: {problem}",
+            where=where,
+            do="give the safetensors file of this very model "
+            "(safetensors.torch.save_model writes it)",
+        )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prefect_hone.recipe.access_policy import AccessPolicy, Origin
 from prefect_hone.recipe.errors import InputError
+from prefect_hone.recipe.showable import showable
 
 FIELD = "model.weights"
 
@@ -122,7 +123,8 @@ def test_nothing_is_listed_unless_the_environment_does(monkeypatch: pytest.Monke
 def test_a_person_reads_any_local_path_and_ordinary_urls(tmp_path: Path) -> None:
     reach = policy(Origin.COMMAND_LINE)
     (tmp_path / "latest").symlink_to(tmp_path / "w")
-    assert reach.place("latest", FIELD, tmp_path) == f"{tmp_path}/w"
+    assert reach.place("latest", FIELD, tmp_path) == f"{tmp_path}/latest"
+    assert reach.file(tmp_path / "latest", FIELD) == tmp_path / "w"
     assert reach.place("/srv/w", FIELD, tmp_path) == "/srv/w"
     for url in ("s3://bucket/w", "https://models.team/w", "http://localhost:9000/w"):
         assert reach.place(url, FIELD, tmp_path) == url
@@ -151,7 +153,7 @@ def test_a_person_reads_any_local_path_and_ordinary_urls(tmp_path: Path) -> None
 def test_even_a_persons_recipe_reaches_no_metadata_and_no_url_within_a_url(given: str) -> None:
     with pytest.raises(InputError) as caught:
         policy(Origin.COMMAND_LINE).place(given, FIELD)
-    assert str(caught.value).startswith(f"{FIELD}: {given}: ")
+    assert str(caught.value).startswith(f"{FIELD}: {showable(given)}: ")
 
 
 @pytest.mark.parametrize("url", ["http://rebound.example/w", "http://localhost/w"])
@@ -197,6 +199,7 @@ def test_other_uris_are_no_models_of_it(uri: str) -> None:
         ("s3://other/secrets", False),
         ("http://169.254.169.254/latest", False),
         ("mlflow-artifacts:/x::file:///etc", False),
+        ("mlflow-artifacts://evil.example/0/ab12", False),
     ],
 )
 def test_where_a_registered_model_says_that_it_lies(

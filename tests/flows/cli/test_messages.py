@@ -28,6 +28,7 @@ from prefect_hone.flows.engine.pinned_model import pinned
 from prefect_hone.flows.engine.user_code import code_files
 from prefect_hone.ray_workers import access
 from prefect_hone.ray_workers.store.artifacts import Artifact, Store
+from prefect_hone.recipe.access_policy import AccessPolicy, Origin
 from prefect_hone.recipe.errors import HoneError, InputError, ServerUnreachable, StoreError
 from prefect_hone.recipe.factories import READ, Allowed, unexpected, use_code
 from safetensors.torch import save_file, save_model
@@ -575,7 +576,8 @@ def test_what_the_recipe_names_and_is_not_there(
     tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    session: Any = SimpleNamespace(place=project, kept={}, store=None)
+    access = AccessPolicy(origin=Origin.COMMAND_LINE)
+    session: Any = SimpleNamespace(place=project, kept={}, store=None, access=access)
     for option, said in (
         (
             "model.source=nowhere.onnx",
