@@ -161,7 +161,15 @@ def test_a_change_of_any_file_gives_exactly_the_steps_that_can_run_it_another_ke
     copy = tmp_path / "package"
     for room in ROOMS:
         shutil.copytree(PACKAGE / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(keys, "_content", keys._content.__wrapped__)
+    read = keys._content.__wrapped__
+    contents: dict[Path, bytes] = {}  # of all files but the one that was changed
+
+    def content(path: Path) -> bytes:
+        if path not in contents:
+            contents[path] = read(path)
+        return contents[path]
+
+    monkeypatch.setattr(keys, "_content", content)
 
     def all_keys() -> list[str]:
         return [cache_key(call, {}, NOTHING, copy) for call in calls]
@@ -173,18 +181,21 @@ def test_a_change_of_any_file_gives_exactly_the_steps_that_can_run_it_another_ke
     for file in files:
         original = (copy / file).read_bytes()
         (copy / file).write_bytes(original + b"\n# changed\n")
+        contents.pop(copy / file, None)
         changed = {
             call.label
             for call, old, new in zip(calls, before, all_keys(), strict=True)
             if old != new
         }
         (copy / file).write_bytes(original)
+        contents.pop(copy / file, None)
         wanted = {
             call.label for call, can in zip(calls, expected, strict=True) if file in can
         }  # fmt: skip
         assert changed == wanted, file
         right += 1
     assert right == len(files) > 140
+    contents.clear()
     assert all_keys() == before
     assert len(calls) > 30
 
@@ -211,23 +222,51 @@ def test_what_was_once_in_no_key_is_in_one(calls: list[Call]) -> None:
     assert "runtimes/isolated/jax.txt" not in reached["validate fp32@executorch"]
 
 
-@pytest.mark.parametrize("label", ["check", "reference", "export", "validate", "compile"])
-def test_a_step_imports_nothing_that_its_key_does_not_know(label: str) -> None:
-    """Looked at where it runs: what is imported with the module is in the closure."""
-    module = {
-        "check": "tasks.check",
-        "reference": "tasks.validate.reference",
-        "export": "tasks.export",
-        "validate": "tasks.validate.validate",
-        "compile": "tasks.compile.openvino_cpu",
-    }[label]
-    name = f"prefect_hone.{module}"
-    code = (
-        f"import json, sys, {name}\n"
-        "print(json.dumps([m for m in sys.modules if m.startswith('prefect_hone.')]))"
+STEPS = {
+    "check": "prefect_hone.tasks.check",
+    "reference": "prefect_hone.tasks.validate.reference",
+    "export": "prefect_hone.tasks.export",
+    "validate": "prefect_hone.tasks.validate.validate",
+    "compile": "prefect_hone.tasks.compile.openvino_cpu",
+}
+#: Forks a process for each module, so that torch is imported once.
+_IMPORT_EACH = """
+import importlib, json, os, sys, torch
+assert not [m for m in sys.modules if m.startswith("prefect_hone")]
+for name in sys.argv[1:]:
+    if os.fork() == 0:
+        importlib.import_module(name)
+        ours = [m for m in sys.modules if m.startswith("prefect_hone.")]
+        print(json.dumps({name: ours}), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def imported() -> dict[str, list[str]]:
+    """The modules of the package that are imported with each step's, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORT_EACH, *STEPS.values()],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {m for m in json.loads(done.stdout) if not is_face(m)}
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        found |= json.loads(line)
+    assert set(found) == set(STEPS.values()), done.stderr
+    return found
+
+
+@pytest.mark.parametrize("label", STEPS)
+def test_a_step_imports_nothing_that_its_key_does_not_know(
+    label: str, imported: dict[str, list[str]]
+) -> None:
+    """Looked at where it runs: what is imported with the module is in the closure."""
+    name = STEPS[label]
+    loaded = {m for m in imported[name] if not is_face(m)}
+    assert name in loaded
     # What carriers import for themselves computes nothing of the result.
     carried: set[str] = set().union(*(closure(c).modules for c in CARRIERS if not is_face(c)))
     assert loaded - set(CARRIERS) <= closure(name).modules | carried

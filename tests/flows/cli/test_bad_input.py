@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,10 +12,14 @@ import pytest
 def refused(hone, *arguments: str, code: int = 2, **environment: str) -> str:
     started = time.monotonic()
     done = hone.run(*arguments, timeout=120, **environment)
+    assert time.monotonic() - started < 100
+    return sentence(done, code)
+
+
+def sentence(done: subprocess.CompletedProcess[str], code: int = 2) -> str:
     said = done.stdout + done.stderr
     assert done.returncode == code, said
     assert "Traceback" not in said, said
-    assert time.monotonic() - started < 100
     return said
 
 
@@ -37,7 +42,7 @@ def test_a_mistake_is_refused_before_anything_starts(
     hone, project: Path, options: list[str], said: str
 ) -> None:
     arguments = [part for option in options for part in ("--set", option)]
-    text = refused(hone, "run", str(project / "recipe.yaml"), *arguments)
+    text = sentence(hone.answer("run", str(project / "recipe.yaml"), *arguments))
     assert said in text
     assert {path.name for path in hone.home.iterdir()} == {"mlflow.db"}, "nothing was started"
 
@@ -97,8 +102,6 @@ def test_what_only_a_worker_can_find_out_is_said_the_same_way(hone, project: Pat
 
 @pytest.mark.slow
 def test_a_full_disk_in_the_artifact_store(hone, project: Path, tmp_path: Path) -> None:
-    import subprocess
-
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(

@@ -92,7 +92,7 @@ def test_a_model_asks_for_the_runtime_as_it_was_measured() -> None:
 
 
 @pytest.fixture
-def logged(tmp_path: Path) -> Path:
+def logged(tmp_path: Path, databases: Path) -> Path:
     """A model as a run logs it, downloaded from MLflow; it doubles its input (N, 3)."""
     value = make_tensor_value_info
     graph = make_graph(
@@ -106,6 +106,7 @@ def logged(tmp_path: Path) -> Path:
     settings = OnnxRuntimeSettings([("CPUExecutionProvider", {})])
     CompiledArtifact("onnxruntime", settings=asdict(settings)).write(files)
     save_file({"input": X}, str(tmp_path / "samples.safetensors"))
+    shutil.copyfile(databases / "mlflow.db", tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     tracker = Tracker(uri, str(tmp_path / "artifacts"), "exp", tmp_path / "journal")
     tracker.open("parent", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -19,8 +20,16 @@ from prefect_hone.tasks.tracking.tracker import Tracker
 
 
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
+def new_uri(tmp_path: Path) -> str:
+    """A store that is not there yet."""
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def uri(tmp_path: Path, databases: Path, new_uri: str) -> str:
+    """An empty store."""
+    shutil.copyfile(databases / "mlflow.db", tmp_path / "mlflow.db")
+    return new_uri
 
 
 def tracker(uri: str, tmp_path: Path) -> Tracker:
@@ -34,7 +43,8 @@ def only_run(uri: str, name: str) -> mlflow.entities.Run:
     return run
 
 
-def test_a_run_with_children(uri: str, tmp_path: Path) -> None:
+def test_a_run_with_children(new_uri: str, tmp_path: Path) -> None:
+    uri = new_uri
     made = tracker(uri, tmp_path)
     made.open("parent", {"a": "b"})
     made.child("train", "train", {})
