@@ -78,6 +78,13 @@ def lay_out(recipe: Recipe, here: Surroundings, submit: Submit[H]) -> Layout[H]:
 
 def lay_out_shared(recipe: Recipe, submit: Submit[H]) -> Shared[H]:
     """Check, train, reference and the export of the trained model."""
+    check, train, reference = lay_out_training(recipe, submit)
+    export = _export(recipe, submit, train.output("weights"), check, "export")
+    return Shared(check, train, reference, export)
+
+
+def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H], Laid[H]]:
+    """Check, train, and the reference: the trained model's own quality."""
     judged = _judged(recipe)
     metric = metric_module(judged.metric)
     limit = recipe.timeouts.step
@@ -113,13 +120,12 @@ def lay_out_shared(recipe: Recipe, submit: Submit[H]) -> Shared[H]:
         ),
         after=[check.handle],
     )
-    weights = train.output("weights")
     reference = _hand(
         submit,
         REFERENCE.call("reference", ReferenceSpec(**dict(judged)), loads=(metric,), timeout=limit),
-        {"weights": weights},
+        {"weights": train.output("weights")},
     )
-    return Shared(check, train, reference, _export(recipe, submit, weights, check, "export"))
+    return check, train, reference
 
 
 def lay_out_variant(

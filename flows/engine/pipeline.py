@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -43,15 +45,22 @@ def run_pipeline(recipe: Recipe, session: Session) -> State[Outcome]:
         HoneError: A step that every candidate needs failed.
     """
     name_flow_run(recipe)
-    try:
+    with closing_cluster(session):
         outcome = run_recipe(recipe, session)
+    return final_state(outcome)
+
+
+@contextlib.contextmanager
+def closing_cluster(session: Session) -> Iterator[None]:
+    """End what still works when the flow fails, and the cluster if the flow started it."""
+    try:
+        yield
     except BaseException:
         session.cluster.cancel()  # Prefect waits for the threads of running steps
         raise
     finally:
         if session.owns_cluster:
             session.cluster.close()
-    return final_state(outcome)
 
 
 def final_state(outcome: Outcome) -> State[Any]:

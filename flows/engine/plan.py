@@ -9,7 +9,7 @@ from ...ray_workers.dispatch import Done
 from ...recipe.schema import Recipe
 from ...tasks.keys import cache_key
 from ...tasks.steps import Call
-from .lay_out import check_targets, lay_out, lay_out_benchmark
+from .lay_out import check_targets, lay_out, lay_out_benchmark, lay_out_training
 from .layout import CandidateLayout, Layout
 from .pinned_model import pinned
 from .records import find_record
@@ -84,9 +84,45 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
     """
     surroundings = here(session.allowed, session.code)
     check_targets(recipe, surroundings)
-    steps: list[PlannedStep] = []
+    look_up = _LookUp(session)
+    fixed = pinned(recipe, session)
+    layout = lay_out(fixed, surroundings, look_up)
+    able = [candidate for candidate in layout.candidates if candidate.compiled is not None]
+    if able:
+        lay_out_benchmark(fixed, surroundings, look_up, layout.shared, able)
+    check_redo(session.redo, [step.call for step in look_up.steps])
+    return Plan(fixed, look_up.steps, layout)
 
-    def look_up(
+
+def plan_training(recipe: Recipe, session: Session) -> tuple[Recipe, list[PlannedStep]]:
+    """The recipe with its model's files in the store, and its steps up to the reference.
+
+    Raises:
+        InputError: What it names can't be read, or there is no such step to do again.
+    """
+    look_up = _LookUp(session)
+    fixed = pinned(recipe, session)
+    lay_out_training(fixed, look_up)
+    check_redo(session.redo, [step.call for step in look_up.steps])
+    return fixed, look_up.steps
+
+
+class _LookUp:
+    """Looks steps up in the cache instead of running them.
+
+    Args:
+        session: The session.
+
+    Attributes:
+        steps: All steps in order.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.steps: list[PlannedStep] = []
+
+    def __call__(
+        self,
         call: Call,
         inputs: dict[str, tuple[PlannedStep, str]],
         after: Sequence[PlannedStep] = (),
@@ -96,22 +132,14 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
             if source.done is not None:
                 digests[name] = source.done.outputs[output].sha256
         sources = [*(source for source, _ in inputs.values()), *after]
-        again = asked_again(call, session.redo) or any(source.again for source in sources)
+        again = asked_again(call, self._session.redo) or any(source.again for source in sources)
         done = None
         if len(digests) == len(inputs) and not again:
-            key = cache_key(call, digests, session.user_code)
-            done = find_record(session.store, call, key)
+            key = cache_key(call, digests, self._session.user_code)
+            done = find_record(self._session.store, call, key)
         step = PlannedStep(call, done, again)
-        steps.append(step)
+        self.steps.append(step)
         return step
-
-    fixed = pinned(recipe, session)
-    layout = lay_out(fixed, surroundings, look_up)
-    able = [candidate for candidate in layout.candidates if candidate.compiled is not None]
-    if able:
-        lay_out_benchmark(fixed, surroundings, look_up, layout.shared, able)
-    check_redo(session.redo, [step.call for step in steps])
-    return Plan(fixed, steps, layout)
 
 
 def needs(recipe: Recipe, call: Call) -> str:

@@ -41,15 +41,21 @@ from .session import Session
 from .user_code import source_commit
 
 
-def run_tags(recipe: Recipe, session: Session) -> dict[str, str]:
-    """Tags of the parent run: its kind and origin."""
+def run_tags(recipe: Recipe, session: Session, flow: str = "accelerate") -> dict[str, str]:
+    """Tags of the parent run: its kind and origin.
+
+    Args:
+        recipe: The recipe.
+        session: The session.
+        flow: The flow that runs it.
+    """
     folder = session.code or session.place
     commit = source_commit(folder) if folder is not None else None
     tags = {
         **_recipe_tags(recipe),
-        names.KIND: "pipeline",
+        names.KIND: "pipeline" if flow == "accelerate" else flow,
         names.VERSION: __version__,
-        names.MLFLOW_SOURCE: "prefect_hone.flows.accelerate",
+        names.MLFLOW_SOURCE: f"prefect_hone.flows.{flow}",
         names.SOURCE_COMMIT: commit or f"prefect-hone {__version__}",
     }
     with contextlib.suppress(MissingContextError):
@@ -59,6 +65,20 @@ def run_tags(recipe: Recipe, session: Session) -> dict[str, str]:
 
 def record_start(run: Run) -> None:
     """Record the recipe, and start a run for training and for each candidate."""
+    record_training_start(run)
+    recipe, tracker = run.recipe, run.tracker
+    tracker.params(
+        PARENT,
+        {
+            "variants": ", ".join(v.name for v in recipe.variants),
+            "targets": ", ".join(t.name for t in recipe.targets),
+        },
+    )
+    _start_candidates(run)
+
+
+def record_training_start(run: Run) -> None:
+    """Record the recipe, and start a run for training."""
     recipe, tracker = run.recipe, run.tracker
     plain = recipe.model_dump(mode="json")
     tracker.text(PARENT, yaml.safe_dump(plain, sort_keys=False), "recipe.yaml")
@@ -69,12 +89,14 @@ def record_start(run: Run) -> None:
         **({"model/source": recipe.model.source} if recipe.model.source else {}),
         "data/factory": recipe.data.factory,
         "quality/metric": recipe.quality.metric,
-        "variants": ", ".join(v.name for v in recipe.variants),
-        "targets": ", ".join(t.name for t in recipe.targets),
     }
     tracker.params(PARENT, flat)
     tracker.child(TRAINING, TRAINING, {**_recipe_tags(recipe), names.KIND: "train"})
     tracker.params(TRAINING, _flat("train", recipe.train.model_dump(mode="json")))
+
+
+def _start_candidates(run: Run) -> None:
+    recipe, tracker = run.recipe, run.tracker
     for variant in recipe.variants:
         for target in recipe.targets:
             name = candidate_name(variant, target)
@@ -118,6 +140,17 @@ def record_results(run: Run, results: Results, outcome: Outcome) -> None:
     _record_weights(run, _of(results.layout.train))
     for way, candidate in zip(results.layout.candidates, outcome.candidates, strict=True):
         _record_candidate(run, way, candidate, checked)
+
+
+def record_training(
+    run: Run, checked: StepResult, trained: StepResult, reference: StepResult
+) -> None:
+    """Record the data, the trained model and its quality, in the run's own page too."""
+    _record_data(run, checked)
+    _record_weights(run, trained)
+    run.tracker.metrics(PARENT, _in_order(reference.done.metrics, run.recipe))
+    run.tracker.finish(TRAINING, RunStatus.FINISHED)
+    run.status = RunStatus.FINISHED
 
 
 def _of(step: Settled) -> StepResult:

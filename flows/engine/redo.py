@@ -28,7 +28,7 @@ def _matches(call: Call, asked: str) -> bool:
     if step != call.step.name:
         return False
     rest = call.label.removeprefix(call.step.name).strip()
-    return not which or which in (rest, rest.partition("/")[0], call.candidate)
+    return not which or which in (rest, rest.partition(" ")[0], call.candidate)
 
 
 def check_redo(redo: Sequence[str], calls: Iterable[Call]) -> None:
