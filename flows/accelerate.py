@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from ..ray_workers.cluster import cores
-from .engine.pipeline import run_pipeline
+from .engine.pipeline import run_pipeline, told_by_state
 from .engine.request import PromotionChoice, RecipeText, open_request
 
 
@@ -46,4 +46,4 @@ def accelerate(
         InputError: What the recipe asks for can't be done.
         HoneError: A step that every candidate needs failed.
     """
-    return run_pipeline(*open_request(recipe, overrides, promotion, redo))
+    return told_by_state(lambda: run_pipeline(*open_request(recipe, overrides, promotion, redo)))

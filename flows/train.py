@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from .engine.pipeline import told_by_state
 from .engine.request import RecipeText, open_request
 from .engine.training import run_training
 
@@ -38,4 +39,4 @@ def train(
         InputError: What the recipe asks for can't be done.
         HoneError: A step failed.
     """
-    return run_training(*open_request(recipe, overrides, redo=redo))
+    return told_by_state(lambda: run_training(*open_request(recipe, overrides, redo=redo)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from ...ray_workers.cluster import require_capacity
+from ...recipe.errors import HoneError, InputError
 from ...recipe.schema import Recipe
 from ...tasks.outcome import Outcome
 from ...tasks.tracking.entries import RunStatus
@@ -61,6 +62,18 @@ def closing_cluster(session: Session) -> Iterator[None]:
     finally:
         if session.owns_cluster:
             session.cluster.close()
+
+
+def told_by_state(work: Callable[[], State[Any]]) -> State[Any]:
+    """Run a flow's work; a mistake or a failure becomes a state with its sentence.
+
+    Raised, it would come with a traceback in the flow run's log.
+    """
+    try:
+        return work()
+    except HoneError as error:
+        name = "InvalidInput" if isinstance(error, InputError) else "Failed"
+        return Failed(name=name, message=str(error), data=error)
 
 
 def final_state(outcome: Outcome) -> State[Any]:
