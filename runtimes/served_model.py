@@ -1,6 +1,12 @@
 """The registered model: what `mlflow.pyfunc.load_model` loads. It has no pickle and runs no code
 from the model's folder: the artifact's settings name a runtime, and that runtime opens its files.
 
+The files are compared with the digest that the registry keeps, where a version is loaded from a
+registry, and with the manifest beside them. The manifest alone finds damage and careless changes;
+somebody who may write all the files can write a manifest, too. MLflow reads `MLmodel` first, so a
+changed `MLmodel` that names another loader never gets here: `tasks/tracking/registered_bytes.py`
+compares a version without loading it.
+
 Every registered model contains this module's import path, so this module must not move.
 """
 
@@ -16,14 +22,26 @@ import numpy as np
 
 from .digest import digests_in, tree_digest
 from .errors import ArtifactChanged
+from .manifest import (
+    DOWNLOADED,
+    MANIFEST,
+    differences,
+    manifest_digest,
+    model_files,
+    read_manifest,
+    that_matter,
+)
 from .opening import open_artifact
 from .predict import Array, LoadOptions, Predict
+from .registered_version import registered_digest
 
 log = logging.getLogger("hone")
 
 #: In the model's data: its description, and the folder with the artifact's files.
 DESCRIPTION = "hone.json"
 FILES = "artifact"
+#: Files by which the folder of the whole model is known.
+_AT_THE_TOP = (MANIFEST, DOWNLOADED, "MLmodel")
 
 
 @dataclass(frozen=True)
@@ -79,11 +97,40 @@ def _load_pyfunc(data_path: str) -> ServedModel:
     """
     folder = Path(data_path)
     described = ModelDescription.read(folder)
-    found = artifact_digest(folder)
-    if found != described.sha256:
+    try:
+        _check(folder, described)
+    except ValueError as error:
         raise ArtifactChanged(
-            f"the files differ from the measured artifact (sha256 {found[:12]}, expected "
-            f"{described.sha256[:12]})",
-            where=data_path,
-        )
+            f"the files differ from the measured artifact: {error}", where=data_path
+        ) from error
     return ServedModel(open_artifact(folder / FILES, described.options, log.info), described.inputs)
+
+
+def _check(folder: Path, described: ModelDescription) -> None:
+    """Compare the files with what was measured and logged.
+
+    Raises:
+        ValueError: They differ; with the reason.
+    """
+    own = folder.resolve()
+    root = next((f for f in own.parents[:2] if any((f / n).exists() for n in _AT_THE_TOP)), own)
+    listed, said = read_manifest(root), registered_digest(root)
+    if listed is None and said is not None:
+        raise ValueError("the model's manifest is missing")
+    if listed is None:  # an earlier Hone logged it
+        held = digests_in(own / FILES)
+    else:
+        found = that_matter(model_files(root), listed)
+        beside = {path: digest for path, digest in found.items() if path != MANIFEST}
+        if changed := differences(listed, beside):
+            raise ValueError(f"{changed[0]} is not as the model's manifest lists it")
+        if said is not None and said != manifest_digest(found):
+            raise ValueError(
+                f"all files together have sha256 {manifest_digest(found)[:12]}, the registry "
+                f"says {said[:12]}"
+            )
+        inner = f"{(own / FILES).relative_to(root).as_posix()}/"
+        held = {p.removeprefix(inner): d for p, d in beside.items() if p.startswith(inner)}
+    digest = tree_digest(held)
+    if digest != described.sha256:
+        raise ValueError(f"sha256 {digest[:12]}, expected {described.sha256[:12]}")

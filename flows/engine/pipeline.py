@@ -19,6 +19,7 @@ from ...tasks.outcome import Outcome
 from ...tasks.tracking.entries import RunStatus
 from ...tasks.tracking.names import TRAINING
 from .conclude import conclude
+from .dead_flow_runs import HONE_TAG, end_dead_flow_runs, name_owner
 from .lay_out import lay_out, lay_out_benchmark
 from .plan import make_plan
 from .prefect_tasks import Steps, need, settled_layout
@@ -141,5 +142,8 @@ def name_flow_run(recipe: Recipe) -> None:
     run_id = flow_run.id
     if run_id is not None:
         with get_client(sync_client=True) as client:
-            tags = {*flow_run.tags, "hone", recipe.name}
+            tags = {*flow_run.tags, HONE_TAG, recipe.name}
             client.update_flow_run(UUID(str(run_id)), name=recipe.name, tags=tags)
+            with contextlib.suppress(Exception):  # it is the state of others, not of this run
+                name_owner(client, UUID(str(run_id)))
+                end_dead_flow_runs(client)

@@ -273,6 +273,7 @@ def promotable(run: Run, outcome: Outcome) -> Promotable | None:
         alias=run.recipe.registry.alias,
         model_id=model_id,
         sha256=winner.artifact.sha256,
+        files=run.tracker.model_files(winner.name),
         recipe_digest=run.recipe.digest(),
         description=version_description(outcome, run.recipe, winner, model_id),
         model_description=model_description(run.recipe),

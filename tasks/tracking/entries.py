@@ -8,12 +8,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, TypeAdapter
 
 from ...recipe.strict import Strict
 from ..specs.check import TensorFact
+
+LONGEST_LINE = 32 << 20  # characters of an entry
+_LONGEST_NAME = 5000
+
+
+def _inside(path: str) -> str:
+    """A path of an artifact, which must stay in its run."""
+    parts = PurePosixPath(path).parts
+    if "\0" in path or "\\" in path or ".." in parts or path.startswith("/"):
+        raise ValueError("it leads out of the run")
+    return path
+
+
+#: Of a run or a model, in the journal.
+Ref = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
+#: A path among the artifacts of a run.
+Inside = Annotated[str, Field(max_length=_LONGEST_NAME), AfterValidator(_inside)]
 
 
 class RunStatus(StrEnum):
@@ -42,7 +60,7 @@ class RunEntry(Strict):
     """Start a child run, called `ref` from then on."""
 
     op: Literal["run"] = "run"
-    ref: str
+    ref: Ref
     name: str
     tags: dict[str, str]
 
@@ -55,7 +73,7 @@ class MetricEntry(Strict):
     )
 
     op: Literal["metrics"] = "metrics"
-    ref: str
+    ref: Ref
     name: str
     value: float
     step: int
@@ -65,13 +83,13 @@ class MetricEntry(Strict):
 
 class ParamsEntry(Strict):
     op: Literal["params"] = "params"
-    ref: str
+    ref: Ref
     values: dict[str, str]
 
 
 class TagsEntry(Strict):
     op: Literal["tags"] = "tags"
-    ref: str
+    ref: Ref
     values: dict[str, str]
 
 
@@ -79,18 +97,18 @@ class TextEntry(Strict):
     """A text as an artifact `file`."""
 
     op: Literal["text"] = "text"
-    ref: str
+    ref: Ref
     content: str
-    file: str
+    file: Inside
 
 
 class FolderEntry(Strict):
     """The files of a folder as artifacts under `path`."""
 
     op: Literal["folder"] = "folder"
-    ref: str
+    ref: Ref
     folder: str
-    path: str
+    path: Inside
 
 
 class DatasetEntry(Strict):
@@ -105,7 +123,7 @@ class DatasetEntry(Strict):
     """
 
     op: Literal["dataset"] = "dataset"
-    ref: str
+    ref: Ref
     name: str
     digest: str
     source: dict[str, JsonValue]
@@ -132,7 +150,7 @@ class ModelEntry(Strict):
     """
 
     op: Literal["model"] = "model"
-    ref: str
+    ref: Ref
     name: str
     folder: str
     target: str
@@ -150,7 +168,7 @@ class FinishEntry(Strict):
     """End a run."""
 
     op: Literal["finish"] = "finish"
-    ref: str
+    ref: Ref
     status: RunStatus
     time_ms: int
 
@@ -180,6 +198,8 @@ class UnreadableEntry:
 
 def read_entry(line: str) -> JournalEntry | UnreadableEntry:
     """An entry from a line of a journal."""
+    if len(line) > LONGEST_LINE:
+        return UnreadableEntry(line[:200])
     try:
         return _ENTRY.validate_json(line)
     except ValueError:

@@ -6,6 +6,8 @@ breaks somebody.
 
 from __future__ import annotations
 
+from ...runtimes.registered_version import DIGEST_TAG
+
 #: Hone's names of runs, before MLflow has returned an id. Candidates use their own name.
 PARENT = "parent"
 TRAINING = "train"
@@ -27,6 +29,10 @@ STATUS = "hone.status"
 ERROR = "hone.error"
 SHA256 = "hone.sha256"
 VERDICT = "hone.verdict"
+#: Of all files of a logged model, and of the version that it becomes.
+DIGEST = DIGEST_TAG
+#: On a version whose files are not those that were measured: which.
+TAMPERED = "hone.tampered"
 
 # Of what came of a run.
 CHAMPION = "hone.champion"

@@ -1,23 +1,22 @@
 """Promote: register the winner as a model version, verify its bytes, then move the alias.
 
-Only what was measured is promoted: MLflow's copy is read back, and its sha256 must be that of the
-measured artifact before the alias moves.
+Only what was measured is promoted: MLflow's copy is read back, and all its files must be those that
+this run measured and logged, before the alias moves, and also where it is to stay as it is.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import Field
 
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.strict import Strict
-from ...runtimes.served_model import DESCRIPTION, artifact_digest
+from ...runtimes.manifest import differences, manifest_digest
 from . import names
+from .registered_bytes import held_files, version_files
 from .sender import is_away
 
 PREVIOUS = "previous"
@@ -32,6 +31,7 @@ class Promotable(Strict):
         alias: The alias to move; the version that had it gets `previous`.
         model_id: The LoggedModel.
         sha256: Of the artifact that was measured.
+        files: sha256 of each file that was logged; MLflow must hold exactly these.
         recipe_digest: Of the recipe that it was measured under.
         description: Of the new version (Markdown).
         model_description: Of the registered model, where nobody has written one.
@@ -42,6 +42,7 @@ class Promotable(Strict):
     alias: str
     model_id: str
     sha256: str
+    files: dict[str, str]
     recipe_digest: str
     description: str = ""
     model_description: str = ""
@@ -49,7 +50,11 @@ class Promotable(Strict):
 
     @property
     def all_tags(self) -> dict[str, str]:
-        own = {names.SHA256: self.sha256, names.RECIPE_DIGEST: self.recipe_digest}
+        own = {
+            names.SHA256: self.sha256,
+            names.RECIPE_DIGEST: self.recipe_digest,
+            names.DIGEST: manifest_digest(self.files),
+        }
         return {**self.tags, **own}
 
 
@@ -90,10 +95,10 @@ def promote(uri: str, asked: Promotable, wait: float = 120) -> Promotion:
     def work() -> Promotion:
         _ensure_model(client, asked)
         before = _version_of(client, asked)
-        if before is not None and _is_same(before, asked):
+        if before is not None and _is_same(before, asked) and _holds(uri, client, before, asked):
             return _promotion(asked, before, new=False)
         _verify(uri, asked)
-        version = _find_version(client, asked)
+        version = _find_version(uri, client, asked)
         new = version is None
         if version is None:
             version = client.create_model_version(
@@ -169,34 +174,36 @@ def _version_of(client: Any, asked: Promotable) -> Any:
 def _is_same(version: Any, asked: Promotable) -> bool:
     held = dict(version.tags)
     return (
-        held.get(names.SHA256) == asked.sha256
+        held.get(names.DIGEST) == manifest_digest(asked.files)
         and held.get(names.RECIPE_DIGEST) == asked.recipe_digest
     )
 
 
-def _find_version(client: Any, asked: Promotable) -> Any:
+def _find_version(uri: str, client: Any, asked: Promotable) -> Any:
     """A version of these bytes under this recipe, such as one that a killed run left behind."""
     for version in client.search_model_versions(f"name = '{asked.model}'", max_results=200):
-        if _is_same(version, asked):
+        if _is_same(version, asked) and _holds(uri, client, version, asked):
             return version
     return None
 
 
-def _verify(uri: str, asked: Promotable) -> None:
-    import mlflow
+def _holds(uri: str, client: Any, version: Any, asked: Promotable) -> bool:
+    """Whether a version holds exactly the measured files; its tags are anybody's."""
+    return version_files(uri, client, version) == asked.files
 
-    with tempfile.TemporaryDirectory(prefix="hone-verify-") as scratch:
-        folder = Path(
-            mlflow.artifacts.download_artifacts(
-                artifact_uri=f"models:/{asked.model_id}", dst_path=scratch, tracking_uri=uri
-            )
-        )
-        described = next(folder.rglob(DESCRIPTION), None)
-        held = None if described is None else artifact_digest(described.parent)
-    if held != asked.sha256:
+
+def _verify(uri: str, asked: Promotable) -> None:
+    """Compare all files of the logged model with those that this run measured and logged.
+
+    Raises:
+        HoneError: They differ.
+    """
+    wrong = differences(asked.files, held_files(uri, asked.model_id))
+    if wrong or not asked.files:
+        which = f"{wrong[0]} differs" if wrong else "nothing was logged"
         raise HoneError(
-            f"MLflow holds other bytes than those that were measured (sha256 {str(held)[:12]}, "
-            f"measured {asked.sha256[:12]}); nothing was promoted",
+            f"MLflow holds other bytes than those that were measured ({which}); nothing was "
+            "promoted",
             where=f"models:/{asked.model_id}",
             do="delete the logged model and run again",
         )

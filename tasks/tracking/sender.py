@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, assert_never, cast
+from typing import Any, assert_never
 
-from ...runtimes import served_model
-from ...runtimes.predict import LoadOptions
-from ...runtimes.served_model import FILES, ModelDescription
+from ...recipe.library_messages import telling
+from ...runtimes.manifest import differences, manifest_digest
 from . import names
 from .entries import (
     DatasetEntry,
@@ -28,7 +26,9 @@ from .entries import (
     TextEntry,
     model_key,
 )
-from .runtime_wheel import build_wheel
+from .first_opening import alone, schema_problem
+from .model_folder import write_model
+from .registered_bytes import held_files
 
 
 def is_away(error: BaseException) -> bool:
@@ -57,7 +57,12 @@ def is_away(error: BaseException) -> bool:
 
 
 class MlflowSender:
-    """A client for one experiment. Used from one thread at a time."""
+    """A client for one experiment. Used from one thread at a time.
+
+    Attributes:
+        files: sha256 of each file of the models that were logged, by candidate.
+        doubts: What it met that the user should know, in sentences.
+    """
 
     def __init__(self, uri: str, artifacts: str | None, experiment: str) -> None:
         self._uri = uri
@@ -65,18 +70,21 @@ class MlflowSender:
         self._experiment = experiment
         self._client: Any = None
         self._experiment_id = ""
-        self._parent = ""
+        self.files: dict[str, dict[str, str]] = {}
+        self.doubts: list[str] = []
 
     def connect(self) -> None:
         """Connect to the server, and find or create the experiment."""
         import mlflow
         from mlflow.exceptions import MlflowException
 
-        if self._uri.startswith("sqlite:///"):
-            Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(self._uri)
-        self._client = mlflow.MlflowClient(self._uri)
-        found = self._client.get_experiment_by_name(self._experiment)
+        try:
+            with alone(self._uri):
+                self._client = mlflow.MlflowClient(self._uri)
+                found = self._client.get_experiment_by_name(self._experiment)
+        except MlflowException as error:
+            raise schema_problem(error, self._uri) or error from error
         if found is not None and found.lifecycle_stage != "active":
             self._client.restore_experiment(found.experiment_id)
         if found is None:
@@ -111,18 +119,28 @@ class MlflowSender:
         if not self.run_is_over(run_id):
             self._client.set_terminated(run_id, status=status.value)
 
-    def close_dead_runs(self, is_dead: Callable[[dict[str, str]], bool], keep: str) -> None:
-        """End Hone's runs that are RUNNING although their process is gone."""
+    def close_dead_runs(self, is_dead: Callable[[str, dict[str, str]], bool], keep: str) -> None:
+        """End Hone's runs that are RUNNING although their process is gone.
+
+        Args:
+            is_dead: Whether it is, by the run's id and tags.
+            keep: A run to leave alone.
+        """
         experiments = [e.experiment_id for e in self._client.search_experiments(max_results=500)]
         for run in self._client.search_runs(
             experiments,
             filter_string=f"attributes.status = '{RunStatus.RUNNING}'",
             max_results=1000,
         ):
-            tags = dict(run.data.tags)
-            if run.info.run_id != keep and is_dead(tags):
-                self._client.set_tag(run.info.run_id, names.ENDED, "its process was gone")
-                self._client.set_terminated(run.info.run_id, status=RunStatus.KILLED.value)
+            run_id = str(run.info.run_id)
+            try:
+                if run_id != keep and is_dead(run_id, dict(run.data.tags)):
+                    self._client.set_tag(run_id, names.ENDED, "its process was gone")
+                    self._client.set_terminated(run_id, status=RunStatus.KILLED.value)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                self.doubts.append(f"run {run_id} can't be ended: {telling(error)[:200]}")
 
     def send(self, entries: Sequence[JournalEntry], ids: dict[str, str]) -> None:
         """Carry out an entry, or metrics of one run; new ids of runs and models go into `ids`."""
@@ -201,77 +219,56 @@ class MlflowSender:
             self._client.log_inputs(run_id, datasets=[used])
 
     def _send_model(self, entry: ModelEntry, ids: dict[str, str]) -> None:
-        """Log a candidate as a LoggedModel, in the pyfunc flavor with our loader."""
-        import mlflow
-        import numpy as np
+        """Log a candidate as a LoggedModel, or use one that holds exactly its files."""
         from mlflow.entities import LoggedModelInput, LoggedModelOutput, LoggedModelStatus
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import Schema, TensorSpec
-        from safetensors.numpy import load_file
 
         if model_key(entry.ref) in ids:
             return
-        if (held := self._held_model(entry)) is not None:
-            self._client.log_inputs(ids[entry.ref], models=[LoggedModelInput(held)])
-            ids[model_key(entry.ref)] = held
-            return
-        inputs, output = entry.inputs, entry.output
-        single = list(inputs) == ["input"]
-        signature = ModelSignature(
-            inputs=Schema([
-                TensorSpec(np.dtype(spec.dtype), (-1, *spec.shape), None if single else name)
-                for name, spec in inputs.items()
-            ]),
-            outputs=Schema([TensorSpec(np.dtype(output.dtype), (-1, *output.shape))]),
-        )  # fmt: skip
-        example = {name: value[:2] for name, value in load_file(entry.example).items()}
         run_id = ids[entry.ref]
         with tempfile.TemporaryDirectory(prefix="hone-model-") as scratch:
-            folder = Path(scratch) / "data"
-            shutil.copytree(entry.folder, folder / FILES)
-            options = cast(LoadOptions, entry.options)
-            ModelDescription(entry.sha256, tuple(entry.inputs), options).write(folder)
-            model = self._client.create_logged_model(
-                self._experiment_id,
-                name=entry.name,
-                source_run_id=run_id,
-                tags=entry.tags,
-                params={k: v[:490] for k, v in entry.params.items()},
-                model_type=entry.target,
-            )
-            wheel = build_wheel(Path(scratch) / "wheel")
-            # The high-level `log_model` would load the runtime into this process to try it out.
-            mlflow.pyfunc.save_model(
-                f"{scratch}/model",
-                mlflow_model=Model(
-                    artifact_path=model.artifact_location,
-                    model_uuid=model.model_id,
-                    run_id=run_id,
-                    model_id=model.model_id,
-                ),
-                loader_module=served_model.__name__,
-                data_path=str(folder),
-                signature=signature,
-                input_example=example["input"] if single else example,
-                # The wheel is copied to code/, and required by its path in the model's folder:
-                # https://mlflow.org/docs/latest/ml/model/dependencies/
-                code_paths=[str(wheel)],
-                pip_requirements=[f"code/{wheel.name}", *entry.requirements],
-            )
-            self._client.log_model_artifacts(model.model_id, f"{scratch}/model")
-        self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        self._client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
-        ids[model_key(entry.ref)] = str(model.model_id)
+            folder = Path(scratch) / "model"
+            files = write_model(entry, folder, Path(scratch))
+            held = self._held_model(entry, files)
+            if held is None:
+                model = self._client.create_logged_model(
+                    self._experiment_id,
+                    name=entry.name,
+                    source_run_id=run_id,
+                    tags={**entry.tags, names.DIGEST: manifest_digest(files)},
+                    params={k: v[:490] for k, v in entry.params.items()},
+                    model_type=entry.target,
+                )
+                self._client.log_model_artifacts(model.model_id, str(folder))
+        if held is None:
+            self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+            self._client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
+        else:
+            self._client.log_inputs(run_id, models=[LoggedModelInput(held)])
+        self.files[entry.ref] = files
+        ids[model_key(entry.ref)] = str(model.model_id) if held is None else held
 
-    def _held_model(self, entry: ModelEntry) -> str | None:
-        """The LoggedModel that already holds these bytes for this candidate."""
+    def _held_model(self, entry: ModelEntry, files: dict[str, str]) -> str | None:
+        """The LoggedModel that already holds these files for this candidate.
+
+        Anybody who reaches the server can tag a model like one of Hone's, so all files are
+        compared with what this run would log.
+        """
         from mlflow.entities import LoggedModelStatus
 
         found = self._client.search_logged_models(
             [self._experiment_id],
-            filter_string=f"tags.`{names.SHA256}` = '{entry.tags[names.SHA256]}' "
-            f"AND tags.`{names.CANDIDATE}` = '{entry.tags[names.CANDIDATE]}'",
-            max_results=5,
+            filter_string=f"tags.`{names.DIGEST}` = '{manifest_digest(files)}'",
+            max_results=20,
         )
-        ready = [model for model in found if model.status == LoggedModelStatus.READY]
-        return str(ready[0].model_id) if ready else None
+        for model in found:
+            if model.status != LoggedModelStatus.READY:
+                continue
+            if dict(model.tags).get(names.CANDIDATE) != entry.tags.get(names.CANDIDATE):
+                continue
+            if not (wrong := differences(files, held_files(self._uri, str(model.model_id)))):
+                return str(model.model_id)
+            self.doubts.append(
+                f"the logged model {model.model_id} is tagged as the same as {entry.ref} and is "
+                f"not ({wrong[0]} differs); it was not used"
+            )
+        return None

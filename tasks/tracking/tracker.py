@@ -6,16 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import logging
 import os
-import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-
-import psutil
 
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.library_messages import telling
@@ -37,13 +33,14 @@ from .entries import (
     is_model_key,
     model_key,
 )
-from .journal import Journal, left_over
+from .journal import BadJournal, Journal, left_over, open_left_over, refuse
+from .liveness import Looks, heartbeat, owner_tags
 from .names import PARENT
 from .sender import MlflowSender, is_away
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # s between tries while the server is away
 _HEARTBEAT = 30.0  # s
-_STALE = 300.0  # s without a heartbeat after which another machine's run counts as dead
+_PATIENCE = 10.0  # s that the end of a run waits for what earlier ones left unsent
 
 log = logging.getLogger("hone")
 
@@ -90,7 +87,7 @@ class Tracker:
         self._seen: set[tuple[str, str, int]] = set()
         self._open: list[str] = []
         self._away_since: float | None = None
-        self.problems: list[str] = []
+        self.problems: list[str] = self._sender.doubts
 
     def open(self, name: str, tags: dict[str, str]) -> str:
         """Start the parent run; close runs that dead processes left open, and send their entries.
@@ -105,7 +102,7 @@ class Tracker:
 
         try:
             self._sender.connect()
-            run_id = self._sender.create_run(None, name, {**tags, **_owner()})
+            run_id = self._sender.create_run(None, name, {**tags, **owner_tags()})
         except Exception as error:
             if isinstance(error, HoneError):
                 raise
@@ -129,7 +126,7 @@ class Tracker:
     def child(self, ref: str, name: str, tags: dict[str, str]) -> None:
         """Start a child run, known here as `ref`."""
         self._open.append(ref)
-        self._add(RunEntry(ref=ref, name=name, tags={**tags, **_owner()}))
+        self._add(RunEntry(ref=ref, name=name, tags={**tags, **owner_tags()}))
 
     def metrics(self, ref: str, values: dict[str, float], model: str | None = None) -> None:
         """Numbers without a step."""
@@ -184,12 +181,17 @@ class Tracker:
         """Id of the LoggedModel of a candidate, once it is sent."""
         return self._ids().get(model_key(ref))
 
+    def model_files(self, ref: str) -> dict[str, str]:
+        """sha256 of each file of a candidate's LoggedModel, as this run wrote or compared them."""
+        return self._sender.files.get(ref, {})
+
     def flush(self, seconds: float) -> bool:
         """Wait until everything is sent, up to a time limit; returns whether it is."""
         deadline = time.monotonic() + seconds
         self._wake.set()
         while self._journal is not None and self._journal.waiting():
-            if time.monotonic() > deadline or self._thread is None:
+            alive = self._thread is not None and self._thread.is_alive()
+            if time.monotonic() > deadline or not alive:
                 return False
             time.sleep(0.02)
         return True
@@ -222,29 +224,66 @@ class Tracker:
     def _add(self, entry: JournalEntry) -> None:
         assert self._journal is not None, "the tracker was not opened"
         self._journal.append(entry)
+        if self._journal.unwritten is not None:
+            self._problem(
+                f"the journal can't be written ({telling(self._journal.unwritten)}): what MLflow "
+                "doesn't get by the end of this run is lost"
+            )
         self._wake.set()
 
     def _work(self) -> None:
+        """The thread: this run's entries first, then what earlier runs left behind."""
         assert self._journal is not None
-        with contextlib.suppress(Exception):
-            self._sender.close_dead_runs(_is_dead, keep=self._journal.ids[PARENT])
-        self._send_left_over()
-        wait, beaten = _FIRST_WAIT, time.monotonic()
-        while not self._stop.is_set() or (self._journal.waiting() and self._away_since is None):
+        chores = self._chores()
+        wait, beaten, stopped = _FIRST_WAIT, time.monotonic(), 0.0
+        while True:
+            if self._stop.is_set():
+                stopped = stopped or time.monotonic()
             if time.monotonic() - beaten > _HEARTBEAT:
                 beaten = time.monotonic()
                 with contextlib.suppress(Exception):
-                    self._sender.tag(self._journal.ids[PARENT], names.HEARTBEAT, str(time.time()))
-            if not self._journal.waiting():
-                self._wake.wait(1)
-                self._wake.clear()
-                continue
-            if self._send_next(self._journal):
-                wait, self._away_since = _FIRST_WAIT, None
-            else:
+                    self._sender.tag(self._journal.ids[PARENT], names.HEARTBEAT, heartbeat())
+            if self._journal.waiting():
+                if self._guarded_send():
+                    wait, self._away_since = _FIRST_WAIT, None
+                    continue
                 self._away_since = self._away_since or time.monotonic()
+                if stopped:
+                    break
                 self._stop.wait(wait)
                 wait = min(_LONGEST_WAIT, wait * 2)
+            elif stopped and time.monotonic() - stopped > _PATIENCE:
+                break
+            elif next(chores, self) is self:
+                if stopped:
+                    break
+                self._wake.wait(1)
+                self._wake.clear()
+        chores.close()
+
+    def _guarded_send(self) -> bool:
+        """`_send_next` for this run; whatever it raises is told, and does not end the thread."""
+        assert self._journal is not None
+        try:
+            return self._send_next(self._journal)
+        except Exception as error:
+            self._problem(f"what this run tracks can't be sent: {telling(error)[:300]}")
+            return False
+
+    def _chores(self) -> Generator[None]:
+        """End runs of dead processes, and send what they left: in small steps."""
+        assert self._journal is not None
+        looks = Looks(self._folder / "looks.json")
+        try:
+            self._sender.close_dead_runs(looks.is_dead, keep=self._journal.ids[PARENT])
+            looks.keep()
+        except Exception as error:
+            if not is_away(error):
+                self._problem(f"runs of dead processes can't be ended: {telling(error)[:300]}")
+        yield
+        for path in left_over(self._folder):
+            if path != self._journal.path:
+                yield from self._old_journal(path)
 
     def _send_next(self, journal: Journal) -> bool:
         """Send the next entries; False if the server is away. A refused entry is skipped."""
@@ -288,32 +327,36 @@ class Tracker:
         if text not in self.problems:
             self.problems.append(text)
 
-    def _send_left_over(self) -> None:
-        """Send the journals that dead runs left for this server."""
-        assert self._journal is not None
-        for path in left_over(self._folder):
-            if path == self._journal.path:
-                continue
-            try:
-                self._send_old(path)
-            except Exception as error:
-                if not is_away(error):  # else the next run tries again
-                    self._problem(
-                        f"what an earlier run left unsent can't be sent: {telling(error)[:300]} "
-                        f"(in {path}; delete it if it is of no use)"
-                    )
-
-    def _send_old(self, path: Path) -> None:
-        journal = Journal(path)
-        header, sent = journal.header, False
+    def _old_journal(self, path: Path) -> Iterator[None]:
+        """Send the journal that a dead run left for this server; one that can't be is put aside."""
         try:
-            if header is not None and header.uri != self.uri:
+            yield from self._send_old(path)
+        except FileNotFoundError:
+            pass  # another run has just sent it
+        except Exception as error:
+            if is_away(error):
+                return  # the next run tries again
+            why = telling(error)[:300]
+            try:
+                self._problem(
+                    f"what run {path.stem[:64]} left unsent can't be sent: {why}; it is kept in "
+                    f"{refuse(path)}"
+                )
+            except OSError:
+                self._problem(f"what is in {path} can't be sent, nor put aside: {why}; delete it")
+
+    def _send_old(self, path: Path) -> Iterator[None]:
+        journal, sent = open_left_over(path), False
+        try:
+            header = journal.header
+            if header is None or header.uri != self.uri:
                 return  # for another server
-            if not self._sender.run_is_over(path.stem):
+            if not self._is_over(path.stem):
                 return  # its process lives
             while journal.waiting():
                 if not self._send_next(journal):
                     return
+                yield
             for ref, run_id in journal.ids.items():
                 if not is_model_key(ref):
                     with contextlib.suppress(Exception):
@@ -322,25 +365,12 @@ class Tracker:
         finally:
             journal.close(remove=sent)
 
+    def _is_over(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
 
-def _owner() -> dict[str, str]:
-    process = psutil.Process()
-    said = {"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()}
-    return {names.OWNER: json.dumps(said), names.HEARTBEAT: str(time.time())}
-
-
-def _is_dead(tags: dict[str, str]) -> bool:
-    """Whether the process that owns a run is gone."""
-    try:
-        owner = json.loads(tags[names.OWNER])
-    except (KeyError, ValueError):
-        return False
-    if owner.get("host") != socket.gethostname():
-        return time.time() - float(tags.get(names.HEARTBEAT, "0")) > _STALE
-    try:
-        started = psutil.Process(int(owner["pid"])).create_time()
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:
-        return False
-    return abs(started - float(owner["started"])) > 1
+        try:
+            return self._sender.run_is_over(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise BadJournal("MLflow has no such run; was its database replaced?") from error
+            raise

@@ -12,13 +12,17 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 from prefect_hone.recipe.errors import HoneError, ServerUnreachable
 from prefect_hone.runtimes.digest import digests_in, tree_digest
+from prefect_hone.runtimes.manifest import model_files
 from prefect_hone.runtimes.served_model import FILES, ModelDescription
 from prefect_hone.tasks.tracking import registry
 from prefect_hone.tasks.tracking.registry import Promotable, promote
 
+HELD: dict[str, str] = {}  # what was logged, of the test that runs
+
 
 @dataclass
 class Version:
+    name: str
     version: int
     source: str
     tags: dict[str, str]
@@ -38,6 +42,13 @@ class Registry:
     changes: list[str] = field(default_factory=list)
     failing: list[Exception | None] = field(default_factory=list)
     descriptions: dict[str, str] = field(default_factory=dict)
+    held: Path = Path()
+
+    def get_logged_model(self, model_id: str) -> SimpleNamespace:
+        return SimpleNamespace(artifact_location=str(self.held))
+
+    def get_model_version_download_uri(self, name: str, version: str) -> str:
+        return str(self.held)
 
     def _change(self, what: str) -> None:
         if self.failing and (error := self.failing.pop(0)) is not None:
@@ -61,7 +72,9 @@ class Registry:
         self, name: str, source: str, tags=None, model_id=None, description=None
     ) -> Version:
         self._change("version")
-        made = Version(len(self.models[name]) + 1, source, dict(tags or {}), description or "")
+        made = Version(
+            name, len(self.models[name]) + 1, source, dict(tags or {}), description or ""
+        )
         self.models[name].append(made)
         return made
 
@@ -95,16 +108,17 @@ def digest(folder: Path) -> str:
 
 @pytest.fixture
 def server(held: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    made = Registry()
+    made = Registry(held=held.parent)
+    HELD.clear()
+    HELD.update(model_files(held.parent))
     monkeypatch.setattr(mlflow, "MlflowClient", lambda *_, **__: made)
-    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda **_: str(held.parent))
     monkeypatch.setattr(registry.time, "sleep", lambda _: None)
     return made
 
 
 def asked(sha256: str, digest_of_recipe: str = "d1", model_id: str = "m-1") -> Promotable:
     return Promotable(
-        model="wine", alias="champion", model_id=model_id, sha256=sha256,
+        model="wine", alias="champion", model_id=model_id, sha256=sha256, files=dict(HELD),
         recipe_digest=digest_of_recipe, tags={"hone.candidate": "int8@onnxruntime-cpu"},
     )  # fmt: skip
 

@@ -123,7 +123,7 @@ def test_only_a_running_run_is_ended(sender: MlflowSender, uri: str) -> None:
 
 def test_runs_of_dead_processes_are_ended_and_say_so(sender: MlflowSender, uri: str) -> None:
     dead, alive, mine = (sender.create_run(None, name, {"name": name}) for name in "dam")
-    sender.close_dead_runs(lambda tags: tags.get("name") in ("d", "m"), keep=mine)
+    sender.close_dead_runs(lambda _, tags: tags.get("name") in ("d", "m"), keep=mine)
     client = mlflow.MlflowClient(uri)
     assert [client.get_run(run).info.status for run in (dead, alive, mine)] == [
         "KILLED", "RUNNING", "RUNNING",

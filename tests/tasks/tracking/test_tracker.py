@@ -127,7 +127,7 @@ def test_what_was_not_sent_is_sent_by_the_next_run(
     monkeypatch.setattr(first._sender, "send", lambda *_: (_ for _ in ()).throw(ConnectionError()))
     first.metric(PARENT, "loss", 1.5, 7, 1000)
     assert not first.close("FINISHED", seconds=0.3)
-    monkeypatch.setattr(track, "_is_dead", lambda tags: True)
+    monkeypatch.setattr(track.Looks, "is_dead", lambda *_: True)
     second = tracker(uri, tmp_path)
     second.open("second", {})
     second.flush(10)
@@ -191,9 +191,14 @@ def test_journals_for_other_servers_and_of_other_versions_stop_nothing(
     made.params(PARENT, {"x": 3})
     assert made.close("FINISHED"), "what is there from before does not keep a run from being sent"
     assert mlflow.MlflowClient(uri).get_run(run_id).data.params == {"x": "3"}
-    assert sorted(path.name for path in folder.iterdir()) == ["elsewhere.jsonl", "gone.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == ["elsewhere.jsonl", "refused"]
+    assert [path.name for path in (folder / "refused").iterdir()] == ["gone.jsonl"]
     (problem,) = made.problems
-    assert "gone.jsonl" in problem, "no run of that id is in this store"
+    assert "refused/gone.jsonl" in problem, "no run of that id is in this store"
+    again = tracker(uri, tmp_path)
+    again.open("parent", {})
+    again.close("FINISHED")
+    assert not again.problems, "it is said once"
 
 
 def test_a_line_that_another_version_wrote_is_told_and_the_rest_is_sent(

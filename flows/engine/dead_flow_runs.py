@@ -1,0 +1,70 @@
+"""Flow runs in Prefect whose process was killed: they are ended as Crashed, not left Running.
+
+A flow run carries its owner as a label. Only a process of this machine can be judged, because a
+flow run has no heartbeat; those of a team's workers need an automation on the server.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
+from prefect.states import Crashed
+
+from ...tasks.tracking import names
+from ...tasks.tracking.liveness import is_gone, owner_in, this_process
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+#: Of every flow run of Hone.
+HONE_TAG = "hone"
+_UNFINISHED = [StateType.RUNNING, StateType.CANCELLING]
+_MOST = 200  # at once; the next run ends more
+
+
+def name_owner(client: SyncPrefectClient, run_id: UUID) -> None:
+    """Note which process a flow run belongs to."""
+    client.update_flow_run_labels(run_id, {names.OWNER: this_process().model_dump_json()})
+
+
+def end_dead_flow_runs(client: SyncPrefectClient) -> int:
+    """End flow runs that are unfinished although their process is gone; returns how many."""
+    ended = 0
+    for run in client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[HONE_TAG]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNFINISHED)),
+        ),
+        limit=_MOST,
+    ):
+        said = (run.labels or {}).get(names.OWNER)
+        owner = owner_in(said) if isinstance(said, str) else None
+        if owner is not None and is_gone(owner):
+            _end(client, run.id)
+            ended += 1
+    return ended
+
+
+def _end(client: SyncPrefectClient, run_id: UUID) -> None:
+    crashed: State[object] = Crashed(message="its process was gone")
+    for task in client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])),
+        task_run_filter=TaskRunFilter(
+            state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING]))
+        ),
+        limit=_MOST,
+    ):
+        client.set_task_run_state(task.id, crashed, force=True)
+    client.set_flow_run_state(run_id, crashed, force=True)

@@ -1,0 +1,78 @@
+"""A candidate as MLflow keeps it: the pyfunc flavor with our loader, and a manifest of all files.
+
+The same candidate gives the same bytes, in every run: no time, no id of a run is in them. So what
+MLflow holds can be compared with what this run would log.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import cast
+
+from ...recipe.errors import HoneError
+from ...runtimes import served_model
+from ...runtimes.digest import digests_in, tree_digest
+from ...runtimes.manifest import write_manifest
+from ...runtimes.predict import LoadOptions
+from ...runtimes.served_model import FILES, ModelDescription
+from .entries import ModelEntry
+from .runtime_wheel import build_wheel
+
+#: In place of the time, which would make equal models differ. MLflow has it in its own record.
+_NO_TIME = "1970-01-01 00:00:00"
+
+
+def write_model(entry: ModelEntry, folder: Path, scratch: Path) -> dict[str, str]:
+    """Write a candidate's model; returns the sha256 of each of its files.
+
+    Args:
+        entry: The candidate.
+        folder: Where to; it must not exist.
+        scratch: An empty folder for files in between.
+
+    Raises:
+        HoneError: The artifact is not what was measured.
+    """
+    import mlflow
+    import numpy as np
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+    from safetensors.numpy import load_file
+
+    inputs, output = entry.inputs, entry.output
+    single = list(inputs) == ["input"]
+    signature = ModelSignature(
+        inputs=Schema([
+            TensorSpec(np.dtype(spec.dtype), (-1, *spec.shape), None if single else name)
+            for name, spec in inputs.items()
+        ]),
+        outputs=Schema([TensorSpec(np.dtype(output.dtype), (-1, *output.shape))]),
+    )  # fmt: skip
+    example = {name: value[:2] for name, value in load_file(entry.example).items()}
+    data = scratch / "data"
+    shutil.copytree(entry.folder, data / FILES)
+    held = tree_digest(digests_in(data / FILES))
+    if held != entry.sha256:
+        raise HoneError(
+            f"the artifact of {entry.ref} is not the one that was measured (sha256 {held[:12]}, "
+            f"measured {entry.sha256[:12]})",
+            where=entry.folder,
+        )
+    options = cast(LoadOptions, entry.options)
+    ModelDescription(entry.sha256, tuple(inputs), options).write(data)
+    wheel = build_wheel(scratch / "wheel")
+    # The high-level `log_model` would load the runtime into this process to try it out.
+    mlflow.pyfunc.save_model(
+        str(folder),
+        mlflow_model=Model(utc_time_created=_NO_TIME, model_uuid=entry.sha256[:32]),
+        loader_module=served_model.__name__,
+        data_path=str(data),
+        signature=signature,
+        input_example=example["input"] if single else example,
+        # The wheel is copied to code/, and required by its path in the model's folder:
+        # https://mlflow.org/docs/latest/ml/model/dependencies/
+        code_paths=[str(wheel)],
+        pip_requirements=[f"code/{wheel.name}", *entry.requirements],
+    )
+    return write_manifest(folder)

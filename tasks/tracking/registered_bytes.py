@@ -1,0 +1,155 @@
+"""The bytes that MLflow holds of a model, and whether they are those that were measured.
+
+Files are read as data: nothing is loaded or run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from ...recipe.errors import InputError
+from ...recipe.strict import Strict
+from ...runtimes.manifest import MANIFEST, differences, manifest_digest, model_files, read_manifest
+from . import names
+
+_MOST_FILES = 10_000  # a version may name any folder of this machine as its place
+
+
+class Verdict(Strict):
+    """Whether a version of the registry holds what was measured.
+
+    Attributes:
+        model: The registered model.
+        version: Its version.
+        expected: Digest of the measured files, from the version's tag; None if it has none,
+            because an earlier Hone or somebody else registered it.
+        found: Digest of the files that the registry holds.
+        changed: Files that the manifest beside them doesn't list so; empty if all were rewritten.
+    """
+
+    model: str
+    version: str
+    expected: str | None
+    found: str
+    changed: tuple[str, ...] = Field(())
+
+    @property
+    def holds(self) -> bool:
+        return self.expected == self.found
+
+    @property
+    def sentence(self) -> str:
+        which = f"version {self.version} of {self.model}"
+        if self.holds:
+            return f"{which} holds what was measured (sha256 {self.found[:12]})"
+        if self.expected is None:
+            return f"{which} has no digest of what was measured, so it can't be verified"
+        what = f"{', '.join(self.changed[:5])} differ" if self.changed else "its files were changed"
+        return (
+            f"{which} does not hold what was measured: {what} (sha256 {self.found[:12]}, "
+            f"measured {self.expected[:12]})"
+        )
+
+
+def verify(tracking: str, name: str, version: str) -> Verdict:
+    """Compare a version's files with the digest that was taken when they were measured.
+
+    Args:
+        tracking: The tracking server, which is the registry too.
+        name: The registered model.
+        version: Its version, or `@ALIAS`.
+
+    Raises:
+        InputError: There is no such version.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = mlflow.MlflowClient(tracking, registry_uri=tracking)
+    try:
+        if version.startswith("@"):
+            found = client.get_model_version_by_alias(name, version[1:])
+        else:
+            found = client.get_model_version(name, version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        at = version if version.startswith("@") else f" version {version}"
+        raise InputError(f"the registry has no {name}{at}", where=tracking) from error
+    return verify_version(tracking, client, found)
+
+
+def verify_version(tracking: str, client: Any, version: Any) -> Verdict:
+    """`verify` for a version that was already fetched."""
+    with tempfile.TemporaryDirectory(prefix="hone-verify-") as scratch:
+        folder = _fetch(tracking, location(client, version), scratch)
+        files = _files(folder)
+        try:
+            listed = read_manifest(folder) or {}
+        except ValueError:
+            listed = {}
+    changed = differences(listed, {p: d for p, d in files.items() if p != MANIFEST})
+    return Verdict(
+        model=version.name,
+        version=str(version.version),
+        expected=dict(version.tags).get(names.DIGEST),
+        found=manifest_digest(files),
+        changed=tuple(changed),
+    )
+
+
+def held_files(tracking: str, model_id: str) -> dict[str, str]:
+    """sha256 of each file of a logged model; empty if it can't be told.
+
+    Raises:
+        Exception: MLflow's own error.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking)
+    return held_at(tracking, str(client.get_logged_model(model_id).artifact_location))
+
+
+def version_files(tracking: str, client: Any, version: Any) -> dict[str, str]:
+    """sha256 of each file of a registered version."""
+    return held_at(tracking, location(client, version))
+
+
+def held_at(tracking: str, place: str) -> dict[str, str]:
+    """sha256 of each file of a model at a location of MLflow's artifacts."""
+    with tempfile.TemporaryDirectory(prefix="hone-verify-") as scratch:
+        return _files(_fetch(tracking, place, scratch))
+
+
+def location(client: Any, version: Any) -> str:
+    """Where MLflow reads a version from, when it is loaded."""
+    return str(client.get_model_version_download_uri(version.name, version.version))
+
+
+def _fetch(tracking: str, place: str, scratch: str) -> Path:
+    """The files of a location; those on this machine are read where they are."""
+    import mlflow
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    if place.startswith("file:") or "://" not in place:
+        return Path(local_file_uri_to_path(place))
+    return Path(
+        mlflow.artifacts.download_artifacts(
+            artifact_uri=place, dst_path=scratch, tracking_uri=tracking
+        )
+    )
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """`model_files`; empty if these can't be a model's: none, a link, far too many."""
+    if len(list(islice(folder.rglob("*"), _MOST_FILES + 1))) > _MOST_FILES:
+        return {}
+    try:
+        return model_files(folder)
+    except ValueError:
+        return {}

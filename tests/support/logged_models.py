@@ -1,0 +1,84 @@
+"""A small candidate, and a sender to log it: for tests of what MLflow holds."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
+from prefect_hone.runtimes.digest import digests_in, tree_digest
+from prefect_hone.runtimes.onnxruntime_runtime import OnnxRuntimeSettings
+from prefect_hone.tasks.specs.check import TensorFact
+from prefect_hone.tasks.tracking import names
+from prefect_hone.tasks.tracking.entries import ModelEntry
+from prefect_hone.tasks.tracking.registry import Promotable
+from prefect_hone.tasks.tracking.runtime_wheel import requirements_of
+from prefect_hone.tasks.tracking.sender import MlflowSender
+
+X = np.ones((2, 3), np.float32)
+
+
+def times(folder: Path, factor: int = 2) -> ModelEntry:
+    """A candidate that multiplies its input (N, 3)."""
+    import onnx
+    from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+    from safetensors.numpy import save_file
+
+    value = make_tensor_value_info
+    files = folder / f"times-{factor}"
+    files.mkdir(parents=True)
+    weights = onnx.numpy_helper.from_array(np.full((1,), factor, np.float32), "factor")
+    graph = make_graph(
+        [make_node("Mul", ["input", "factor"], ["output"])], "times",
+        [value("input", 1, ["batch", 3])], [value("output", 1, ["batch", 3])], [weights],
+    )  # fmt: skip
+    model = make_model(graph, opset_imports=[make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, files / "model.onnx")
+    settings = OnnxRuntimeSettings([("CPUExecutionProvider", {})])
+    CompiledArtifact("onnxruntime", settings=asdict(settings)).write(files)
+    save_file({"input": X}, str(folder / "samples.safetensors"))
+    sha256 = tree_digest(digests_in(files))
+    tensor = TensorFact(shape=(3,), dtype="float32")
+    return ModelEntry(
+        ref=f"times{factor}@onnxruntime-cpu",
+        name=f"times{factor}",
+        folder=str(files),
+        target="onnxruntime-cpu",
+        sha256=sha256,
+        options={"threads": 1},
+        inputs={"input": tensor},
+        output=tensor,
+        example=str(folder / "samples.safetensors"),
+        requirements=tuple(requirements_of("onnxruntime")),
+        params={},
+        tags={names.SHA256: sha256, names.CANDIDATE: f"times{factor}@onnxruntime-cpu"},
+    )
+
+
+def store(databases: Path, folder: Path) -> str:
+    """An empty MLflow store; its URI."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(databases / "mlflow.db", folder / "mlflow.db")
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def logged(uri: str, folder: Path, entry: ModelEntry) -> tuple[MlflowSender, str]:
+    """Log a candidate in a run of its own; the sender, and the LoggedModel's id."""
+    sender = MlflowSender(uri, str(folder / "artifacts"), "exp")
+    sender.connect()
+    parent = sender.create_run(None, "parent", {})
+    ids = {"parent": parent, entry.ref: sender.create_run(parent, entry.ref, {})}
+    sender.send([entry], ids)
+    return sender, ids[f"model:{entry.ref}"]
+
+
+def asked(
+    entry: ModelEntry, model_id: str, files: dict[str, str], recipe_digest: str = "d1"
+) -> Promotable:
+    """Ask for the promotion of a logged candidate."""
+    return Promotable(
+        model="wine", alias="champion", model_id=model_id, sha256=entry.sha256, files=files,
+        recipe_digest=recipe_digest, tags={names.CANDIDATE: entry.ref},
+    )  # fmt: skip
