@@ -66,6 +66,30 @@ def make_package(program: Any, path: Path, settings: dict[str, Any]) -> None:
     make(program, package_path=str(path), inductor_configs=settings)
 
 
+def program_schema() -> Any:
+    """The dataclasses of a `torch.export` program's JSON, which say what it may consist of."""
+    import torch._export.serde.schema as schema
+
+    return schema
+
+
+def operator_arguments(namespace: str, name: str, overload: str) -> list[str] | None:
+    """Types of an operator's arguments; None if it has no kernel that a dispatcher knows.
+
+    TorchScript's own functions (`aten::save`) are no operators in this sense.
+    """
+    import torch
+
+    full = f"{namespace}::{name}" + ("" if overload == "default" else f".{overload}")
+    if not torch._C._dispatch_has_kernel(full):
+        return None
+    wanted = "" if overload == "default" else overload
+    for schema in torch._C._jit_get_schemas_for_operator(f"{namespace}::{name}"):
+        if schema.overload_name == wanted:
+            return [str(argument.type) for argument in schema.arguments]
+    return None
+
+
 @functools.cache
 def _part(module: str, name: str) -> Any:
     try:

@@ -1,22 +1,19 @@
 """Models that don't come from a factory of the user: they are read from a path.
 
 `model: {source: PATH}` in a recipe calls `read`. The files are copied to the store when a run
-starts, so steps depend on their bytes. Nothing in them is executed: no pickle that could contain
-code, no code from the model's folder.
+starts, so steps depend on their bytes. They are a stranger's: what a library gets is not the file
+but a copy made of the parts that are known of its format (`program_file.py`, `keras_file.py`,
+`transformers_folder.py`, `onnx_model.py`), and a process without privileges opens it before this
+one (`quarantine.py`).
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
-import io
-import json
-import logging
+import inspect
 import os
 import shutil
 import tempfile
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +25,12 @@ from torch import nn
 from ...recipe.errors import InputError
 from ...recipe.library_messages import more, telling
 from ..store.artifacts import verify_kept
-from .file_kinds import odd_kind, safetensors_problem
-from .onnx_model import OnnxGraph
+from . import keras_file, program_file, transformers_folder
+from .file_kinds import safetensors_problem
+from .onnx_model import OnnxGraph, model_files
+from .quarantine import Opened, OpeningFailed, quarantine
 
-_LARGEST_RATIO = 200  # of a file's size in an archive to its packed size: more is a bomb
+_LARGEST_MLMODEL = 2**20
 
 
 def read(path: str) -> nn.Module:
@@ -80,7 +79,21 @@ def onnx_graph(path: str) -> nn.Module:
     Raises:
         InputError: As `OnnxGraph`.
     """
-    return OnnxGraph(_local(path), where=f"model.source: {path}")
+    place, where = _local(path), f"model.source: {path}"
+    with quarantine() as apart:
+        for file in model_files(place, where):
+            copy = apart.folder / file.relative_to(place.parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        try:
+            apart.open(apart.folder / place.name, "onnx", where)
+        except OpeningFailed as error:
+            raise InputError(
+                telling(error),
+                where=where,
+                do="export it again, for an opset and with operators that this ONNX Runtime has",
+            ) from error
+    return OnnxGraph(place, where=where)
 
 
 def mlflow_model(path: str) -> nn.Module:
@@ -92,9 +105,13 @@ def mlflow_model(path: str) -> nn.Module:
     folder = _local(path)
     where = f"model.source: {path}"
     try:
+        if (folder / "MLmodel").stat().st_size > _LARGEST_MLMODEL:
+            raise ValueError("it is too large")
         said = yaml.safe_load((folder / "MLmodel").read_text())
-        flavors: dict[str, Any] = dict(said["flavors"])
-    except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError) as error:
+        flavors: dict[str, Any] = {str(name): value for name, value in said["flavors"].items()}
+    except (
+        OSError, TypeError, KeyError, AttributeError, ValueError, RecursionError, yaml.YAMLError
+    ) as error:  # fmt: skip
         raise InputError(
             f"its MLmodel file can't be read: {telling(error)}", where=where
         ) from error
@@ -105,7 +122,8 @@ def mlflow_model(path: str) -> nn.Module:
         ("keras", "**/*.keras"),
         ("tensorflow", "**/*.keras"),
     ):
-        found = sorted(folder.glob(pattern)) if flavor in flavors else []
+        found = [p for p in sorted(folder.glob(pattern)) if _is_within(p, folder)]
+        found = found if flavor in flavors else []
         if found:
             chosen = found[0].parent if flavor == "transformers" else found[0]
             return read(str(chosen))
@@ -115,9 +133,10 @@ def mlflow_model(path: str) -> nn.Module:
             where=where,
             do="log it with mlflow.pytorch.log_model(..., serialization_format='pt2')",
         )
+    served = flavors.get("python_function")
     if (
-        flavors.get("python_function", {}).get("loader_module")
-        == "prefect_hone.runtimes.served_model"
+        isinstance(served, dict)
+        and served.get("loader_module") == "prefect_hone.runtimes.served_model"
     ):
         raise InputError(
             "it is a champion of Hone, compiled already",
@@ -129,6 +148,10 @@ def mlflow_model(path: str) -> nn.Module:
         where=where,
         do="log it in the flavor onnx, pytorch (pt2), transformers or keras",
     )
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _local(path: str) -> Path:
@@ -168,28 +191,47 @@ def transformers_model(path: str) -> nn.Module:
     where = f"model.source: {path}"
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory(prefix="hone-source-") as checked:
+        transformers_folder.write_checked(folder, Path(checked), where)
+        config = _configuration(transformers, folder, Path(checked), where)
+        model, said = _with_weights(transformers, config, folder, Path(checked), where)
+    _check_loaded(said, where)
+    loaded: nn.Module = model
+    return loaded
+
+
+def _configuration(transformers: Any, folder: Path, checked: Path, where: str) -> Any:
     try:
         config = transformers.AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+            checked, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        own = transformers_folder.needs_own_code(folder)
+        said = "it needs code of its own, which is not run" if own else telling(error)
         raise InputError(
-            f"this is not a transformers model: {telling(error)}",
+            f"this is not a transformers model: {said}",
             where=where,
             do="give a folder that save_pretrained wrote",
         ) from error
-    name = (config.architectures or [None])[0]
-    kind = getattr(transformers, name or "", None)
-    if kind is None:
+    config.use_cache = False
+    return config
+
+
+def _with_weights(
+    transformers: Any, config: Any, folder: Path, checked: Path, where: str
+) -> tuple[Any, dict[str, Any]]:
+    name = (getattr(config, "architectures", None) or [None])[0]
+    kind: Any = getattr(transformers, str(name), None)
+    known = inspect.isclass(kind) and issubclass(kind, transformers.PreTrainedModel)
+    if not known:
         raise InputError(
             f"transformers has no architecture '{name}'",
             where=where,
             do="give a folder that save_pretrained wrote for a model of transformers itself",
         )
-    config.use_cache = False
     try:
-        model, said = kind.from_pretrained(
-            folder,
+        found: tuple[Any, dict[str, Any]] = kind.from_pretrained(
+            checked,
             config=config,
             local_files_only=True,
             use_safetensors=True,
@@ -206,9 +248,7 @@ def transformers_model(path: str) -> nn.Module:
             where=where,
             do="give weights as safetensors, whole: save_pretrained writes them",
         ) from error
-    _check_loaded(said, where)
-    loaded: nn.Module = model
-    return loaded
+    return found
 
 
 def _problem(path: Path) -> str | None:
@@ -241,41 +281,24 @@ def program(path: str) -> nn.Module:
     Raises:
         InputError: The file is no such archive, is hostile, or holds pickled objects.
     """
-    place = _local(path)
-    where = f"model.source: {path}"
-    check_archive(place, where)
-    with _said_by("torch.export") as said:
+    place, where = _local(path), f"model.source: {path}"
+    with quarantine() as apart:
+        checked = apart.folder / "model.pt2"
+        program_file.write_checked(place, checked, where)
         try:
-            exported = torch.export.load(place)
+            apart.open(checked, "program", where)
+            # What `.module()` gives can't be exported within another module; this can.
+            model: nn.Module = torch.export.unflatten(torch.export.load(checked))
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(
-                f"torch.export can't load the program: {telling((said or [error])[-1])}",
+                f"torch.export can't load the program: {telling(error)}",
                 where=where,
                 do="save it with torch.export.save of torch "
                 f"{torch.__version__.split('+')[0]}, the version that is installed here",
             ) from error
-    # What `.module()` gives can't be exported within another module; this can.
-    model: nn.Module = torch.export.unflatten(exported)
     return model
-
-
-@contextlib.contextmanager
-def _said_by(name: str) -> Iterator[list[BaseException]]:
-    """Exceptions that a logger would otherwise print, collected while this context is active."""
-    logger, found = logging.getLogger(name), list[BaseException]()
-
-    class Listener(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
-            if record.exc_info and record.exc_info[1] is not None:
-                found.append(record.exc_info[1])
-            return False
-
-    listener = Listener()
-    logger.addFilter(listener)
-    try:
-        yield found
-    finally:
-        logger.removeFilter(listener)
 
 
 def keras_model(path: str) -> nn.Module:
@@ -285,9 +308,7 @@ def keras_model(path: str) -> nn.Module:
         InputError: Keras is not installed or has another backend, or the file is no such archive,
             is hostile, or holds code (lambda layers).
     """
-    place = _local(path)
-    where = f"model.source: {path}"
-    check_archive(place, where)
+    place, where = _local(path), f"model.source: {path}"
     os.environ.setdefault("KERAS_BACKEND", "torch")
     # Keras has one device for the whole process: a GPU only where this worker was given one.
     gpu = torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -302,72 +323,33 @@ def keras_model(path: str) -> nn.Module:
             where=where,
             do="set KERAS_BACKEND=torch",
         )
-    try:
-        model: nn.Module = keras.saving.load_model(place, compile=False, safe_mode=True)
-    except Exception as error:
-        said = telling(error)
-        raise InputError(
-            f"Keras can't load the model: {said}",
-            where=where,
-            do="give a model of Keras's own layers, saved by Keras 3 as .keras",
-        ) from error
-    return model
+    with quarantine() as apart:
+        checked = apart.folder / "model.keras"
+        config = keras_file.write_checked(place, checked, where)
+        try:
+            return _rebuilt(keras, config, apart.open(checked, "keras", where))
+        except InputError:
+            raise
+        except Exception as error:
+            raise keras_file.unloadable(telling(error), where) from error
 
 
-def check_archive(path: Path, where: str) -> None:
-    """Refuse a suspicious archive before anything in it is used.
+def _rebuilt(keras: Any, config: dict[str, Any], opened: Opened) -> nn.Module:
+    """The model of a checked configuration, with the weights that a child read."""
+    from safetensors.torch import load_file
 
-    Raises:
-        InputError: It is no zip file, has paths outside of it, unpacks to far more than its size,
-            or contains a pickle of more than plain tensors.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                parts = Path(entry.filename).parts
-                if entry.filename.startswith("/") or ".." in parts:
-                    raise InputError(f"'{entry.filename}' leads out of the archive", where=where)
-                if entry.file_size > _LARGEST_RATIO * max(1024, entry.compress_size):
-                    raise InputError(
-                        f"'{entry.filename}' unpacks to {entry.file_size:,} bytes from "
-                        f"{entry.compress_size:,}: this looks like a zip bomb",
-                        where=where,
-                    )
-                if entry.filename.endswith(("config.json",)) and entry.file_size < 2**26:
-                    _refuse_pickled(archive.read(entry), entry.filename, where)
-                if parts[-1:] == ("data.pkl",):
-                    raise InputError(
-                        "torch.save or TorchScript wrote it, with a pickle that could hold any "
-                        "code",
-                        where=where,
-                        do="save the model with torch.export.save",
-                    )
-                if entry.filename.endswith((".pt", ".pkl", ".pickle")):
-                    _refuse_code(archive.read(entry), entry.filename, where)
-    except (OSError, zipfile.BadZipFile) as error:
-        said = odd_kind(path, archive=True) or "it is no zip file, or it is cut off"
-        raise InputError(f"this is not a {path.suffix} file: {said}", where=where) from error
-
-
-def _refuse_pickled(content: bytes, name: str, where: str) -> None:
-    try:
-        said = json.loads(content)
-    except ValueError:
-        return
-    entries = said.get("config", {}) if isinstance(said, dict) else {}
-    if isinstance(entries, dict) and any(
-        isinstance(entry, dict) and entry.get("use_pickle") for entry in entries.values()
-    ):
-        raise InputError(f"'{name}' asks for pickled tensors", where=where)
-
-
-def _refuse_code(content: bytes, name: str, where: str) -> None:
-    try:
-        torch.load(io.BytesIO(content), weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"'{name}' holds more than plain tensors: {telling(error)}", where=where
-        ) from error
+    model: Any = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    weights = load_file(opened.weights)
+    variables = list(model.variables)
+    if len(weights) != len(variables):
+        raise ValueError(f"it has {len(weights)} weights, expected {len(variables)}")
+    for index, variable in enumerate(variables):
+        variable.assign(weights[str(index)])
+    for layer in model.modules():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+    module: nn.Module = model
+    return module
 
 
 def _not_installed(name: str) -> InputError:
