@@ -157,6 +157,7 @@ class Cluster:
                 self._token.enter_context(access.own_token())
                 ray_private.start(
                     LOCAL,
+                    job_config=ray_private.own_path(),
                     num_cpus=cores(),
                     include_dashboard=False,
                     object_store_memory=256 * 2**20,
@@ -165,7 +166,7 @@ class Cluster:
             else:
                 way = access.probe(self.address)
                 self._token.enter_context(way.opened())
-                ray.init(address=way.address, **quiet)
+                ray.init(address=way.address, job_config=ray_private.own_path(), **quiet)
             ray_private.silence_lost_workers()
             self._owned = True
         self._channel = open_channel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -44,12 +45,45 @@ def start(settings: Mapping[str, Any], **options: Any) -> None:
     """
     import ray
 
+    with _safe_path():
+        try:
+            ray.init(address="local", _system_config=dict(settings), **options)
+        except (TypeError, RuntimeError) as error:  # how Ray refuses an option it does not know
+            if "_system_config" not in str(error):
+                raise
+            ray.init(address="local", **options)
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes that are started meanwhile don't put the current folder on their path."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
-        ray.init(address="local", _system_config=dict(settings), **options)
-    except (TypeError, RuntimeError) as error:  # how Ray refuses an option that it does not know
-        if "_system_config" not in str(error):
-            raise
-        ray.init(address="local", **options)
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+def own_path() -> Any:
+    """A job whose workers import from the current folder only if this process does.
+
+    Ray puts the driver's current folder first on its workers' path, before the standard library, so
+    a `numpy.py` beside the recipe would be imported as numpy. Without the part, Ray does so.
+    """
+    import ray
+
+    class OwnPath(ray.job_config.JobConfig):  # type: ignore[misc]
+        def _serialize(self) -> Any:
+            ours = {os.path.abspath(path) for path in sys.path}
+            given = getattr(self, "_py_driver_sys_path", [])
+            self._py_driver_sys_path = [path for path in given if path in ours]
+            return super()._serialize()
+
+    return OwnPath()
 
 
 def free_by_node() -> list[dict[str, float]]:

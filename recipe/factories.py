@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from .code_path import RESERVED, modules_in, put_on_path, take_off_path
 from .errors import HoneError, InputError, StepFailed, did_you_mean, nearest, place_of
 from .library_messages import own_words, telling
 from .strict import Strict
@@ -189,6 +190,13 @@ class Allowed(Strict):
                 where=where,
                 do=hint if hint.startswith("did") else "give model.source for a model in a file",
             )
+        if self.modules and module.partition(".")[0] in RESERVED:
+            raise InputError(
+                f"'{module}' is a module of Python or of a library that Hone uses, outside the "
+                "allowed prefixes",
+                where=where,
+                do="if it is a file in your `code` folder, give it another name",
+            )
         own = [*self.modules, *self.prefixes]
         like = nearest(module, own)
         hint = f": did you mean '{like}'?" if like else ""
@@ -307,9 +315,8 @@ def _shown(path: str, module: str) -> str:
 
 
 def top_level_modules(folder: Path) -> tuple[str, ...]:
-    """Names of the modules and packages in a folder."""
-    names = {p.stem for p in folder.glob("*.py")}
-    names |= {p.parent.name for p in folder.glob("*/__init__.py")}
+    """Names of the modules and packages in a folder that can be imported from it."""
+    names = {path.stem for path in modules_in(folder)} - RESERVED
     return tuple(sorted(name for name in names if name.isidentifier()))
 
 
@@ -326,13 +333,13 @@ def use_code(folder: Path) -> None:
     path = str(folder)
     for old in [used for used in _used if used != path]:
         _used.remove(old)
-        sys.path.remove(old)
+        take_off_path(old)
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None) or "").startswith(old + os.sep):
                 del sys.modules[name]
     if path not in _used:
         _used.append(path)
-        sys.path.insert(0, path)
+        put_on_path(path)
     importlib.invalidate_caches()
 
 

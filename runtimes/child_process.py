@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import child
+from .child_environment import minimal, without_keys
 from .errors import RuntimeDied, RuntimeFailed, RuntimeSilent
 from .predict import Array, Arrays, LoadOptions
 
@@ -51,11 +52,16 @@ class ChildProcess:
         python: Interpreter | None = None,
     ) -> None:
         self.timeout = timeout
-        interpreter, variables = python or (sys.executable, dict(os.environ))
+        calls_users_code = "allowed" in options
+        interpreter, variables = python or (
+            sys.executable,
+            dict(os.environ) if calls_users_code else minimal(),
+        )
         ours, theirs = socket.socketpair()
         threads = str(options.get("threads", 1))
         environment = {
-            **variables,
+            **without_keys(variables),
+            "PYTHONSAFEPATH": "1",
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
@@ -71,9 +77,11 @@ class ChildProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 env=environment,
+                # Where the user's code expects to be, else where nobody leaves files to be found.
+                cwd=None if calls_users_code else "/",
             )
         self._connection = Connection(ours.detach())
-        self._send(("load", loader, str(folder), options))
+        self._send(("load", loader, str(folder.absolute()), options))
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,8 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,11 +72,31 @@ def load_measured(folder: Path, options: LoadOptions) -> Predict:
     """
     if options["code"]:
         sys.dont_write_bytecode = True  # an artifact stays as it is
-        sys.path.insert(0, options["code"])
+        sys.meta_path.insert(0, _Modules(options["code"], options["allowed"]["modules"]))
+        sys.path.append(options["code"])
     lent = options["allowed"]
     allowed = [*lent["prefixes"], *lent["functions"], *lent["modules"]]
     found = _find(options["factory"], allowed)
     return _opened(found, options["factory"], folder, {"threads": options["threads"]})
+
+
+class _Modules(MetaPathFinder):
+    """Finds these modules in a folder, and leaves all others to Python.
+
+    Args:
+        folder: The code folder.
+        names: Its top-level modules.
+    """
+
+    def __init__(self, folder: str, names: Sequence[str]) -> None:
+        self._folder = folder
+        self._names = frozenset(names)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        ours = path is None and name in self._names
+        return PathFinder.find_spec(name, [self._folder], target) if ours else None
 
 
 def _find(factory: str, allowed: Sequence[str]) -> Any:

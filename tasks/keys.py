@@ -34,6 +34,7 @@ CARRIERS = frozenset(
     for name in (
         "",
         "._version",
+        ".recipe.code_path",
         ".recipe.errors",
         ".recipe.factories",
         ".recipe.showable",
@@ -49,6 +50,7 @@ CARRIERS = frozenset(
         ".ray_workers.machine_lock",
         ".ray_workers.memory",
         ".ray_workers.workspace",
+        ".runtimes.child_environment",
         ".runtimes.home",
         ".runtimes.isolated.environment",
     )

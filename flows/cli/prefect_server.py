@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 
 from ...recipe.errors import HoneError, ServerUnreachable
+from ...runtimes.child_environment import minimal
 from ..prefect_private import TEMPORARY_SERVER
 
 #: Services that are not needed without schedules. They would contend for the SQLite file.
@@ -53,7 +54,9 @@ class PrefectServer:
             "--lifespan", "on", "--timeout-graceful-shutdown", "2",
         ]  # fmt: skip
         environment = {
-            **os.environ,
+            **minimal(("PREFECT_", "PG", "DO_NOT_TRACK")),
+            **_absolute("PREFECT_HOME", "PREFECT_PROFILES_PATH"),
+            "PYTHONSAFEPATH": "1",
             "PREFECT_UI_ENABLED": "0",
             **TEMPORARY_SERVER,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -66,6 +69,8 @@ class PrefectServer:
                 command,
                 env=environment,
                 pass_fds=[held.fileno()],
+                # uvicorn and alembic put the current folder first on the path, in spite of -P
+                cwd=self._log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -98,6 +103,12 @@ class PrefectServer:
             self._process.terminate()
             self._process.returncode = 0  # nobody waits for it
             self._process = None
+
+
+def _absolute(*names: str) -> dict[str, str]:
+    """Variables that hold a path, for a process with another working folder."""
+    given = {name: os.environ[name] for name in names if os.environ.get(name)}
+    return {name: str(Path(path).expanduser().absolute()) for name, path in given.items()}
 
 
 def _die_with_parent() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...recipe.code_path import reserved_in
 from ...recipe.schema import Recipe
 from ...tasks.tracking.entries import RunStatus
 from ...tasks.tracking.names import PARENT
@@ -56,6 +57,12 @@ def open_run(
     try:
         code = pack(session.code, session.store) if session.code is not None else None
         runner = Runner(session, tracker, code, again)
+        unused = reserved_in(session.code) if session.code is not None else []
+        if unused:
+            runner.note(
+                f"not used from the code folder: {', '.join(unused)}, because Python or a library "
+                "that Hone uses has a module of that name"
+            )
         run = Run(recipe, session, tracker, run_id, tags, runner)
         yield run
         status = run.status

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..child_environment import minimal
 from ..errors import RuntimeFailed
 from ..home import hone_home
 
@@ -64,7 +65,7 @@ class Environment:
     def variables(self) -> dict[str, str]:
         """What a process of it needs in its environment."""
         return {
-            **{k: v for k, v in os.environ.items() if k not in _OURS},
+            **{k: v for k, v in minimal().items() if k not in _OURS},
             "PYTHONPATH": str(self.folder / "link"),
             "PYTHONWARNINGS": "ignore",
         }
@@ -120,8 +121,10 @@ def make_environment(name: str, note: Callable[[str], None]) -> Environment:
         ]
         for command in steps:
             done = subprocess.run(
-                command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-            )
+                command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+                env=minimal(("PIP_", "http", "HTTP", "https", "HTTPS", "no_proxy", "NO_PROXY")),
+                cwd=found.folder.parent,  # nobody's pip.conf or setup.cfg
+            )  # fmt: skip
             if done.returncode:
                 shutil.rmtree(found.folder, ignore_errors=True)
                 lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]

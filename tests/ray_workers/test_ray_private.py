@@ -148,3 +148,17 @@ def test_a_token_is_missed_before_ray_is_asked_to_send_it(
 def test_a_ray_that_can_not_be_asked_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("ray._raylet.GcsClient")
     assert ray_private.ask("127.0.0.1:9", 1) == "unknown"
+
+
+def test_workers_do_not_get_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray puts it first on their path, and a numpy.py in it would be imported as numpy."""
+    from ray.core.generated.common_pb2 import JobConfig
+
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    monkeypatch.syspath_prepend(str(tmp_path / "script"))
+    job = ray_private.own_path()
+    job._py_driver_sys_path.extend([str(tmp_path / "script"), str(tmp_path / "current")])
+    sent = JobConfig.FromString(job._serialize())
+    assert list(sent.py_driver_sys_path) == [str(tmp_path / "script")]
