@@ -38,6 +38,7 @@ bench: $(STAMP) ## the benchmarks
 	$(BIN)/python tests/benchmarks/compression.py
 	$(BIN)/python tests/benchmarks/targets.py
 	$(BIN)/python tests/benchmarks/champions.py
+	$(BIN)/python tests/benchmarks/fuzz.py 5
 
 env: $(STAMP) ## only the environment, .venv
 

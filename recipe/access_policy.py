@@ -35,6 +35,7 @@ _SCHEMES = frozenset(
 #: Those whose URLs name a host.
 _HOSTS = frozenset({"ftp", "http", "https", "sftp", "webhdfs"})
 _MODEL_URI = re.compile(r"^(models|runs):/[^/\s][^\x00-\x1f\x7f\\?#%'\"]*$")
+_LONGEST_PATH = 4_000
 _UNCLEAN = re.compile(r"[\x00-\x1f\x7f\\]")
 #: Addresses of clouds' metadata services that are not link-local.
 _METADATA = frozenset({"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
@@ -277,6 +278,8 @@ def _resolved(path: str, where: str, base: Path | None) -> Path:
     """
     try:
         expanded = Path(path).expanduser()
+        if len(path) > _LONGEST_PATH or any(len(p.encode()) > 255 for p in expanded.parts):
+            raise ValueError("no file system has such names")
         return (expanded if base is None else base / expanded).resolve()
     except (OSError, RuntimeError, ValueError):
         raise InputError("this is not a path", where=where) from None

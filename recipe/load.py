@@ -22,9 +22,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from .errors import RecipeError, did_you_mean
+from .limits import DEEPEST, odd_value
 from .schema import Recipe
 from .strict import OWN_CODE
-from .text import FieldPath, Source, parse_value, read_source
+from .text import FieldPath, Source, parse_value, read_source, yaml_problem
 
 
 def bundled_recipes() -> dict[str, Path]:
@@ -42,10 +43,14 @@ def find_recipe(name: str | Path) -> Path:
         RecipeError: There is no such file.
     """
     path = Path(name)
-    if path.is_dir() and (path / "recipe.yaml").is_file():
-        return path / "recipe.yaml"
-    if path.exists():
-        return path
+    try:
+        if path.is_dir() and (path / "recipe.yaml").is_file():
+            return path / "recipe.yaml"
+        if path.exists():
+            return path
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else "this is not a path"
+        raise RecipeError(f"the recipe can't be read: {said}", where=_cut(str(name))) from None
     bundled = bundled_recipes()
     if str(name) in bundled:
         return bundled[str(name)]
@@ -82,6 +87,10 @@ def parse_recipe(source: Source) -> Recipe:
     Raises:
         RecipeError: With every mistake that was found.
     """
+    odd = odd_value(source.values)
+    if odd is not None:
+        shown = ".".join(map(str, odd[0])) or "recipe"
+        raise RecipeError(f"{_cut(shown)}: {odd[1]}", where=_cut(source.where(odd[0])))
     try:
         # JSON mode is strict where Python mode coerces: "8" and true are not the number 8.
         text = json.dumps(source.values)
@@ -89,21 +98,19 @@ def parse_recipe(source: Source) -> Recipe:
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise RecipeError(f"a value is not plain data: {error}", where=source.name) from None
-        mistakes = [_explain(item, source) for item in _sorted(error, source)]
-    count = f"{len(mistakes)} mistakes" if len(mistakes) > 1 else "a mistake"
+        found = _sorted(error, source)
+        mistakes = [_cut(_explain(item, source), 600) for item in found[:_MOST_SHOWN]]
+        if len(found) > _MOST_SHOWN:
+            mistakes.append(f"  and {len(found) - _MOST_SHOWN:,} more")
+    count = f"{len(found):,} mistakes" if len(found) > 1 else "a mistake"
     raise RecipeError(f"{count} in the recipe\n" + "\n".join(mistakes))
 
 
 def _sorted(error: ValidationError, source: Source) -> list[ErrorDetails]:
     """In the order of the file; without 'too short' for a list whose items have mistakes."""
     found = error.errors(include_url=False)
-    places = [tuple(item["loc"]) for item in found]
-    kept = []
-    for item in found:
-        here = tuple(item["loc"])
-        below = any(len(place) > len(here) and place[: len(here)] == here for place in places)
-        if item["type"] != "too_short" or not below:
-            kept.append(item)
+    above = {tuple(item["loc"])[:end] for item in found for end in range(len(item["loc"]))}
+    kept = [f for f in found if f["type"] != "too_short" or tuple(f["loc"]) not in above]
     return sorted(kept, key=lambda item: source.line(_walk(item["loc"])[0]))
 
 
@@ -117,13 +124,18 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
     overridden: dict[FieldPath, str] = {}
     for option in overrides:
         path, equals, text = option.partition("=")
+        option, parts = _cut(option), path.strip().split(".")
+        where = f"--set {option}"
         if not equals or not path.strip():
-            raise RecipeError("expected FIELD=VALUE, as in train.epochs=3", where=f"--set {option}")
+            raise RecipeError("expected FIELD=VALUE, as in train.epochs=3", where=where)
+        if len(parts) > DEEPEST:
+            raise RecipeError(f"the field has more than {DEEPEST} parts", where=where)
         try:
             value = parse_value(text)
-        except yaml.YAMLError:
-            raise RecipeError("the value is not valid YAML", where=f"--set {option}") from None
-        overridden[_assign(values, path.strip().split("."), value, option)] = option
+        except yaml.YAMLError as error:
+            said = f"the value is not valid YAML: {yaml_problem(error)}"
+            raise RecipeError(said, where=where) from None
+        overridden[_assign(values, parts, value, option)] = option
     return Source(source.name, values, source.lines, overridden)
 
 
@@ -153,7 +165,7 @@ def _assign(values: Any, parts: list[str], value: Any, option: str) -> FieldPath
 
 
 def _index(items: list[Any], part: str, option: str) -> int:
-    if part.isdigit() and int(part) < len(items):
+    if re.fullmatch(r"[0-9]{1,6}", part) and int(part) < len(items):
         return int(part)
     names = [item.get("name") if isinstance(item, dict) else item for item in items]
     if part in names:
@@ -167,7 +179,7 @@ def _explain(error: ErrorDetails, source: Source) -> str:
     if error["type"] == f"{OWN_CODE}twice":
         path = (f"{error['ctx']['what']}s",)
     shown = ".".join(str(part) for part in path) or "recipe"
-    return f"  {source.where(path)}: {shown}: {_sentence(error, path, models)}"
+    return f"  {source.where(path)}: {_cut(shown)}: {_sentence(error, path, models)}"
 
 
 def _sentence(error: ErrorDetails, path: FieldPath, models: list[type[BaseModel]]) -> str:
@@ -196,10 +208,19 @@ def _sentence(error: ErrorDetails, path: FieldPath, models: list[type[BaseModel]
     return f"got {_shown(came)}: {message[0].lower() + message[1:]}"
 
 
+#: Of a recipe with very many mistakes.
+_MOST_SHOWN = 20
+
+
+def _cut(text: str, longest: int = 200) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 _PATTERNS: dict[str | int, str] = {
     "factory": "is not an import path of the form 'module:function'",
     "name": "is not a name: lower-case letters, digits, '-' and '_', a letter or digit first",
-    "model": "is not a name for a registered model: ':' and '/' can't be in it",
+    "model": "is not a name for a registered model: ':' and '/' can't be in it, nor @ ? # % \\ or "
+    "quotes",
 }
 
 

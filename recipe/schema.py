@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from .errors import did_you_mean
+from .limits import odd_value
 from .measures import (
     BOUNDS,
     LOSSES,
@@ -35,6 +36,8 @@ _NOT_A_METRIC = {
     if name.startswith("quality.") and find_measure(name) is not None
 }
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
+#: Names are joined in MLflow's and in files' names, which have at most 250 characters.
+_LONGEST = 100
 
 
 def _one_of(value: str, known: Any, what: str) -> str:
@@ -90,7 +93,7 @@ class Quality(Strict):
     def _known(cls, value: str) -> str:
         if ":" not in value:
             return _one_of(value, METRICS, "metric")
-        if re.match(IMPORT_PATH, value) is None:
+        if re.fullmatch(IMPORT_PATH, value) is None:
             raise mistake("metric", "an import path looks like 'module:name'")
         name = short_name(value)
         if name in _NOT_A_METRIC:
@@ -134,7 +137,7 @@ class Quality(Strict):
 class Variant(Strict):
     """A named chain of passes."""
 
-    name: str = Field(pattern=_NAME, description="Name of the variant.")
+    name: str = Field(pattern=_NAME, max_length=_LONGEST, description="Name of the variant.")
     passes: tuple[Pass, ...] = Field((), description="Passes, in order; empty: uncompressed.")
 
     @model_validator(mode="after")
@@ -244,10 +247,15 @@ class Registry(Strict):
     """Where the winner goes in the MLflow model registry."""
 
     model: str = Field(
-        min_length=1, pattern=r"^[^/:]+$", description="Name of the registered model."
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\s/:@?#%\\'\"`\x00-\x1f\x7f](?:[^/:@?#%\\'\"`\x00-\x1f\x7f]*"
+        r"[^\s/:@?#%\\'\"`\x00-\x1f\x7f])?$",
+        description="Name of the registered model.",
     )
     alias: str = Field(
         "champion",
+        max_length=_LONGEST,
         pattern=r"^[A-Za-z][\w-]*$",
         description="Alias for the winner; the replaced version gets the alias 'previous'.",
     )
@@ -271,7 +279,9 @@ class Recipe(Strict):
     """What a user asks for: model, data, variants, targets, gates, and where the winner goes."""
 
     name: str = Field(
-        pattern=_NAME, description="Name of the recipe, and of its MLflow experiment."
+        pattern=_NAME,
+        max_length=_LONGEST,
+        description="Name of the recipe, and of its MLflow experiment.",
     )
     code: str | None = Field(
         None,
@@ -296,6 +306,15 @@ class Recipe(Strict):
     registry: Registry = Field(description="Where the winner is registered.")
     timeouts: Timeouts = Field(Timeouts(), description="Time limits of steps.")
 
+    @model_validator(mode="after")
+    def _ordinary(self) -> Recipe:
+        """Refuse what no recipe has, also where it did not come as text."""
+        odd = odd_value(self)
+        if odd is not None:
+            where = ".".join(map(str, odd[0])) or "recipe"
+            raise mistake("value", "{where}: {said}", where=where[:200], said=odd[1])
+        return self
+
     @field_validator("targets", mode="before")
     @classmethod
     def _tried(cls, value: Any) -> Any:
@@ -306,7 +325,7 @@ class Recipe(Strict):
     def _known_loss(cls, value: Train) -> Train:
         if ":" not in value.loss:
             _one_of(value.loss, LOSSES, "loss")
-        elif re.match(IMPORT_PATH, value.loss) is None:
+        elif re.fullmatch(IMPORT_PATH, value.loss) is None:
             raise mistake("loss", "an import path looks like 'module:function'")
         return value
 

@@ -9,11 +9,12 @@ In a recipe a target is its name (`onnxruntime-cpu`) or its name with settings
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from .strict import IMPORT, ModulePath, Strict, short_name
+from .strict import IMPORT, ModulePath, Strict, mistake, short_name
 
 
 class _Target(Strict):
@@ -270,6 +271,7 @@ class ImportedTarget(Strict):
     )
     name: str = Field(
         default_factory=lambda given: short_name(str(given.get("factory", ""))),
+        max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
         description="What it is called in tables and in MLflow; none: the last part of its path.",
     )
@@ -307,6 +309,9 @@ Target = Annotated[
 ]
 
 
+_MOST_TRIED = 100
+
+
 def expanded(targets: Any) -> Any:
     """Each target once for every combination of the settings that are lists."""
     if not isinstance(targets, list | tuple):
@@ -321,6 +326,10 @@ def expanded(targets: Any) -> Any:
         if not listed:
             found.append(target)
             continue
+        if math.prod(map(len, listed.values())) > _MOST_TRIED:
+            raise mistake(
+                "targets", "the lists give more than {most} combinations", most=_MOST_TRIED
+            )
         found += [
             {**target, **dict(zip(listed, values, strict=True))}
             for values in itertools.product(*listed.values())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .errors import RecipeError
+from .errors import HoneError, RecipeError
+from .limits import LARGEST, check_length, check_yaml, is_word, odd_value, too_deep_toml
+from .regular_files import open_regular
 
 FieldPath = tuple[str | int, ...]
 
@@ -53,22 +56,28 @@ def read_source(path: Path, name: str | None = None) -> Source:
         RecipeError: The file can't be read, is neither, or has a syntax error (with its line).
     """
     shown = name or str(path)
+    if path.suffix not in (".yaml", ".yml", ".toml"):
+        raise RecipeError(
+            f"a recipe is a .yaml, .yml or .toml file, not '{path.suffix or path.name}'",
+            where=shown,
+        )
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        with open_regular(path.resolve(), shown) as stream:
+            text = stream.read(4 * LARGEST + 1).decode("utf-8")
+    except (HoneError, OSError, RuntimeError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8 text"
+        if isinstance(error, HoneError):
+            reason = error.what.removeprefix("it can't be read: ")
+        elif not isinstance(error, UnicodeDecodeError):
+            reason = getattr(error, "strerror", None) or str(error)
         raise RecipeError(
             f"the recipe can't be read: {reason}",
             where=shown,
             do="`hone init` writes a recipe to start from",
         ) from None
-    if path.suffix in (".yaml", ".yml"):
-        return _read_yaml(text, shown)
     if path.suffix == ".toml":
         return _read_toml(text, shown)
-    raise RecipeError(
-        f"a recipe is a .yaml, .yml or .toml file, not '{path.suffix or path.name}'", where=shown
-    )
+    return _read_yaml(text, shown)
 
 
 def read_text(text: str, name: str) -> Source:
@@ -82,6 +91,12 @@ def read_text(text: str, name: str) -> Source:
 
 class _Loader(yaml.SafeLoader):
     """YAML whose scalars are those of JSON: 1e-3 is a number, 2026-11-23 and 'no' are strings."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """The tag of a node; long words are text, or patterns would be tried on them."""
+        if kind is yaml.ScalarNode and implicit[0] and not is_word(value):
+            implicit = (False, True)
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -100,23 +115,57 @@ for _tag, _pattern, _first in (
 
 
 def parse_value(text: str) -> Any:
-    """One YAML value, as `--set` and recipes write them."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader with fewer scalar types)
+    """One YAML value, as `--set` and recipes write them.
+
+    Raises:
+        yaml.YAMLError: It is none, or beyond the limits of a recipe.
+    """
+    return _parsed(text, lambda node: None)
+
+
+def _parsed(text: str, note: Callable[[yaml.Node], None]) -> Any:
+    """The value of a YAML text; its node is shown before, because merges change it.
+
+    Raises:
+        yaml.YAMLError: It is none, or beyond the limits of a recipe.
+    """
+    try:
+        check_yaml(text, _Loader)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            note(node)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # of PyYAML, for instance for a character or a version that does not exist
+        raise yaml.YAMLError(f"a value can't be read: {error}") from None
 
 
 def _read_yaml(text: str, name: str) -> Source:
+    lines: dict[FieldPath, int] = {}
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        lines: dict[FieldPath, int] = {}
-        if node is not None:
-            _note_lines(node, (), lines, name)
-        values = parse_value(text)
+        values = _parsed(text, lambda node: _note_lines(node, (), lines, name))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = name if mark is None else f"{name}:{mark.line + 1}"
-        problem = getattr(error, "problem", None) or str(error)
-        raise RecipeError(f"not valid YAML: {problem}", where=where) from None
+        raise RecipeError(f"not valid YAML: {yaml_problem(error)}", where=where) from None
     return Source(name, _table(values, name), lines)
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong with a YAML text, as a clause of one line."""
+    problem = getattr(error, "problem", None)
+    if isinstance(error, yaml.reader.ReaderError):
+        found = error.character  # a number, or a byte
+        number = found if isinstance(found, int) else ord(found)
+        problem = f"the character U+{number:04X} can't be in it"
+    return " ".join(str(problem or error).split())[:300]
 
 
 def _note_lines(node: yaml.Node, path: FieldPath, lines: dict[FieldPath, int], name: str) -> None:
@@ -138,15 +187,25 @@ def _note_lines(node: yaml.Node, path: FieldPath, lines: dict[FieldPath, int], n
 
 def _read_toml(text: str, name: str) -> Source:
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        check_length(text)
+        values = {} if too_deep_toml(text) else tomllib.loads(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"not valid TOML: {yaml_problem(error)}", where=name) from None
+    except (ValueError, RecursionError) as error:
         line = re.search(r"line (\d+)", str(error))
         where = f"{name}:{line.group(1)}" if line else name
-        problem = re.sub(r"\s*\(at line.*\)$", "", str(error))
+        problem = re.sub(r"\s*\(at line.*\)$", "", str(error))[:300]
+        if isinstance(error, RecursionError):
+            problem = "it is nested too deeply"
         raise RecipeError(f"not valid TOML: {problem}", where=where) from None
+    odd = odd_value(values)
+    if too_deep_toml(text) or odd is not None:
+        problem = "it is nested too deeply" if odd is None else odd[1]
+        raise RecipeError(f"not valid TOML: {problem}", where=name)
     return Source(name, values, _toml_lines(text))
 
 
+_LONGEST_LINE = 1_000  # in which a key is looked for (characters)
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([\w.\-\" ]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"^\s*([\w\-]+(?:\s*\.\s*[\w\-]+)*)\s*=")
 
@@ -157,6 +216,8 @@ def _toml_lines(text: str) -> dict[FieldPath, int]:
     counts: dict[FieldPath, int] = {}
     table: FieldPath = ()
     for number, line in enumerate(text.splitlines(), start=1):
+        if len(line) > _LONGEST_LINE:
+            continue
         if header := _HEADER.match(line):
             table = ()
             parts = [part.strip(' "') for part in header.group(2).split(".")]

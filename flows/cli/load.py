@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...recipe.access_policy import Origin
+from ...recipe.access_policy import AccessPolicy, Origin
 from ...recipe.errors import InputError
 from ...recipe.load import find_recipe, load_recipe
 from ...recipe.schema import Recipe
@@ -29,7 +29,8 @@ def load_for_command(
     place = find_recipe(name).parent.resolve()
     code: Path | None = None
     if recipe.code is not None:
-        code = (place / recipe.code).resolve()
+        access = AccessPolicy(origin=Origin.COMMAND_LINE)
+        code = Path(access.place(recipe.code, "code", base=place)).resolve()
         if not code.is_dir():
             raise InputError(
                 "there is no such folder", where=f"code: {code}", do="give the folder of your code"

@@ -69,6 +69,9 @@ def policy(origin: Origin, *paths: str) -> AccessPolicy:
         "github://owner:repo@main/w",
         "data:application/octet-stream;base64,AAAA",
         "w\x00.safetensors",
+        "w" * 300,
+        "w/" * 3_000,
+        "~nobody-of-this-name/w",
     ],
 )
 def test_a_recipe_of_somebody_else_reads_only_what_is_listed(
