@@ -31,6 +31,9 @@ SHA256 = "hone.sha256"
 VERDICT = "hone.verdict"
 #: Of all files of a logged model, and of the version that it becomes.
 DIGEST = DIGEST_TAG
+#: Of an entry of the ledger: its content. Of a version: the intent that it was last moved by.
+LEDGER = "hone.ledger"
+INTENT = "hone.intent"
 #: On a version whose files are not those that were measured: which.
 TAMPERED = "hone.tampered"
 

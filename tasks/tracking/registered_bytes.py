@@ -5,10 +5,13 @@ Files are read as data: nothing is loaded or run.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 from pydantic import Field
 
@@ -16,6 +19,7 @@ from ...recipe.errors import InputError
 from ...recipe.strict import Strict
 from ...runtimes.manifest import MANIFEST, differences, manifest_digest, model_files, read_manifest
 from . import names
+from .away import is_away
 
 _MOST_FILES = 10_000  # a version may name any folder of this machine as its place
 
@@ -86,12 +90,11 @@ def verify(tracking: str, name: str, version: str) -> Verdict:
 
 def verify_version(tracking: str, client: Any, version: Any) -> Verdict:
     """`verify` for a version that was already fetched."""
-    with tempfile.TemporaryDirectory(prefix="hone-verify-") as scratch:
-        folder = _fetch(tracking, location(client, version), scratch)
+    with _fetched(tracking, location(client, version)) as folder:
         files = _files(folder)
         try:
-            listed = read_manifest(folder) or {}
-        except ValueError:
+            listed = (read_manifest(folder) if folder is not None else None) or {}
+        except (OSError, ValueError):
             listed = {}
     changed = differences(listed, {p: d for p, d in files.items() if p != MANIFEST})
     return Verdict(
@@ -115,15 +118,15 @@ def held_files(tracking: str, model_id: str) -> dict[str, str]:
     return held_at(tracking, str(client.get_logged_model(model_id).artifact_location))
 
 
-def version_files(tracking: str, client: Any, version: Any) -> dict[str, str]:
-    """sha256 of each file of a registered version."""
-    return held_at(tracking, location(client, version))
-
-
 def held_at(tracking: str, place: str) -> dict[str, str]:
-    """sha256 of each file of a model at a location of MLflow's artifacts."""
-    with tempfile.TemporaryDirectory(prefix="hone-verify-") as scratch:
-        return _files(_fetch(tracking, place, scratch))
+    """sha256 of each file of a model at a location of MLflow's artifacts; empty if it has none."""
+    with _fetched(tracking, place) as folder:
+        return _files(folder)
+
+
+def same_store(place: str, other: str) -> bool:
+    """Whether two locations are in one store: by their scheme and host."""
+    return urlparse(place)[:2] == urlparse(other)[:2]
 
 
 def location(client: Any, version: Any) -> str:
@@ -131,25 +134,34 @@ def location(client: Any, version: Any) -> str:
     return str(client.get_model_version_download_uri(version.name, version.version))
 
 
-def _fetch(tracking: str, place: str, scratch: str) -> Path:
-    """The files of a location; those on this machine are read where they are."""
+@contextlib.contextmanager
+def _fetched(tracking: str, place: str) -> Iterator[Path | None]:
+    """The files of a location, those on this machine where they are; None if it can't be read."""
     import mlflow
     from mlflow.utils.file_utils import local_file_uri_to_path
 
     if place.startswith("file:") or "://" not in place:
-        return Path(local_file_uri_to_path(place))
-    return Path(
-        mlflow.artifacts.download_artifacts(
-            artifact_uri=place, dst_path=scratch, tracking_uri=tracking
-        )
-    )
+        yield Path(local_file_uri_to_path(place))
+        return
+    with tempfile.TemporaryDirectory(prefix="hone-verify-") as scratch:
+        folder: Path | None = None
+        try:
+            folder = Path(
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=place, dst_path=scratch, tracking_uri=tracking
+                )
+            )
+        except Exception as error:
+            if is_away(error):
+                raise
+        yield folder
 
 
-def _files(folder: Path) -> dict[str, str]:
+def _files(folder: Path | None) -> dict[str, str]:
     """`model_files`; empty if these can't be a model's: none, a link, far too many."""
-    if len(list(islice(folder.rglob("*"), _MOST_FILES + 1))) > _MOST_FILES:
+    if folder is None or len(list(islice(folder.rglob("*"), _MOST_FILES + 1))) > _MOST_FILES:
         return {}
     try:
         return model_files(folder)
-    except ValueError:
+    except (OSError, ValueError):
         return {}

@@ -1,26 +1,31 @@
 """Promote: register the winner as a model version, verify its bytes, then move the alias.
 
 Only what was measured is promoted: MLflow's copy is read back, and all its files must be those that
-this run measured and logged, before the alias moves, and also where it is to stay as it is.
+this run measured and logged, before the alias moves, and also where it is to stay as it is. Two
+promotions of one model come one after the other (`turn.py`), and each is entered in the ledger.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+import getpass
+import logging
+import socket
+from typing import Any
 
 from pydantic import Field
 
-from ...recipe.errors import HoneError, ServerUnreachable
+from ...recipe.errors import HoneError, InputError
 from ...recipe.strict import Strict
 from ...runtimes.manifest import differences, manifest_digest
 from . import names
-from .registered_bytes import held_files, version_files
-from .sender import is_away
+from .away import insist
+from .ledger import Action, Event, Ledger, Record, all_versions, ledger_name, new_intent
+from .registered_bytes import held_at, held_files, location, same_store
+from .turn import Turn, turn, version_of
 
-PREVIOUS = "previous"
-T = TypeVar("T")
+_TURN = 300.0  # s that a promotion waits for others of the same model
+
+log = logging.getLogger("hone")
 
 
 class Promotable(Strict):
@@ -36,6 +41,8 @@ class Promotable(Strict):
         description: Of the new version (Markdown).
         model_description: Of the registered model, where nobody has written one.
         tags: Further tags of the new version.
+        who: The person or account that promotes; empty for the account of this process.
+        why: The reason, for the ledger.
     """
 
     model: str
@@ -47,13 +54,20 @@ class Promotable(Strict):
     description: str = ""
     model_description: str = ""
     tags: dict[str, str] = Field(default_factory=dict)
+    who: str = ""
+    why: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Of all files."""
+        return manifest_digest(self.files)
 
     @property
     def all_tags(self) -> dict[str, str]:
         own = {
             names.SHA256: self.sha256,
             names.RECIPE_DIGEST: self.recipe_digest,
-            names.DIGEST: manifest_digest(self.files),
+            names.DIGEST: self.digest,
         }
         return {**self.tags, **own}
 
@@ -85,66 +99,98 @@ def promote(uri: str, asked: Promotable, wait: float = 120) -> Promotion:
         wait: How long to wait for a server that is away (s).
 
     Raises:
-        HoneError: MLflow's copy is not what was measured.
+        HoneError: MLflow's copy is not what was measured, or another promotion takes too long.
         ServerUnreachable: The server stayed away.
     """
     import mlflow
 
+    if asked.model.endswith(ledger_name("")):
+        raise InputError("a name that ends in .ledger is for a ledger", where="registry.model")
     client = mlflow.MlflowClient(uri, registry_uri=uri)
+    ledger = Ledger(client, asked.model)
+    intent = _intent(asked)
 
     def work() -> Promotion:
+        if (done := ledger.done(intent.intent)) is not None:  # and the answer was lost
+            return _promotion(asked, str(done.record.after), new=True, previous=done.record.before)
         _ensure_model(client, asked)
-        before = _version_of(client, asked)
+        before = version_of(client, asked.model, asked.alias)
         if before is not None and _is_same(before, asked) and _holds(uri, client, before, asked):
-            return _promotion(asked, before, new=False)
+            return _promotion(asked, str(before.version), new=False)
         _verify(uri, asked)
-        version = _find_version(uri, client, asked)
-        new = version is None
-        if version is None:
-            version = client.create_model_version(
-                asked.model,
-                source=f"models:/{asked.model_id}",
-                tags=asked.all_tags,
-                description=asked.description or None,
-                model_id=asked.model_id,
-            )
-        if before is not None and str(before.version) != str(version.version):
-            client.set_registered_model_alias(asked.model, PREVIOUS, before.version)
-        client.set_registered_model_alias(asked.model, asked.alias, version.version)
-        return _promotion(asked, version, new, None if before is None else str(before.version))
+        with turn(client, ledger, intent, _TURN) as mine:
+            return _promote(uri, client, asked, mine)
 
-    return _insist(work, uri, wait)
+    return insist(work, uri, wait, "the winner is measured but not registered")
 
 
-def _promotion(
-    asked: Promotable, version: Any, new: bool, previous: str | None = None
-) -> Promotion:
-    return Promotion(
-        model=asked.model,
-        version=str(version.version),
+def _intent(asked: Promotable) -> Record:
+    kept = (names.CANDIDATE, names.PARENT_RUN, names.SHA256, names.RECIPE_DIGEST, names.DIGEST)
+    return Record(
+        event=Event.INTENT,
+        action=Action.PROMOTE,
+        intent=new_intent(),
         alias=asked.alias,
-        new=new,
-        previous=previous,
+        who=(asked.who or _account())[:300],
+        why=asked.why[:2000],
+        evidence={name: asked.all_tags[name] for name in kept if name in asked.all_tags},
     )
 
 
-def _insist(work: Callable[[], T], uri: str, wait: float) -> T:
-    """Retry while the server is away. Every part of a promotion is idempotent."""
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            return work()
-        except Exception as error:
-            if not is_away(error):
-                raise
-            if time.monotonic() > deadline:
-                raise ServerUnreachable(
-                    f"MLflow did not answer for {wait:.0f} s; the winner is measured but not "
-                    "registered",
-                    where=uri,
-                    do="run again when it is back: nothing is computed twice",
-                ) from error
-            time.sleep(1)
+def _promote(uri: str, client: Any, asked: Promotable, mine: Turn) -> Promotion:
+    """The steps of a promotion, in its turn; each can be done twice."""
+    before = version_of(client, asked.model, asked.alias)
+    intact = True
+    if before is not None and dict(before.tags).get(names.DIGEST) == asked.digest:
+        intact = _holds(uri, client, before, asked)
+        if intact and _is_same(before, asked):  # another run has promoted it meanwhile
+            mine.close(Event.ABORTED)
+            return _promotion(asked, str(before.version), new=False)
+        if not intact:
+            _mark_tampered(client, before)
+    version = _find_version(uri, client, asked)
+    new = version is None
+    if version is None:
+        version = client.create_model_version(
+            asked.model,
+            source=f"models:/{asked.model_id}",
+            tags=asked.all_tags,
+            description=asked.description or None,
+            model_id=asked.model_id,
+        )
+    mine.claim(version)
+    logged = str(client.get_logged_model(asked.model_id).artifact_location)
+    if location(client, version) != logged and not _holds(uri, client, version, asked):
+        raise HoneError(
+            f"version {version.version} of {asked.model} holds other bytes than those that were "
+            "measured; nothing was promoted",
+            where=uri,
+            do="delete that version and run again",
+        )
+    held = None if before is None else str(before.version)
+    mine.move(held, str(version.version), keep=intact)
+    return _promotion(asked, str(version.version), new, held)
+
+
+def _mark_tampered(client: Any, version: Any) -> None:
+    said = "its files are not those that were measured"
+    log.warning("version %s of %s: %s; it is replaced", version.version, version.name, said)
+    client.set_model_version_tag(version.name, str(version.version), names.TAMPERED, said)
+
+
+def _account() -> str:
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # a user without a name
+        return socket.gethostname()
+
+
+def _promotion(
+    asked: Promotable, version: str, new: bool, previous: str | None = None
+) -> Promotion:
+    return Promotion(
+        model=asked.model, version=version, alias=asked.alias, new=new, previous=previous
+    )
 
 
 def _ensure_model(client: Any, asked: Promotable) -> None:
@@ -160,36 +206,30 @@ def _ensure_model(client: Any, asked: Promotable) -> None:
             client.update_registered_model(asked.model, description=text)
 
 
-def _version_of(client: Any, asked: Promotable) -> Any:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(asked.model, asked.alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
 def _is_same(version: Any, asked: Promotable) -> bool:
     held = dict(version.tags)
     return (
-        held.get(names.DIGEST) == manifest_digest(asked.files)
+        held.get(names.DIGEST) == asked.digest
         and held.get(names.RECIPE_DIGEST) == asked.recipe_digest
     )
 
 
 def _find_version(uri: str, client: Any, asked: Promotable) -> Any:
     """A version of these bytes under this recipe, such as one that a killed run left behind."""
-    for version in client.search_model_versions(f"name = '{asked.model}'", max_results=200):
+    for version in all_versions(client, asked.model):
         if _is_same(version, asked) and _holds(uri, client, version, asked):
             return version
     return None
 
 
 def _holds(uri: str, client: Any, version: Any, asked: Promotable) -> bool:
-    """Whether a version holds exactly the measured files; its tags are anybody's."""
-    return version_files(uri, client, version) == asked.files
+    """Whether a version holds exactly the measured files; its tags are anybody's.
+
+    A version may name any place; nothing is fetched from outside the store of the logged model.
+    """
+    logged = str(client.get_logged_model(asked.model_id).artifact_location)
+    place = location(client, version)
+    return same_store(place, logged) and held_at(uri, place) == asked.files
 
 
 def _verify(uri: str, asked: Promotable) -> None:

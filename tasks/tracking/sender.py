@@ -11,6 +11,7 @@ from typing import Any, assert_never
 from ...recipe.library_messages import telling
 from ...runtimes.manifest import differences, manifest_digest
 from . import names
+from .away import is_away
 from .entries import (
     DatasetEntry,
     FinishEntry,
@@ -29,31 +30,6 @@ from .entries import (
 from .first_opening import alone, schema_problem
 from .model_folder import write_model
 from .registered_bytes import held_files
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether an error means that the server can't be reached, rather than that it refuses."""
-    import requests
-    from mlflow.exceptions import MlflowException
-
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or current.__context__
-    for link in chain:
-        if isinstance(link, requests.RequestException | ConnectionError | TimeoutError):
-            return True
-        if isinstance(link, MlflowException):
-            code = link.get_http_status_code()
-            text = str(link)
-            if code >= 500 and link.error_code in ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR"):
-                return True
-            if "API request to" in text and "failed with exception" in text:
-                return True
-        if "database is locked" in str(link):
-            return True
-    return False
 
 
 class MlflowSender:

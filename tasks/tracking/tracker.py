@@ -16,6 +16,7 @@ from pathlib import Path
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.library_messages import telling
 from . import names
+from .away import is_away
 from .entries import (
     DatasetEntry,
     FinishEntry,
@@ -36,7 +37,7 @@ from .entries import (
 from .journal import BadJournal, Journal, left_over, open_left_over, refuse
 from .liveness import Looks, heartbeat, owner_tags
 from .names import PARENT
-from .sender import MlflowSender, is_away
+from .sender import MlflowSender
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # s between tries while the server is away
 _HEARTBEAT = 30.0  # s

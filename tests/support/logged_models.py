@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+import mlflow
 import numpy as np
+from mlflow.utils.file_utils import local_file_uri_to_path
 from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
 from prefect_hone.runtimes.digest import digests_in, tree_digest
+from prefect_hone.runtimes.manifest import write_manifest
 from prefect_hone.runtimes.onnxruntime_runtime import OnnxRuntimeSettings
 from prefect_hone.tasks.specs.check import TensorFact
 from prefect_hone.tasks.tracking import names
@@ -74,11 +78,34 @@ def logged(uri: str, folder: Path, entry: ModelEntry) -> tuple[MlflowSender, str
     return sender, ids[f"model:{entry.ref}"]
 
 
-def asked(
-    entry: ModelEntry, model_id: str, files: dict[str, str], recipe_digest: str = "d1"
+def plain(
+    uri: str, folder: Path, content: str, recipe_digest: str = "d1", who: str = "ann"
 ) -> Promotable:
-    """Ask for the promotion of a logged candidate."""
+    """Log a model that is only files, quickly; and ask for its promotion."""
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("plain")
+    place = (folder / "artifacts").as_uri()
+    found = experiment.experiment_id if experiment else client.create_experiment("plain", place)
+    model = client.create_logged_model(found, name="plain")
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "data").mkdir()
+        (Path(scratch) / "MLmodel").write_text("flavors: {}")
+        (Path(scratch) / "data" / "model.onnx").write_text(content)
+        files = write_manifest(Path(scratch))
+        client.log_model_artifacts(model.model_id, scratch)
     return Promotable(
-        model="wine", alias="champion", model_id=model_id, sha256=entry.sha256, files=files,
-        recipe_digest=recipe_digest, tags={names.CANDIDATE: entry.ref},
+        model="wine", alias="champion", model_id=model.model_id, sha256=content, files=files,
+        recipe_digest=recipe_digest, tags={names.CANDIDATE: "int8@onnxruntime-cpu"}, who=who,
     )  # fmt: skip
+
+
+def place_of(uri: str, model_id: str) -> Path:
+    """The folder of a logged model."""
+    place = mlflow.MlflowClient(uri).get_logged_model(model_id).artifact_location
+    return Path(local_file_uri_to_path(place))
+
+
+def aliases(uri: str, model: str = "wine") -> dict[str, str]:
+    """Aliases of a registered model, and their versions."""
+    found = mlflow.MlflowClient(uri).get_registered_model(model).aliases
+    return {name: str(version) for name, version in found.items()}

@@ -2,218 +2,314 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
-from prefect_hone.recipe.errors import HoneError, ServerUnreachable
-from prefect_hone.runtimes.digest import digests_in, tree_digest
-from prefect_hone.runtimes.manifest import model_files
-from prefect_hone.runtimes.served_model import FILES, ModelDescription
-from prefect_hone.tasks.tracking import registry
-from prefect_hone.tasks.tracking.registry import Promotable, promote
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+from prefect_hone.recipe.errors import HoneError, InputError, ServerUnreachable
+from prefect_hone.tasks.tracking import away, names
+from prefect_hone.tasks.tracking.registered_bytes import verify
+from prefect_hone.tasks.tracking.registry import promote
+from prefect_hone.tasks.tracking.rollback import history
 
-HELD: dict[str, str] = {}  # what was logged, of the test that runs
+from ...support.logged_models import aliases, place_of, plain, store
 
-
-@dataclass
-class Version:
-    name: str
-    version: int
-    source: str
-    tags: dict[str, str]
-    description: str = ""
-
-
-@dataclass
-class Registry:
-    """Stands for MLflow's registry, and notes in which order it was changed.
-
-    Attributes:
-        failing: Errors that its next changes raise, in order; None lets one through.
-    """
-
-    models: dict[str, list[Version]] = field(default_factory=dict)
-    aliases: dict[tuple[str, str], int] = field(default_factory=dict)
-    changes: list[str] = field(default_factory=list)
-    failing: list[Exception | None] = field(default_factory=list)
-    descriptions: dict[str, str] = field(default_factory=dict)
-    held: Path = Path()
-
-    def get_logged_model(self, model_id: str) -> SimpleNamespace:
-        return SimpleNamespace(artifact_location=str(self.held))
-
-    def get_model_version_download_uri(self, name: str, version: str) -> str:
-        return str(self.held)
-
-    def _change(self, what: str) -> None:
-        if self.failing and (error := self.failing.pop(0)) is not None:
-            raise error
-        self.changes.append(what)
-
-    def create_registered_model(self, name: str, tags=None, description=None) -> None:
-        if name in self.models:
-            raise MlflowException("it is there", RESOURCE_ALREADY_EXISTS)
-        self._change("model")
-        self.models[name] = []
-        self.descriptions[name] = description or ""
-
-    def get_registered_model(self, name: str) -> SimpleNamespace:
-        return SimpleNamespace(description=self.descriptions[name])
-
-    def update_registered_model(self, name: str, description=None) -> None:
-        self.descriptions[name] = description or ""
-
-    def create_model_version(
-        self, name: str, source: str, tags=None, model_id=None, description=None
-    ) -> Version:
-        self._change("version")
-        made = Version(
-            name, len(self.models[name]) + 1, source, dict(tags or {}), description or ""
-        )
-        self.models[name].append(made)
-        return made
-
-    def get_model_version_by_alias(self, name: str, alias: str) -> Version:
-        if (name, alias) not in self.aliases:
-            raise MlflowException("no such alias", RESOURCE_DOES_NOT_EXIST)
-        return self.models[name][self.aliases[name, alias] - 1]
-
-    def search_model_versions(self, query: str, max_results: int = 0) -> list[Version]:
-        (name,) = [name for name in self.models if f"'{name}'" in query]
-        return list(reversed(self.models[name]))
-
-    def set_registered_model_alias(self, name: str, alias: str, version: int) -> None:
-        self._change(f"{alias} -> {version}")
-        self.aliases[name, alias] = int(version)
+CHANGES = (
+    "create_registered_model", "create_model_version", "set_registered_model_alias",
+    "delete_registered_model_alias",
+)  # fmt: skip
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> Path:
-    """What MLflow holds of a logged model."""
-    folder = tmp_path / "held" / "data"
-    (folder / FILES).mkdir(parents=True)
-    (folder / FILES / "model.onnx").write_text("graph")
-    ModelDescription(digest(folder), ("input",), {}).write(folder)
-    return folder
-
-
-def digest(folder: Path) -> str:
-    return tree_digest(digests_in(folder / FILES))
-
-
-@pytest.fixture
-def server(held: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    made = Registry(held=held.parent)
-    HELD.clear()
-    HELD.update(model_files(held.parent))
-    monkeypatch.setattr(mlflow, "MlflowClient", lambda *_, **__: made)
-    monkeypatch.setattr(registry.time, "sleep", lambda _: None)
+def uri(databases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(away.time, "sleep", lambda _: None)
+    made = store(databases, tmp_path)
+    mlflow.set_tracking_uri(made)
     return made
 
 
-def asked(sha256: str, digest_of_recipe: str = "d1", model_id: str = "m-1") -> Promotable:
-    return Promotable(
-        model="wine", alias="champion", model_id=model_id, sha256=sha256, files=dict(HELD),
-        recipe_digest=digest_of_recipe, tags={"hone.candidate": "int8@onnxruntime-cpu"},
-    )  # fmt: skip
+@pytest.fixture
+def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is changed in the registry, in order, but for the ledger."""
+    done: list[str] = []
+
+    def noting(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def change(self: object, model: str, *rest: object, **more: object) -> object:
+            result = real(self, model, *rest, **more)
+            if not model.endswith(".ledger"):
+                done.append(" ".join([name, *(str(r) for r in rest)]))
+            return result
+
+        return change
+
+    for name in CHANGES:
+        monkeypatch.setattr(
+            mlflow.MlflowClient, name, noting(name, getattr(mlflow.MlflowClient, name))
+        )
+    return done
 
 
-def test_the_first_champion(server: Registry, held: Path) -> None:
-    promotion = promote("uri", asked(digest(held)))
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, errors: list[BaseException | None]) -> None:
+    """Let a change of the model, not of its ledger, fail so the next times."""
+    real = getattr(mlflow.MlflowClient, name)
+
+    def change(self: object, model: str, *rest: object, **more: object) -> object:
+        if not model.endswith(".ledger") and errors and (error := errors.pop(0)) is not None:
+            raise error
+        return real(self, model, *rest, **more)
+
+    monkeypatch.setattr(mlflow.MlflowClient, name, change)
+
+
+def versions(uri: str) -> list[str]:
+    return sorted(
+        str(v.version) for v in mlflow.MlflowClient(uri).search_model_versions("name = 'wine'")
+    )
+
+
+def test_the_first_champion(uri: str, tmp_path: Path, changes: list[str]) -> None:
+    asked = plain(uri, tmp_path, "a")
+    promotion = promote(uri, asked)
     assert (promotion.version, promotion.new, promotion.previous) == ("1", True, None)
-    assert server.changes == ["model", "version", "champion -> 1"], "the alias moves last"
-    version = server.models["wine"][0]
-    assert version.source == "models:/m-1"
-    assert version.tags["hone.sha256"] == digest(held)
+    assert changes == [
+        "create_registered_model", "create_model_version", "set_registered_model_alias champion 1",
+    ], "the alias moves last"  # fmt: skip
+    version = mlflow.MlflowClient(uri).get_model_version("wine", "1")
+    assert version.source == f"models:/{asked.model_id}"
+    assert version.tags["hone.sha256"] == asked.sha256
     assert version.tags["hone.recipe_digest"] == "d1"
     assert version.tags["hone.candidate"] == "int8@onnxruntime-cpu"
+    assert version.tags["hone.digest"] == asked.digest
+    assert verify(uri, "wine", "@champion").holds
+    (entry,) = history(uri, "wine")
+    assert entry.record.evidence["hone.digest"] == asked.digest
+    assert (entry.record.who, entry.record.before, entry.record.after) == ("ann", None, "1")
 
 
-def test_descriptions_are_written_and_a_persons_own_is_left_alone(
-    server: Registry, held: Path
-) -> None:
+def test_descriptions_are_written_and_a_persons_own_is_left_alone(uri: str, tmp_path: Path) -> None:
     told = {"description": "of the version", "model_description": "of the model"}
-    promote("uri", asked(digest(held)).model_copy(update=told))
-    assert server.models["wine"][0].description == "of the version"
-    assert server.descriptions == {"wine": "of the model"}
-    server.descriptions["wine"] = "by a person"
-    promote("uri", asked(digest(held), "d2").model_copy(update=told))
-    assert server.descriptions == {"wine": "by a person"}
-    server.descriptions["wine"] = ""
-    promote("uri", asked(digest(held), "d3").model_copy(update=told))
-    assert server.descriptions == {"wine": "of the model"}
+    client = mlflow.MlflowClient(uri)
+    promote(uri, plain(uri, tmp_path, "a").model_copy(update=told))
+    assert client.get_model_version("wine", "1").description == "of the version"
+    assert client.get_registered_model("wine").description == "of the model"
+    client.update_registered_model("wine", "by a person")
+    promote(uri, plain(uri, tmp_path, "a", "d2").model_copy(update=told))
+    assert client.get_registered_model("wine").description == "by a person"
+    client.update_registered_model("wine", "")
+    promote(uri, plain(uri, tmp_path, "a", "d3").model_copy(update=told))
+    assert client.get_registered_model("wine").description == "of the model"
 
 
-def test_other_bytes_than_the_measured_ones_are_refused(server: Registry, held: Path) -> None:
-    measured = digest(held)
-    promote("uri", asked(measured))
-    (held / FILES / "model.onnx").write_text("GRAPH")
+@pytest.mark.parametrize(
+    "file", ["MLmodel", "data/model.onnx", "hone-manifest.json", "data/more", "code/evil.py"]
+)
+def test_other_bytes_than_the_measured_ones_are_refused(
+    uri: str, tmp_path: Path, file: str
+) -> None:
+    promote(uri, plain(uri, tmp_path, "a"))
+    asked = plain(uri, tmp_path, "b", "d2")
+    changed = place_of(uri, asked.model_id) / file
+    changed.parent.mkdir(exist_ok=True)
+    changed.write_text("CHANGED")
     with pytest.raises(HoneError, match=r"nothing was promoted") as caught:
-        promote("uri", asked(measured, "d2", "m-2"))
-    assert caught.value.where == "models:/m-2"
-    assert server.aliases == {("wine", "champion"): 1}
-    assert len(server.models["wine"]) == 1
+        promote(uri, asked)
+    assert file in str(caught.value)
+    assert caught.value.where == f"models:/{asked.model_id}"
+    assert aliases(uri) == {"champion": "1"}
+    assert versions(uri) == ["1"]
 
 
-def test_a_model_without_a_description_is_refused(server: Registry, held: Path) -> None:
-    measured = digest(held)
-    (held / "hone.json").unlink()
+def test_a_model_that_is_gone_or_was_not_logged_is_refused(uri: str, tmp_path: Path) -> None:
+    asked = plain(uri, tmp_path, "a")
     with pytest.raises(HoneError, match="other bytes"):
-        promote("uri", asked(measured))
-    assert server.aliases == {}
+        promote(uri, asked.model_copy(update={"files": {}}))
+    place_of(uri, asked.model_id).rename(tmp_path / "elsewhere")
+    with pytest.raises(HoneError, match="other bytes"):
+        promote(uri, asked)
+    assert aliases(uri) == {}
 
 
 def test_the_same_bytes_under_the_same_recipe_stay_as_they_are(
-    server: Registry, held: Path
+    uri: str, tmp_path: Path, changes: list[str]
 ) -> None:
-    promote("uri", asked(digest(held)))
-    before = list(server.changes)
-    again = promote("uri", asked(digest(held), model_id="m-2"))
+    promote(uri, plain(uri, tmp_path, "a"))
+    before = list(changes)
+    again = promote(uri, plain(uri, tmp_path, "a"))
     assert (again.version, again.new, again.previous) == ("1", False, None)
-    assert server.changes == before
+    assert changes == before
+    assert len(history(uri, "wine")) == 1
 
 
-def test_the_version_before_keeps_an_alias(server: Registry, held: Path) -> None:
-    promote("uri", asked(digest(held)))
-    second = promote("uri", asked(digest(held), "d2", "m-2"))
+def test_a_champion_whose_files_were_changed_is_not_as_before(uri: str, tmp_path: Path) -> None:
+    """Every file of it is compared, although its tags say that it is the same."""
+    first = plain(uri, tmp_path, "a")
+    promote(uri, first)
+    (place_of(uri, first.model_id) / "MLmodel").write_text("evil")
+    assert not verify(uri, "wine", "1").holds
+    assert verify(uri, "wine", "1").changed == ("MLmodel",)
+    again = promote(uri, plain(uri, tmp_path, "a"))
+    assert (again.version, again.new) == ("2", True)
+    assert aliases(uri) == {"champion": "2"}, "what was changed is not gone back to"
+    assert names.TAMPERED in mlflow.MlflowClient(uri).get_model_version("wine", "1").tags
+    assert verify(uri, "wine", "@champion").holds
+
+
+def test_a_planted_version_with_hones_tags_is_not_taken(uri: str, tmp_path: Path) -> None:
+    asked = plain(uri, tmp_path, "a")
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    (evil / "MLmodel").write_text("evil")
+    client = mlflow.MlflowClient(uri)
+    client.create_registered_model("wine")
+    client.create_model_version("wine", str(evil), tags=asked.all_tags)
+    assert promote(uri, asked).version == "2"
+    client.set_registered_model_alias("wine", "champion", "1")
+    assert promote(uri, asked).version == "2", "nor is it as before"
+    assert aliases(uri)["champion"] == "2"
+
+
+@pytest.mark.parametrize("place", ["/", "/etc", "/nowhere", "https://127.0.0.1:9/x"])
+def test_a_version_may_name_any_place(uri: str, tmp_path: Path, place: str) -> None:
+    client = mlflow.MlflowClient(uri)
+    client.create_registered_model("wine")
+    client.create_model_version("wine", place, tags={names.DIGEST: "0" * 64})
+    assert not verify(uri, "wine", "1").holds
+    asked = plain(uri, tmp_path, "a")
+    client.set_registered_model_alias("wine", "champion", "1")
+    client.set_model_version_tag("wine", "1", names.DIGEST, asked.digest)
+    client.set_model_version_tag("wine", "1", names.RECIPE_DIGEST, asked.recipe_digest)
+    assert promote(uri, asked).version == "2"
+
+
+def test_verify_says_what_it_found(uri: str, tmp_path: Path) -> None:
+    asked = plain(uri, tmp_path, "a")
+    promote(uri, asked)
+    assert "holds what was measured" in verify(uri, "wine", "1").sentence
+    client = mlflow.MlflowClient(uri)
+    client.delete_model_version_tag("wine", "1", names.DIGEST)
+    assert "can't be verified" in verify(uri, "wine", "1").sentence
+    with pytest.raises(InputError, match="the registry has no wine version 7"):
+        verify(uri, "wine", "7")
+    with pytest.raises(InputError, match="the registry has no wine@best"):
+        verify(uri, "wine", "@best")
+
+
+def test_the_version_before_keeps_an_alias(uri: str, tmp_path: Path, changes: list[str]) -> None:
+    promote(uri, plain(uri, tmp_path, "a"))
+    second = promote(uri, plain(uri, tmp_path, "b", "d2"))
     assert (second.version, second.previous) == ("2", "1")
-    assert server.aliases == {("wine", "champion"): 2, ("wine", "previous"): 1}
-    assert server.changes[-2:] == ["previous -> 1", "champion -> 2"]
+    assert aliases(uri) == {"champion": "2", "previous": "1"}
+    assert changes[-2:] == [
+        "set_registered_model_alias previous 1", "set_registered_model_alias champion 2",
+    ]  # fmt: skip
 
 
 def test_a_version_that_a_killed_run_left_without_an_alias_is_found_again(
-    server: Registry, held: Path
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str]
 ) -> None:
-    server.failing = [None, None, KeyboardInterrupt()]  # type: ignore[list-item]
+    failing(monkeypatch, "set_registered_model_alias", [KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt):
-        promote("uri", asked(digest(held)))
-    assert server.changes == ["model", "version"]
-    promotion = promote("uri", asked(digest(held), model_id="m-2"))
+        promote(uri, plain(uri, tmp_path, "a"))
+    assert changes == ["create_registered_model", "create_model_version"]
+    promotion = promote(uri, plain(uri, tmp_path, "a"))
     assert (promotion.version, promotion.new) == ("1", False)
-    assert len(server.models["wine"]) == 1
-    assert server.aliases == {("wine", "champion"): 1}
+    assert versions(uri) == ["1"]
+    assert aliases(uri) == {"champion": "1"}
 
 
-def test_a_server_that_is_away_for_a_moment_is_waited_for(server: Registry, held: Path) -> None:
-    server.failing = [None, ConnectionError("refused"), None, ConnectionError("refused")]
-    assert promote("uri", asked(digest(held))).version == "1"
-    assert server.changes == ["model", "version", "champion -> 1"]
+def test_a_server_that_is_away_for_a_moment_is_waited_for(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str]
+) -> None:
+    failing(monkeypatch, "create_model_version", [ConnectionError("refused")])
+    failing(monkeypatch, "set_registered_model_alias", [ConnectionError("refused")])
+    assert promote(uri, plain(uri, tmp_path, "a")).version == "1"
+    assert changes[-2:] == ["create_model_version", "set_registered_model_alias champion 1"]
+    assert versions(uri) == ["1"]
 
 
-def test_one_that_stays_away_is_told(server: Registry, held: Path) -> None:
-    server.failing = [ConnectionError("refused")] * 50
+def test_one_that_stays_away_is_told(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plain(uri, tmp_path, "a")
+    failing(monkeypatch, "create_registered_model", [ConnectionError("refused")] * 50)
     with pytest.raises(ServerUnreachable, match="measured but not registered") as caught:
-        promote("uri", asked(digest(held)), wait=-1)
-    assert caught.value.where == "uri"
+        promote(uri, asked, wait=-1)
+    assert caught.value.where == uri
 
 
-def test_what_mlflow_refuses_is_not_tried_again(server: Registry, held: Path) -> None:
-    server.failing = [MlflowException("no such workspace", RESOURCE_DOES_NOT_EXIST)]
-    with pytest.raises(MlflowException, match="no such workspace"):
-        promote("uri", asked(digest(held)))
-    assert server.changes == []
+def test_what_mlflow_refuses_is_not_tried_again_and_blocks_nobody(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plain(uri, tmp_path, "a")
+    failing(
+        monkeypatch, "create_model_version", [MlflowException("not allowed", PERMISSION_DENIED)]
+    )
+    with pytest.raises(MlflowException, match="not allowed"):
+        promote(uri, asked)
+    assert aliases(uri) == {}
+    assert promote(uri, asked).version == "1"
+
+
+def test_a_ledgers_name_is_not_a_models(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="for a ledger"):
+        promote(uri, plain(uri, tmp_path, "a").model_copy(update={"model": "wine.ledger"}))
+
+
+TWO = """
+import sys, time
+from pathlib import Path
+from prefect_hone.tasks.tracking.registry import Promotable, promote
+import mlflow
+uri, folder, start = sys.argv[1:4]
+mlflow.set_tracking_uri(uri)
+asked = [Promotable.model_validate_json(Path(path).read_text()) for path in sys.argv[4:]]
+while time.time() < float(start): time.sleep(0.001)
+for one in asked:
+    print(promote(uri, one).model_dump_json(), flush=True)
+"""
+
+
+def together(uri: str, folder: Path, name: str, asked: list[list[str]]) -> None:
+    import time
+
+    start = time.time() + 4
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, uri, str(folder), str(start), *files],
+            stderr=subprocess.PIPE, text=True, stdout=subprocess.PIPE,
+        )
+        for files in asked
+    ]  # fmt: skip
+    for process in both:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+
+
+@pytest.mark.slow
+def test_two_promotions_at_once(uri: str, tmp_path: Path) -> None:
+    """Each is entered with the champion before it, and the same bytes get one version."""
+
+    def written(name: str, content: str, recipe: str) -> str:
+        file = tmp_path / f"{name}.json"
+        file.write_text(plain(uri, tmp_path, content, recipe).model_dump_json())
+        return str(file)
+
+    for turn in range(3):
+        mine = [written(f"a{turn}{i}", f"a{turn}{i}", "d") for i in range(3)]
+        others = [written(f"b{turn}{i}", f"b{turn}{i}", "d") for i in range(3)]
+        same = [written(f"c{turn}{i}", f"c{turn}", "d") for i in range(2)]
+        together(uri, tmp_path, "run", [[*mine, same[0]], [*others, same[1]]])
+    told = [entry.record for entry in history(uri, "wine")]
+    assert all(one.after == two.before for one, two in itertools.pairwise(told))
+    held = aliases(uri)
+    assert held["champion"] == told[-1].after
+    assert held["previous"] == told[-1].before
+    found = mlflow.MlflowClient(uri).search_model_versions("name = 'wine'")
+    digests = [v.tags[names.DIGEST] for v in found]
+    assert len(digests) == len(set(digests)) == 21

@@ -14,6 +14,7 @@ from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
     TEMPORARILY_UNAVAILABLE,
 )
+from prefect_hone.tasks.tracking.away import is_away
 from prefect_hone.tasks.tracking.entries import (
     DatasetEntry,
     FinishEntry,
@@ -26,7 +27,7 @@ from prefect_hone.tasks.tracking.entries import (
     TagsEntry,
     TextEntry,
 )
-from prefect_hone.tasks.tracking.sender import MlflowSender, is_away
+from prefect_hone.tasks.tracking.sender import MlflowSender
 
 
 def raised(outer: BaseException, cause: BaseException) -> BaseException:
