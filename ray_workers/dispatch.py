@@ -21,6 +21,7 @@ from pydantic import Field, JsonValue, TypeAdapter
 from ..recipe.errors import HoneError, StepCrashed, StepTimeout
 from ..recipe.factories import Allowed, unexpected
 from ..recipe.library_messages import telling
+from ..recipe.showable import parted, restored, showable, showable_data
 from ..recipe.strict import Strict
 from .cluster import Cluster
 from .events import Begun, Event, Report
@@ -44,6 +45,7 @@ class StepJob(Strict):
         code: The recipe's code folder as an artifact.
         allowed: Factories that may be called.
         checkpoint_key: Signs the records of its checkpoints.
+        secrets: Texts with credentials, by what stands for them in the spec.
         store: URL of the store.
         cache: Local folder for artifacts of a remote store.
         cpus: CPU cores that the worker reserves.
@@ -60,6 +62,7 @@ class StepJob(Strict):
     code: Artifact | None
     allowed: Allowed
     checkpoint_key: str = Field("", repr=False)
+    secrets: dict[str, str] = Field(default_factory=dict, repr=False)
     store: str
     cache: str
     cpus: float = 1
@@ -98,6 +101,7 @@ def execute(job: StepJob, report: Report) -> Done:
         HoneError: The step failed; an unexpected exception becomes a StepFailed with its place.
     """
     store = Store(job.store, Path(job.cache))
+    parted(list(job.secrets.values()))  # so that no message of this process has them
     started = time.perf_counter()
     scratch = Path(tempfile.mkdtemp(prefix="hone-step-"))
     try:
@@ -107,7 +111,7 @@ def execute(job: StepJob, report: Report) -> Done:
             importlib.import_module(module), name
         )
         workspace = Workspace(
-            spec=_typed(job.spec, function),
+            spec=_typed(restored(job.spec, job.secrets), function),
             inputs=inputs,
             scratch=scratch,
             report=report,
@@ -135,9 +139,9 @@ def execute(job: StepJob, report: Report) -> Done:
     return Done(
         outputs=outputs,
         metrics=result.metrics,
-        params=result.params,
-        facts=result.facts.model_dump(mode="json") if result.facts is not None else {},
-        notes=result.notes,
+        params=showable_data(result.params),
+        facts=showable_data(result.facts.model_dump(mode="json")) if result.facts else {},
+        notes=[showable(note) for note in result.notes],
         seconds=time.perf_counter() - started,
         peak_memory=watch.bytes if isinstance(watch, PeakMemory) else 0,
     )

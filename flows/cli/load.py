@@ -35,7 +35,7 @@ def load_for_command(
             raise InputError(
                 "there is no such folder", where=f"code: {code}", do="give the folder of your code"
             )
-    return recipe, new_session(
+    session = new_session(
         recipe,
         code=code,
         observer=observer,
@@ -43,3 +43,4 @@ def load_for_command(
         origin=Origin.COMMAND_LINE,
         redo=redo,
     )
+    return session.recipe, session

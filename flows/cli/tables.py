@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ...recipe.measures import bytes_in_words
 from ...recipe.schema import Recipe
+from ...recipe.showable import showable
 from ...runtimes.isolated.environment import environment
 from ...tasks.compile import target_functions
 from ...tasks.keys import library_version
@@ -65,13 +66,14 @@ def show_places(
     if outcome.champion is not None:
         champion = outcome.champion
         line("Use it", f'mlflow.pyfunc.load_model("models:/{champion.model}@{champion.alias}")')
-    if settings.tracking.startswith("http"):
-        line("MLflow", f"{settings.tracking}  run {outcome.run_id}")
+    tracking = showable(settings.tracking)
+    if tracking.startswith("http"):
+        line("MLflow", f"{tracking}  run {outcome.run_id}")
     else:
-        line("MLflow", f"mlflow ui --backend-store-uri {settings.tracking}  run {outcome.run_id}")
+        line("MLflow", f"mlflow ui --backend-store-uri {tracking}  run {outcome.run_id}")
     page = f"/runs/flow-run/{flow_run}"
     if prefect_url is not None:
-        line("Prefect", prefect_url.removesuffix("/api") + page)
+        line("Prefect", showable(prefect_url).removesuffix("/api") + page)
     else:
         line("Prefect", f"prefect server start, then http://127.0.0.1:4200{page}")
 

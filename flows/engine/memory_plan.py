@@ -79,11 +79,11 @@ def _estimate(plan: Plan, session: Session) -> MemoryFact:
     from ...ray_workers.training.estimate import estimate
     from ...recipe.factories import use_code
 
-    recipe = plan.recipe
+    recipe = session.with_credentials(plan.recipe)
     if session.code is not None:
         use_code(session.code)
     data = session.allowed.call(recipe.data.factory, recipe.data.args, "data.factory")
-    model = initial(plan.recipe.model, session.allowed)
+    model = initial(recipe.model, session.allowed)
     splits = split(data, recipe.train.seed)
     found = estimate(model, recipe.train, session.allowed, few_samples(splits))
     return MemoryFact.model_validate(found.model_dump())

@@ -244,7 +244,7 @@ def _keep_weights(given: str, field: str, session: Session) -> str:
 
 def _weights(given: str, field: str, session: Session) -> str:
     where = f"{field}: {given}"
-    url = session.access.place(given, field, session.place)
+    url = session.access.place(session.with_secrets(given), field, session.place)
     if "://" not in url:
         real = session.access.file(Path(url), where)
         if not real.exists() or real.is_dir():

@@ -12,6 +12,7 @@ from prefect.futures import PrefectFuture
 
 from ...ray_workers.store.artifacts import Artifact
 from ...recipe.errors import HoneError
+from ...recipe.showable import showable
 from ...tasks.steps import Call
 from .layout import Layout
 from .results import Settled, StepResult
@@ -94,10 +95,10 @@ def settled(future: Future) -> Settled:
     if future.state.is_completed():
         return Settled(future.result())
     if not future.state.is_final():  # one that it waits for has failed; it was never begun
-        return Settled(None, str(future.state.message))
+        return Settled(None, showable(str(future.state.message)))
     error = future.result(raise_on_failure=False)
     told = isinstance(error, HoneError)
-    return Settled(None, str(error) if told else str(future.state.message or error))
+    return Settled(None, str(error) if told else showable(str(future.state.message or error)))
 
 
 def settled_layout(layout: Layout[Future]) -> Layout[Settled]:

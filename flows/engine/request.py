@@ -20,6 +20,7 @@ from ...recipe.errors import InputError, RecipeError, did_you_mean
 from ...recipe.load import apply_overrides, bundled_recipes, find_recipe, parse_recipe
 from ...recipe.schema import Recipe
 from ...recipe.text import Source, read_source, read_text
+from ..logs import hide_in_logs
 from .deployed_recipe import PREFIX, open_kept
 from .session import Session, in_session, new_session
 from .settings import Settings
@@ -55,6 +56,7 @@ def open_request(
         RecipeError: The recipe has mistakes.
         InputError: It names what this worker doesn't allow.
     """
+    hide_in_logs()
     given = in_session()
     if given is not None:
         return given.recipe, given
@@ -75,7 +77,7 @@ def open_request(
     code = _code(loaded, place, access)
     session = new_session(loaded, code=code, place=place, origin=origin, redo=redo)
     session.kept.update(kept)
-    return loaded, session
+    return session.recipe, session
 
 
 def _source(text: str, access: AccessPolicy) -> tuple[Source, Path | None]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...ray_workers.dispatch import Done, StepJob, dispatch
-from ...ray_workers.events import EpochEnd, Event, Metric, Note
+from ...ray_workers.events import EpochEnd, Event, Metric, Note, Progress
 from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted
 from ...ray_workers.store.file_lock import locked
 from ...recipe.errors import HoneError, StepTimeout
+from ...recipe.showable import showable
 from ...tasks.keys import cache_key, lineage_key
 from ...tasks.steps import Call
 from ...tasks.tracking import names
@@ -111,6 +113,8 @@ class Runner:
         ref = self._ref(call)
 
         def report(event: Event) -> None:
+            if isinstance(event, Progress | Note | EpochEnd):
+                event = dataclasses.replace(event, text=showable(event.text))
             if isinstance(event, Metric):
                 self.tracker.metric(ref, event.name, event.value, event.step, event.time_ms)
                 return
@@ -128,6 +132,7 @@ class Runner:
             code=self.code if call.step.runs_user_code else None,
             allowed=self.session.allowed,
             checkpoint_key=self.session.store.key_for(f"checkpoints {lineage}"),
+            secrets=self.session.all_secrets,
             store=settings.store,
             cache=str(settings.cache),
             cpus=call.cpus,
@@ -164,6 +169,7 @@ class Runner:
 
     def note(self, text: str) -> None:
         """Send the user a message, once."""
+        text = showable(text)
         if text not in self.notes:
             self.notes.append(text)
             self.session.observer.note(text)

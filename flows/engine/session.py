@@ -20,8 +20,10 @@ from ...ray_workers.store.seal import OwnerKey
 from ...recipe.access_policy import AccessPolicy, Origin
 from ...recipe.factories import Allowed
 from ...recipe.schema import Recipe
+from ...recipe.showable import restored
 from ...tasks.keys import UserCode
 from .observer import Observer, Silent
+from .recipe_secrets import without_credentials
 from .settings import Settings
 from .user_code import identify
 
@@ -34,7 +36,7 @@ class Session:
     """The session of one run.
 
     Attributes:
-        recipe: The recipe that it was made for.
+        recipe: The recipe that it was made for, without credentials.
         settings: Locations of stores and servers.
         access: What the recipe may reach, by where it comes from.
         code: The recipe's code folder, if a person runs a recipe file.
@@ -46,6 +48,7 @@ class Session:
         owns_cluster: Whether the flow closes the cluster; else the creator of the session does.
         plan: The plan, if the command that starts the flow has made one.
         redo: Steps to compute again although their results are in the store (`redo.py`).
+        secrets: The given recipe's texts with credentials, by what stands for them in `recipe`.
         kept: Place in the store of each file, folder or MLflow model that the recipe names, copied
             once at the start of a run.
     """
@@ -62,12 +65,31 @@ class Session:
     owns_cluster: bool = True
     plan: Plan | None = None
     redo: tuple[str, ...] = ()
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
     kept: dict[str, str] = field(default_factory=dict)
 
     @property
     def allowed(self) -> Allowed:
         """Which factories may be called."""
         return self.access.factories
+
+    def with_secrets(self, text: str) -> str:
+        """What stands in the recipe or in a record, as what opens it needs it."""
+        return str(restored(text, self.all_secrets))
+
+    def with_credentials(self, recipe: Recipe) -> Recipe:
+        """The recipe for this process's own use: never kept, never shown."""
+        secrets = self.all_secrets
+        return (
+            Recipe.model_validate(restored(recipe.model_dump(mode="json"), secrets))
+            if secrets
+            else recipe
+        )
+
+    @property
+    def all_secrets(self) -> dict[str, str]:
+        """Texts with credentials, of the recipe and of the store, by what stands for them."""
+        return {**self.secrets, **self.store.secrets}
 
     def planned(self, plan: Plan) -> Session:
         """The same session with a plan, for a command's flow; the command closes the cluster."""
@@ -94,23 +116,26 @@ def new_session(
         redo: Steps to compute again.
 
     Raises:
-        InputError: A factory lies outside the allowed prefixes.
+        InputError: A factory lies outside the allowed prefixes, or the recipe is one that a run
+            kept without its credentials.
     """
     settings = Settings.from_environment()
     access = AccessPolicy.from_environment(origin, code)
     for path, where in recipe.factories():
         access.factories.check(path, where)
+    shown, secrets = without_credentials(recipe)
     return Session(
-        recipe=recipe,
+        recipe=shown,
         settings=settings,
         access=access,
         code=code,
-        user_code=identify(recipe, code),
+        user_code=identify(shown, code),
         observer=observer or Silent(),
         cluster=Cluster(settings.ray_address),
         store=Store(settings.store, settings.cache, OwnerKey(settings.home)),
         place=place,
         redo=tuple(redo),
+        secrets=secrets,
     )
 
 

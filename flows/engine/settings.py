@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...recipe.showable import without_user
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -28,7 +30,7 @@ class Settings:
     @staticmethod
     def from_environment() -> Settings:
         home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser().resolve()
-        tracking = os.environ.get("MLFLOW_TRACKING_URI")
+        tracking = _without_user(os.environ.get("MLFLOW_TRACKING_URI"))
         ray_address = os.environ.get("RAY_ADDRESS")
         return Settings(
             home=home,
@@ -50,3 +52,18 @@ class Settings:
     @property
     def logs(self) -> Path:
         return self.home / "logs"
+
+
+def _without_user(tracking: str | None) -> str | None:
+    """The URI of an MLflow server without a user and password in it.
+
+    They go where MLflow looks for them, so that no page, log or link of MLflow's shows them. An SQL
+    store keeps its own: only what opens it sees them.
+    """
+    if tracking is None or not tracking.startswith(("http://", "https://")):
+        return tracking
+    uri, user = without_user(tracking)
+    if user is not None:
+        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = user
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+    return uri

@@ -22,6 +22,7 @@ import fsspec
 from pydantic import Field, StringConstraints, model_validator
 
 from ...recipe.errors import StoreError
+from ...recipe.showable import showable
 from ...recipe.strict import Strict, mistake
 from ...runtimes.digest import digests_in, tree_digest
 from .seal import OwnerKey, sealed, unsealed
@@ -142,6 +143,7 @@ class Store:
 
     def __init__(self, url: str, cache: Path, key: OwnerKey | None = None) -> None:
         self.url = url.rstrip("/")
+        self.shown = showable(self.url) if "://" in self.url else self.url
         self.cache = cache
         self.refused: set[str] = set()
         self._key = key
@@ -150,6 +152,11 @@ class Store:
         except (ImportError, ValueError) as error:
             raise StoreError(str(error), where=f"HONE_STORE={url}") from None
         self.local = is_local(self.fs)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The store's URL by what records have in its place, if it has credentials."""
+        return {} if self.shown == self.url else {self.shown: self.url}
 
     def put(self, folder: Path, kind: str) -> Artifact:
         """Store a folder's files; the same content is stored once.
@@ -191,7 +198,7 @@ class Store:
 
     def located(self, artifact: Artifact) -> Artifact:
         """The artifact with its location in this store, whatever was said of it."""
-        return artifact.model_copy(update={"uri": f"{self.url}/artifacts/{artifact.sha256}"})
+        return artifact.model_copy(update={"uri": f"{self.shown}/artifacts/{artifact.sha256}"})
 
     def read_record(self, name: str) -> dict[str, Any] | None:
         """What `write_record` wrote; None if there is nothing, or nothing with a valid signature.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.library_messages import telling
+from ...recipe.showable import showable, showable_data
 from . import names
 from .away import is_away
 from .entries import (
@@ -53,6 +54,7 @@ def quiet_mlflow() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -103,7 +105,7 @@ class Tracker:
 
         try:
             self._sender.connect()
-            run_id = self._sender.create_run(None, name, {**tags, **owner_tags()})
+            run_id = self._sender.create_run(None, name, {**showable_data(tags), **owner_tags()})
         except Exception as error:
             if isinstance(error, HoneError):
                 raise
@@ -115,7 +117,7 @@ class Tracker:
             ) from error
         self._journal = Journal(self._folder / f"{run_id}.jsonl")
         self._journal.append(
-            HeaderEntry(uri=self.uri, experiment=self.experiment, version=__version__)
+            HeaderEntry(uri=showable(self.uri), experiment=self.experiment, version=__version__)
         )
         self._journal.ids[PARENT] = run_id
         self._journal.done(1)
@@ -224,7 +226,7 @@ class Tracker:
 
     def _add(self, entry: JournalEntry) -> None:
         assert self._journal is not None, "the tracker was not opened"
-        self._journal.append(entry)
+        self._journal.append(_without_secrets(entry))
         if self._journal.unwritten is not None:
             self._problem(
                 f"the journal can't be written ({telling(self._journal.unwritten)}): what MLflow "
@@ -350,7 +352,7 @@ class Tracker:
         journal, sent = open_left_over(path), False
         try:
             header = journal.header
-            if header is None or header.uri != self.uri:
+            if header is None or header.uri != showable(self.uri):
                 return  # for another server
             if not self._is_over(path.stem):
                 return  # its process lives
@@ -375,3 +377,17 @@ class Tracker:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise BadJournal("MLflow has no such run; was its database replaced?") from error
             raise
+
+
+def _without_secrets(entry: JournalEntry) -> JournalEntry:
+    """The entry as it may be kept, in the journal and in MLflow."""
+    match entry:
+        case RunEntry():
+            return entry.model_copy(update={"tags": showable_data(entry.tags)})
+        case ParamsEntry() | TagsEntry():
+            return entry.model_copy(update={"values": showable_data(entry.values)})
+        case TextEntry():
+            return entry.model_copy(update={"content": showable(entry.content)})
+        case DatasetEntry():
+            return entry.model_copy(update={"source": showable_data(entry.source)})
+    return entry
