@@ -170,6 +170,12 @@ def _greet(host: str, port: int, where: str) -> None:
             connection.sendall(_HELLO)
             try:
                 head = connection.recv(9, socket.MSG_WAITALL)
+            except TimeoutError:
+                raise ServerUnreachable(
+                    f"it accepts connections, and did not answer within {_SECONDS:g} s",
+                    where=where,
+                    do=_START,
+                ) from None
             except OSError:
                 head = b""
     except OSError as error:

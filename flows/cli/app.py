@@ -13,6 +13,9 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 import typer
 
 from ...recipe.errors import HoneError
+from ...recipe.library_messages import telling
+from .output import EXIT_NO_READER, OutputLost, flush_output, guard_output
+from .signals import Ended
 
 app = typer.Typer(
     name="hone",
@@ -36,6 +39,11 @@ def exit_with_message(command: Callable[P, None]) -> Callable[P, None]:
             command(*arguments, **options)
         except HoneError as error:
             sys.stderr.write(f"hone: {error}\n")
+            raise typer.Exit(error.exit_code) from None
+        except OutputLost as error:
+            raise typer.Exit(_lost(error)) from None
+        except Ended as error:
+            sys.stderr.write(f"hone: ended by {error}\n")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             sys.stderr.write("hone: interrupted\n")
@@ -75,7 +83,8 @@ def run(
     """Run a recipe: train, compress, compile, measure, promote.
 
     Exit codes: 0 a champion was promoted; 1 something failed; 2 the input is wrong; 3 no candidate
-    passed its gates (the champion is unchanged); 130 interrupted.
+    passed its gates (the champion is unchanged); 130 interrupted; 143 or 129 ended by SIGTERM or
+    SIGHUP. If nobody reads the output any more, the run goes on without it.
     """
     from .run import run_command
 
@@ -291,10 +300,29 @@ def _exit(code: int) -> None:
         raise typer.Exit(code)
 
 
+def _lost(error: OutputLost) -> int:
+    """The exit code of a command whose output can't be written: quiet if nobody reads it."""
+    if error.reader_is_gone:
+        return EXIT_NO_READER
+    sys.stderr.write(f"hone: the output can't be written: {telling(error)}\n")
+    return 1
+
+
 def main() -> NoReturn:
     """Entry point."""
-    app()
-    sys.exit(0)
+    guard_output()
+    code: int | str | None = 0
+    try:
+        app()
+    except SystemExit as exit_:
+        code = exit_.code
+    except OutputLost as error:
+        code = _lost(error)
+    try:
+        flush_output()
+    except OutputLost as error:
+        code = code or _lost(error)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -8,25 +8,29 @@ import shutil
 import sys
 import uuid
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import psutil
 from packaging.requirements import Requirement
+from pydantic import AfterValidator
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ...ray_workers.access import probe
 from ...ray_workers.cluster import cores
+from ...ray_workers.limited import within
 from ...ray_workers.processor import processor
 from ...ray_workers.store.artifacts import Store
-from ...recipe.errors import HoneError
+from ...recipe.errors import HoneError, StoreError
 from ...recipe.library_messages import telling
+from ...recipe.showable import showable
 from ...recipe.strict import Strict
 from ..engine.settings import Settings
 from .prefect_server import answers, configured_url
 from .tables import target_rows
 
+_STORE_SECONDS = 15.0
 _LITTLE_DISK = 2e9  # bytes
 _LITTLE_MEMORY = 2e9  # bytes
 
@@ -36,7 +40,7 @@ class Finding(Strict):
 
     subject: str
     state: Literal["good", "note", "bad"]
-    text: str
+    text: Annotated[str, AfterValidator(showable)]
 
 
 def diagnose() -> list[Finding]:
@@ -110,9 +114,15 @@ def _store(settings: Settings) -> Finding:
         folder = Path(settings.store)
         said = "exists" if folder.exists() else "created by the first run"
         return Finding(subject="store", state="good", text=f"{settings.store} ({said})")
-    try:
+    where = f"HONE_STORE={settings.store}"
+    late = StoreError(f"it did not answer within {_STORE_SECONDS:g} s", where=where)
+
+    def try_out() -> None:
         store = Store(settings.store, settings.cache)
         store.try_out(f"steps/doctor-{uuid.uuid4().hex}.json")
+
+    try:
+        within(_STORE_SECONDS, try_out, lambda: late)
     except HoneError as error:
         return Finding(subject="store", state="bad", text=str(error))
     except Exception as error:  # each kind of store has its own
@@ -125,15 +135,13 @@ def _mlflow(settings: Settings) -> Finding:
     uri = settings.tracking
     if not uri.startswith("http"):
         return Finding(subject="MLflow", state="good", text=f"embedded store {uri}")
-    import urllib.error
-    import urllib.request
+    from ...tasks.tracking.health import problem_with
 
-    try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):  # noqa: S310
-            return Finding(subject="MLflow", state="good", text=uri)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        text = f"{uri} does not answer ({error}): start it, or unset MLFLOW_TRACKING_URI"
-        return Finding(subject="MLflow", state="bad", text=text)
+    problem = problem_with(uri, 5)
+    if problem is None:
+        return Finding(subject="MLflow", state="good", text=uri)
+    text = f"{uri} does not answer ({problem}): start it, or unset MLFLOW_TRACKING_URI"
+    return Finding(subject="MLflow", state="bad", text=text)
 
 
 def _prefect() -> Finding:

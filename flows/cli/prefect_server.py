@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 
 from ...recipe.errors import HoneError, ServerUnreachable
+from ...recipe.showable import basic_header, without_user
 from ...runtimes.child_environment import minimal
 from ..prefect_private import TEMPORARY_SERVER
 
@@ -120,9 +121,14 @@ def _die_with_parent() -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether a Prefect API answers."""
+    """Whether a Prefect API answers, within seconds."""
+    clean, user = without_user(url)
+    if user is None and ":" in (both := os.environ.get("PREFECT_API_AUTH_STRING", "")):
+        name, _, password = both.partition(":")
+        user = (name, password)
+    request = urllib.request.Request(f"{clean}/health", headers=basic_header(user))  # noqa: S310
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
             return int(answer.status) == 200
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
         return False

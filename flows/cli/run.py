@@ -15,13 +15,17 @@ from rich.console import Console
 
 from ...ray_workers.cluster import local_capacity, require_capacity
 from ...recipe.errors import HoneError
+from ...recipe.showable import showable, showable_data
 from ...tasks.outcome import Outcome
 from ..engine.plan import make_plan
 from ..engine.session import Session
+from ..engine.settings import Settings
 from ..prefect_private import quiet_console, send_what_is_left
 from .console import LiveRows, PlainLines
 from .load import load_for_command
+from .output import go_on_without_reader
 from .prefect_server import PrefectServer, configured_url, require_server
+from .signals import ended_by_signals
 
 EXIT_NO_CHAMPION = 3
 
@@ -34,11 +38,17 @@ def run_command(
     Raises:
         HoneError: Which has its own exit code.
     """
+    go_on_without_reader(Settings.from_environment().logs / "output.log")
+    with ended_by_signals():
+        return _run(name, overrides, as_json, redo)
+
+
+def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]) -> int:
     width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 240
     console = Console(stderr=as_json, width=width)
     observer = LiveRows(console) if console.is_terminal else PlainLines(console)
     recipe, session = load_for_command(name, overrides, observer, redo)
-    asked = {"recipe": name, "overrides": list(overrides), "redo": list(redo)}
+    asked = {"recipe": name, "overrides": [showable(o) for o in overrides], "redo": list(redo)}
     plan = make_plan(recipe, session)
     if plan.starts_workers and session.settings.ray_address is None:
         each = recipe.train.resources
@@ -59,7 +69,7 @@ def run_command(
             observer.phase("starting Prefect, Ray and MLflow")
             outcome, flow_run = _run_flow(asked, session.planned(plan), server)
         if as_json:
-            sys.stdout.write(json.dumps(outcome.to_json(), indent=1) + "\n")
+            sys.stdout.write(json.dumps(showable_data(outcome.to_json()), indent=1) + "\n")
             sys.stdout.flush()
         else:
             from .tables import show_outcome, show_places

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...ray_workers.cluster import Cluster
+from ...ray_workers.limited import within
 from ...ray_workers.store.artifacts import Store
 from ...ray_workers.store.seal import OwnerKey
 from ...recipe.access_policy import AccessPolicy, Origin
+from ...recipe.errors import StoreError
 from ...recipe.factories import Allowed
+from ...recipe.library_messages import telling
 from ...recipe.schema import Recipe
 from ...recipe.showable import restored
 from ...tasks.keys import UserCode
@@ -132,11 +135,40 @@ def new_session(
         user_code=identify(shown, code),
         observer=observer or Silent(),
         cluster=Cluster(settings.ray_address),
-        store=Store(settings.store, settings.cache, OwnerKey(settings.home)),
+        store=open_store(settings),
         place=place,
         redo=tuple(redo),
         secrets=secrets,
     )
+
+
+_STORE_SECONDS = 20.0
+
+
+def open_store(settings: Settings) -> Store:
+    """The artifact store; a remote one is asked for something first.
+
+    Raises:
+        StoreError: It can't be opened, or does not answer.
+    """
+    where = f"HONE_STORE={settings.store}"
+    do = "check HONE_STORE, its credentials, and that its server runs"
+
+    def opened() -> Store:
+        store = Store(settings.store, settings.cache, OwnerKey(settings.home))
+        if not store.local:
+            store.read_record("steps/none.json")
+        return store
+
+    late = StoreError(f"it did not answer within {_STORE_SECONDS:g} s", where=where, do=do)
+    if "://" not in settings.store:
+        return opened()
+    try:
+        return within(_STORE_SECONDS, opened, lambda: late)
+    except StoreError:
+        raise
+    except Exception as error:  # each file system raises its own library's errors
+        raise StoreError(f"it can't be read: {telling(error)}", where=where, do=do) from error
 
 
 _current: ContextVar[Session | None] = ContextVar("hone_session", default=None)

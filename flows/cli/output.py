@@ -1,0 +1,125 @@
+"""Standard output and standard error of a command: without credentials, and without a reader.
+
+A reader may go away (`hone run | head -1`, a closed terminal), and a disk may fill up. A run then goes
+on without output, because it may have worked for hours; any other command ends, as tools of Unix do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from ...recipe.library_messages import telling
+from ...recipe.showable import showable
+
+EXIT_NO_READER = 141  # 128 + SIGPIPE, as a shell shows it
+_NO_READER = (errno.EPIPE, errno.EIO, errno.ECONNRESET)
+
+
+class OutputLost(OSError):
+    """A command's output can't be written."""
+
+    @property
+    def reader_is_gone(self) -> bool:
+        return self.errno in _NO_READER
+
+
+class Output:
+    """A stream that hides credentials, and whose reader may go away.
+
+    Args:
+        stream: `sys.stdout` or `sys.stderr`.
+
+    Attributes:
+        log: Once set, a lost reader is noted there and the command goes on.
+        lost: The reader is gone; nothing is written any more.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.log: Path | None = None
+        self.lost = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        shown = showable(text)
+        with self._guarded():
+            self._stream.write(shown)
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        with self._guarded():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self.lost:
+                return
+            self.lost = True
+            self._discard_the_rest()
+            if self.log is None:
+                raise OutputLost(error.errno, error.strerror) from None
+            self._note(error)
+
+    def _discard_the_rest(self) -> None:
+        """Also what the stream holds: Python would try again at exit, and fail with code 120."""
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def _note(self, error: OSError) -> None:
+        name = "standard output" if self._stream is sys.__stdout__ else "standard error"
+        why = "nobody reads" if error.errno in _NO_READER else f"{telling(error)}: can't write"
+        text = f"{why} the {name} any more; the run goes on without it"
+        if self.log is not None:
+            with contextlib.suppress(OSError):
+                self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with self.log.open("a", encoding="utf-8") as file:
+                    moment = time.strftime("%Y-%m-%d %H:%M:%S")
+                    file.write(f"{moment} process {os.getpid()}: {text}\n")
+        other = sys.stderr
+        if isinstance(other, Output) and other is not self and not other.lost:
+            other.write(f"hone: {text}\n")
+            other.flush()
+
+
+def guard_output() -> None:
+    """Put both streams behind an `Output`, once."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, Output):
+            setattr(sys, name, Output(stream))
+
+
+def go_on_without_reader(log: Path) -> None:
+    """Let the command go on when a reader goes away; `log` is told."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, Output):
+            stream.log = log
+
+
+def flush_output() -> None:
+    """Write what the streams still hold.
+
+    Raises:
+        OutputLost: Nobody reads it.
+    """
+    sys.stdout.flush()
+    with contextlib.suppress(OutputLost):
+        sys.stderr.flush()

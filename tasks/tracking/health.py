@@ -1,0 +1,53 @@
+"""Whether an MLflow server answers, known within seconds.
+
+MLflow's own client takes more than a minute to find out that a server accepts connections and stays
+silent.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import urllib.error
+import urllib.request
+
+from ...ray_workers.limited import within
+from ...recipe.library_messages import telling
+from ...recipe.showable import basic_header, without_user
+
+SECONDS = 10.0
+
+
+def problem_with(uri: str, seconds: float = SECONDS) -> str | None:
+    """Why an MLflow server does not answer; None: it does, or the URI is no server's."""
+    if not uri.startswith(("http://", "https://")):
+        return None
+    late = f"it did not answer within {seconds:g} s"
+    try:
+        within(seconds + 1, lambda: _ask(uri, seconds), lambda: TimeoutError(late))
+    except urllib.error.HTTPError:
+        return None  # something is there; what it refuses, MLflow's client explains
+    except TimeoutError:
+        return late
+    except urllib.error.URLError as error:
+        reason = error.reason
+        if isinstance(reason, TimeoutError):
+            return late
+        return telling(reason if isinstance(reason, BaseException) else str(reason))
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        return telling(error)
+    return None
+
+
+def _ask(uri: str, seconds: float) -> None:
+    clean, user = without_user(uri)
+    if user is None and os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        user = (
+            os.environ["MLFLOW_TRACKING_USERNAME"],
+            os.environ.get("MLFLOW_TRACKING_PASSWORD", ""),
+        )
+    request = urllib.request.Request(  # noqa: S310
+        f"{clean.rstrip('/')}/health", headers=basic_header(user)
+    )
+    with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
+        answer.read(100)
