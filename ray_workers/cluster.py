@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from ..recipe.errors import HoneError, InputError, ServerUnreachable
 from ..recipe.library_messages import telling
@@ -34,6 +37,10 @@ LOCAL = {
 }
 
 
+_PATIENCE = 1.5  # s that `close` waits for a start
+_SHUTDOWN = 15.0  # s for Ray's own end
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -45,6 +52,10 @@ class Cluster:
     Args:
         address: A cluster to join; None starts one on this machine.
         start_timeout: Longest wait for it (s).
+
+    Attributes:
+        abandoned: It was closed while it was starting, and its thread is still in Ray's code, which
+            may abort the process.
     """
 
     def __init__(self, address: str | None = None, start_timeout: float = 120) -> None:
@@ -59,6 +70,7 @@ class Cluster:
         self._owned = False
         self._token = contextlib.ExitStack()
         self.cancelled = threading.Event()
+        self.abandoned = False
 
     def prepare(self) -> None:
         """Start in the background."""
@@ -76,11 +88,15 @@ class Cluster:
             HoneError: Ray can't be started here, or the cluster can't be joined.
         """
         self.prepare()
-        if not self._ready.wait(self.start_timeout):
-            raise ServerUnreachable(
-                f"Ray did not start within {self.start_timeout:.0f} s",
-                where=self.address or "this machine",
-            )
+        deadline = time.monotonic() + self.start_timeout
+        while not self._ready.wait(0.1):
+            if self.cancelled.is_set():
+                raise HoneError("the run was interrupted")
+            if time.monotonic() > deadline:
+                raise ServerUnreachable(
+                    f"Ray did not start within {self.start_timeout:.0f} s",
+                    where=self.address or "this machine",
+                )
         if isinstance(self._error, HoneError):
             raise self._error
         if self._error is not None:
@@ -98,12 +114,24 @@ class Cluster:
         self.cancelled.set()
 
     def close(self) -> None:
-        """Stop what was started here; leave a joined cluster as it is."""
-        if self._thread is not None:
-            self._ready.wait(self.start_timeout)
-            self._stop.set()
-            self._thread.join(30)
-            self._thread = None
+        """Stop what was started here; leave a joined cluster as it is.
+
+        A cluster that is still starting is not waited for: its processes are ended.
+        """
+        if self._thread is None:
+            return
+        ready = self._ready.wait(_PATIENCE)
+        started_here = self.address is None and (self._owned or not ready)
+        ours = ray_private.own_processes() if started_here else []
+        self._stop.set()
+        if ready:
+            self._thread.join(_SHUTDOWN)
+        elif started_here:
+            self._thread.join(0.1)
+            self.abandoned = self._thread.is_alive()
+            ours = ray_private.own_processes()
+        _end(ours)
+        self._thread = None
 
     @property
     def channel(self) -> Any:
@@ -151,10 +179,20 @@ class Cluster:
 
         from .channel import open_channel
 
+        with ray_private.python_keeps_its_signals():
+            self._connect(ray)
+        self._channel = open_channel()
+
+    def _not_closed(self) -> None:
+        if self._stop.is_set():
+            raise HoneError("the run was interrupted")
+
+    def _connect(self, ray: Any) -> None:
         if not ray.is_initialized():
             quiet = {"log_to_driver": False, "logging_level": "error"}
             if self.address is None:
                 self._token.enter_context(access.own_token())
+                self._not_closed()
                 ray_private.start(
                     LOCAL,
                     job_config=ray_private.own_path(),
@@ -169,7 +207,14 @@ class Cluster:
                 ray.init(address=way.address, job_config=ray_private.own_path(), **quiet)
             ray_private.silence_lost_workers()
             self._owned = True
-        self._channel = open_channel()
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """End processes that outlived their cluster: Ray's agents may take a minute to notice."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # psutil compares start times: an id may be reused
+            process.kill()
+    psutil.wait_procs(processes, timeout=3)
 
 
 def local_capacity() -> dict[str, float]:

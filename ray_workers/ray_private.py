@@ -11,7 +11,10 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 #: No cluster has this id; a cluster says so, after it has checked the token.
 _NO_CLUSTER = "0" * 56
@@ -84,6 +87,50 @@ def own_path() -> Any:
             return super()._serialize()
 
     return OwnPath()
+
+
+@contextlib.contextmanager
+def python_keeps_its_signals() -> Iterator[None]:
+    """A context after which SIGTERM is Python's again.
+
+    `ray.init` gives it a handler in C++ that prints a stack and ends the process, so that no
+    `finally` of Python's runs. `signal.signal` works in the main thread only, and Ray is started in
+    another. Without the part, Ray's handler stays.
+    """
+    import ctypes
+    import signal
+
+    get = getattr(ctypes.pythonapi, "PyOS_getsig", None)
+    put = getattr(ctypes.pythonapi, "PyOS_setsig", None)
+    if get is None or put is None:
+        yield
+        return
+    get.argtypes, get.restype = [ctypes.c_int], ctypes.c_void_p
+    put.argtypes, put.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    before = get(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        put(signal.SIGTERM, before)
+
+
+def own_processes() -> list[psutil.Process]:
+    """Ray's processes on this machine that this process started, and theirs.
+
+    By the place of their program or by their title: while Ray starts, it does not say which it has
+    started.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or ray.__file__ is None:
+        return []
+    place = str(Path(ray.__file__).parent)
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if any(w.startswith((place, "ray::")) for w in words[:4]):
+                found.append(process)
+    return found
 
 
 def free_by_node() -> list[dict[str, float]]:

@@ -14,7 +14,7 @@ import typer
 
 from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
-from .output import EXIT_NO_READER, OutputLost, flush_output, guard_output
+from .output import EXIT_NO_READER, OutputLost, flush_output, guard_output, leave
 from .signals import Ended
 
 app = typer.Typer(
@@ -322,7 +322,7 @@ def main() -> NoReturn:
         flush_output()
     except OutputLost as error:
         code = code or _lost(error)
-    sys.exit(code)
+    leave(code)
 
 
 if __name__ == "__main__":

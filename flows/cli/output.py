@@ -1,7 +1,8 @@
 """Standard output and standard error of a command: without credentials, and without a reader.
 
-A reader may go away (`hone run | head -1`, a closed terminal), and a disk may fill up. A run then goes
-on without output, because it may have worked for hours; any other command ends, as tools of Unix do.
+A reader may go away (`hone run | head -1`, a closed terminal), and a disk may fill up. A run goes
+on without output then, because it may have worked for hours; any other command ends, as tools of
+Unix do.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import contextlib
 import errno
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from ...recipe.library_messages import telling
 from ...recipe.showable import showable
@@ -97,6 +99,21 @@ class Output:
         if isinstance(other, Output) and other is not self and not other.lost:
             other.write(f"hone: {text}\n")
             other.flush()
+
+
+_at_once = threading.Event()
+
+
+def leave_at_once() -> None:
+    """Let `leave` end the process without Python's own end, which waits for threads."""
+    _at_once.set()
+
+
+def leave(code: int | str | None) -> NoReturn:
+    """End the command."""
+    if _at_once.is_set():
+        os._exit(code if isinstance(code, int) else 1 if code else 0)
+    sys.exit(code)
 
 
 def guard_output() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ...ray_workers.cluster import local_capacity, require_capacity
+from ...ray_workers.cluster import Cluster, local_capacity, require_capacity
 from ...recipe.errors import HoneError
 from ...recipe.showable import showable, showable_data
 from ...tasks.outcome import Outcome
@@ -23,7 +23,7 @@ from ..engine.settings import Settings
 from ..prefect_private import quiet_console, send_what_is_left
 from .console import LiveRows, PlainLines
 from .load import load_for_command
-from .output import go_on_without_reader
+from .output import go_on_without_reader, leave_at_once
 from .prefect_server import PrefectServer, configured_url, require_server
 from .signals import ended_by_signals
 
@@ -55,7 +55,7 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
         require_capacity(local_capacity(), recipe.train.mesh.least_workers, each.cpus, each.gpus)
     server: PrefectServer | None = None
     with _quiet(), contextlib.ExitStack() as stack:
-        stack.callback(session.cluster.close)
+        stack.callback(_close, session.cluster)
         url = configured_url()
         if url is None:
             server = PrefectServer(session.settings.logs / "prefect-server.log")
@@ -77,6 +77,12 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
             show_outcome(console, outcome, recipe)
             show_places(console, session.settings, outcome, url, flow_run)
     return 0 if outcome.champion is not None else EXIT_NO_CHAMPION
+
+
+def _close(cluster: Cluster) -> None:
+    cluster.close()
+    if cluster.abandoned:
+        leave_at_once()
 
 
 def _run_flow(
