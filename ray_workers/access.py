@@ -171,10 +171,8 @@ def _greet(host: str, port: int, where: str) -> None:
             try:
                 head = connection.recv(9, socket.MSG_WAITALL)
             except TimeoutError:
-                raise ServerUnreachable(
-                    f"it accepts connections, and did not answer within {_SECONDS:g} s",
-                    where=where,
-                    do=_START,
+                raise _not_ray(
+                    where, f", or it hangs: it said nothing for {_SECONDS:g} s"
                 ) from None
             except OSError:
                 head = b""
@@ -186,9 +184,9 @@ def _greet(host: str, port: int, where: str) -> None:
         raise _not_ray(where)
 
 
-def _not_ray(where: str) -> ServerUnreachable:
+def _not_ray(where: str, more: str = "") -> ServerUnreachable:
     return ServerUnreachable(
-        "what answers there is not a Ray cluster",
+        f"what answers there is not a Ray cluster{more}",
         where=where,
         do="give the address that `ray start --head` printed (port 6379 unless you chose one; "
         "8265 is the dashboard's)",

@@ -22,6 +22,8 @@ _SHORTEST = 6  # characters of a secret that is searched for by its value
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>`|\\^]*")
 _CHAINED = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.\-]*(?:://|::))")
+#: Schemes with something else before the `@`: `github://OWNER:REPOSITORY@REF/path`.
+_NO_USER = frozenset({"github"})
 #: `user:password@host:port`, without a scheme.
 _BARE = re.compile(r"(?<![\w/.@*-])[\w.+%-]+:[^\s@/'\"]+@(?=\[?[\w.:-]+\]?:\d+\b)")
 _PARAMETER = re.compile(r"([?&;#])([^=&;#?\s]+)=([^&;#\s]*)")
@@ -166,7 +168,7 @@ def _hidden_in(chain: str, hide: Callable[[str], str]) -> str:
 
 def _hidden_in_one(url: str, hide: Callable[[str], str]) -> str:
     scheme, separator, rest = url.partition("://")
-    cut = _end_of_user(rest) if separator else 0
+    cut = _end_of_user(rest) if separator and scheme not in _NO_USER else 0
     if cut:
         user = rest[: cut - 1]
         shown = hide(user)

@@ -17,6 +17,7 @@ from ...ray_workers.cluster import Cluster, local_capacity, require_capacity
 from ...recipe.errors import HoneError
 from ...recipe.showable import showable, showable_data
 from ...tasks.outcome import Outcome
+from ...tasks.tracking.health import require_answer
 from ..engine.plan import make_plan
 from ..engine.session import Session
 from ..engine.settings import Settings
@@ -63,6 +64,7 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
             server.prepare()
         else:
             require_server(url)
+        require_answer(session.settings.tracking)
         if plan.to_compute:
             session.cluster.prepare()
         with observer:

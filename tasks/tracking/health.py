@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 
 from ...ray_workers.limited import within
+from ...recipe.errors import ServerUnreachable
 from ...recipe.library_messages import telling
 from ...recipe.showable import basic_header, without_user
 
@@ -37,6 +38,25 @@ def problem_with(uri: str, seconds: float = SECONDS) -> str | None:
     except (http.client.HTTPException, OSError, ValueError) as error:
         return telling(error)
     return None
+
+
+def require_answer(uri: str) -> None:
+    """Make sure that an MLflow server answers.
+
+    Raises:
+        ServerUnreachable: It doesn't.
+    """
+    if (problem := problem_with(uri)) is not None:
+        raise unreachable(uri, problem)
+
+
+def unreachable(uri: str, why: str) -> ServerUnreachable:
+    return ServerUnreachable(
+        f"MLflow does not answer: {why}",
+        where=uri,
+        do="start it, set MLFLOW_TRACKING_URI to where it is, or unset that to use a store on "
+        "this machine",
+    )
 
 
 def _ask(uri: str, seconds: float) -> None:

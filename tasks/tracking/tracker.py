@@ -35,7 +35,7 @@ from .entries import (
     is_model_key,
     model_key,
 )
-from .health import problem_with
+from .health import require_answer, unreachable
 from .journal import BadJournal, Journal, left_over, open_left_over, refuse
 from .liveness import Looks, heartbeat, owner_tags
 from .names import PARENT
@@ -104,15 +104,14 @@ class Tracker:
         """
         from ..._version import __version__
 
-        if (problem := problem_with(self.uri)) is not None:
-            raise self._unreachable(problem)
+        require_answer(self.uri)
         try:
             self._sender.connect()
             run_id = self._sender.create_run(None, name, {**showable_data(tags), **owner_tags()})
         except Exception as error:
             if isinstance(error, HoneError):
                 raise
-            raise self._unreachable(telling(error)[:200]) from error
+            raise unreachable(self.uri, telling(error)[:200]) from error
         self._journal = Journal(self._folder / f"{run_id}.jsonl")
         self._journal.append(
             HeaderEntry(uri=showable(self.uri), experiment=self.experiment, version=__version__)
@@ -123,14 +122,6 @@ class Tracker:
         self._thread = threading.Thread(target=self._work, name="hone-mlflow", daemon=True)
         self._thread.start()
         return run_id
-
-    def _unreachable(self, why: str) -> ServerUnreachable:
-        return ServerUnreachable(
-            f"MLflow does not answer: {why}",
-            where=self.uri,
-            do="start it, set MLFLOW_TRACKING_URI to where it is, or unset that to use a store on "
-            "this machine",
-        )
 
     def child(self, ref: str, name: str, tags: dict[str, str]) -> None:
         """Start a child run, known here as `ref`."""

@@ -68,6 +68,7 @@ def test_no_credential_is_shown(text: str) -> None:
         "http://127.0.0.1:5000",
         "http://[::1]:5000/api",
         "models:/wine@champion",
+        "github://owner:repo@main/w",
         "https://host/a@b/file.safetensors",
         "https://host/w?version=3&versionId=d41d8cd98f00b204e9800998ecf8427e&format=onnx",
         "zip://inner::simplecache::https://host/a.zip",

@@ -577,8 +577,13 @@ def test_what_the_recipe_names_and_is_not_there(
     tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    access = AccessPolicy(origin=Origin.COMMAND_LINE)
-    session: Any = SimpleNamespace(place=project, kept={}, store=None, access=access)
+    session: Any = SimpleNamespace(
+        place=project,
+        kept={},
+        store=None,
+        access=AccessPolicy(origin=Origin.COMMAND_LINE),
+        with_secrets=str,
+    )
     for option, said in (
         (
             "model.source=nowhere.onnx",
