@@ -13,7 +13,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ...recipe.errors import HoneError, ServerUnreachable
+from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
 from ...recipe.showable import showable, showable_data
 from . import names
