@@ -110,12 +110,15 @@ def plan(
     from ..engine.memory_plan import plan_memory
     from ..engine.plan import make_plan, needs
     from ..engine.records import refused
+    from ..engine.shipped_code import shipped_code
     from .load import load_for_command
-    from .tables import show_plan
+    from .tables import show_code, show_plan
 
     loaded, session = load_for_command(recipe, overrides or [], redo=redo or [])
+    session.dry = not estimate  # which loads the model from the store
     made = make_plan(loaded, session)
     memory = plan_memory(loaded, made, session, estimate)
+    code = None if session.code is None else shipped_code(session.code)
     if as_json:
         steps = [
             {"step": s.call.label, "cached": s.cached, "seconds": s.seconds,
@@ -125,9 +128,12 @@ def plan(
         skipped = {c.name: c.unavailable.reason for c in made.candidates if c.unavailable}
         said = {**memory.model_dump(mode="json"), "fits": memory.fits} if memory else None
         _print_json({"recipe": loaded.name, "digest": loaded.digest(), "steps": steps,
-                     "skipped": skipped, "memory": said})  # fmt: skip
+                     "skipped": skipped, "memory": said,
+                     "code": code and code.to_json()})  # fmt: skip
     else:
         show_plan(_console(), made, loaded, memory)
+        if code is not None:
+            show_code(_console(), code)
     unsigned = refused(session.store)
     if unsigned is not None:
         _console(stderr=True).print(f"! {unsigned}", highlight=False, markup=False)

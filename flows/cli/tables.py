@@ -19,6 +19,7 @@ from ...tasks.report.table import HEADERS, caption, headers_for, headline, order
 from ..engine.memory_plan import MemoryPlan
 from ..engine.plan import Plan, needs
 from ..engine.settings import Settings
+from ..engine.shipped_code import ShippedCode
 
 _STYLES = {
     CandidateStatus.PASSED: "",
@@ -26,6 +27,10 @@ _STYLES = {
     CandidateStatus.FAILED: "red",
     CandidateStatus.SKIPPED: "dim",
 }
+
+
+#: Of files in a line.
+_MOST_NAMES = 8
 
 
 def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
@@ -105,6 +110,23 @@ def show_plan(console: Console, plan: Plan, recipe: Recipe, memory: MemoryPlan |
         highlight=False,
     )
     console.print(_memory_line(memory), highlight=False)
+
+
+def show_code(console: Console, code: ShippedCode) -> None:
+    """Which files of the code folder go to workers and MLflow, and which stay and why."""
+    if not code.files and not code.left_out:
+        return
+    some = ", ".join(list(code.files)[:_MOST_NAMES])
+    more = f" and {len(code.files) - _MOST_NAMES} more" if len(code.files) > _MOST_NAMES else ""
+    lines = [f"code: {len(code.files)} files ({bytes_in_words(code.size)}) go to the workers and "
+             f"to MLflow: {some}{more}"]  # fmt: skip
+    reasons: dict[str, list[str]] = {}
+    for name, why in code.left_out.items():
+        reasons.setdefault(why, []).append(name)
+    for why, names in reasons.items():
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        lines.append(f"code: left out as {why}: {', '.join(names[:_MOST_NAMES])}{more}")
+    console.print("\n".join(lines), highlight=False, markup=False)
 
 
 def _memory_line(memory: MemoryPlan | None) -> str:

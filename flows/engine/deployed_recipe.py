@@ -7,7 +7,6 @@ as `store:SHA256`. Whoever may write records of the store may deploy; a worker v
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from pydantic import Field, ValidationError
 
 from ...ray_workers.store.artifacts import Artifact, Store
 from ...recipe.errors import InputError
+from ...recipe.regular_files import copy_regular
 from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
 from .pinned_model import pinned
 from .session import Session
-from .user_code import code_files
+from .shipped_code import shipped_code
 
 PREFIX = "store:"
 _NAME = re.compile(r"^store:([0-9a-f]{64})$")
@@ -55,10 +55,8 @@ def keep_recipe(recipe: Recipe, session: Session) -> str:
     with tempfile.TemporaryDirectory(prefix="hone-deploy-") as scratch:
         if session.code is not None:
             values["code"] = _CODE
-            for relative, path in code_files(session.code).items():
-                target = Path(scratch) / _CODE / relative
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+            for relative, path in shipped_code(session.code).files.items():
+                copy_regular(path, Path(scratch) / _CODE / relative, f"code: {relative}")
         (Path(scratch) / _FILE).write_text(yaml.safe_dump(values, sort_keys=False))
         folder = session.store.put(Path(scratch), "recipe")
     record = _Deployed(folder=folder, kept=session.kept)

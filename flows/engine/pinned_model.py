@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...ray_workers.model.file_kinds import odd_kind, safetensors_problem
-from ...ray_workers.store.artifacts import Artifact
+from ...ray_workers.store.artifacts import Artifact, describe
 from ...ray_workers.store.file_names import WEIGHTS
 from ...recipe.errors import HoneError, InputError
 from ...recipe.factories import READ, READERS, SOURCES
@@ -232,9 +232,16 @@ def _keep(files: dict[str, Path], where: str, session: Session) -> str:
     with tempfile.TemporaryDirectory(prefix="hone-model-") as folder:
         for relative, path in files.items():
             copy_regular(path, Path(folder) / relative, where)
-        artifact = session.store.put(Path(folder), "model")
-    session.store.write_record(record, artifact.model_dump(mode="json"))
+        artifact = _put(Path(folder), "model", session)
+    if not session.dry:
+        session.store.write_record(record, artifact.model_dump(mode="json"))
     return artifact.uri
+
+
+def _put(folder: Path, kind: str, session: Session) -> Artifact:
+    if session.dry:
+        return session.store.located(describe(folder, kind, ""))
+    return session.store.put(folder, kind)
 
 
 def _keep_weights(given: str, field: str, session: Session) -> str:
@@ -269,7 +276,7 @@ def _weights(given: str, field: str, session: Session) -> str:
                 do="give a file, or a URL whose fsspec package is installed",
             ) from None
         _look_at_weights(local, where)
-        kept = session.store.put(Path(folder), "weights")
+        kept = _put(Path(folder), "weights", session)
     return f"{kept.uri}/{WEIGHTS}"
 
 

@@ -38,7 +38,7 @@ from .layout import CandidateLayout
 from .results import Results, Settled, StepResult
 from .run import Run
 from .session import Session
-from .user_code import source_commit
+from .source_commit import source_commit
 
 
 def run_tags(recipe: Recipe, session: Session, flow: str = "accelerate") -> dict[str, str]:

@@ -54,6 +54,7 @@ class Session:
         secrets: The given recipe's texts with credentials, by what stands for them in `recipe`.
         kept: Place in the store of each file, folder or MLflow model that the recipe names, copied
             once at the start of a run.
+        dry: Whether files that the recipe names are only looked at, and not put into the store.
     """
 
     recipe: Recipe
@@ -70,6 +71,7 @@ class Session:
     redo: tuple[str, ...] = ()
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     kept: dict[str, str] = field(default_factory=dict)
+    dry: bool = False
 
     @property
     def allowed(self) -> Allowed:

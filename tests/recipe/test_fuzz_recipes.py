@@ -112,14 +112,11 @@ _VALUES = read_source(bundled_recipes()["charlm"]).values
 def test_any_value_in_any_field(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     values = json.loads(json.dumps(_VALUES))
     for path, value in changes:
-        place = values
-        for key in path[:-1]:
-            place = place[key] if isinstance(place, dict | list) else None
-            if not isinstance(place, dict | list):
-                break
-        else:
-            if isinstance(place, dict) or (isinstance(place, list) and path[-1] < len(place)):
-                place[path[-1]] = value
+        place: Any = values
+        with contextlib.suppress(LookupError, TypeError):  # another change was there before
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
     judged(lambda: parse_recipe(Source("recipe", values)))
 
 

@@ -25,7 +25,7 @@ from onnx import TensorProto, helper
 from prefect_hone import load_recipe
 from prefect_hone.flows.cli.prefect_server import require_server
 from prefect_hone.flows.engine.pinned_model import pinned
-from prefect_hone.flows.engine.user_code import code_files
+from prefect_hone.flows.engine.shipped_code import shipped_code
 from prefect_hone.ray_workers import access
 from prefect_hone.ray_workers.store.artifacts import Artifact, Store
 from prefect_hone.recipe.access_policy import AccessPolicy, Origin
@@ -599,7 +599,7 @@ def test_what_the_recipe_names_and_is_not_there(
             pinned(recipe, session)
         judge(caught.value, said, tmp_path)
     with pytest.raises(HoneError) as caught:
-        code_files(project / "nowhere")
+        shipped_code(project / "nowhere")
     judge(caught.value, "there is no such folder", tmp_path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -290,3 +291,16 @@ def test_a_registered_model_whose_files_are_elsewhere_is_not_downloaded(
     for uri in ("models://elsewhere/m/1", "runs:/ab/../../etc", "runs:/ab/x' OR '1"):
         with pytest.raises(InputError, match="no model of the MLflow server"):
             pinned(with_source(uri), session)
+
+
+def test_a_plan_puts_nothing_into_the_store_and_says_where_it_will_be(
+    person: Session, tmp_path: Path
+) -> None:
+    transformers_folder(tmp_path / "bert")
+    save_file({"a": torch.zeros(2)}, tmp_path / "w.safetensors")
+    dry = replace(person, dry=True, kept={})
+    for asked in (with_source("bert"), with_weights("w.safetensors")):
+        planned = pinned(asked, dry)
+        assert stored(tmp_path) == []
+        assert pinned(asked, replace(person, kept={})) == planned
+        shutil.rmtree(tmp_path / "store")
