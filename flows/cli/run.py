@@ -78,7 +78,7 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
 
             show_outcome(console, outcome, recipe)
             show_places(console, session.settings, outcome, url, flow_run)
-    return 0 if outcome.champion is not None else EXIT_NO_CHAMPION
+    return 0 if outcome.winner is not None else EXIT_NO_CHAMPION
 
 
 def _close(cluster: Cluster) -> None:

@@ -31,7 +31,7 @@ from ..._version import __version__
 from ...recipe.errors import InputError, did_you_mean
 
 #: The flows, each in the module of its name.
-FLOWS = ("accelerate", "train", "optimize")
+FLOWS = ("accelerate", "train", "optimize", "benchmark")
 
 
 def find_flow(name: str) -> Flow[..., Any]:
