@@ -25,7 +25,12 @@ class HoneServers(Block):
     ray_address: str | None = Field(None, description="Ray cluster, HOST:PORT or ray://HOST:PORT.")
     store: str | None = Field(None, description="Artifact store, any fsspec URL.")
     allowed_prefixes: list[str] = Field(
-        default=[], description="Packages whose factories recipes may name."
+        default=[],
+        description="Packages, or single functions (module:function), that recipes may name.",
+    )
+    allowed_paths: list[str] = Field(
+        default=[],
+        description="Folders and URL prefixes that recipes from the UI and from events may read.",
     )
 
     def apply(self) -> None:
@@ -35,5 +40,6 @@ class HoneServers(Block):
             "RAY_ADDRESS": self.ray_address,
             "HONE_STORE": self.store,
             "HONE_ALLOWED_PREFIXES": ",".join(self.allowed_prefixes) or None,
+            "HONE_ALLOWED_PATHS": ",".join(self.allowed_paths) or None,
         }
         os.environ.update({name: value for name, value in values.items() if value})
