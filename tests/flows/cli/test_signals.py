@@ -91,8 +91,8 @@ def test_what_can_not_end_in_order_is_ended() -> None:
         """
 signals._PATIENCE = 0.5
 with ended_by_signals(lambda: print("at last", flush=True)):
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(20)
     finally:
         threading.Event().wait()
@@ -107,8 +107,8 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
     code, said, seconds = end_of(
         """
 with ended_by_signals(lambda: print("at last", flush=True)):
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(20)
     finally:
         print("ending", flush=True)
