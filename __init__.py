@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._version import __version__ as __version__
     from .flows.accelerate import accelerate as accelerate
-    from .flows.operate.blocks import HoneServers as HoneServers
+    from .flows.engine.blocks import HoneServers as HoneServers
     from .ray_workers.data.split_format import SplitFormat as SplitFormat
     from .ray_workers.workspace import Result as Result
     from .ray_workers.workspace import Workspace as Workspace
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Data": ".recipe.data",
     "HoneError": ".recipe.errors",
-    "HoneServers": ".flows.operate.blocks",
+    "HoneServers": ".flows.engine.blocks",
     "InputError": ".recipe.errors",
     "Outcome": ".tasks.outcome",
     "Recipe": ".recipe.schema",

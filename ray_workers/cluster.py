@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,21 @@ class Cluster:
     Args:
         address: A cluster to join; None starts one on this machine.
         start_timeout: Longest wait for it (s).
+        runtime: Ray's runtime environment of the workers on a cluster that is joined.
 
     Attributes:
         abandoned: It was closed while it was starting, and its thread is still in Ray's code, which
             may abort the process.
     """
 
-    def __init__(self, address: str | None = None, start_timeout: float = 120) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        start_timeout: float = 120,
+        runtime: Mapping[str, Any] | None = None,
+    ) -> None:
         self.address = address
+        self.runtime = dict(runtime or {})
         self.start_timeout = start_timeout
         self._ready = threading.Event()
         self._stop = threading.Event()
@@ -204,7 +212,12 @@ class Cluster:
             else:
                 way = access.probe(self.address)
                 self._token.enter_context(way.opened())
-                ray.init(address=way.address, job_config=ray_private.own_path(), **quiet)
+                ray.init(
+                    address=way.address,
+                    runtime_env=self.runtime or None,
+                    job_config=ray_private.own_path(),
+                    **quiet,
+                )
             ray_private.silence_lost_workers()
             self._owned = True
 
@@ -215,11 +228,6 @@ def _end(processes: list[psutil.Process]) -> None:
         with contextlib.suppress(psutil.Error):  # psutil compares start times: an id may be reused
             process.kill()
     psutil.wait_procs(processes, timeout=3)
-
-
-def end_own_processes() -> None:
-    """End all of Ray's processes that this process started, whatever state they are in."""
-    _end(ray_private.own_processes())
 
 
 def local_capacity() -> dict[str, float]:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec
 
@@ -43,7 +44,7 @@ def exit_with_message(command: Callable[P, None]) -> Callable[P, None]:
         except OutputLost as error:
             raise typer.Exit(_lost(error)) from None
         except Ended as error:
-            sys.stderr.write(f"hone: {error}\n")
+            sys.stderr.write(f"hone: ended by {error}\n")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             sys.stderr.write("hone: interrupted\n")
@@ -271,6 +272,104 @@ def init(
     for path in written:
         console.print(f"wrote {path}", highlight=False, markup=False)
     console.print(f"\nTry it:  hone run {folder}/recipe.yaml", highlight=False, markup=False)
+
+
+@app.command()
+@exit_with_message
+def setup(
+    pool: Annotated[
+        str | None,
+        typer.Option("--pool", help="Deploy all flows to this work pool; made if it is missing."),
+    ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option(
+            "--block",
+            help="Save the servers that this environment names as a block, with their credentials, "
+            "and let the deployments use it.",
+        ),
+    ] = None,
+    measurements: Annotated[
+        int | None,
+        typer.Option(
+            "--measurements", help="Make a concurrency limit: measurements at once in the team."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")
+    ] = False,
+) -> None:
+    """Create on the Prefect server what Hone needs there. What is there already stays."""
+    from .setup import setup_command
+
+    setup_command(pool, block, measurements, dry_run)
+
+
+stack = typer.Typer(
+    help="A team's servers on this machine: PostgreSQL, Redis, Prefect, MLflow, Ray, a worker.",
+    no_args_is_help=True,
+)
+app.add_typer(stack, name="stack")
+
+
+@stack.command("up")
+@exit_with_message
+def stack_up(
+    seconds: Annotated[
+        float, typer.Option("--timeout", help="How long the servers may take to answer (s).")
+    ] = 90.0,
+    set_up: Annotated[
+        bool,
+        typer.Option(
+            "--setup/--no-setup", help="Create what Hone needs on the Prefect server (hone setup)."
+        ),
+    ] = True,
+) -> None:
+    """Start what of the stack does not run yet, and return when all servers answer.
+
+    They run on until `hone stack down`.
+    """
+    from .stack import start_stack
+
+    start_stack(seconds, set_up)
+
+
+@stack.command("down")
+@exit_with_message
+def stack_down(
+    delete: Annotated[
+        bool, typer.Option("--delete-data", help="Delete databases, artifacts and passwords, too.")
+    ] = False,
+) -> None:
+    """Stop the servers of the stack. What they keep stays, unless asked otherwise."""
+    from ..operate.stack.stack import down, stack_folder
+    from .stack import say
+
+    down(stack_folder(), say, delete)
+
+
+@stack.command("status")
+@exit_with_message
+def stack_status(as_json: JsonOption = False) -> None:
+    """Show how each server is. Exit code 1 if one does not answer."""
+    from ..operate.stack.stack import stack_folder, status
+    from .stack import show_status
+
+    found = status(stack_folder())
+    if as_json:
+        _print_json({"services": [asdict(state) for state in found]})
+    else:
+        show_status(_console(), found)
+    _exit(0 if found and all(state.state == "answers" for state in found) else 1)
+
+
+@stack.command("env")
+@exit_with_message
+def stack_env() -> None:
+    """Print lines for a shell that make its commands use the stack. They contain its passwords."""
+    from .stack import print_exports
+
+    print_exports()
 
 
 def _version(value: bool) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from ...recipe.errors import InputError, did_you_mean
 from ...recipe.load import bundled_recipes, load_recipe
 from ..engine.deployed_recipe import keep_recipe
-from ..operate.deployments import FLOWS, Asked, When, deploy, serve_all
+from ..operate.deployments import FLOWS, HEARTBEAT, Asked, When, deploy, serve_all
 from .load import load_for_command
 from .prefect_server import configured_url, require_server
 
@@ -45,7 +45,7 @@ def deploy_command(console: Console, options: DeployOptions) -> None:
     """
     when = When(**options.when)
     when.schedule()
-    url = _server("hone deploy")
+    url = server_for("hone deploy")
     name, parameters = _parameters(
         options.recipe, options.overrides, options.promotion, options.on_worker, options.name
     )
@@ -87,9 +87,10 @@ def serve_command(
     planned = When(**when)
     if planned.schedule() is not None and not recipes:
         raise InputError("a schedule needs a recipe to run", where="hone serve", do="name one")
-    url = _server("hone serve")
+    url = server_for("hone serve")
     # The runs that this process starts must not find modules in the folder it was started in.
     os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT))
     served = [Asked(name="hone", flow=flow) for flow in FLOWS]
     for recipe in recipes:
         name, parameters = _parameters(recipe, overrides, promotion, on_worker=False, name=None)
@@ -122,7 +123,7 @@ def _parameters(
     return name or loaded.name, {"recipe": keep_recipe(loaded, session), **mode}
 
 
-def _server(command: str) -> str:
+def server_for(command: str) -> str:
     """The API of the configured Prefect server.
 
     Raises:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.futures import PrefectFuture
 
 from ...ray_workers.store.artifacts import Artifact
-from ...recipe.errors import HoneError
+from ...recipe.errors import HoneError, InputError
 from ...recipe.showable import showable
-from ...tasks.steps import Call
+from ...tasks.steps import BENCHMARK, Call
 from .layout import Layout
 from .results import Settled, StepResult
 from .runner import Runner
@@ -72,10 +74,39 @@ def step_task(hidden: _Hidden, call: Call, inputs: dict[str, tuple[StepResult, s
         name: result.artifact(output) for name, (result, output) in inputs.items()
     }
     try:
-        return runner.run(call, artifacts, get_run_logger())
+        with _measuring_alone(runner, call):
+            return runner.run(call, artifacts, get_run_logger())
     except HoneError as error:
         runner.session.observer.failed(call.label, str(error))
         raise
+
+
+@contextlib.contextmanager
+def _measuring_alone(runner: Runner, call: Call) -> Iterator[None]:
+    """Hold the team's concurrency limit for a measurement, if one is configured.
+
+    The lock of the machine keeps measurements on it apart anyway; a limit does so for a team whose
+    nodes share a machine. Without `strict`, Prefect only warns of a missing limit, and goes on.
+
+    Raises:
+        InputError: The Prefect server has no such limit.
+    """
+    limit = runner.session.settings.measuring_limit
+    if limit is None or call.step is not BENCHMARK:
+        yield
+        return
+    from prefect.concurrency.sync import concurrency
+
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(concurrency(limit, occupy=1, strict=True))
+        except ConcurrencySlotAcquisitionError:
+            raise InputError(
+                "the Prefect server has no such global concurrency limit",
+                where=f"HONE_MEASURING_LIMIT={limit}",
+                do=f"`hone setup`, or `prefect gcl create {limit} --limit 1`",
+            ) from None
+        yield
 
 
 def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:

@@ -21,6 +21,7 @@ from ...recipe.load import apply_overrides, bundled_recipes, find_recipe, parse_
 from ...recipe.schema import Recipe
 from ...recipe.text import Source, read_source, read_text
 from ..logs import hide_in_logs
+from .blocks import use_servers
 from .deployed_recipe import PREFIX, open_kept
 from .session import Session, in_session, new_session
 from .settings import Settings
@@ -60,6 +61,7 @@ def open_request(
     given = in_session()
     if given is not None:
         return given.recipe, given
+    use_servers()
     changes = [o for o in overrides if o.strip()]
     if promotion != AS_IN_RECIPE:
         changes.append(f"promotion={promotion}")
@@ -74,6 +76,11 @@ def open_request(
     else:
         source, place = _source(text, access)
     loaded = parse_recipe(apply_overrides(source, changes))
+    usual = Settings.from_environment().gates
+    if usual and not loaded.gates:
+        loaded = parse_recipe(
+            apply_overrides(source, [*changes, f"gates={json.dumps(list(usual))}"])
+        )
     code = _code(loaded, place, access)
     session = new_session(loaded, code=code, place=place, origin=origin, redo=redo)
     session.kept.update(kept)
@@ -94,7 +101,7 @@ def _source(text: str, access: AccessPolicy) -> tuple[Source, Path | None]:
             where="recipe",
             do="give its name, a file in a folder that this worker allows, or the whole recipe",
         )
-    path = access.file(find_recipe(access.recipe_file(text, "recipe")), f"recipe: {text}")
+    path = find_recipe(access.recipe_file(text, "recipe"))
     return read_source(path, name=text), path.parent
 
 

@@ -136,7 +136,7 @@ def new_session(
         code=code,
         user_code=identify(shown, code),
         observer=observer or Silent(),
-        cluster=Cluster(settings.ray_address),
+        cluster=Cluster(settings.ray_address, runtime=settings.ray_runtime),
         store=open_store(settings),
         place=place,
         redo=tuple(redo),

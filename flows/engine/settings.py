@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
+from ...recipe.errors import InputError
 from ...recipe.showable import without_user
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,11 @@ class Settings:
         tracking: `MLFLOW_TRACKING_URI`; default an SQLite store in `home`.
         artifacts: Location of artifacts for an embedded MLflow store; None: the server decides.
         ray_address: `RAY_ADDRESS`; None, like `local`, starts a cluster on this machine.
+        ray_runtime: `HONE_RAY_RUNTIME`, a JSON object: Ray's runtime environment on a cluster
+            that is joined.
+        gates: `HONE_GATES`, a JSON list: gates of a deployment's recipe that has none.
+        measuring_limit: `HONE_MEASURING_LIMIT`: the global concurrency limit of Prefect that a
+            measurement takes.
     """
 
     home: Path
@@ -26,9 +36,17 @@ class Settings:
     tracking: str
     artifacts: str | None
     ray_address: str | None
+    ray_runtime: dict[str, Any] = field(default_factory=dict)
+    gates: tuple[dict[str, Any], ...] = ()
+    measuring_limit: str | None = None
 
     @staticmethod
     def from_environment() -> Settings:
+        """Read the environment.
+
+        Raises:
+            InputError: A variable does not have the JSON that it should have.
+        """
         home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser().resolve()
         tracking = _without_user(os.environ.get("MLFLOW_TRACKING_URI"))
         ray_address = os.environ.get("RAY_ADDRESS")
@@ -38,6 +56,9 @@ class Settings:
             tracking=tracking or f"sqlite:///{home / 'mlflow.db'}",
             artifacts=None if tracking else str(home / "mlartifacts"),
             ray_address=None if ray_address in ("", "local") else ray_address,
+            ray_runtime=_json("HONE_RAY_RUNTIME", dict),
+            gates=tuple(_json("HONE_GATES", list)),
+            measuring_limit=os.environ.get("HONE_MEASURING_LIMIT") or None,
         )
 
     @property
@@ -67,3 +88,22 @@ def _without_user(tracking: str | None) -> str | None:
         os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = user
         os.environ["MLFLOW_TRACKING_URI"] = uri
     return uri
+
+
+def _json(name: str, kind: type[T]) -> T:
+    """The JSON in a variable; empty if it is not set.
+
+    Raises:
+        InputError: It is something else.
+    """
+    text = os.environ.get(name)
+    if not text:
+        return kind()
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, kind):
+        what = "object" if kind is dict else "list"
+        raise InputError(f"this is no JSON {what}", where=name, do="correct or unset it")
+    return value

@@ -30,8 +30,11 @@ from prefect.types.entrypoint import EntrypointType
 from ..._version import __version__
 from ...recipe.errors import InputError, did_you_mean
 
+#: Seconds between two signs of life of a deployed run; the automation of `setup.py` counts them.
+HEARTBEAT = 30
+
 #: The flows, each in the module of its name.
-FLOWS = ("accelerate", "train", "optimize", "benchmark")
+FLOWS = ("accelerate", "train", "optimize")
 
 
 def find_flow(name: str) -> Flow[..., Any]:
@@ -150,7 +153,7 @@ def build(asked: Asked) -> RunnerDeployment:
             version=asked.version or __version__,
             work_pool_name=asked.pool,
             work_queue_name=asked.queue,
-            job_variables=asked.job_variables or None,
+            job_variables=_job_variables(asked),
             concurrency_limit=ConcurrencyLimitConfig(
                 limit=asked.at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
             ),
@@ -160,6 +163,15 @@ def build(asked: Asked) -> RunnerDeployment:
         first = error.errors(include_url=False)[0]
         raise InputError(str(first["msg"]), where=".".join(map(str, first["loc"]))) from None
     return cast(RunnerDeployment, made)
+
+
+def _job_variables(asked: Asked) -> dict[str, Any] | None:
+    """What a worker starts its runs with: as asked, and often enough a sign of life."""
+    if asked.pool is None:
+        return asked.job_variables or None
+    given = asked.job_variables.get("env") or {}
+    environment = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT), **given}
+    return {**asked.job_variables, "env": environment}
 
 
 def deploy(asked: Asked) -> str:

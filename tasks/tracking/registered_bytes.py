@@ -140,7 +140,7 @@ def _fetched(tracking: str, place: str) -> Iterator[Path | None]:
     import mlflow
     from mlflow.utils.file_utils import local_file_uri_to_path
 
-    if place.startswith("file:") or "://" not in place:
+    if urlparse(place).scheme in ("", "file"):  # not `mlflow-artifacts:/`, which has no host
         yield Path(local_file_uri_to_path(place))
         return
     with tempfile.TemporaryDirectory(prefix="hone-verify-") as scratch:

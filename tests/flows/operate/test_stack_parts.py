@@ -1,0 +1,140 @@
+"""Parts of the local stack that need no server: its folder, its secrets, its processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect_hone.flows.operate.stack import databases
+from prefect_hone.flows.operate.stack.folder import StackFolder, is_free
+from prefect_hone.flows.operate.stack.process import (
+    MARK,
+    Service,
+    end,
+    find,
+    left_behind,
+    start,
+    stop,
+)
+from prefect_hone.flows.operate.stack.services import client_environment, services
+from prefect_hone.flows.operate.stack.stack import exports, status
+from prefect_hone.recipe.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackFolder:
+    monkeypatch.setattr("prefect_hone.flows.operate.stack.folder._SYSTEM_DATA", tmp_path / "var")
+    made = StackFolder(tmp_path / "stack")
+    made.prepare()
+    yield made
+    made.delete()
+
+
+def test_passwords_are_generated_once_and_only_their_owner_reads_them(folder: StackFolder) -> None:
+    first = folder.secrets
+    folder.prepare()
+    assert folder.secrets == first
+    assert len(set(first.values())) == len(first)
+    assert all(len(secret) >= 32 for secret in first.values())
+    for name in ("secrets.json", "pgpass", "stack.json"):
+        assert stat.S_IMODE((folder.root / name).stat().st_mode) == 0o600, name
+
+
+def test_no_secret_is_on_a_command_line(folder: StackFolder) -> None:
+    for service in services(folder):
+        for secret in folder.secrets.values():
+            assert secret not in " ".join(service.command), service.name
+
+
+def test_services_wait_for_those_that_come_before_them(folder: StackFolder) -> None:
+    names: list[str] = []
+    for service in services(folder):
+        assert set(service.after) <= set(names), service.name
+        names.append(service.name)
+    assert names[:5] == ["postgres", "redis", "prefect", "mlflow", "ray-head"]
+
+
+def test_what_a_shell_exports_is_what_the_worker_gets(folder: StackFolder) -> None:
+    lines = exports(folder).splitlines()
+    shown = subprocess.run(
+        ["bash", "-c", "set -e; eval \"$0\"; env", exports(folder)],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    expected = client_environment(folder)
+    assert len(lines) == len(expected)
+    assert {f"{name}={value}" for name, value in expected.items()} <= set(shown)
+
+
+def test_ports_stay_unless_somebody_took_them(folder: StackFolder) -> None:
+    ports = dict(folder.layout["ports"])
+    assert len(set(ports.values())) == len(ports)
+    assert all(is_free(port) for port in ports.values())
+    folder.choose_ports_again({"mlflow"})
+    again = folder.layout["ports"]
+    assert {n for n in ports if ports[n] != again[n]} == {"mlflow"}
+
+
+def test_a_process_is_known_from_its_first_moment_and_ended_by_its_id(folder: StackFolder) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    service = Service("sleeper", [sys.executable, "-c", code], "nowhere", lambda: True)
+    start(service, folder)
+    process = find(folder, "sleeper")
+    assert process is not None
+    assert process.environ()[MARK] == f"{folder.mark}-sleeper"
+    deadline = time.monotonic() + 20
+    while not process.children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (child,) = process.children()
+    process.kill()  # as if it crashed: its child is left
+    while find(folder, "sleeper") is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [p.pid for p in left_behind(f"{folder.mark}-sleeper")] == [child.pid]
+    end(left_behind(f"{folder.mark}-sleeper"))
+    assert not psutil.pid_exists(child.pid) or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_process_that_only_has_the_same_id_is_not_ended(folder: StackFolder) -> None:
+    record = folder.records / "postgres.json"
+    record.write_text(f'{{"pid": {os.getpid()}, "started": 1.0}}')
+    assert find(folder, "postgres") is None
+    record.write_text("")  # `up` was killed before the process began
+    assert find(folder, "postgres") is None
+    assert {state.state for state in status(folder)} == {"stopped"}
+
+
+def test_stopping_asks_first(folder: StackFolder, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    code = (
+        "import pathlib, signal, sys, time\n"
+        f"def bye(*_): pathlib.Path({str(said)!r}).write_text('bye'); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, bye); print('up', flush=True); time.sleep(60)"
+    )
+    service = Service("polite", [sys.executable, "-c", code], "nowhere", lambda: True)
+    start(service, folder)
+    deadline = time.monotonic() + 20
+    while "up" not in (folder.logs / "polite.log").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process = find(folder, "polite")
+    assert process is not None
+    stop(process, service.stop_signal, 10)
+    assert said.read_text() == "bye"
+
+
+def test_what_is_not_installed_is_told_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "postgres_programs", lambda: None)
+    monkeypatch.setattr(databases.shutil, "which", lambda _: None)
+    with pytest.raises(InputError, match="not installed here") as caught:
+        databases.require()
+    command = "sudo apt-get install --no-install-recommends postgresql redis-server"
+    assert re.search(command, str(caught.value))
