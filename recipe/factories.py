@@ -192,8 +192,8 @@ class Allowed(Strict):
             )
         if self.modules and module.partition(".")[0] in RESERVED:
             raise InputError(
-                f"'{module}' is a module of Python or of a library that Hone uses, outside the "
-                "allowed prefixes",
+                f"'{module}' is outside the allowed prefixes: it is a module of Python or of a "
+                "library that Hone uses",
                 where=where,
                 do="if it is a file in your `code` folder, give it another name",
             )
