@@ -230,6 +230,11 @@ def _end(processes: list[psutil.Process]) -> None:
     psutil.wait_procs(processes, timeout=3)
 
 
+def end_own_processes() -> None:
+    """End all of Ray's processes that this process started, whatever state they are in."""
+    _end(ray_private.own_processes())
+
+
 def local_capacity() -> dict[str, float]:
     """What a cluster started on this machine would have."""
     return {"cpus": float(cores()), "gpus": float(len(list(Path("/dev").glob("nvidia[0-9]*"))))}

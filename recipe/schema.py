@@ -268,6 +268,10 @@ class Registry(Strict):
         return value
 
 
+#: What is done with the winner.
+PromotionMode = Literal["off", "dry-run", "approve", "auto"]
+
+
 class Timeouts(Strict):
     """How long a step may take before it is stopped."""
 
@@ -304,6 +308,12 @@ class Recipe(Strict):
         Select(minimize="latency.p50_ms"), description="Which candidate wins among those that pass."
     )
     registry: Registry = Field(description="Where the winner is registered.")
+    promotion: PromotionMode = Field(
+        "auto",
+        description="What to do with the winner: 'off' registers nothing; 'dry-run' registers it "
+        "and tags what a promotion would do; 'approve' registers it and asks a person; 'auto' "
+        "moves the alias.",
+    )
     timeouts: Timeouts = Field(Timeouts(), description="Time limits of steps.")
 
     @model_validator(mode="after")
@@ -373,10 +383,13 @@ class Recipe(Strict):
         return list(import_paths(self))
 
     def digest(self) -> str:
-        """sha256 of all fields; the same in every process and whatever order they were given in."""
-        canonical = json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
+        """sha256 of all fields but `promotion`; the same in every process, in whatever order they
+        were given.
+
+        Who moves the alias changes nothing of what was measured.
+        """
+        fields = self.model_dump(mode="json", exclude={"promotion"})
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def __hash__(self) -> int:

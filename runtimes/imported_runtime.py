@@ -38,7 +38,8 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     settings = CompiledArtifact.read(folder).settings
     factory = str(settings["factory"])
     packages = " ".join(settings["packages"]) or factory.partition(".")[0].partition(":")[0]
-    allowed = [p.strip() for p in os.environ.get(_PREFIXES, "").split(",") if p.strip()]
+    given = [p.strip() for p in os.environ.get(_PREFIXES, "").split(",")]
+    allowed = [p for p in given if p and p.partition(".")[0] != __name__.partition(".")[0]]
     module = factory.partition(":")[0]
     if not _permits(factory, allowed):
         raise RuntimeMissing(

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from ..recipe.schema import PromotionMode
 from ..recipe.strict import Strict
 from .decide import GateResult
 
@@ -73,6 +74,24 @@ class Champion(Strict):
     previous: str | None
 
 
+class Pending(Strict):
+    """The winner, registered as a version whose alias has not moved.
+
+    Attributes:
+        candidate: Its name.
+        model: The registered model.
+        version: Its version.
+        alias: The alias that a promotion would move.
+        current: The version that has the alias; None if none has.
+    """
+
+    candidate: str
+    model: str
+    version: str
+    alias: str
+    current: str | None
+
+
 class Outcome(Strict):
     """The result of a run.
 
@@ -82,6 +101,9 @@ class Outcome(Strict):
         run_id: MLflow's id of the parent run.
         winner: Name of the candidate that wins, whether or not it has been promoted yet.
         champion: The winner in the registry; None: the registry is unchanged.
+        promotion: What the recipe asks to do with the winner.
+        pending: The winner in the registry, if its alias has not moved: a dry run, or one that a
+            person has to approve.
         why: Why it won, or why none did.
         baseline: Measurements of the trained model in PyTorch eager.
         candidates: All of them, in the recipe's order.
@@ -95,6 +117,8 @@ class Outcome(Strict):
     run_id: str
     winner: str | None = None
     champion: Champion | None = None
+    promotion: PromotionMode = "auto"
+    pending: Pending | None = None
     why: str
     baseline: dict[str, float]
     candidates: tuple[Candidate, ...]

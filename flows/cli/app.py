@@ -44,7 +44,7 @@ def exit_with_message(command: Callable[P, None]) -> Callable[P, None]:
         except OutputLost as error:
             raise typer.Exit(_lost(error)) from None
         except Ended as error:
-            sys.stderr.write(f"hone: ended by {error}\n")
+            sys.stderr.write(f"hone: {error}\n")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             sys.stderr.write("hone: interrupted\n")

@@ -13,7 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
-from ...ray_workers.cluster import Cluster, local_capacity, require_capacity
+from ...ray_workers.cluster import (
+    Cluster,
+    end_own_processes,
+    local_capacity,
+    require_capacity,
+)
 from ...recipe.errors import HoneError
 from ...recipe.showable import showable, showable_data
 from ...tasks.outcome import Outcome
@@ -40,7 +45,7 @@ def run_command(
         HoneError: Which has its own exit code.
     """
     go_on_without_reader(Settings.from_environment().logs / "output.log")
-    with ended_by_signals():
+    with ended_by_signals(end_own_processes):
         return _run(name, overrides, as_json, redo)
 
 
@@ -78,7 +83,7 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
 
             show_outcome(console, outcome, recipe)
             show_places(console, session.settings, outcome, url, flow_run)
-    return 0 if outcome.champion is not None else EXIT_NO_CHAMPION
+    return 0 if outcome.winner is not None else EXIT_NO_CHAMPION
 
 
 def _close(cluster: Cluster) -> None:

@@ -1,16 +1,24 @@
-"""SIGTERM and SIGHUP end a run as Ctrl-C does: MLflow, Prefect and Ray are told.
+"""Signals end a run in order: MLflow, Prefect and Ray are told.
 
-By default they end the process at once, and Ray's processes, MLflow's runs and Prefect's flow run
-stay behind. SIGKILL can't be caught; the next run cleans up after it.
+By default SIGTERM and SIGHUP end the process at once, and Ray's processes, MLflow's runs and
+Prefect's flow run stay behind. SIGKILL can't be caught; the next run cleans up after it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
+
+#: Longest time that a run has to end in order (s).
+_PATIENCE = 45.0
+#: Longest wait for an import to be over (s).
+_IMPORTING = 2.0
 
 
 class Ended(KeyboardInterrupt):
@@ -24,34 +32,86 @@ class Ended(KeyboardInterrupt):
         super().__init__(signal.Signals(number).name)
         self.number = number
 
+    def __str__(self) -> str:
+        name = signal.Signals(self.number).name
+        return "interrupted" if self.number == signal.SIGINT else f"ended by {name}"
+
     @property
     def exit_code(self) -> int:
         return 128 + self.number
 
 
-def _names() -> list[signal.Signals]:
-    return [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+class _Ending:
+    """Turns the first signal into an exception, and makes sure that the process ends.
+
+    Args:
+        at_last: What still has to be ended if the process does not end in time.
+    """
+
+    def __init__(self, at_last: Callable[[], None]) -> None:
+        self._at_last = at_last
+        self._first: int | None = None
+        self._asked: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._first is None and _imports(frame):
+            self._after_the_import(number)
+            return
+        if self._first is None:
+            self._first = number
+            self._later(_PATIENCE, self._at_once)
+            raise Ended(number)
+        if number == signal.SIGINT:  # who presses Ctrl-C again does not want to wait
+            sys.stderr.write("hone: ending at once\n")
+            self._at_once()
+
+    def _after_the_import(self, number: int) -> None:
+        """An exception within an import can leave its lock held: whoever imports next hangs."""
+        self._asked = self._asked or time.monotonic()
+        if time.monotonic() - self._asked > _IMPORTING:  # at the beginning of a run
+            self._first = number
+            sys.stderr.write(f"hone: {Ended(number)}\n")
+            self._at_once()
+        self._later(0.05, lambda: os.kill(os.getpid(), number))
+
+    def _at_once(self) -> None:
+        with contextlib.suppress(Exception):
+            self._at_last()
+        os._exit(128 + (self._first or signal.SIGTERM))
+
+    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, work)
+        timer.daemon = True
+        timer.start()
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported there."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """A context in which SIGTERM and SIGHUP raise `Ended` in the main thread, once.
+def ended_by_signals(at_last: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """A context in which SIGINT, SIGTERM and SIGHUP raise `Ended` in the main thread, once.
 
     What is ignored stays ignored: `nohup hone run` survives its terminal.
+
+    Args:
+        at_last: What ends processes that were started, if the run can't end in order.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ending = False
-
-    def end(number: int, _: FrameType | None) -> None:
-        nonlocal ending
-        if not ending:  # a second one must not cut short what the first one began
-            ending = True
-            raise Ended(number)
-
+    end = _Ending(at_last)
+    names = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):
+        names.append(signal.SIGHUP)
     before = {}
-    for name in _names():
+    for name in names:
         if signal.getsignal(name) is not signal.SIG_IGN:
             before[name] = signal.signal(name, end)
     try:

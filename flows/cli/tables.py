@@ -36,7 +36,7 @@ _MOST_NAMES = 8
 def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
     """The table of candidates, who won and why, and what failed."""
     styles = ["dim", *(_STYLES[candidate.status] for candidate in ordered(outcome))]
-    winner = outcome.champion.candidate if outcome.champion else None
+    winner = outcome.winner
     table = Table(header_style="bold", expand=False, pad_edge=False)
     shown = [HEADERS.index(header) for header in headers_for(console.width)]
     for i in shown:
@@ -56,7 +56,7 @@ def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
     for candidate in outcome.candidates:
         if candidate.error:
             console.print(f"[red]{escape(candidate.name)}[/]: {escape(candidate.error)}")
-    style = "green" if outcome.champion else "yellow"
+    style = "green" if outcome.winner else "yellow"
     console.print(f"\n[bold {style}]{escape(headline(outcome))}[/]", highlight=False)
 
 
@@ -71,6 +71,9 @@ def show_places(
     if outcome.champion is not None:
         champion = outcome.champion
         line("Use it", f'mlflow.pyfunc.load_model("models:/{champion.model}@{champion.alias}")')
+    if outcome.pending is not None and outcome.promotion == "approve":
+        pending = outcome.pending
+        line("Approve", f"hone approve {pending.model} {pending.version} --reason WHY")
     tracking = showable(settings.tracking)
     if tracking.startswith("http"):
         line("MLflow", f"{tracking}  run {outcome.run_id}")

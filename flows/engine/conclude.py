@@ -53,6 +53,7 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
         recipe_digest=recipe.digest(),
         run_id=run_id,
         winner=None if winner is None else winner.name,
+        promotion=recipe.promotion,
         why=why,
         baseline=_baseline(recipe, results, benchmarked),
         candidates=candidates,

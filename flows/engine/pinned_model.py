@@ -20,6 +20,7 @@ from ...ray_workers.store.file_names import WEIGHTS
 from ...recipe.errors import HoneError, InputError
 from ...recipe.factories import READ, READERS, SOURCES
 from ...recipe.library_messages import telling
+from ...recipe.model_formats import why_off
 from ...recipe.objectives import DistillObjective
 from ...recipe.passes import DistillPass
 from ...recipe.regular_files import copy_regular, files_in, open_regular
@@ -149,6 +150,7 @@ def _keep_path(path: str, field: str, factory: str, session: Session) -> str:
             raise InputError("this is a folder, not a file", where=where)
         return _keep(_folder(real, where, session), where, session)
     _look(real, _KINDS.get(factory, named.suffix), where)
+    _refuse_format(f"model{_KINDS.get(factory, named.suffix)}", where, session)
     files = {named.name: real}
     if _KINDS.get(factory, named.suffix) == ".onnx":
         from ...ray_workers.model.onnx_model import model_files  # imports onnx and torch
@@ -219,8 +221,17 @@ def _keep_logged(uri: str, field: str, session: Session) -> str:
         return _keep(files_in(found, where), where, session)
 
 
+def _refuse_format(name: str, where: str, session: Session) -> None:
+    """Refuse a file of a format that is off for a recipe of this origin."""
+    reason = why_off(name, from_afar=not session.access.by_a_person)
+    if reason is not None:
+        raise InputError(reason, where=where, do="give a Keras, ONNX or transformers model")
+
+
 def _keep(files: dict[str, Path], where: str, session: Session) -> str:
     """Store files by name; returns their place. The same files are read once."""
+    for name in files:
+        _refuse_format(name, where, session)
     seen = [(name, str(p), (s := p.stat()).st_size, s.st_mtime_ns) for name, p in files.items()]
     record = f"sources/{hashlib.sha256(repr(sorted(seen)).encode()).hexdigest()}.json"
     known = session.store.read_record(record)

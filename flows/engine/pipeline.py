@@ -16,14 +16,16 @@ from ...ray_workers.cluster import require_capacity
 from ...recipe.errors import HoneError, InputError
 from ...recipe.schema import Recipe
 from ...tasks.outcome import Outcome
+from ...tasks.report.table import headline
 from ...tasks.tracking.entries import RunStatus
 from ...tasks.tracking.names import TRAINING
+from ...tasks.tracking.registry import Promotable
 from .conclude import conclude
 from .dead_flow_runs import HONE_TAG, end_dead_flow_runs, name_owner
 from .lay_out import lay_out, lay_out_benchmark
 from .plan import make_plan
 from .prefect_tasks import Steps, need, settled_layout
-from .promotion import promote_task
+from .promotion import promote_task, register_task
 from .publish import publish
 from .record import (
     promotable,
@@ -31,6 +33,7 @@ from .record import (
     record_outcome,
     record_results,
     record_start,
+    registered,
     run_tags,
 )
 from .results import Results
@@ -79,17 +82,24 @@ def told_by_state(work: Callable[[], State[Any]]) -> State[Any]:
 
 def final_state(outcome: Outcome) -> State[Any]:
     """The state that tells what came of a run."""
-    if outcome.champion is None:
+    if outcome.winner is None:
         return Failed(name="NoCandidatePassed", message=outcome.why, data=outcome)
-    return Completed(message=f"{outcome.champion.candidate}: {outcome.why}", data=outcome)
+    name = None
+    if outcome.champion is None:
+        names = {"off": "NotPromoted", "dry-run": "DryRun", "approve": "AwaitingApproval"}
+        name = names[outcome.promotion]
+    message = f"{outcome.winner}: {outcome.why}"
+    if outcome.pending is not None:
+        message = headline(outcome)
+    return Completed(name=name, message=message, data=outcome)
 
 
-def run_recipe(recipe: Recipe, session: Session) -> Outcome:
-    """The flow's work, within a flow run."""
+def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Outcome:
+    """The work of a flow, within its flow run."""
     plan = session.plan or make_plan(recipe, session)
     if plan.to_compute:
         session.cluster.prepare()
-    with open_run(recipe, session, run_tags(recipe, session), plan.again) as run:
+    with open_run(recipe, session, run_tags(recipe, session, flow), plan.again) as run:
         record_start(run)  # before a step that is kept tells of itself
         if plan.starts_workers:
             each = recipe.train.resources
@@ -102,10 +112,17 @@ def run_recipe(recipe: Recipe, session: Session) -> Outcome:
         record_results(run, results, outcome)
         asked = promotable(run, outcome)
         if asked is not None:
-            outcome = promoted(outcome, promote_task(session.settings.tracking, asked))
+            outcome = _promote(outcome, session.settings.tracking, asked)
         record_outcome(run, outcome)
         publish(recipe, outcome)
     return outcome
+
+
+def _promote(outcome: Outcome, tracking: str, asked: Promotable) -> Outcome:
+    """The winner into the registry, as far as the recipe's mode goes."""
+    if outcome.promotion == "auto":
+        return promoted(outcome, promote_task(tracking, asked))
+    return registered(outcome, register_task(tracking, asked, outcome.promotion))
 
 
 def _take_steps(recipe: Recipe, run: Run) -> Results:

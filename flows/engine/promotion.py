@@ -9,7 +9,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
 from ...recipe.errors import ServerUnreachable
-from ...tasks.tracking.registry import Promotable, Promotion, promote
+from ...recipe.schema import PromotionMode
+from ...tasks.tracking import names
+from ...tasks.tracking.approvals import request_approval
+from ...tasks.tracking.registry import Promotable, Promotion, Registered, promote, register
 
 _PATIENCE = 60.0  # s that a try waits for a server that is away
 
@@ -41,3 +44,30 @@ def promote_task(tracking: str, promotable: Promotable) -> Promotion:
         ServerUnreachable: The server stayed away.
     """
     return promote(tracking, promotable, wait=_PATIENCE)
+
+
+@task(
+    name="register",
+    task_run_name="register",
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=_is_worth_a_retry,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def register_task(tracking: str, promotable: Promotable, mode: PromotionMode) -> Registered:
+    """Register a logged model, and tag it with what is to become of it; no alias moves.
+
+    Args:
+        tracking: MLflow, which is the registry too.
+        promotable: The model, and where a promotion would take it.
+        mode: `dry-run` or `approve`.
+
+    Raises:
+        HoneError: MLflow's bytes differ from those that were measured.
+        ServerUnreachable: The server stayed away.
+    """
+    if mode == "dry-run":
+        move = f"a promotion would move the alias {promotable.alias} to this version"
+        return register(tracking, promotable, {names.DRY_RUN: move}, wait=_PATIENCE)
+    return request_approval(tracking, promotable, wait=_PATIENCE)

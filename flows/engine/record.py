@@ -15,7 +15,7 @@ from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.measures import MEASURES, mlflow_name
 from ...recipe.schema import Recipe
 from ...tasks.keys import library_version
-from ...tasks.outcome import Candidate, Champion, Outcome
+from ...tasks.outcome import Candidate, Champion, Outcome, Pending
 from ...tasks.report.descriptions import (
     model_description,
     run_description,
@@ -31,7 +31,7 @@ from ...tasks.tracking.entries import (
     RunStatus,
 )
 from ...tasks.tracking.names import PARENT, TRAINING
-from ...tasks.tracking.registry import Promotable, Promotion
+from ...tasks.tracking.registry import Promotable, Promotion, Registered
 from ...tasks.tracking.runtime_wheel import requirements_of
 from .lay_out import candidate_name
 from .layout import CandidateLayout
@@ -244,14 +244,15 @@ def _model(
 
 
 def promotable(run: Run, outcome: Outcome) -> Promotable | None:
-    """The winner's logged model, and where it goes; None if no candidate won.
+    """The winner's logged model, and where it goes; None if no candidate won, or nothing
+    is to be registered.
 
     Raises:
         HoneError: MLflow did not accept the model.
         ServerUnreachable: MLflow does not answer.
     """
     winner = outcome.winning
-    if winner is None:
+    if winner is None or outcome.promotion == "off":
         return None
     where = run.session.settings.tracking
     if not run.tracker.flush(seconds=180):
@@ -294,6 +295,20 @@ def promoted(outcome: Outcome, promotion: Promotion) -> Outcome:
     return outcome.model_copy(update={"champion": champion})
 
 
+def registered(outcome: Outcome, version: Registered) -> Outcome:
+    """The outcome, with the winner as a version whose alias has not moved."""
+    assert outcome.winner is not None
+    if version.current == version.version:  # it is the champion already
+        champion = Champion(
+            candidate=outcome.winner, model=version.model, version=version.version,
+            alias=version.alias, new=False, previous=None,
+        )  # fmt: skip
+        return outcome.model_copy(update={"champion": champion})
+    said = version.model_dump(exclude={"new"})
+    pending = Pending(candidate=outcome.winner, **said)
+    return outcome.model_copy(update={"pending": pending})
+
+
 def record_outcome(run: Run, outcome: Outcome) -> None:
     """What came of the run, where its page begins."""
     tracker, recipe = run.tracker, run.recipe
@@ -301,12 +316,14 @@ def record_outcome(run: Run, outcome: Outcome) -> None:
     tracker.text(PARENT, markdown(outcome, recipe), "outcome.md")
     tags = {names.WHY: outcome.why, names.MLFLOW_NOTE: run_description(outcome, recipe)}
     best = outcome.winning
+    if best is not None:
+        tags[names.WINNER] = best.name
+        run.status = RunStatus.FINISHED
     if outcome.champion is not None and best is not None:
         tags[names.CHAMPION] = best.name
         tags[names.CHAMPION_VERSION] = outcome.champion.version
         champion = _in_order(best.metrics, recipe)
         tracker.metrics(PARENT, {names.of_champion(n): value for n, value in champion.items()})
-        run.status = RunStatus.FINISHED
     tracker.tags(PARENT, tags)
     baseline = _in_order(outcome.baseline, recipe)
     tracker.metrics(PARENT, {names.of_baseline(n): value for n, value in baseline.items()})

@@ -101,7 +101,7 @@ def _source(text: str, access: AccessPolicy) -> tuple[Source, Path | None]:
             where="recipe",
             do="give its name, a file in a folder that this worker allows, or the whole recipe",
         )
-    path = find_recipe(access.recipe_file(text, "recipe"))
+    path = access.file(find_recipe(access.recipe_file(text, "recipe")), f"recipe: {text}")
     return read_source(path, name=text), path.parent
 
 

@@ -50,7 +50,7 @@ def load_module(factory: Factory, allowed: Allowed, folder: Path) -> nn.Module:
     model = build(factory, allowed, operations_of(folder))
     try:
         load_model(model, str(folder / WEIGHTS))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError, OSError, ValueError) as error:
         raise InputError(
             f"the trained weights don't fit the model: {telling(error)}",
             where=origin(factory.factory, factory.args),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, TypeAdapter
+from pydantic import Field, StringConstraints, TypeAdapter
 from torch import nn
 
 from ...recipe.errors import InputError, StoreError
@@ -20,12 +20,17 @@ from ...recipe.model import Factory
 from ...recipe.strict import Strict
 from ..store.file_names import SURGERY
 
+#: Name of a layer, of a parameter or of an attribute.
+_Name = Annotated[str, StringConstraints(max_length=2000)]
+_Size = Annotated[int, Field(ge=0, lt=2**40)]
+_Sizes = Annotated[tuple[_Size, ...], Field(max_length=16)]
+
 
 class Shape(Strict):
     """A layer's size attributes, and the shapes of its parameters and buffers."""
 
-    attributes: dict[str, int | tuple[int, ...]]
-    shapes: dict[str, tuple[int, ...]]
+    attributes: dict[_Name, _Size | _Sizes | bool]
+    shapes: dict[_Name, _Sizes]
 
 
 class Student(Factory):
@@ -38,19 +43,22 @@ class Reshape(Strict):
     """Layers change their sizes."""
 
     op: Literal["reshape"] = "reshape"
-    layers: dict[str, Shape]
+    layers: dict[_Name, Shape]
 
 
 class Factorize(Strict):
     """Layers become two of a lower rank."""
 
     op: Literal["low-rank"] = "low-rank"
-    ranks: dict[str, int]
+    ranks: dict[_Name, Annotated[int, Field(ge=1, lt=2**31)]]
 
 
 #: One operation on the model that a factory makes.
 Surgery = Annotated[Student | Reshape | Factorize, Field(discriminator="op")]
-_SURGERIES: TypeAdapter[list[Surgery]] = TypeAdapter(list[Surgery])
+_SURGERIES: TypeAdapter[list[Surgery]] = TypeAdapter(
+    Annotated[list[Surgery], Field(max_length=1000)]
+)
+_LARGEST_FILE = 64 * 2**20
 
 #: Attributes that say a layer's shape, and are set when it is given another one.
 _SIZES = (
@@ -71,8 +79,10 @@ def operations_of(folder: Path) -> list[Surgery]:
     if not path.exists():
         return []
     try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ValueError("it is too large")
         return _SURGERIES.validate_json(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise StoreError(
             "the compressed module's surgery can't be read",
             where=path.name,
@@ -129,18 +139,39 @@ def reshape(model: nn.Module, layers: dict[str, Shape]) -> None:
                 do="does the factory build the same model each time?",
             )
         module = known[name]
+        tensors = dict(
+            [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        )
         for key, value in wanted.attributes.items():
-            if key in _SIZES:
+            if key in _SIZES and isinstance(getattr(module, key, None), int | tuple):
                 setattr(module, key, value)
         for key, shape in wanted.shapes.items():
-            old = getattr(module, key)
+            if key not in tensors:
+                raise InputError(
+                    f"the compressed model's layer '{name}' has a tensor '{key}', and the "
+                    "factory's has none",
+                    where="model.factory",
+                    do="does the factory build the same model each time?",
+                )
+            old = tensors[key]
             if tuple(old.shape) == shape:
                 continue
-            new = torch.empty(shape, dtype=old.dtype)
+            new = _empty(shape, old.dtype, f"{name}.{key}")
             if isinstance(old, nn.Parameter):
                 setattr(module, key, nn.Parameter(new, requires_grad=old.requires_grad))
             else:
                 setattr(module, key, new)
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, name: str) -> torch.Tensor:
+    try:
+        return torch.empty(shape, dtype=dtype)
+    except (RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"the compressed model's '{name}' has the shape {shape}, for which the memory does not "
+            "suffice",
+            where="model.factory",
+        ) from error
 
 
 def factorize(model: nn.Module, name: str, rank: int, weights: bool = True) -> None:
@@ -156,7 +187,11 @@ def factorize(model: nn.Module, name: str, rank: int, weights: bool = True) -> N
         rank: Of the product.
         weights: Whether to compute the weights; else they are loaded afterwards.
     """
-    layer = model.get_submodule(name)
+    layer = dict(model.named_modules()).get(name)
+    if layer is None or name == "":
+        raise InputError(f"the model has no layer '{name}' to factorize", where="low-rank")
+    if isinstance(layer, nn.Linear | nn.Conv2d) and rank > min(layer.weight.flatten(1).shape):
+        raise InputError(f"the rank {rank} is above that of the layer '{name}'", where="low-rank")
     first: nn.Module
     second: nn.Module
     if isinstance(layer, nn.Linear):

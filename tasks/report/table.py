@@ -107,13 +107,29 @@ def markdown_table(outcome: Outcome, recipe: Recipe) -> str:
 
 def headline(outcome: Outcome) -> str:
     """Who won and why, in a sentence."""
-    if outcome.champion is None:
+    if outcome.champion is None and (outcome.winner is None or outcome.promotion == "auto"):
         return f"No champion: {outcome.why}. The registry was not touched."
+    if outcome.champion is None:
+        return f"Winner: {outcome.winner} ({_not_promoted(outcome)}): {outcome.why}."
     champion = outcome.champion
     place = f"models:/{champion.model}@{champion.alias}, version {champion.version}"
     if not champion.new:
         place += ", as before"
     return f"Champion: {champion.candidate} ({place}): {outcome.why}."
+
+
+def _not_promoted(outcome: Outcome) -> str:
+    """What became of a winner that is not the champion."""
+    pending = outcome.pending
+    if pending is None:
+        return "not registered: promotion is off"
+    place = f"models:/{pending.model} version {pending.version}"
+    move = f"@{pending.alias} " + (
+        f"from version {pending.current}" if pending.current else "to its first version"
+    )
+    if outcome.promotion == "dry-run":
+        return f"{place}; dry run: a promotion would move {move}"
+    return f"{place} awaits approval to move {move}"
 
 
 def caption(recipe: Recipe) -> str:

@@ -37,7 +37,13 @@ INTENT = "hone.intent"
 #: On a version whose files are not those that were measured: which.
 TAMPERED = "hone.tampered"
 
+# Of a version whose alias has not moved: what a promotion would do, or that one is asked for.
+DRY_RUN = "hone.dry_run"
+APPROVAL = "hone.approval"
+APPROVAL_REQUEST = "hone.approval_request"
+
 # Of what came of a run.
+WINNER = "hone.winner"
 CHAMPION = "hone.champion"
 CHAMPION_VERSION = "hone.champion_version"
 WHY = "hone.why"

@@ -90,6 +90,78 @@ class Promotion(Strict):
     previous: str | None
 
 
+class Registered(Strict):
+    """A version that was registered, with no alias moved.
+
+    Attributes:
+        model: The registered model.
+        version: Its version.
+        alias: The alias that a promotion would move.
+        new: Whether the version is new.
+        current: The version that has the alias; None if none has.
+    """
+
+    model: str
+    version: str
+    alias: str
+    new: bool
+    current: str | None
+
+
+def register(
+    uri: str, asked: Promotable, tags: dict[str, str] | None = None, wait: float = 120
+) -> Registered:
+    """Register a logged model as a version, and move no alias.
+
+    Args:
+        uri: The tracking server, which is the registry too.
+        asked: The model, and where a promotion would take it.
+        tags: Tags of the version that say what is to become of it; none if it has the alias.
+        wait: How long to wait for a server that is away (s).
+
+    Raises:
+        HoneError: MLflow's copy is not what was measured.
+        ServerUnreachable: The server stayed away.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+
+    def work() -> Registered:
+        _ensure_model(client, asked)
+        _verify(uri, asked)
+        version, new = _registered(uri, client, asked)
+        before = version_of(client, asked.model, asked.alias)
+        current = None if before is None else str(before.version)
+        if current != str(version.version):
+            for name, value in (tags or {}).items():
+                client.set_model_version_tag(asked.model, str(version.version), name, value)
+        return Registered(
+            model=asked.model,
+            version=str(version.version),
+            alias=asked.alias,
+            new=new,
+            current=current,
+        )
+
+    return insist(work, uri, wait, "the winner is measured but not registered")
+
+
+def _registered(uri: str, client: Any, asked: Promotable) -> tuple[Any, bool]:
+    """The version of these bytes under this recipe, and whether it is new."""
+    version = _find_version(uri, client, asked)
+    if version is not None:
+        return version, False
+    created = client.create_model_version(
+        asked.model,
+        source=f"models:/{asked.model_id}",
+        tags=asked.all_tags,
+        description=asked.description or None,
+        model_id=asked.model_id,
+    )
+    return created, True
+
+
 def promote(uri: str, asked: Promotable, wait: float = 120) -> Promotion:
     """Register a logged model and move the alias to it.
 
@@ -148,16 +220,7 @@ def _promote(uri: str, client: Any, asked: Promotable, mine: Turn) -> Promotion:
             return _promotion(asked, str(before.version), new=False)
         if not intact:
             _mark_tampered(client, before)
-    version = _find_version(uri, client, asked)
-    new = version is None
-    if version is None:
-        version = client.create_model_version(
-            asked.model,
-            source=f"models:/{asked.model_id}",
-            tags=asked.all_tags,
-            description=asked.description or None,
-            model_id=asked.model_id,
-        )
+    version, new = _registered(uri, client, asked)
     mine.claim(version)
     logged = str(client.get_logged_model(asked.model_id).artifact_location)
     if location(client, version) != logged and not _holds(uri, client, version, asked):

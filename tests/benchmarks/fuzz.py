@@ -1,7 +1,8 @@
 """Fuzz what reads texts and files of other people: `python tests/benchmarks/fuzz.py [MINUTES]`.
 
 It runs every `tests/**/test_fuzz_*.py` again and again with other seeds, with many more examples
-than the tests take, and prints what failed with the seed that shows it.
+than the tests take, and prints what failed, with the seed that shows it again:
+`HONE_FUZZ_SEED=SEED HONE_FUZZ_EXAMPLES=500 pytest FILE`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ _EXAMPLES = 500  # of each property in a round
 
 def main(minutes: float) -> int:
     files = sorted(_TESTS.rglob("test_fuzz_*.py"))
-    environment = {**os.environ, "HONE_FUZZ_EXAMPLES": str(_EXAMPLES)}
     end = time.monotonic() + 60 * minutes
     rounds = failures = 0
     while time.monotonic() < end:
@@ -29,8 +29,9 @@ def main(minutes: float) -> int:
             if left <= 0:
                 break
             seed = random.randrange(2**32)
-            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                       f"--hypothesis-seed={seed}", str(file)]  # fmt: skip
+            command = [sys.executable, "-m", "pytest", "-q", str(file)]
+            environment = {**os.environ, "HONE_FUZZ_EXAMPLES": str(_EXAMPLES),
+                           "HONE_FUZZ_SEED": str(seed)}  # fmt: skip
             try:
                 done = subprocess.run(
                     command, env=environment, cwd=_TESTS.parent, timeout=left + 60,
@@ -47,7 +48,7 @@ def main(minutes: float) -> int:
                   flush=True)  # fmt: skip
             if done.returncode:
                 failures += 1
-                print(done.stdout[-4000:], flush=True)
+                print((done.stdout + done.stderr)[-4000:], flush=True)
         rounds += 1
     print(f"{rounds} rounds over {len(files)} files, {failures} failures")
     return 1 if failures else 0

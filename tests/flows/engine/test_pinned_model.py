@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -304,3 +305,21 @@ def test_a_plan_puts_nothing_into_the_store_and_says_where_it_will_be(
         assert stored(tmp_path) == []
         assert pinned(asked, replace(person, kept={})) == planned
         shutil.rmtree(tmp_path / "store")
+
+
+@pytest.mark.parametrize("origin", list(Origin))
+def test_an_exported_program_is_off_for_a_recipe_of_somebody_else(
+    tmp_path: Path, origin: Origin
+) -> None:
+    folder = transformers_folder(tmp_path / "models" / "folder")
+    for path in (folder / "inner.pt2", tmp_path / "models" / "m.pt2"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("model/archive_format", b"pt2")
+    session = session_of(tmp_path, origin, str(tmp_path / "models"))
+    for path in (tmp_path / "models" / "m.pt2", folder):
+        if origin is Origin.COMMAND_LINE:
+            assert pinned(with_source(path), session).model.args["path"]
+        else:
+            with pytest.raises(InputError, match="read only for a recipe file that a person runs"):
+                pinned(with_source(path), session)
+    assert bool(stored(tmp_path)) is (origin is Origin.COMMAND_LINE)

@@ -139,3 +139,18 @@ def _weights() -> bytes:
     from safetensors.numpy import save
 
     return save({"x": numpy.zeros(1, numpy.float32)})
+
+
+def test_a_link_in_an_allowed_folder_leads_to_no_other_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed, secret = tmp_path / "recipes", tmp_path / "secret.yaml"
+    secret.write_text("password: hunter2\n")
+    (allowed / "folder").mkdir(parents=True)
+    (allowed / "linked.yaml").symlink_to(secret)
+    (allowed / "folder" / "recipe.yaml").symlink_to(secret)
+    monkeypatch.setenv("HONE_ALLOWED_PATHS", str(allowed))
+    for name in ("linked.yaml", "folder"):
+        with pytest.raises(InputError, match="may not read") as caught:
+            open_request(str(allowed / name))
+        assert "password" not in str(caught.value)

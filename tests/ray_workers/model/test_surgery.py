@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from prefect_hone.ray_workers.model.module import build
 from prefect_hone.ray_workers.model.surgery import (
     Reshape,
     factorize,
@@ -15,7 +16,9 @@ from prefect_hone.ray_workers.model.surgery import (
     shapes,
 )
 from prefect_hone.ray_workers.store.file_names import SURGERY
-from prefect_hone.recipe.errors import InputError, StoreError
+from prefect_hone.recipe.errors import HoneError, InputError, StoreError
+from prefect_hone.recipe.factories import BUNDLED, Allowed
+from prefect_hone.recipe.model import Factory
 from torch import nn
 
 
@@ -101,6 +104,40 @@ def test_layers_of_other_kinds_are_not_factorized() -> None:
 
 def test_without_a_file_nothing_was_done(tmp_path: Path) -> None:
     assert operations_of(tmp_path) == []
+
+
+RESHAPE = '[{"op": "reshape", "layers": {"%s": {"attributes": %s, "shapes": %s}}}]'
+DIGITS = Factory(factory=f"{BUNDLED}.digits.digits_model:small_resnet", args={"width": 4})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RESHAPE % ("nowhere", "{}", "{}"),
+        RESHAPE % ("", "{}", '{"weight": [3]}'),
+        RESHAPE % ("", "{}", '{"__class__": [3]}'),
+        RESHAPE % ("LAYER", '{"in_features": -1}', "{}"),
+        RESHAPE % ("LAYER", '{"forward": 3}', '{"nothing": [1]}'),
+        RESHAPE % ("LAYER", "{}", '{"weight": [-1, 2]}'),
+        RESHAPE % ("LAYER", "{}", '{"weight": [1000000000000]}'),
+        '[{"op": "low-rank", "ranks": {"nowhere": 1}}]',
+        '[{"op": "low-rank", "ranks": {"": 1}}]',
+        '[{"op": "low-rank", "ranks": {"LAYER": 0}}]',
+        '[{"op": "low-rank", "ranks": {"LAYER": 100000000}}]',
+        '[{"op": "student", "factory": "os:system", "args": {"command": "true"}}]',
+        '[{"op": "student", "factory": "nowhere", "args": {}}]',
+        "[" * 100_000,
+        '[{"op": "student", "factory": "a:b", "args": ' + '{"a":' * 5000 + "1" + "}" * 5000 + "}]",
+        '[{"op": "student"}]',
+        "null",
+        "\x00",
+    ],
+)
+def test_a_tampered_file_ends_in_a_sentence(tmp_path: Path, text: str) -> None:
+    layer = next(n for n, m in build(DIGITS, Allowed()).named_modules() if hasattr(m, "weight"))
+    (tmp_path / SURGERY).write_text(text.replace("LAYER", layer))
+    with pytest.raises(HoneError):
+        build(DIGITS, Allowed(), operations_of(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '[{"op": "exec"}]', '["reshape"]'])

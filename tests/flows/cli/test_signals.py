@@ -1,0 +1,167 @@
+"""A signal ends a command in order, once; and surely."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from prefect_hone.flows.cli import signals
+from prefect_hone.flows.cli.signals import Ended, ended_by_signals
+
+PRELUDE = """
+import os, signal, sys, threading, time
+from prefect_hone.flows.cli import signals
+from prefect_hone.flows.cli.signals import Ended, ended_by_signals
+"""
+
+
+def end_of(script: str, *names: signal.Signals, timeout: float = 20) -> tuple[int, str, float]:
+    """Run a script, send a signal after each line; exit code, what it printed, seconds since."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        said, started = "", time.monotonic()
+        for name in names:
+            said += process.stdout.readline()  # two signals at once may become one
+            started = time.monotonic()
+            process.send_signal(name)
+        rest, _ = process.communicate(timeout=timeout)
+        return process.returncode, said + rest, time.monotonic() - started
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_raised_in_the_main_thread_once(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+
+    def work() -> None:
+        with ended_by_signals():
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+
+    with pytest.raises(Ended) as caught:
+        work()
+    assert caught.value.exit_code == 128 + number
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert signal.getsignal(number) is before
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_by_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.05)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_sigterm_does_not_cut_short_what_the_first_began() -> None:
+    code, said, _ = end_of(
+        """
+with ended_by_signals():
+    try:
+        print("ready", flush=True)
+        time.sleep(20)
+    except Ended:
+        print("ending", flush=True)
+        time.sleep(0.5)
+        print("cleaned up", flush=True)
+        sys.exit(3)
+""",
+        signal.SIGTERM,
+        signal.SIGTERM,
+    )
+    assert (code, "cleaned up" in said) == (3, True)
+
+
+def test_what_can_not_end_in_order_is_ended() -> None:
+    code, said, seconds = end_of(
+        """
+signals._PATIENCE = 0.5
+with ended_by_signals(lambda: print("at last", flush=True)):
+    try:
+        print("ready", flush=True)
+        time.sleep(20)
+    finally:
+        threading.Event().wait()
+""",
+        signal.SIGTERM,
+    )
+    assert (code, "at last" in said) == (143, True)
+    assert seconds < 10
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    code, said, seconds = end_of(
+        """
+with ended_by_signals(lambda: print("at last", flush=True)):
+    try:
+        print("ready", flush=True)
+        time.sleep(20)
+    finally:
+        print("ending", flush=True)
+        time.sleep(20)
+""",
+        signal.SIGINT,
+        signal.SIGINT,
+    )
+    assert (code, "at last" in said) == (130, True)
+    assert seconds < 10
+
+
+@pytest.mark.parametrize(("takes", "whole"), [(0.6, True), (60, False)])
+def test_an_import_is_not_cut_in_half(tmp_path: Path, takes: float, whole: bool) -> None:
+    """Its lock would stay held, and the next thread that imports would hang."""
+    (tmp_path / "slow_to_import.py").write_text(
+        f"import time\nprint('ready', flush=True)\ntime.sleep({takes})\nprint('whole', flush=True)\n"
+    )
+    code, said, seconds = end_of(
+        f"""
+sys.path.insert(0, {str(tmp_path)!r})
+signals._IMPORTING = 1.5
+try:
+    with ended_by_signals():
+        import slow_to_import
+        time.sleep(20)
+except Ended as error:
+    sys.exit(error.exit_code)
+""",
+        signal.SIGTERM,
+    )
+    assert code == 143
+    assert ("whole" in said) is whole
+    assert seconds < 15
+
+
+def test_a_thread_that_is_not_the_main_one_gets_no_handler() -> None:
+    code, said, _ = end_of(
+        """
+def work():
+    with ended_by_signals():
+        print("ready", flush=True)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, flush=True)
+"""
+    )
+    assert code == 0
+    assert "True" in said
+
+
+def test_the_names_that_are_shown() -> None:
+    assert str(Ended(signal.SIGINT)) == "interrupted"
+    assert str(Ended(signal.SIGTERM)) == "ended by SIGTERM"
+    assert signals.Ended(signal.SIGHUP).exit_code == 129
