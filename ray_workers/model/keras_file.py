@@ -154,7 +154,7 @@ def _is_known(name: str, module: Any, config: Any) -> bool:
             return name in _MODELS or name == "DTypePolicy"
         case "keras.layers" | "keras.src.layers":
             return name in _LAYERS
-    if module not in _MODULES:
+    if not isinstance(module, str) or module not in _MODULES:
         return False
     if name == "function":
         return isinstance(config, str) and _NAME.fullmatch(config) is not None

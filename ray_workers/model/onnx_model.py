@@ -6,6 +6,7 @@ it with that reason.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +23,8 @@ from ..data.calling import INPUT, main_output_name
 from .file_kinds import odd_kind
 
 OUTPUT, BATCH = "output", "batch"
+#: Of a file of weights. ONNX Runtime takes some names with other signs for addresses in memory.
+_FILE_NAME = re.compile(r"[\w@+() .-]{1,255}")
 
 
 class OnnxGraph(nn.Module):
@@ -193,10 +196,13 @@ def model_files(path: Path, where: str | None = None) -> list[Path]:
             do="copy or export it again",
         )
     found = {path: 0}
-    for tensor in _tensors(model.graph):
+    for tensor in _tensors(model):
         if not uses_external_data(tensor):
             continue
         said = ExternalDataInfo(tensor)
+        keys = [entry.key for entry in tensor.external_data]
+        if len(set(keys)) < len(keys):
+            raise InputError(f"its weights '{said.location}' are named twice", where=where)
         relative = PurePosixPath(said.location)
         beside = path.parent / relative
         if relative.is_absolute() or ".." in relative.parts or "\\" in said.location:
@@ -204,6 +210,12 @@ def model_files(path: Path, where: str | None = None) -> list[Path]:
                 f"its weights '{said.location}' lie outside its folder",
                 where=where,
                 do="save it again with the weights beside it",
+            )
+        if not all(map(_FILE_NAME.fullmatch, relative.parts)):
+            raise InputError(
+                f"its weights have an unusual name, {said.location[:80]!r}",
+                where=where,
+                do="save it again with the weights in a file of a plain name",
             )
         if beside.is_symlink() or not beside.resolve().is_relative_to(path.parent.resolve()):
             raise InputError(
@@ -253,14 +265,17 @@ def _graphs(graph: Any) -> Iterator[Any]:
                     yield from _graphs(inner)
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
-    for inner in _graphs(graph):
-        yield from inner.initializer
-        for node in inner.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
+def _tensors(model: Any) -> Iterator[Any]:
+    """Every tensor anywhere in a model: also in functions, and sparse ones."""
+    messages = [model]
+    while messages:
+        message = messages.pop()
+        if isinstance(message, onnx.TensorProto):
+            yield message
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                messages.extend([value] if hasattr(value, "ListFields") else value)
 
 
 def _rename(graph: Any, old: str, new: str) -> None:

@@ -50,6 +50,8 @@ def write_checked(folder: Path, target: Path, where: str) -> None:
     """
     try:
         config = _checked(_read(folder / _CONFIG), where, 0)
+        if not isinstance(config, dict):
+            raise NotAllowed("a configuration that is no dictionary")
         (target / _CONFIG).write_text(json.dumps(config))
         names = [_WEIGHTS]
         if not (folder / _WEIGHTS).exists() and (folder / _INDEX).exists():
@@ -97,12 +99,10 @@ def _checked(data: Any, where: str, depth: int) -> Any:
         return {
             name: value if name in _LABELS else _checked(value, where, depth + 1)
             for name, value in data.items()
-            if _is_kept(name, value, where)
+            if (_are_labels(value) if name in _LABELS else _is_kept(name, value, where))
         }
     if isinstance(data, list):
         return [_checked(v, where, depth + 1) for v in data if _is_plain(v)]
-    if depth == 0:
-        raise NotAllowed("a configuration that is no dictionary")
     return data
 
 
@@ -115,7 +115,11 @@ def _is_kept(name: str, value: Any, where: str) -> bool:
             where=where,
             do=_REFUSED[name],
         )
-    return name != "auto_map" and _is_plain(value)
+    return name != "auto_map" and _is_plain(name) and _is_plain(value)
+
+
+def _are_labels(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, str | int) for v in value.values())
 
 
 def _is_plain(value: Any) -> bool:

@@ -269,6 +269,40 @@ def test_hostile_onnx_files_are_refused(beside: Path, tmp_path: Path) -> None:
         read(str(tmp_path / "notes.txt"))
 
 
+def test_weights_outside_are_found_wherever_a_model_names_them(
+    beside: Path, tmp_path: Path
+) -> None:
+    """In a function of the model, as a sparse tensor; under a name that means a place in memory."""
+    stranger = onnx.TensorProto(name="s", data_type=1, dims=[1])
+    stranger.data_location = onnx.TensorProto.EXTERNAL
+    stranger.external_data.add(key="location", value="../../etc/passwd")
+    constant = onnx.helper.make_node("Constant", [], ["c"], value=stranger)
+    function = onnx.helper.make_function("d", "F", [], ["c"], [constant], [])
+    sparse = onnx.SparseTensorProto(values=stranger, dims=[4])
+    within = onnx.load(beside, load_external_data=False)
+    within.functions.append(function)
+    within_sparse = onnx.load(beside, load_external_data=False)
+    within_sparse.graph.sparse_initializer.append(sparse)
+    for model in (within, within_sparse):
+        beside.write_bytes(model.SerializeToString())
+        with pytest.raises(InputError, match="lie outside its folder"):
+            model_files(beside)
+    memory = onnx.load(tmp_path / "plain.onnx")
+    place = beside.parent / "*" / "_ORT_MEM_ADDR_" / "*"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(bytes(64))
+    stranger.external_data[0].value = "*/_ORT_MEM_ADDR_/*"
+    memory.graph.initializer.append(stranger)
+    beside.write_bytes(memory.SerializeToString())
+    with pytest.raises(InputError, match="an unusual name"):
+        model_files(beside)
+    stranger.external_data.add(key="location", value="weights.bin")
+    memory.graph.initializer[-1].CopyFrom(stranger)
+    beside.write_bytes(memory.SerializeToString())
+    with pytest.raises(InputError, match="named twice"):
+        model_files(beside)
+
+
 def logged(folder: Path, flavors: dict) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "MLmodel").write_text(yaml.safe_dump({"flavors": flavors}))
