@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from prefect_hone.recipe.errors import HoneError, InputError, ServerUnreachable
 from prefect_hone.tasks.tracking import away, names
-from prefect_hone.tasks.tracking.registered_bytes import verify
+from prefect_hone.tasks.tracking.registered_bytes import held_at, verify
 from prefect_hone.tasks.tracking.registry import promote
 from prefect_hone.tasks.tracking.rollback import history
 
@@ -187,6 +188,22 @@ def test_a_version_may_name_any_place(uri: str, tmp_path: Path, place: str) -> N
     assert promote(uri, asked).version == "2"
 
 
+def test_a_place_that_a_server_serves_is_not_taken_for_a_folder(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plain(uri, tmp_path, "a")
+    place, taken = place_of(uri, asked.model_id), []
+
+    def download(artifact_uri: str, dst_path: str, tracking_uri: str) -> str:
+        taken.append(artifact_uri)
+        return str(place)
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
+    for served in ("mlflow-artifacts:/1/models/m", "s3://bucket/m", "https://x/y"):
+        assert held_at(uri, served) == asked.files
+    assert len(taken) == 3
+
+
 def test_verify_says_what_it_found(uri: str, tmp_path: Path) -> None:
     asked = plain(uri, tmp_path, "a")
     promote(uri, asked)
@@ -266,45 +283,41 @@ import sys, time
 from pathlib import Path
 from prefect_hone.tasks.tracking.registry import Promotable, promote
 import mlflow
-uri, folder, start = sys.argv[1:4]
+uri, start = sys.argv[1:3]
 mlflow.set_tracking_uri(uri)
-asked = [Promotable.model_validate_json(Path(path).read_text()) for path in sys.argv[4:]]
+asked = [Promotable.model_validate_json(Path(path).read_text()) for path in sys.argv[3:]]
 while time.time() < float(start): time.sleep(0.001)
 for one in asked:
     print(promote(uri, one).model_dump_json(), flush=True)
 """
 
 
-def together(uri: str, folder: Path, name: str, asked: list[list[str]]) -> None:
-    import time
-
-    start = time.time() + 4
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO, uri, str(folder), str(start), *files],
-            stderr=subprocess.PIPE, text=True, stdout=subprocess.PIPE,
-        )
-        for files in asked
-    ]  # fmt: skip
-    for process in both:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-
-
 @pytest.mark.slow
 def test_two_promotions_at_once(uri: str, tmp_path: Path) -> None:
     """Each is entered with the champion before it, and the same bytes get one version."""
 
-    def written(name: str, content: str, recipe: str) -> str:
+    def written(name: str, content: str) -> str:
         file = tmp_path / f"{name}.json"
-        file.write_text(plain(uri, tmp_path, content, recipe).model_dump_json())
+        file.write_text(plain(uri, tmp_path, content).model_dump_json())
         return str(file)
 
-    for turn in range(3):
-        mine = [written(f"a{turn}{i}", f"a{turn}{i}", "d") for i in range(3)]
-        others = [written(f"b{turn}{i}", f"b{turn}{i}", "d") for i in range(3)]
-        same = [written(f"c{turn}{i}", f"c{turn}", "d") for i in range(2)]
-        together(uri, tmp_path, "run", [[*mine, same[0]], [*others, same[1]]])
+    start = str(time.time() + 4)
+    both = []
+    for who in "ab":
+        files = [
+            written(f"{who}-{kind}{turn}", content)
+            for turn in range(4)
+            for kind, content in (("own", f"{who}{turn}"), ("same", f"same{turn}"))
+        ]
+        command = [sys.executable, "-c", TWO, uri, start, *files]
+        both.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    try:
+        for process in both:
+            _, said = process.communicate(timeout=200)
+            assert process.returncode == 0, said
+    finally:
+        for process in both:
+            process.kill()
     told = [entry.record for entry in history(uri, "wine")]
     assert all(one.after == two.before for one, two in itertools.pairwise(told))
     held = aliases(uri)
@@ -312,4 +325,4 @@ def test_two_promotions_at_once(uri: str, tmp_path: Path) -> None:
     assert held["previous"] == told[-1].before
     found = mlflow.MlflowClient(uri).search_model_versions("name = 'wine'")
     digests = [v.tags[names.DIGEST] for v in found]
-    assert len(digests) == len(set(digests)) == 21
+    assert len(digests) == len(set(digests)) == 12

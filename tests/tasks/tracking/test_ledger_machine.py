@@ -1,0 +1,244 @@
+"""Random promotions, rollbacks, kills, changes past Hone and repairs: the ledger equals a model of it.
+
+MLflow's registry is a stand-in here that keeps its promises (numbers of versions without duplicates,
+a version and its tags at once); `test_ledger.py` asks the same of MLflow's own store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from unittest import mock
+
+import mlflow
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
+from prefect_hone.recipe.errors import InputError
+from prefect_hone.runtimes.manifest import manifest_digest
+from prefect_hone.tasks.tracking import names, registry
+from prefect_hone.tasks.tracking import rollback as rollbacks
+from prefect_hone.tasks.tracking.ledger import Event
+from prefect_hone.tasks.tracking.registered_bytes import Verdict
+from prefect_hone.tasks.tracking.registry import Promotable, promote
+from prefect_hone.tasks.tracking.rollback import history, repair, rollback
+
+
+class Killed(BaseException):
+    """Ends what Hone does, as kill -9 does."""
+
+
+@dataclass
+class Version:
+    name: str
+    version: int
+    source: str
+    tags: dict[str, str]
+    creation_timestamp: int = 0
+
+
+@dataclass
+class Registry:
+    """Stands for MLflow's registry.
+
+    Attributes:
+        left: Changes until the process is killed; None: it lives.
+        moved: Every change of the champion, in order: the model that the ledger must equal.
+    """
+
+    models: dict[str, list[Version]] = field(default_factory=dict)
+    aliases: dict[tuple[str, str], int] = field(default_factory=dict)
+    left: int | None = None
+    moved: list[tuple[str | None, str | None]] = field(default_factory=list)
+
+    def _change(self) -> None:
+        if self.left is not None:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+
+    def create_registered_model(self, name: str, **_: object) -> None:
+        if name in self.models:
+            raise MlflowException("it is there", RESOURCE_ALREADY_EXISTS)
+        self._change()
+        self.models[name] = []
+
+    def get_registered_model(self, name: str) -> SimpleNamespace:
+        if name not in self.models:
+            raise MlflowException("no", RESOURCE_DOES_NOT_EXIST)
+        return SimpleNamespace(description="")
+
+    def create_model_version(self, name: str, source: str, tags=None, **_: object) -> Version:
+        if name not in self.models:
+            raise MlflowException("no", RESOURCE_DOES_NOT_EXIST)
+        self._change()
+        made = Version(name, len(self.models[name]) + 1, source, dict(tags or {}))
+        self.models[name].append(made)
+        return made
+
+    def get_model_version(self, name: str, version: str) -> Version:
+        if not 0 < int(version) <= len(self.models.get(name, [])):
+            raise MlflowException("no", RESOURCE_DOES_NOT_EXIST)
+        return self.models[name][int(version) - 1]
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> Version:
+        if (name, alias) not in self.aliases:
+            raise MlflowException("no", RESOURCE_DOES_NOT_EXIST)
+        return self.models[name][self.aliases[name, alias] - 1]
+
+    def search_model_versions(self, query: str, **_: object) -> list[Version]:
+        return list(self.models.get(query.split("'")[1], []))
+
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+        self._change()
+        self.get_model_version(name, version).tags[key] = value
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        self._change()
+        self._move(name, alias, int(version))
+
+    def delete_registered_model_alias(self, name: str, alias: str) -> None:
+        self._change()
+        self._move(name, alias, None)
+
+    def _move(self, name: str, alias: str, version: int | None) -> None:
+        before = self.aliases.pop((name, alias), None)
+        if version is not None:
+            self.aliases[name, alias] = version
+        if alias == "champion" and before != version:
+            told = [None if v is None else str(v) for v in (before, version)]
+            self.moved.append((told[0], told[1]))
+
+    def get_logged_model(self, model_id: str) -> SimpleNamespace:
+        return SimpleNamespace(artifact_location=model_id)
+
+    def get_model_version_download_uri(self, name: str, version: str) -> str:
+        return self.get_model_version(name, str(version)).source.removeprefix("models:/")
+
+
+def _files(content: str) -> dict[str, str]:
+    return {"MLmodel": content}
+
+
+class Promotions(RuleBasedStateMachine):
+    """What may happen to the champion of one model, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server = Registry()
+        self.contents = 0
+        self.patches = [
+            mock.patch.object(mlflow, "MlflowClient", return_value=self.server),
+            mock.patch.object(registry, "held_at", lambda _, place: _files(place)),
+            mock.patch.object(registry, "held_files", lambda _, model_id: _files(model_id)),
+            mock.patch.object(rollbacks, "verify_version", self._verdict),
+        ]
+        for patch in self.patches:
+            patch.start()
+
+    def _verdict(self, _: str, client: Registry, version: Version) -> Verdict:
+        place = client.get_model_version_download_uri(version.name, str(version.version))
+        return Verdict(
+            model=version.name, version=str(version.version),
+            expected=version.tags.get(names.DIGEST), found=manifest_digest(_files(place)),
+        )  # fmt: skip
+
+    def _asked(self, content: int) -> Promotable:
+        name = f"m-{content}"
+        return Promotable(
+            model="wine", alias="champion", model_id=name, sha256=name, files=_files(name),
+            recipe_digest="d", who="ann",
+        )  # fmt: skip
+
+    @contextmanager
+    def _killed_after(self, changes: int | None) -> Iterator[None]:
+        self.server.left = changes
+        try:
+            yield
+        except Killed:
+            pass
+        finally:
+            self.server.left = None
+
+    @rule(changes=st.none() | st.integers(0, 9), back=st.integers(0, 2))
+    def promote(self, changes: int | None, back: int) -> None:
+        """A new model, or one that was there; killed after so many changes, or not."""
+        if back == 0 or self.contents == 0:
+            self.contents += 1
+        content = max(1, self.contents - back)
+        with self._killed_after(changes):
+            promote("uri", self._asked(content))
+            assert self.champion is not None
+            assert (
+                self.server.models["wine"][int(self.champion) - 1].source == f"models:/m-{content}"
+            )
+
+    @property
+    def champion(self) -> str | None:
+        held = self.server.aliases.get(("wine", "champion"))
+        return None if held is None else str(held)
+
+    @precondition(lambda self: "wine" in self.server.models)
+    @rule(changes=st.none() | st.integers(0, 6), version=st.none() | st.integers(1, 6))
+    def rollback(self, changes: int | None, version: int | None) -> None:
+        """To the champion before, or to any version."""
+        with self._killed_after(changes):
+            try:
+                rollback("uri", "wine", None if version is None else str(version), "r", "bob")
+            except InputError:
+                return
+            assert version is None or self.champion == str(version)
+
+    @precondition(lambda self: self.server.models.get("wine"))
+    @rule(version=st.none() | st.integers(1, 4))
+    def by_hand(self, version: int | None) -> None:
+        """Somebody moves the alias past Hone, or deletes it; Hone sees it at its next look."""
+        repair("uri", "wine")
+        if version is None:
+            self.server._move("wine", "champion", None)
+        elif version <= len(self.server.models["wine"]):
+            self.server._move("wine", "champion", version)
+        repair("uri", "wine")
+
+    @rule(changes=st.none() | st.integers(0, 3))
+    def repair(self, changes: int | None) -> None:
+        with self._killed_after(changes):
+            repair("uri", "wine")
+
+    @invariant()
+    def each_content_has_one_version(self) -> None:
+        held = [version.source for version in self.server.models.get("wine", [])]
+        assert len(held) == len(set(held))
+
+    @invariant()
+    def the_ledger_is_true(self) -> None:
+        """It says what happened, in order; what a kill left open may be missing at the end."""
+        told = [(e.record.before, e.record.after) for e in history("uri", "wine")]
+        assert told == self.server.moved[: len(told)]
+        assert len(self.server.moved) - len(told) <= 1
+
+    @rule()
+    def look(self) -> None:
+        """After a repair, nothing is missing."""
+        repair("uri", "wine")
+        entries = history("uri", "wine")
+        assert [(e.record.before, e.record.after) for e in entries] == self.server.moved
+        assert repair("uri", "wine") == []
+        if entries and entries[-1].record.event is Event.DONE and entries[-1].record.before:
+            previous = self.server.aliases["wine", "previous"]
+            assert str(previous) == entries[-1].record.before
+
+    def teardown(self) -> None:
+        self.look()
+        for patch in self.patches:
+            patch.stop()
+
+
+Promotions.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=25, deadline=None, database=None
+)
+TestPromotions = Promotions.TestCase
