@@ -16,8 +16,10 @@ from pydantic import Field, ValidationError
 from ...recipe.errors import InputError
 from ...recipe.strict import Strict
 from . import names
+from .alias import existing_version, move_alias
+from .ledger import Action, Entry
 from .registry import Promotable, Registered, register
-from .turn import version_of
+from .turn import Turn, version_of
 
 #: Values of the tag `hone.approval`; what a person writes begins with one of the last two.
 REQUESTED = "requested"
@@ -78,16 +80,11 @@ def open_request_of(client: Any, model: str, version: str) -> ApprovalRequest:
         InputError: It carries none, the champion or the bytes are others now, or it is too late.
     """
     where = f"models:/{model}/{version}"
-    found = client.get_model_version(model, version)
-    try:
-        request = ApprovalRequest.model_validate_json(found.tags.get(names.APPROVAL_REQUEST, ""))
-    except ValidationError:
-        raise InputError(
-            "nobody asked for an approval of this version",
-            where=where,
-            do="run its recipe with promotion: approve; or `hone promote`, which says who and why",
-        ) from None
+    found = existing_version(client, model, version)
+    request = _request_of(client, model, version)
     now = _holder(client, model, request.alias)
+    if now == version:
+        raise InputError(f"version {version} of {model} is the {request.alias} already")
     if now != request.current:
         raise InputError(
             f"the approval was asked for when version {request.current or 'none'} was the "
@@ -108,6 +105,63 @@ def open_request_of(client: Any, model: str, version: str) -> ApprovalRequest:
             do="run the recipe again, which measures again and asks again",
         )
     return request
+
+
+def approve(uri: str, model: str, version: str, who: str, reason: str, wait: float = 120) -> Entry:
+    """Promote a version whose approval was asked for.
+
+    Args:
+        uri: The tracking server, which is the registry too.
+        model: The registered model.
+        version: Its version.
+        who: The person who approves.
+        reason: Why.
+        wait: How long to wait for other changes of this model, and for a server that is away (s).
+
+    Returns:
+        The entry of the ledger.
+
+    Raises:
+        InputError: Nobody asked for it, what it was about has changed since, or it is too late.
+        HoneError: The version's files are not those that were measured.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+    existing_version(client, model, version)
+    request = _request_of(client, model, version)
+
+    def choose(client: Any, _: Turn) -> str:
+        open_request_of(client, model, version)  # again, now that nobody else can move the alias
+        return version
+
+    entry = move_alias(
+        uri,
+        model,
+        choose,
+        alias=request.alias,
+        action=Action.APPROVE,
+        who=who,
+        reason=reason,
+        wait=wait,
+        done="nothing was promoted",
+    )
+    client.set_model_version_tag(
+        model, version, names.APPROVAL, f"{APPROVED} by {who}: {reason}"[:500]
+    )
+    return entry
+
+
+def _request_of(client: Any, model: str, version: str) -> ApprovalRequest:
+    found = existing_version(client, model, version)
+    try:
+        return ApprovalRequest.model_validate_json(found.tags.get(names.APPROVAL_REQUEST, ""))
+    except ValidationError:
+        raise InputError(
+            "nobody asked for an approval of this version",
+            where=f"models:/{model}/{version}",
+            do="run its recipe with promotion: approve",
+        ) from None
 
 
 def _holder(client: Any, model: str, alias: str) -> str | None:

@@ -37,6 +37,7 @@ class Action(StrEnum):
     """Why an alias is moved."""
 
     PROMOTE = "promote"
+    APPROVE = "approval"
     ROLLBACK = "rollback"
     REPAIR = "repair"
 

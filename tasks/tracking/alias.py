@@ -1,0 +1,132 @@
+"""Move an alias to a version that the registry has already: verified, in its turn, in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...recipe.errors import HoneError, InputError
+from . import names
+from .away import insist
+from .ledger import Action, Entry, Event, Ledger, Record, new_intent
+from .registered_bytes import verify_version
+from .turn import Turn, turn
+
+
+def move_alias(
+    tracking: str,
+    name: str,
+    choose: Callable[[Any, Turn], str],
+    *,
+    alias: str,
+    action: Action,
+    who: str,
+    reason: str,
+    wait: float,
+    done: str,
+) -> Entry:
+    """Move an alias to a registered version, after comparing its files with what was measured.
+
+    Args:
+        tracking: The tracking server, which is the registry too.
+        name: The registered model.
+        choose: From the client and the turn to the version; it may refuse.
+        alias: The alias.
+        action: Why it is moved.
+        who: A person or an account.
+        reason: Why.
+        wait: How long to wait for other changes of this model, and for a server that is away (s).
+        done: What did not happen if it can't be done, as an error says it.
+
+    Returns:
+        The entry of the ledger.
+
+    Raises:
+        InputError: There is no such model or version, it has the alias, or no reason was given.
+        HoneError: Its files are not those that were measured.
+    """
+    import mlflow
+
+    if not reason.strip():
+        raise InputError(f"a {action} needs a reason", where="reason")
+    client = mlflow.MlflowClient(tracking, registry_uri=tracking)
+    ledger, intent = Ledger(client, name), new_intent()
+    asked = Record(
+        event=Event.INTENT, action=action, intent=intent, alias=alias, who=who[:300],
+        why=reason[:2000],
+    )  # fmt: skip
+
+    def work() -> Entry:
+        require_model(client, tracking, name)
+        if (carried_out := ledger.done(intent)) is not None:  # and the answer was lost
+            return carried_out
+        with turn(client, ledger, asked, wait) as mine:
+            present = mine.state.champion(alias)
+            target = choose(client, mine)
+            found = existing_version(client, name, target)
+            if present == target:
+                raise InputError(f"version {target} of {name} is the {alias} already")
+            digest = _verified(tracking, client, found, mine, done)
+            mine.record = asked.model_copy(
+                update={"evidence": {names.DIGEST: digest}, "after": target}
+            )
+            mine.claim(found)
+            mine.move(present, target)
+        entry = ledger.done(intent)
+        assert entry is not None, "it was just added"
+        return entry
+
+    return insist(work, tracking, wait, done)
+
+
+def _verified(tracking: str, client: Any, found: Any, mine: Turn, done: str) -> str:
+    """The digest of a version's files, which are those that were measured.
+
+    Raises:
+        HoneError: They are not.
+    """
+    verdict = verify_version(tracking, client, found)
+    measured = {
+        entry.record.evidence.get(names.DIGEST)
+        for entry in mine.state.changes
+        if entry.record.after == verdict.version and entry.record.evidence.get(names.DIGEST)
+    }
+    if not verdict.holds:
+        what = verdict.sentence
+    elif measured and verdict.found not in measured:
+        what = f"version {verdict.version} of {verdict.model} does not hold what the ledger says"
+    else:
+        return verdict.found
+    raise HoneError(f"{what}; {done}", where=tracking, do="choose another version")
+
+
+def require_model(client: Any, tracking: str, name: str) -> None:
+    """Make sure that the registry has a model.
+
+    Raises:
+        InputError: It has none of this name.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise InputError(f"the registry has no model {name}", where=tracking) from error
+
+
+def existing_version(client: Any, name: str, version: str) -> Any:
+    """A version of a model.
+
+    Raises:
+        InputError: There is none of this number.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version(name, version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise InputError(f"version {version} of {name} is not there any more") from error
