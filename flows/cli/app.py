@@ -233,6 +233,95 @@ def serve(
     serve_command(_console(), recipes or [], overrides or [], when, promotion, limit)
 
 
+ModelArgument = Annotated[str, typer.Argument(help="Name of the registered model.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the ledger.")]
+WhoOption = Annotated[
+    str | None, typer.Option("--who", help="Who decides. Default: your account and host.")
+]
+AliasOption = Annotated[str, typer.Option("--alias", help="The alias to move.")]
+
+
+@app.command()
+@exit_with_message
+def approve(
+    model: ModelArgument,
+    version: Annotated[str, typer.Argument(help="Number of the version that waits.")],
+    reason: ReasonOption,
+    who: WhoOption = None,
+) -> None:
+    """Approve a version that waits for it (promotion: approve), and make it the champion.
+
+    It is refused if the champion or the version has changed since, or the time is over.
+    """
+    from .registry import approve_command
+
+    approve_command(_console(), model, version, reason, who)
+
+
+@app.command()
+@exit_with_message
+def promote(
+    model: ModelArgument,
+    version: Annotated[str, typer.Argument(help="Number of the version.")],
+    reason: ReasonOption,
+    who: WhoOption = None,
+    alias: AliasOption = "champion",
+) -> None:
+    """Make a registered version the champion, if it was measured and passed every gate."""
+    from .registry import promote_command
+
+    promote_command(_console(), model, version, reason, who, alias)
+
+
+@app.command()
+@exit_with_message
+def rollback(
+    model: ModelArgument,
+    version: Annotated[
+        str | None, typer.Argument(help="Number of a version. Default: the champion before.")
+    ] = None,
+    reason: ReasonOption = "",
+    who: WhoOption = None,
+    alias: AliasOption = "champion",
+) -> None:
+    """Go back to an earlier champion at once, after verifying its files."""
+    from .registry import rollback_command
+
+    rollback_command(_console(), model, version, reason, who, alias)
+
+
+@app.command()
+@exit_with_message
+def history(model: ModelArgument, as_json: JsonOption = False) -> None:
+    """Which version was the champion when, who changed it, and why: from the ledger."""
+    from .registry import history_rows, show_history
+
+    if as_json:
+        _print_json({"model": model, "changes": history_rows(model)})
+    else:
+        show_history(_console(), model)
+
+
+@app.command()
+@exit_with_message
+def verify(
+    model: Annotated[str, typer.Argument(help="NAME@ALIAS or NAME/VERSION of a registered model.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the files of a registered version with what was measured.
+
+    Exit codes: 0 they are the same; 1 they are not.
+    """
+    from .registry import verdict_of
+
+    verdict = verdict_of(model)
+    if as_json:
+        _print_json({**verdict.model_dump(mode="json"), "holds": verdict.holds})
+    else:
+        _console().print(verdict.sentence, highlight=False, markup=False, soft_wrap=True)
+    _exit(0 if verdict.holds else 1)
+
+
 @app.command()
 @exit_with_message
 def targets(as_json: JsonOption = False) -> None:

@@ -17,7 +17,7 @@ from ...tasks.tracking.registry import Promotable, Promotion, Registered, promot
 _PATIENCE = 60.0  # s that a try waits for a server that is away
 
 
-def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
+def is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
     """An unreachable server may come back; different bytes or a refusal would not change."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, ServerUnreachable)
@@ -28,7 +28,7 @@ def _is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
     task_run_name="promote",
     retries=2,
     retry_delay_seconds=5,
-    retry_condition_fn=_is_worth_a_retry,
+    retry_condition_fn=is_worth_a_retry,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -51,7 +51,7 @@ def promote_task(tracking: str, promotable: Promotable) -> Promotion:
     task_run_name="register",
     retries=2,
     retry_delay_seconds=5,
-    retry_condition_fn=_is_worth_a_retry,
+    retry_condition_fn=is_worth_a_retry,
     cache_policy=NO_CACHE,
     persist_result=False,
 )

@@ -1,4 +1,4 @@
-"""Move an alias to a version that the registry has already: verified, in its turn, in the ledger."""
+"""Move an alias to a registered version: verified, in its turn, and entered in the ledger."""
 
 from __future__ import annotations
 

@@ -7,9 +7,7 @@ promotions of one model come one after the other (`turn.py`), and each is entere
 
 from __future__ import annotations
 
-import getpass
 import logging
-import socket
 from typing import Any
 
 from pydantic import Field
@@ -18,6 +16,7 @@ from ...recipe.errors import HoneError, InputError
 from ...recipe.strict import Strict
 from ...runtimes.manifest import differences, manifest_digest
 from . import names
+from .account import account
 from .away import insist
 from .ledger import Action, Event, Ledger, Record, all_versions, ledger_name, new_intent
 from .registered_bytes import held_at, held_files, location, same_store
@@ -203,7 +202,7 @@ def _intent(asked: Promotable) -> Record:
         action=Action.PROMOTE,
         intent=new_intent(),
         alias=asked.alias,
-        who=(asked.who or _account())[:300],
+        who=(asked.who or account())[:300],
         why=asked.why[:2000],
         evidence={name: asked.all_tags[name] for name in kept if name in asked.all_tags},
     )
@@ -239,13 +238,6 @@ def _mark_tampered(client: Any, version: Any) -> None:
     said = "its files are not those that were measured"
     log.warning("version %s of %s: %s; it is replaced", version.version, version.name, said)
     client.set_model_version_tag(version.name, str(version.version), names.TAMPERED, said)
-
-
-def _account() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # a user without a name
-        return socket.gethostname()
 
 
 def _promotion(

@@ -1,0 +1,125 @@
+"""`hone approve`, `promote`, `rollback`, `history` and `verify`: the model registry, by hand."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ...recipe.errors import InputError
+from ...tasks.tracking.account import account
+from ...tasks.tracking.approvals import approve
+from ...tasks.tracking.ledger import Entry
+from ...tasks.tracking.promote_version import promote_version
+from ...tasks.tracking.registered_bytes import Verdict, verify
+from ...tasks.tracking.rollback import history, repair, rollback
+from ...tasks.tracking.tracker import quiet_mlflow
+from ..engine.settings import Settings
+
+_NAMED = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|(?P<alias>@[^/@]+))$")
+
+
+def approve_command(
+    console: Console, model: str, version: str, reason: str, who: str | None
+) -> None:
+    """Approve a version that waits for it.
+
+    Raises:
+        HoneError: The approval doesn't hold.
+    """
+    _show(console, model, approve(_tracking(), model, version, who or account(), reason))
+
+
+def promote_command(
+    console: Console, model: str, version: str, reason: str, who: str | None, alias: str
+) -> None:
+    """Promote a registered version.
+
+    Raises:
+        HoneError: It has no evidence, or its files are not those that were measured.
+    """
+    who = who or account()
+    entry = promote_version(_tracking(), model, version, who=who, reason=reason, alias=alias)
+    _show(console, model, entry)
+
+
+def rollback_command(
+    console: Console, model: str, version: str | None, reason: str, who: str | None, alias: str
+) -> None:
+    """Go back to an earlier champion.
+
+    Raises:
+        HoneError: There is nothing to go back to, or its files are not those that were measured.
+    """
+    entry = rollback(_tracking(), model, version, reason, who or account(), alias=alias)
+    _show(console, model, entry)
+
+
+def history_rows(model: str) -> list[dict[str, Any]]:
+    """The changes of a model's aliases, the oldest first; what was made past Hone is entered first.
+
+    Raises:
+        HoneError: MLflow can't be reached.
+    """
+    tracking = _tracking()
+    repair(tracking, model)
+    return [
+        {
+            "when": datetime.fromtimestamp(entry.time_ms / 1000, UTC).isoformat(timespec="seconds"),
+            "alias": entry.record.alias,
+            "from": entry.record.before,
+            "to": entry.record.after,
+            "action": _action(entry),
+            "who": entry.record.who,
+            "why": entry.record.why,
+            "evidence": entry.record.evidence,
+        }
+        for entry in history(tracking, model)
+    ]
+
+
+def show_history(console: Console, model: str) -> None:
+    """The changes as a table."""
+    rows = history_rows(model)
+    if not rows:
+        console.print(f"nothing was ever promoted in {model}", highlight=False, markup=False)
+        return
+    table = Table(header_style="bold", pad_edge=False)
+    for header in ("when (UTC)", "alias", "from", "to", "action", "who", "why"):
+        table.add_column(header)
+    for row in rows:
+        when = str(row["when"]).removesuffix("+00:00").replace("T", " ")
+        cells = (when, row["alias"], row["from"], row["to"], row["action"], row["who"], row["why"])
+        table.add_row(*(escape(str(cell or "")) for cell in cells))
+    console.print(table)
+
+
+def verdict_of(named: str) -> Verdict:
+    """Whether a version holds what was measured.
+
+    Raises:
+        InputError: It names none.
+    """
+    match = _NAMED.match(named)
+    if match is None:
+        raise InputError("this names no version", where=named, do="give NAME@ALIAS or NAME/VERSION")
+    return verify(_tracking(), match["name"], match["version"] or match["alias"])
+
+
+def _action(entry: Entry) -> str:
+    return "past Hone" if entry.record.event == "observed" else str(entry.record.action)
+
+
+def _show(console: Console, model: str, entry: Entry) -> None:
+    console.print(
+        f"{model}: {entry.record.sentence}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def _tracking() -> str:
+    quiet_mlflow()
+    return Settings.from_environment().tracking

@@ -1,0 +1,75 @@
+"""Changes of the champion that people ask for, as Prefect tasks in their flow run."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from ...tasks.tracking.account import account
+from ...tasks.tracking.ledger import Entry
+from ...tasks.tracking.promote_version import promote_version
+from ...tasks.tracking.rollback import rollback
+from .promotion import is_worth_a_retry
+from .settings import Settings
+
+_WAIT = 60.0  # s that a try waits for a server that is away
+
+
+def promote_by_hand(model: str, version: str, reason: str, who: str, alias: str) -> State[Entry]:
+    """Promote or approve a version in the current flow run.
+
+    Raises:
+        InputError: There is no such version, it has no evidence, or its approval doesn't hold.
+        HoneError: Its files are not those that were measured.
+    """
+    return _told(model, _promote(_tracking(), model.strip(), version.strip(), reason, who, alias))
+
+
+def roll_back_by_hand(model: str, reason: str, version: str, who: str, alias: str) -> State[Entry]:
+    """Go back to an earlier champion in the current flow run.
+
+    Raises:
+        InputError: There is nothing to go back to, or the version is not there any more.
+        HoneError: Its files are not those that were measured.
+    """
+    return _told(model, _roll_back(_tracking(), model.strip(), version.strip(), reason, who, alias))
+
+
+def _tracking() -> str:
+    return Settings.from_environment().tracking
+
+
+def _told(model: str, entry: Entry) -> State[Entry]:
+    return Completed(message=f"{model.strip()}: {entry.record.sentence}", data=entry)
+
+
+@task(
+    name="promote",
+    task_run_name="promote {model} {version}",
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=is_worth_a_retry,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def _promote(tracking: str, model: str, version: str, reason: str, who: str, alias: str) -> Entry:
+    return promote_version(
+        tracking, model, version, who=who or account(), reason=reason, alias=alias, wait=_WAIT
+    )
+
+
+@task(
+    name="rollback",
+    task_run_name="rollback {model}",
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=is_worth_a_retry,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def _roll_back(tracking: str, model: str, version: str, reason: str, who: str, alias: str) -> Entry:
+    return rollback(
+        tracking, model, version or None, reason, who or account(), alias=alias, wait=_WAIT
+    )
