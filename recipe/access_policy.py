@@ -160,8 +160,8 @@ class AccessPolicy(Strict):
 
     def model_location(
         self, location: str, where: str, tracking: str, artifacts: str | None
-    ) -> None:
-        """Refuse to download a model that the registry says lies elsewhere.
+    ) -> Path | None:
+        """The local path of a model, if the registry says that it has one; else None.
 
         Whoever may write to a registry chooses the location of what is registered.
 
@@ -181,11 +181,12 @@ class AccessPolicy(Strict):
             same = (theirs.scheme, theirs.netloc) == (ours.scheme, ours.netloc)
             if "::" in location or not (proxied or same):
                 self._check_url(location, where)
-            return
+            return None
         path = _resolved(local, where, None)
         own = artifacts is not None and path.is_relative_to(Path(artifacts).resolve())
         if not own and not self.by_a_person and not self._in_allowed_folder(path):
             raise self._refused(f"the registered model's files at {location}", where)
+        return path
 
     def address(self, host: str, where: str, *, named: bool = False) -> None:
         """Refuse a host whose addresses serve this machine only: metadata, link-local, loopback.

@@ -202,7 +202,10 @@ def _keep_logged(uri: str, field: str, session: Session) -> str:
     session.access.model_uri(uri, field)
 
     def permit(location: str) -> None:
-        session.access.model_location(location, where, settings.tracking, settings.artifacts)
+        tracking, artifacts = settings.tracking, settings.artifacts
+        local = session.access.model_location(location, where, tracking, artifacts)
+        if local is not None and local.is_dir():
+            files_in(local, where)  # MLflow's copy would follow links out of it
 
     with tempfile.TemporaryDirectory(prefix="hone-logged-") as folder:
         try:

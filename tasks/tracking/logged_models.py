@@ -67,6 +67,8 @@ def _models_of_run(client: Any, uri: str) -> Iterator[str]:
     name = path.partition("/")[0]
     if not name:
         return
+    if "'" in name:
+        raise ValueError("the name of a model has no quotes")
     experiment, token = client.get_run(run_id).info.experiment_id, None
     while True:
         page = client.search_logged_models(

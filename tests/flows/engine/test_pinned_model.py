@@ -323,3 +323,16 @@ def test_an_exported_program_is_off_for_a_recipe_of_somebody_else(
             with pytest.raises(InputError, match="read only for a recipe file that a person runs"):
                 pinned(with_source(path), session)
     assert bool(stored(tmp_path)) is (origin is Origin.COMMAND_LINE)
+
+
+def test_a_registered_model_with_links_out_of_its_folder_is_not_downloaded(
+    person: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect_hone.tasks.tracking import logged_models
+
+    folder = transformers_folder(tmp_path / "artifacts")
+    (folder / "vocab.txt").symlink_to("/etc/passwd")
+    monkeypatch.setattr(logged_models, "locations", lambda *_: [str(folder)])
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", lambda **_: pytest.fail("read"))
+    with pytest.raises(InputError, match="leads out of the folder"):
+        pinned(with_source("models:/linked/1"), person)
