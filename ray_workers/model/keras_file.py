@@ -108,7 +108,7 @@ def _config(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> di
         found = read_json(archive.read(members[CONFIG]))
     except NotAllowed as error:
         raise NotAllowed(f"it holds {error}") from None
-    if not isinstance(found, dict) or found.get("class_name") not in _MODELS:
+    if not isinstance(found, dict) or found.get("class_name") not in list(_MODELS):
         raise NotAllowed("it is no Functional or Sequential model")
     _check(found, 0)
     return {**found, "compile_config": None}

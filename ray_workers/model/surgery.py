@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from torch import nn
 
 from ...recipe.errors import InputError, StoreError
+from ...recipe.library_messages import telling
 from ...recipe.model import Factory
 from ...recipe.strict import Strict
 from ..store.file_names import SURGERY
@@ -143,13 +144,13 @@ def reshape(model: nn.Module, layers: dict[str, Shape]) -> None:
             [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
         )
         for key, value in wanted.attributes.items():
-            if key in _SIZES and isinstance(getattr(module, key, None), int | tuple):
+            if key in _SIZES and _is_alike(getattr(module, key, None), value):
                 setattr(module, key, value)
         for key, shape in wanted.shapes.items():
-            if key not in tensors:
+            if key not in tensors or tensors[key].ndim != len(shape):
                 raise InputError(
-                    f"the compressed model's layer '{name}' has a tensor '{key}', and the "
-                    "factory's has none",
+                    f"the compressed model's layer '{name}' has a tensor '{key}' of shape {shape}, "
+                    "and the factory's has none of that kind",
                     where="model.factory",
                     do="does the factory build the same model each time?",
                 )
@@ -161,6 +162,13 @@ def reshape(model: nn.Module, layers: dict[str, Shape]) -> None:
                 setattr(module, key, nn.Parameter(new, requires_grad=old.requires_grad))
             else:
                 setattr(module, key, new)
+
+
+def _is_alike(old: Any, new: int | tuple[int, ...]) -> bool:
+    """Whether two sizes are both one number, or both equally many."""
+    if isinstance(new, tuple):
+        return isinstance(old, tuple) and len(old) == len(new)
+    return isinstance(old, int)
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype, name: str) -> torch.Tensor:
@@ -190,28 +198,20 @@ def factorize(model: nn.Module, name: str, rank: int, weights: bool = True) -> N
     layer = dict(model.named_modules()).get(name)
     if layer is None or name == "":
         raise InputError(f"the model has no layer '{name}' to factorize", where="low-rank")
-    if isinstance(layer, nn.Linear | nn.Conv2d) and rank > min(layer.weight.flatten(1).shape):
-        raise InputError(f"the rank {rank} is above that of the layer '{name}'", where="low-rank")
-    first: nn.Module
-    second: nn.Module
-    if isinstance(layer, nn.Linear):
-        first = nn.Linear(layer.in_features, rank, bias=False)
-        second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None)
-    elif isinstance(layer, nn.Conv2d):
-        options: Any = {
-            "stride": layer.stride,
-            "padding": layer.padding,
-            "dilation": layer.dilation,
-            "padding_mode": layer.padding_mode,
-        }
-        first = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, bias=False, **options)
-        second = nn.Conv2d(rank, layer.out_channels, 1, bias=layer.bias is not None)
-    else:
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
         raise InputError(
             f"'{name}' is a {type(layer).__name__}: only linear layers and 2-D convolutions can "
             "be factorized",
             where="low-rank",
         )
+    if rank > min(layer.weight.flatten(1).shape):
+        raise InputError(f"the rank {rank} is above that of the layer '{name}'", where="low-rank")
+    try:
+        first, second = _two_layers(layer, rank)
+    except (RuntimeError, TypeError, ValueError, MemoryError) as error:
+        raise InputError(
+            f"'{name}' can't be factorized with rank {rank}: {telling(error)}", where="low-rank"
+        ) from error
     if weights:
         with torch.no_grad():
             matrix = layer.weight.flatten(1).float()
@@ -223,3 +223,22 @@ def factorize(model: nn.Module, name: str, rank: int, weights: bool = True) -> N
                 second.bias.copy_(layer.bias)
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, nn.Sequential(first, second))
+
+
+def _two_layers(layer: nn.Module, rank: int) -> tuple[nn.Module, nn.Module]:
+    if isinstance(layer, nn.Linear):
+        return (
+            nn.Linear(layer.in_features, rank, bias=False),
+            nn.Linear(rank, layer.out_features, bias=layer.bias is not None),
+        )
+    assert isinstance(layer, nn.Conv2d)
+    options: Any = {
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "dilation": layer.dilation,
+        "padding_mode": layer.padding_mode,
+    }
+    return (
+        nn.Conv2d(layer.in_channels, rank, layer.kernel_size, bias=False, **options),
+        nn.Conv2d(rank, layer.out_channels, 1, bias=layer.bias is not None),
+    )
