@@ -73,6 +73,10 @@ def program_schema() -> Any:
     return schema
 
 
+#: The module that registers the operators of programs that PT2E quantized.
+DECOMPOSED = "torch.ao.quantization.fx._decomposed"
+
+
 def operator_arguments(namespace: str, name: str, overload: str) -> list[str] | None:
     """Types of an operator's arguments; None if it has no kernel that a dispatcher knows.
 

@@ -10,6 +10,7 @@ one (`quarantine.py`).
 from __future__ import annotations
 
 import atexit
+import importlib
 import inspect
 import os
 import shutil
@@ -284,9 +285,11 @@ def program(path: str) -> nn.Module:
     place, where = _local(path), f"model.source: {path}"
     with quarantine() as apart:
         checked = apart.folder / "model.pt2"
-        program_file.write_checked(place, checked, where)
+        modules = program_file.write_checked(place, checked, where)
         try:
-            apart.open(checked, "program", where)
+            for module in modules:
+                importlib.import_module(module)
+            apart.open(checked, "program", where, modules)
             # What `.module()` gives can't be exported within another module; this can.
             model: nn.Module = torch.export.unflatten(torch.export.load(checked))
         except InputError:
@@ -327,7 +330,7 @@ def keras_model(path: str) -> nn.Module:
         checked = apart.folder / "model.keras"
         config = keras_file.write_checked(place, checked, where)
         try:
-            return _rebuilt(keras, config, apart.open(checked, "keras", where))
+            return _rebuilt(keras, config, apart.opened(checked, "keras", where))
         except InputError:
             raise
         except Exception as error:

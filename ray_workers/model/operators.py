@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from ..torch_private import operator_arguments
+from ..torch_private import DECOMPOSED, operator_arguments
 
 _PYTHON = frozenset({
     "abs", "add", "and_", "eq", "floordiv", "ge", "getitem", "gt", "le", "lshift", "lt", "mod",
@@ -58,6 +58,14 @@ _REGISTERED = {
         "quantize_affine_float8_non_decomposed",
     }),
 }  # fmt: skip
+
+#: What registers them when it is imported.
+_REGISTRARS = {"quantized_decomposed": DECOMPOSED, "torchao": "torchao"}
+
+
+def registrars(program: bytes) -> list[str]:
+    """Modules to import before a checked program can be loaded, by the operators that it names."""
+    return [m for name, m in _REGISTRARS.items() if f'"torch.ops.{name}.'.encode() in program]
 
 
 def is_allowed(target: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 
 from ...recipe.errors import InputError
 from .archive import opened
+from .operators import registrars
 from .program_schema import rebuilt_payloads, rebuilt_program
 from .symbolic import NotAllowed
 
@@ -41,13 +42,16 @@ _PLAIN = {"archive_format": b"pt2", "archive_version": b"0", "byteorder": b"litt
 _LARGEST_JSON = 512 * 2**20
 
 
-def write_checked(path: Path, target: Path, where: str) -> None:
+def write_checked(path: Path, target: Path, where: str) -> list[str]:
     """Write a program's archive again, of checked parts.
 
     Args:
         path: The stranger's archive.
         target: The new one.
         where: What an error calls it.
+
+    Returns:
+        Modules to import before it is loaded: they register its operators.
 
     Raises:
         InputError: It is no such archive, or has something that `torch.export.save` does not write.
@@ -62,7 +66,7 @@ def write_checked(path: Path, target: Path, where: str) -> None:
                 do="save it again with torch.export.save",
             )
         try:
-            _write(archive, by_name, target)
+            return _write(archive, by_name, target)
         except NotAllowed as error:
             raise InputError(
                 f"it holds {error}" if not str(error).startswith("it ") else str(error),
@@ -72,7 +76,9 @@ def write_checked(path: Path, target: Path, where: str) -> None:
             ) from error
 
 
-def _write(archive: zipfile.ZipFile, by_name: dict[str, zipfile.ZipInfo], target: Path) -> None:
+def _write(
+    archive: zipfile.ZipFile, by_name: dict[str, zipfile.ZipInfo], target: Path
+) -> list[str]:
     for name, content in _PLAIN.items():
         if by_name[name].file_size > 64 or archive.read(by_name[name]) != content:
             raise NotAllowed(f"another {name} than '{content.decode()}'")
@@ -81,12 +87,15 @@ def _write(archive: zipfile.ZipFile, by_name: dict[str, zipfile.ZipInfo], target
     program = rebuilt_program(_json(archive, by_name[_PROGRAM]))
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as made:
         for name, content in _PLAIN.items():
-            made.writestr(f"model/{name}", content)
-        made.writestr("model/.data/version", b"6\n")
-        made.writestr("model/data/sample_inputs/model.pt", b"")
-        made.writestr(f"model/{_PROGRAM}", program)
+            made.writestr(zipfile.ZipInfo(f"model/{name}"), content)
+        made.writestr(zipfile.ZipInfo("model/.data/version"), b"6\n")
+        made.writestr(zipfile.ZipInfo("model/data/sample_inputs/model.pt"), b"")
+        made.writestr(zipfile.ZipInfo(f"model/{_PROGRAM}"), program)
         for folder, listed in (("weights", weights), ("constants", constants)):
-            made.writestr(f"model/data/{folder}/model_{folder}_config.json", json.dumps(listed))
+            made.writestr(
+                zipfile.ZipInfo(f"model/data/{folder}/model_{folder}_config.json"),
+                json.dumps(listed),
+            )
             for file in sorted({entry["path_name"] for entry in listed["config"].values()}):
                 member = by_name.get(f"data/{folder}/{file}")
                 if member is None:
@@ -95,9 +104,10 @@ def _write(archive: zipfile.ZipFile, by_name: dict[str, zipfile.ZipInfo], target
                     member, [e for e in listed["config"].values() if e["path_name"] == file]
                 )
                 with archive.open(member) as source, made.open(
-                    f"model/data/{folder}/{file}", "w", force_zip64=True
+                    zipfile.ZipInfo(f"model/data/{folder}/{file}"), "w", force_zip64=True
                 ) as sink:  # fmt: skip
                     shutil.copyfileobj(source, sink, 2**20)
+    return registrars(program)
 
 
 def _check_size(member: zipfile.ZipInfo, entries: list[dict[str, Any]]) -> None:

@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from typing import Any
 import psutil
 
 from ...recipe.errors import InputError
+from ...runtimes.digest import file_digest, tree_digest
 from . import quarantine_child
 from .confinement import own_user
 
@@ -47,6 +48,10 @@ _SECONDS = 600
 _LONGEST_ANSWER = 100_000
 _LIBRARY = {"program": "torch", "keras": "keras", "onnx": "onnxruntime"}
 _LEAST_MEMORY = 2 * 2**30
+
+
+#: What this process had opened already: kind, name and digest of the files.
+_OPENED: set[tuple[str, str, str]] = set()
 
 
 class OpeningFailed(Exception):
@@ -81,13 +86,34 @@ class Quarantine:
         for folder in (self.folder, self._home):
             folder.mkdir(mode=0o700)
 
-    def open(self, path: Path, kind: str, where: str) -> Opened:
+    def open(self, path: Path, kind: str, where: str, modules: Sequence[str] = ()) -> None:
+        """Open a file of the folder in a child, unless this process has had the same bytes opened.
+
+        Args:
+            path: The file.
+            kind: `program` or `onnx`.
+            where: What an error calls it.
+            modules: Of libraries, to import before.
+
+        Raises:
+            OpeningFailed: The library refuses it.
+            InputError: The child died, took too long, or too much memory.
+        """
+        files = sorted(file for file in self.folder.rglob("*") if file.is_file())
+        digests = {file.relative_to(self.folder).as_posix(): file_digest(file) for file in files}
+        seen = (kind, path.name, tree_digest(digests))
+        if seen not in _OPENED:
+            self.opened(path, kind, where, modules)
+            _OPENED.add(seen)
+
+    def opened(self, path: Path, kind: str, where: str, modules: Sequence[str] = ()) -> Opened:
         """Open a file of the folder in a child.
 
         Args:
             path: The file.
             kind: `program`, `keras` or `onnx`.
             where: What an error calls it.
+            modules: Of libraries, to import before.
 
         Raises:
             OpeningFailed: The library refuses it.
@@ -98,6 +124,7 @@ class Quarantine:
         available = psutil.virtual_memory().available
         asked: dict[str, Any] = {
             "kind": kind,
+            "modules": list(modules),
             "path": str(path),
             "folder": str(self.folder),
             "home": str(self._home),

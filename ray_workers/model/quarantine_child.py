@@ -49,7 +49,7 @@ def _open(said: dict[str, Any], answer: dict[str, Any]) -> None:
         readable, home, said["user"], said["seconds"], said["largest_file"]
     )
     modules, function = _OPENERS[said["kind"]]
-    for module in modules:
+    for module in (*modules, *said["modules"]):
         importlib.import_module(module)
     if limit_memory(said["memory"]):
         answer["protections"].append("memory")

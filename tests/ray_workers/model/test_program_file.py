@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 import shutil
 import subprocess
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 import torch
 from prefect_hone.ray_workers.model.incoming import program, read
 from prefect_hone.ray_workers.model.program_file import write_checked
+from prefect_hone.ray_workers.torch_private import DECOMPOSED
 from prefect_hone.recipe.errors import InputError
 from torch import nn
 
@@ -310,3 +313,36 @@ def test_symbolic_sizes_are_kept(good: dict[str, bytes], tmp_path: Path) -> None
     for count in (5, 9):
         x = torch.randn(count, 4)
         assert loaded(x).shape[0] == 2 * count // 3 + 2 * count % 4 + 1
+
+
+class Quantized(nn.Module):
+    """As PT2E leaves a linear layer: integers, and operators that a library registers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        importlib.import_module(DECOMPOSED)
+        self.register_buffer("weight", torch.randint(-8, 8, (3, 4), dtype=torch.int8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        quantized = torch.ops.quantized_decomposed
+        x = quantized.quantize_per_tensor.default(x, 0.1, 3, -128, 127, torch.int8)
+        x = quantized.dequantize_per_tensor.default(x, 0.1, 3, -128, 127, torch.int8)
+        weight = quantized.dequantize_per_tensor.default(self.weight, 0.5, 0, -128, 127, torch.int8)
+        return torch.nn.functional.linear(x, weight)
+
+
+def test_a_quantized_program_is_read(tmp_path: Path) -> None:
+    model, x = Quantized().eval(), torch.randn(5, 4)
+    torch.export.save(torch.export.export(model, (x,)), tmp_path / "model.pt2")
+    assert torch.equal(program(str(tmp_path / "model.pt2"))(x), model(x))
+
+
+def test_the_same_program_is_the_same_file(
+    good: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, written = packed(good, tmp_path / "model.pt2"), set()
+    for year in (2020, 2021):
+        monkeypatch.setattr(time, "localtime", lambda *_, year=year: (year, 1, 1, 0, 0, 0, 0, 1, 0))
+        write_checked(path, tmp_path / "checked.pt2", "model")
+        written.add((tmp_path / "checked.pt2").read_bytes())
+    assert len(written) == 1

@@ -111,7 +111,7 @@ def test_what_a_library_refuses_is_told_and_nothing_is_left() -> None:
         path = apart.folder / "model.onnx"
         path.write_bytes(b"\x08\x0a nothing")
         with pytest.raises(quarantine.OpeningFailed):
-            apart.open(path, "onnx", "model")
+            apart.opened(path, "onnx", "model")
     assert not apart.folder.parent.exists()
 
 
@@ -121,7 +121,7 @@ def test_a_child_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
         path = apart.folder / "model.onnx"
         path.write_bytes(b"x")
         with pytest.raises(InputError, match="did not end within 0 s"):
-            apart.open(path, "onnx", "model")
+            apart.opened(path, "onnx", "model")
 
 
 @pytest.mark.parametrize("answer", [b"", b"[]", b"{", b"[" * 90_000])
@@ -131,4 +131,4 @@ def test_an_answer_is_not_trusted(monkeypatch: pytest.MonkeyPatch, answer: bytes
         path = apart.folder / "model.onnx"
         path.write_bytes(b"x")
         with pytest.raises(InputError, match="a process of its own that opened it"):
-            apart.open(path, "onnx", "model")
+            apart.opened(path, "onnx", "model")
