@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .errors import RuntimeFailed
+
+#: Largest batch size that a program is compiled for.
+_LARGEST = 2**20
 #: The file in the artifact.
 SETTINGS = "settings.json"
 
@@ -33,10 +37,28 @@ class CompiledArtifact:
 
     @staticmethod
     def read(folder: Path) -> CompiledArtifact:
-        said = json.loads((folder / SETTINGS).read_text())
-        sizes = said["batch_sizes"]
+        """Read the description of an artifact.
+
+        Raises:
+            RuntimeFailed: It is not one.
+        """
+        said = plain_object(folder / SETTINGS)
+        runtime, inputs = said.get("runtime"), said.get("inputs")
+        sizes, settings = said.get("batch_sizes"), said.get("settings")
+        for name, good in {
+            "runtime": isinstance(runtime, str),
+            "inputs": is_list_of(str, inputs),
+            "batch_sizes": sizes is None
+            or (is_list_of(int, sizes) and bool(sizes) and all(0 < s <= _LARGEST for s in sizes)),
+            "settings": isinstance(settings, dict),
+        }.items():
+            if not good:
+                raise RuntimeFailed(
+                    f"'{name}' is not what a compiled artifact has there",
+                    where=str(folder / SETTINGS),
+                )
         return CompiledArtifact(
-            runtime=str(said["runtime"]),
+            runtime=said["runtime"],
             inputs=tuple(said["inputs"]),
             batch_sizes=None if sizes is None else tuple(sizes),
             settings=said["settings"],
@@ -46,3 +68,23 @@ class CompiledArtifact:
     def batch_axis(self) -> str:
         """The kind of batch axis, in words."""
         return "dynamic" if self.batch_sizes is None else f"fixed: {list(self.batch_sizes)}"
+
+
+def plain_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that came with a model.
+
+    Raises:
+        RuntimeFailed: There is no file, or it holds something else.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RuntimeFailed(f"it can't be read: {error}"[:200], where=str(path)) from error
+    if not isinstance(said, dict):
+        raise RuntimeFailed("it does not describe a compiled artifact", where=str(path))
+    return said
+
+
+def is_list_of(kind: type, value: object) -> bool:
+    """Whether a JSON value is a list of texts, or of whole numbers."""
+    return isinstance(value, list) and all(type(item) is kind for item in value)

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from .compiled_artifact import is_list_of, plain_object
 from .digest import digests_in, tree_digest
-from .errors import ArtifactChanged
+from .errors import ArtifactChanged, RuntimeFailed
 from .manifest import (
     DOWNLOADED,
     MANIFEST,
@@ -34,6 +35,9 @@ from .manifest import (
 from .opening import open_artifact
 from .predict import Array, LoadOptions, Predict
 from .registered_version import registered_digest
+
+#: Of a runtime; more would only take the memory of the machine that serves.
+_MOST_THREADS = 1024
 
 log = logging.getLogger("hone")
 
@@ -63,7 +67,25 @@ class ModelDescription:
 
     @staticmethod
     def read(folder: Path) -> ModelDescription:
-        said = json.loads((folder / DESCRIPTION).read_text())
+        """Read the description of a registered model.
+
+        Raises:
+            RuntimeFailed: It is not one.
+        """
+        said = plain_object(folder / DESCRIPTION)
+        sha256, inputs, options = (said.get(name) for name in ("sha256", "inputs", "options"))
+        threads = options.get("threads") if isinstance(options, dict) else None
+        for name, good in {
+            "sha256": isinstance(sha256, str),
+            "inputs": is_list_of(str, inputs) and bool(inputs),
+            "options": isinstance(options, dict),
+            "threads": type(threads) is int and 0 < threads <= _MOST_THREADS,
+        }.items():
+            if not good:
+                raise RuntimeFailed(
+                    f"'{name}' is not what a registered model has there",
+                    where=str(folder / DESCRIPTION),
+                )
         return ModelDescription(said["sha256"], tuple(said["inputs"]), said["options"])
 
 

@@ -47,9 +47,17 @@ def keep_recipe(recipe: Recipe, session: Session) -> str:
         What a flow's parameter calls it: `store:SHA256`.
 
     Raises:
-        InputError: A file that it names can't be read.
+        InputError: A file that it names can't be read, or it has credentials.
         StoreError: The store can't be written.
     """
+    if session.secrets:
+        raise InputError(
+            "a deployed recipe is kept in the store, and can't hold credentials: "
+            f"{', '.join(session.secrets)}"[:300],
+            where="recipe",
+            do="leave them out, and give them to the worker's environment (AWS_ACCESS_KEY_ID, "
+            "~/.netrc) or its HoneServers block",
+        )
     pinned(recipe, session)
     values = recipe.model_dump(mode="json", exclude_unset=True)
     with tempfile.TemporaryDirectory(prefix="hone-deploy-") as scratch:
