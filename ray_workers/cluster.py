@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ import psutil
 from ..recipe.errors import HoneError, InputError, ServerUnreachable
 from ..recipe.library_messages import telling
 from . import access, ray_private
+from .scratch import ray_folder, sweep
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -139,6 +141,8 @@ class Cluster:
             self.abandoned = self._thread.is_alive()
             ours = ray_private.own_processes()
         _end(ours)
+        if started_here:
+            sweep()  # the folders of workers, which don't remove them themselves
         self._thread = None
 
     @property
@@ -191,6 +195,17 @@ class Cluster:
             self._connect(ray)
         self._channel = open_channel()
 
+    def _folder(self) -> str | None:
+        """A private folder for the session of a cluster that is started here.
+
+        Ray makes its own folders writable for everybody.
+        """
+        folder = ray_folder()
+        if folder is None:
+            return None
+        self._token.callback(shutil.rmtree, folder, ignore_errors=True)
+        return str(folder)
+
     def _not_closed(self) -> None:
         if self._stop.is_set():
             raise HoneError("the run was interrupted")
@@ -204,6 +219,8 @@ class Cluster:
                 ray_private.start(
                     LOCAL,
                     job_config=ray_private.own_path(),
+                    _node_ip_address="127.0.0.1",  # nothing else on the network reaches it
+                    _temp_dir=self._folder(),
                     num_cpus=cores(),
                     include_dashboard=False,
                     object_store_memory=256 * 2**20,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import shutil
-import tempfile
 import time
 import typing
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from ..recipe.strict import Strict
 from .cluster import Cluster
 from .events import Begun, Event, Report
 from .memory import PeakMemory
+from .scratch import lasting_folder
 from .store.artifacts import Artifact, Store
 from .worker_death import cause_of_death
 from .workspace import Result, Workspace, user_code
@@ -103,7 +103,7 @@ def execute(job: StepJob, report: Report) -> Done:
     store = Store(job.store, Path(job.cache))
     parted(list(job.secrets.values()))  # so that no message of this process has them
     started = time.perf_counter()
-    scratch = Path(tempfile.mkdtemp(prefix="hone-step-"))
+    scratch = lasting_folder("step")
     try:
         inputs = {name: store.fetch(artifact) for name, artifact in job.inputs.items()}
         module, _, name = job.function.partition(":")

@@ -48,13 +48,32 @@ def start(settings: Mapping[str, Any], **options: Any) -> None:
     """
     import ray
 
-    with _safe_path():
+    with _safe_path(), _loopback():
         try:
             ray.init(address="local", _system_config=dict(settings), **options)
         except (TypeError, RuntimeError) as error:  # how Ray refuses an option it does not know
-            if "_system_config" not in str(error):
+            if "Unknown keyword" not in str(error) and "_system_config" not in str(error):
                 raise
-            ray.init(address="local", **options)
+            public = {name: value for name, value in options.items() if name[0] != "_"}
+            ray.init(address="local", **public)
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a cluster have the loopback address, so that it listens on no other.
+
+    Ray replaces this address by one that others can reach. Without the part, it listens on all.
+    """
+    if _part("_private.services", "resolve_ip_for_localhost") is None:
+        yield
+        return
+    services: Any = importlib.import_module("ray._private.services")
+    before = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = before
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ _NOISE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\s*(?:\bat )?\b0x[0-9a-f]{4,}\b"), ""),
     # Paths in the store, in a step's temporary folder, or in site-packages.
     (re.compile(r"(?:\w+://)?[^\s'\"]*/artifacts/[0-9a-f]{64}/?"), ""),
-    (re.compile(rf"(?:{_FOLDERS})/hone-[^/\s'\"]+/(?:outputs/\w+/|all/)?"), ""),
+    (re.compile(rf"(?:{_FOLDERS})/(?:hone-[^/\s'\"]+/)+(?:outputs/\w+/|all/)?"), ""),
     (re.compile(r"[^\s'\"]*/(?:site|dist)-packages/"), ""),
     (re.compile(r"^(?:Invalid model\. )?(?:(?:\w+\.)*\w*Error: )?(?=\S)"), ""),
 )

@@ -49,6 +49,7 @@ CARRIERS = frozenset(
         ".ray_workers.store.whole_files",
         ".ray_workers.machine_lock",
         ".ray_workers.memory",
+        ".ray_workers.scratch",
         ".ray_workers.workspace",
         ".runtimes.child_environment",
         ".runtimes.home",

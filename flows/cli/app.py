@@ -15,6 +15,7 @@ import typer
 
 from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
+from ...recipe.machine_errors import machine_error
 from .output import EXIT_NO_READER, OutputLost, flush_output, guard_output, leave
 from .signals import Ended
 
@@ -49,6 +50,12 @@ def exit_with_message(command: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             sys.stderr.write("hone: interrupted\n")
             raise typer.Exit(130) from None
+        except Exception as error:
+            trouble = machine_error(error)
+            if trouble is None:
+                raise
+            sys.stderr.write(f"hone: {trouble}\n")
+            raise typer.Exit(trouble.exit_code) from None
 
     return wrapped
 

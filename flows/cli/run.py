@@ -20,9 +20,11 @@ from ...ray_workers.cluster import (
     require_capacity,
 )
 from ...recipe.errors import HoneError
+from ...recipe.machine_errors import machine_error
 from ...recipe.showable import showable, showable_data
 from ...tasks.outcome import Outcome
 from ...tasks.tracking.health import require_answer
+from ..engine.home import private_files
 from ..engine.plan import make_plan
 from ..engine.session import Session
 from ..engine.settings import Settings
@@ -60,7 +62,7 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
         each = recipe.train.resources
         require_capacity(local_capacity(), recipe.train.mesh.least_workers, each.cpus, each.gpus)
     server: PrefectServer | None = None
-    with _quiet(), contextlib.ExitStack() as stack:
+    with _quiet(), private_files(session.settings), contextlib.ExitStack() as stack:
         stack.callback(_close, session.cluster)
         url = configured_url()
         if url is None:
@@ -121,6 +123,9 @@ def _run_flow(
         elif isinstance(found, HoneError):
             raise found
         elif isinstance(found, BaseException):
+            trouble = machine_error(found)
+            if trouble is not None:
+                raise trouble from found
             raise HoneError(f"{type(found).__name__}: {found}") from found
         else:
             raise HoneError(f"the flow run ended as {state.name}: {state.message}")

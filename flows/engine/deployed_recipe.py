@@ -7,12 +7,12 @@ as `store:SHA256`. Whoever may write records of the store may deploy; a worker v
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 import yaml
 from pydantic import Field, ValidationError
 
+from ...ray_workers.scratch import scratch_folder
 from ...ray_workers.store.artifacts import Artifact, Store
 from ...recipe.errors import InputError
 from ...recipe.regular_files import copy_regular
@@ -60,7 +60,7 @@ def keep_recipe(recipe: Recipe, session: Session) -> str:
         )
     pinned(recipe, session)
     values = recipe.model_dump(mode="json", exclude_unset=True)
-    with tempfile.TemporaryDirectory(prefix="hone-deploy-") as scratch:
+    with scratch_folder("deploy") as scratch:
         if session.code is not None:
             values["code"] = _CODE
             for relative, path in shipped_code(session.code).files.items():

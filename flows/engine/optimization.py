@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...ray_workers.scratch import scratch_folder
 from ...ray_workers.store.file_names import WEIGHTS
 from ...recipe.factories import SOURCES
 from ...recipe.schema import Recipe
@@ -43,8 +43,8 @@ def open_optimization(
     if asked.model.factory.startswith(f"{SOURCES}:"):
         return open_request(recipe, [*changes, f"model={{source: '{uri}'}}"], promotion, redo)
     loaded, session = open_request(recipe, [*changes, f"model.weights={uri}"], promotion, redo)
-    with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
-        found = download_trained_weights(uri, session.settings.tracking, folder, "model")
+    with scratch_folder("weights") as folder:
+        found = download_trained_weights(uri, session.settings.tracking, str(folder), "model")
         into = Path(folder) / "kept"
         into.mkdir()
         found.rename(into / WEIGHTS)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ...ray_workers.model.file_kinds import odd_kind, safetensors_problem
+from ...ray_workers.scratch import scratch_folder
 from ...ray_workers.store.artifacts import Artifact, describe
 from ...ray_workers.store.file_names import WEIGHTS
 from ...recipe.errors import HoneError, InputError
@@ -207,9 +207,9 @@ def _keep_logged(uri: str, field: str, session: Session) -> str:
         if local is not None and local.is_dir():
             files_in(local, where)  # MLflow's copy would follow links out of it
 
-    with tempfile.TemporaryDirectory(prefix="hone-logged-") as folder:
+    with scratch_folder("logged") as folder:
         try:
-            found = download(uri, settings.tracking, folder, permit).resolve()
+            found = download(uri, settings.tracking, str(folder), permit).resolve()
         except HoneError:
             raise
         except Exception as error:
@@ -243,7 +243,7 @@ def _keep(files: dict[str, Path], where: str, session: Session) -> str:
             artifact = session.store.located(Artifact.model_validate(known))
             if session.store.holds(artifact):
                 return artifact.uri
-    with tempfile.TemporaryDirectory(prefix="hone-model-") as folder:
+    with scratch_folder("model") as folder:
         for relative, path in files.items():
             copy_regular(path, Path(folder) / relative, where)
         artifact = _put(Path(folder), "model", session)
@@ -277,7 +277,7 @@ def _weights(given: str, field: str, session: Session) -> str:
         open_regular(real, where).close()
         _look_at_weights(real, where)
         return f"{_keep({WEIGHTS: real}, where, session)}/{WEIGHTS}"
-    with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
+    with scratch_folder("weights") as folder:
         local = Path(folder) / WEIGHTS
         try:
             fetch(url, local, session.access, where)

@@ -217,7 +217,7 @@ class Runner:
                 ) from None
             except OSError as error:
                 raise HoneError(
-                    f"HONE_HOME can't be written: {error.strerror}",
+                    f"HONE_HOME can't be used: {error.strerror}",
                     where=str(self.session.settings.home),
                     do="set HONE_HOME to a folder that you can write to",
                 ) from error

@@ -25,6 +25,7 @@ from ...recipe.library_messages import telling
 from ...recipe.schema import Recipe
 from ...recipe.showable import restored
 from ...tasks.keys import UserCode
+from .home import open_home
 from .observer import Observer, Silent
 from .recipe_secrets import without_credentials
 from .settings import Settings
@@ -125,6 +126,7 @@ def new_session(
             kept without its credentials.
     """
     settings = Settings.from_environment()
+    open_home(settings.home)
     access = AccessPolicy.from_environment(origin, code)
     for path, where in recipe.factories():
         access.factories.check(path, where)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import tempfile
 from pathlib import Path
 
+from ...ray_workers.scratch import scratch_folder
 from ...ray_workers.store.artifacts import Artifact, Store
 from ...recipe.factories import Allowed
 from ...recipe.regular_files import copy_regular
@@ -35,7 +35,7 @@ def pack(folder: Path, store: Store) -> Artifact | None:
     files = shipped_code(folder).files
     if not files:
         return None
-    with tempfile.TemporaryDirectory(prefix="hone-code-") as scratch:
+    with scratch_folder("code") as scratch:
         for relative, path in files.items():
             copy_regular(path, Path(scratch) / relative, f"code: {relative}")
         return store.put(Path(scratch), "code")

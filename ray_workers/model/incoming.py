@@ -9,12 +9,10 @@ one (`quarantine.py`).
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import inspect
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from torch import nn
 
 from ...recipe.errors import InputError
 from ...recipe.library_messages import more, telling
+from ..scratch import lasting_folder, scratch_folder
 from ..store.artifacts import verify_kept
 from . import keras_file, program_file, transformers_folder
 from .file_kinds import safetensors_problem
@@ -162,8 +161,7 @@ def _local(path: str) -> Path:
         return Path(path)
     if path not in _FETCHED:
         fs, remote = fsspec.core.url_to_fs(path)
-        folder = Path(tempfile.mkdtemp(prefix="hone-source-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        folder = lasting_folder("source")
         parent = fs.isfile(remote)  # what lies beside a file belongs to it
         fs.get(str(Path(remote).parent) if parent else remote, str(folder / "all"), recursive=True)
         verify_kept(path, folder / "all")
@@ -192,7 +190,7 @@ def transformers_model(path: str) -> nn.Module:
     where = f"model.source: {path}"
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory(prefix="hone-source-") as checked:
+    with scratch_folder("source") as checked:
         transformers_folder.write_checked(folder, Path(checked), where)
         config = _configuration(transformers, folder, Path(checked), where)
         model, said = _with_weights(transformers, config, folder, Path(checked), where)

@@ -7,7 +7,6 @@ model. `surgery.json` says in plain data what to do after calling it, so no mode
 from __future__ import annotations
 
 import inspect
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, origin
 from ...recipe.library_messages import telling
 from ...recipe.model import Factory, ModelFactory
+from ..scratch import scratch_folder
 from ..store.artifacts import verify_kept
 from ..store.file_names import WEIGHTS
 from .file_kinds import safetensors_problem
@@ -109,7 +109,7 @@ def load_weights(model: nn.Module, url: str, where: str) -> None:
     Raises:
         InputError: The file can't be read as safetensors, or is of another model.
     """
-    with tempfile.TemporaryDirectory(prefix="hone-weights-") as folder:
+    with scratch_folder("weights") as folder:
         local = Path(folder) / WEIGHTS
         try:
             fs, path = fsspec.core.url_to_fs(url)

@@ -30,7 +30,6 @@ import selectors
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ import psutil
 
 from ...recipe.errors import InputError
 from ...runtimes.digest import file_digest, tree_digest
+from ..scratch import lasting_folder
 from . import quarantine_child
 from .confinement import own_user
 
@@ -159,7 +159,7 @@ class Quarantine:
 @contextlib.contextmanager
 def quarantine() -> Iterator[Quarantine]:
     """A private folder for a stranger's files, which is gone afterwards."""
-    root = tempfile.mkdtemp(prefix="hone-quarantine-")
+    root = str(lasting_folder("quarantine", reachable=True))
     try:
         yield Quarantine(Path(root), own_user({sys.prefix, sys.base_prefix}))
     finally:

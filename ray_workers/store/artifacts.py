@@ -260,12 +260,11 @@ class Store:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            free = ""
-            if self.local and full:
-                with contextlib.suppress(OSError):
-                    free = f" ({shutil.disk_usage(self.root).free / 1e6:.1f} MB free"
-                    free += f", {needed / 1e6:.1f} MB needed)" if needed else ")"
-            what = f"no space left{free}" if full else f"can't {doing}: {error.strerror or error}"
+            what = (
+                f"no space left{self._room(needed)}"
+                if full
+                else f"can't {doing}: {error.strerror or error}"
+            )
             raise StoreError(
                 f"the artifact store failed: {what}",
                 where=self.url,
@@ -273,6 +272,17 @@ class Store:
                 if full
                 else "check HONE_STORE and its permissions",
             ) from error
+
+    def _room(self, needed: int) -> str:
+        """What a full disk lacks, in parentheses; empty if unknown."""
+        if self.local:
+            with contextlib.suppress(OSError):
+                said = os.statvfs(self.root)
+                if said.f_files and not said.f_favail:
+                    return " (no inodes are free)"
+                has = f"{said.f_bavail * said.f_frsize / 1e6:.1f} MB free"
+                return f" ({has}, {needed / 1e6:.1f} MB needed)" if needed else f" ({has})"
+        return ""
 
     def _at(self, artifact: Artifact) -> str:
         return f"{self.root}/artifacts/{artifact.sha256}"

@@ -148,7 +148,7 @@ class OwnerKey:
             raise StoreError(
                 f"the key that signs results can't be written: {error.strerror or error}",
                 where=str(self._file),
-                do="set HONE_HOME to a folder that you can write to",
+                do="free some space, or set HONE_HOME to a folder that you can write to",
             ) from error
 
     def _unusable(self, why: str) -> StoreError:

@@ -30,6 +30,7 @@ from torch.distributed.tensor import DTensor
 from ...recipe.errors import InputError, StoreError
 from ...runtimes.digest import file_digest
 from ..events import Metric
+from ..scratch import scratch_folder
 from ..store.artifacts import Store
 from ..store.file_names import WEIGHTS
 from ..store.seal import sealed, unsealed
@@ -263,10 +264,10 @@ class Checkpoints:
 
     def _write(self, path: str, state: State, said: dict[str, Any]) -> None:
         with (
-            tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as aside,
+            scratch_folder("checkpoint") as aside,
             self._translate_os_errors("write a checkpoint"),
         ):
-            folder = path if self._local else aside
+            folder = path if self._local else str(aside)
             writer = ShardWriter(self.fs, folder, path, lambda: self._commit(path, said))
             try:
                 dcp.save(
@@ -320,7 +321,7 @@ class Checkpoints:
             return False
         if {name for name in found if name.endswith(_TENSORS)} != set(checkpoint.files):
             return False
-        with tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as aside:
+        with scratch_folder("checkpoint") as aside:
             for name, digest in checkpoint.files.items():
                 local = Path(checkpoint.path) / name
                 try:
@@ -341,10 +342,10 @@ class Checkpoints:
         if self._local:
             yield checkpoint.path
             return
-        with tempfile.TemporaryDirectory(prefix="hone-checkpoint-") as aside:
+        with scratch_folder("checkpoint") as aside:
             for name in checkpoint.files:
                 self.fs.get_file(f"{checkpoint.path}/{name}", str(Path(aside) / name))
-            yield aside
+            yield str(aside)
 
     def _translate_os_errors(self, doing: str) -> Any:
         return Store(self.url, Path(tempfile.gettempdir())).translate_os_errors(doing)

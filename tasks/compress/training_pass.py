@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from ...ray_workers.events import Event, Metric
 from ...ray_workers.model.module import build, load_module, save_module
 from ...ray_workers.model.onnx_model import torch_module
 from ...ray_workers.model.surgery import Surgery, operations_of
+from ...ray_workers.scratch import scratch_folder
 from ...ray_workers.store.artifacts import Store
 from ...ray_workers.store.file_names import WEIGHTS
 from ...ray_workers.training.checkpoints import Checkpoints
@@ -118,7 +118,7 @@ def _job(
     """The recipe's training, starting from a module."""
     work, spec = context.work, context.work.spec
     store = Store(work.store_url, Path(work.cache_url))
-    with tempfile.TemporaryDirectory(prefix="hone-start-") as folder:
+    with scratch_folder("start") as folder:
         save_module(model, operations, Path(folder))
         start = store.put(Path(folder), "weights")
     teacher = store.put(work.inputs["module"], "weights") if how.lesson is not None else None
@@ -148,7 +148,7 @@ def _best(job: TrainJob) -> tuple[dict[str, torch.Tensor], float]:
     best = checkpoints.best()
     if best is None or best.quality is None:
         raise StepFailed("training ended without a checkpoint", where=job.checkpoints)
-    with tempfile.TemporaryDirectory(prefix="hone-best-") as folder:
+    with scratch_folder("best") as folder:
         checkpoints.export(best, Path(folder))
         return load_file(Path(folder) / WEIGHTS), best.quality
 

@@ -6,7 +6,6 @@ Files are read as data: nothing is loaded or run.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import urlparse
 
 from pydantic import Field
 
+from ...ray_workers.scratch import scratch_folder
 from ...recipe.errors import InputError
 from ...recipe.strict import Strict
 from ...runtimes.manifest import MANIFEST, differences, manifest_digest, model_files, read_manifest
@@ -143,12 +143,12 @@ def _fetched(tracking: str, place: str) -> Iterator[Path | None]:
     if urlparse(place).scheme in ("", "file"):  # not `mlflow-artifacts:/`, which has no host
         yield Path(local_file_uri_to_path(place))
         return
-    with tempfile.TemporaryDirectory(prefix="hone-verify-") as scratch:
+    with scratch_folder("verify") as scratch:
         folder: Path | None = None
         try:
             folder = Path(
                 mlflow.artifacts.download_artifacts(
-                    artifact_uri=place, dst_path=scratch, tracking_uri=tracking
+                    artifact_uri=place, dst_path=str(scratch), tracking_uri=tracking
                 )
             )
         except Exception as error:

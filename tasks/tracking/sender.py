@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
+from ...ray_workers.scratch import scratch_folder
 from ...recipe.library_messages import telling
 from ...runtimes.manifest import differences, manifest_digest
 from . import names
@@ -201,7 +201,7 @@ class MlflowSender:
         if model_key(entry.ref) in ids:
             return
         run_id = ids[entry.ref]
-        with tempfile.TemporaryDirectory(prefix="hone-model-") as scratch:
+        with scratch_folder("model") as scratch:
             folder = Path(scratch) / "model"
             files = write_model(entry, folder, Path(scratch))
             held = self._held_model(entry, files)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
+from ...recipe.machine_errors import machine_error
 from ...recipe.showable import showable, showable_data
 from . import names
 from .away import is_away
@@ -57,6 +58,8 @@ def quiet_mlflow() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    # It logs a trace of 76 lines for each statement on a full disk; the sender says it in one.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -111,6 +114,9 @@ class Tracker:
         except Exception as error:
             if isinstance(error, HoneError):
                 raise
+            trouble = machine_error(error)
+            if trouble is not None:
+                raise trouble from error
             raise unreachable(self.uri, telling(error)[:200]) from error
         self._journal = Journal(self._folder / f"{run_id}.jsonl")
         self._journal.append(

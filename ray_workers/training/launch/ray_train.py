@@ -7,9 +7,9 @@ the process group and shows the run in its dashboard.
 from __future__ import annotations
 
 import logging
-import tempfile
 
 from ....recipe.errors import HoneError, StepCrashed
+from ...scratch import scratch_folder
 from .elastic import ray_resources
 from .failures import says_most
 from .worker import WorkerConfig, as_hone_error, backend, prepare, run_loop
@@ -27,7 +27,7 @@ def run(config: WorkerConfig, workers: int) -> None:
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     resources = config.job.train.resources
-    with tempfile.TemporaryDirectory(prefix="hone-ray-train-") as folder:
+    with scratch_folder("ray-train") as folder:
         trainer = TorchTrainer(
             _in_worker,
             train_loop_config={"config": config},

@@ -7,7 +7,6 @@ quantized: the lower, the more harmful. It is measured once, on calibration inpu
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from ....ray_workers.model.onnx_files import Arrays, batch_arrays, is_large, layer_of, write_graph
 from ....ray_workers.model.sqnr import sqnr_db
+from ....ray_workers.scratch import scratch_folder
 from ....ray_workers.store.file_names import GRAPH
 from ....recipe.passes import AccuracyControl
 from .job import producers
@@ -229,7 +229,7 @@ def runner_of(graph: Any) -> Callable[[Arrays], Array]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    with tempfile.TemporaryDirectory(prefix="hone-graph-") as folder:
+    with scratch_folder("graph") as folder:
         source: Any = str(Path(folder) / GRAPH)
         if is_large(graph):
             write_graph(copy.deepcopy(graph), Path(folder))  # which empties what it writes

@@ -1,0 +1,61 @@
+"""What the machine has run out of or does not permit, in one sentence, whoever noticed it.
+
+A full disk is noticed by SQLite through SQLAlchemy, MLflow or Prefect as well as by the store, and
+each wraps the system's error in its own, with statements and traces.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from .errors import HoneError, StoreError
+
+_FREE = "free some space, or set HONE_HOME and HONE_STORE to another location"
+_PERMIT = "check its permissions, or set HONE_HOME and HONE_STORE to folders that you can write to"
+_BY_NUMBER = {
+    errno.ENOSPC: ("no space or no inodes are left on the disk", _FREE),
+    errno.EDQUOT: ("your disk quota is used up", _FREE),
+    errno.EROFS: ("the file system is read-only", _PERMIT),
+    errno.EACCES: ("a file or folder can't be accessed: permission denied", _PERMIT),
+    errno.EPERM: ("a file or folder can't be changed: not permitted", _PERMIT),
+    errno.EMFILE: ("too many files are open", "raise the limit: `ulimit -n 4096`"),
+    errno.EIO: ("the disk failed to read or write", "look at the system's log"),
+}  # fmt: skip
+#: What SQLite says, and the system itself where only its text is left.
+_BY_TEXT = {
+    "database or disk is full": errno.ENOSPC,
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "attempt to write a readonly database": errno.EROFS,
+    "Read-only file system": errno.EROFS,
+    "unable to open database file": errno.EACCES,
+    "Permission denied": errno.EACCES,
+    "disk I/O error": errno.EIO,
+    "Too many open files": errno.EMFILE,
+}
+
+
+def machine_error(error: BaseException) -> HoneError | None:
+    """The sentence for an error that the machine is the cause of; None: it is another kind."""
+    for cause in _causes(error):
+        if isinstance(cause, HoneError):
+            return None
+        number = cause.errno if isinstance(cause, OSError) else None
+        where = cause.filename if isinstance(cause, OSError) else None
+        if number not in _BY_NUMBER:
+            text = str(cause)
+            number = next((n for said, n in _BY_TEXT.items() if said in text), None)
+        if number in _BY_NUMBER:
+            what, do = _BY_NUMBER[number]
+            return StoreError(what, where=where if isinstance(where, str) else None, do=do)
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    ahead: BaseException | None = error
+    while ahead is not None and id(ahead) not in seen:
+        seen.add(id(ahead))
+        yield ahead
+        ahead = ahead.__cause__ or ahead.__context__

@@ -1,0 +1,114 @@
+"""Temporary folders are private, and gone once their process is, however it ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from prefect_hone.ray_workers import scratch
+from prefect_hone.ray_workers.scratch import lasting_folder, ray_folder, scratch_folder, sweep
+
+
+@pytest.fixture(autouse=True)
+def shared(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder that processes share; short, as Ray's sockets need."""
+    folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(scratch, "_roots", {})
+    yield folder
+    shutil.rmtree(folder)
+
+
+def left_by_a_killed_process(shared: Path) -> Path:
+    code = (
+        "import os; from prefect_hone.ray_workers.scratch import scratch_folder\n"
+        "with scratch_folder('step') as f: (f / 'graph').write_text('x'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(shared)})
+    (root,) = shared.iterdir()
+    assert len(list(root.glob("hone-step-*/graph"))) == 1
+    return root
+
+
+def test_they_are_private_and_removed(shared: Path) -> None:
+    with scratch_folder("step") as folder:
+        assert folder.name.startswith("hone-step-")
+        for place in (folder, folder.parent):
+            assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert not folder.exists()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(shared: Path) -> None:
+    root = left_by_a_killed_process(shared)
+    with scratch_folder("step"):
+        assert not root.exists()
+
+
+def test_what_a_living_process_uses_stays(shared: Path) -> None:
+    with scratch_folder("step") as folder:
+        code = "from prefect_hone.ray_workers.scratch import sweep; print(sweep())"
+        said = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(shared)},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert said.stdout == "0\n"
+        assert folder.exists()
+
+
+def test_a_process_that_ends_leaves_nothing(shared: Path) -> None:
+    code = "from prefect_hone.ray_workers.scratch import lasting_folder; lasting_folder('source')"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(shared)})
+    assert list(shared.iterdir()) == []
+
+
+@pytest.mark.parametrize("planted", ["link", "file", "other's"])
+def test_what_is_not_ours_is_not_removed(
+    shared: Path, tmp_path: Path, planted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("mine")
+    place = shared / "hone-of-planted"
+    if planted == "link":
+        place.symlink_to(precious)
+    elif planted == "file":
+        place.write_text("")
+    else:
+        place.mkdir()
+        monkeypatch.setattr(scratch.os, "geteuid", lambda: 4321)
+    assert sweep() == 0
+    assert place.exists()
+    assert (precious / "file").read_text() == "mine"
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(shared: Path, tmp_path: Path) -> None:
+    (shared / "hone-of-planted").mkdir()
+    (shared / "hone-of-planted" / ".held").symlink_to(tmp_path / "made")
+    assert sweep() == 0
+    assert not (tmp_path / "made").exists()
+
+
+def test_another_users_child_can_reach_only_what_is_given_to_it(shared: Path) -> None:
+    given, ours = lasting_folder("quarantine", reachable=True), lasting_folder("step")
+    assert given.parent != ours.parent
+    assert stat.S_IMODE(given.parent.stat().st_mode) == 0o711
+    assert stat.S_IMODE(ours.parent.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_is_too_long_for_rays_sockets_is_not_taken(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ray_folder()
+    assert found is not None
+    assert len(str(found / "session_2026-11-25_19-57-12_123456_1234567/sockets/raylet.1")) < 107
+    long = shared / ("x" * 60)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setattr(scratch, "_roots", {})
+    assert ray_folder() is None

@@ -1,0 +1,74 @@
+"""A full disk and the like are one sentence, whichever library noticed."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import typer
+from prefect_hone.flows.cli.app import exit_with_message
+from prefect_hone.recipe.errors import InputError
+from prefect_hone.recipe.machine_errors import machine_error
+
+FULL = "no space or no inodes are left"
+
+
+class Wrapped(Exception):
+    """As MLflow and SQLAlchemy wrap an error: its text in theirs."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), f"/x: {FULL}"),
+        (OSError(errno.EROFS, "Read-only file system"), "read-only"),
+        (PermissionError(errno.EACCES, "Permission denied", "/home/other"), "/home/other: a file"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit"),
+        (Wrapped("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT]"), FULL),
+        (Wrapped("(sqlite3.OperationalError) attempt to write a readonly database"), "read-only"),
+        (Wrapped("(sqlite3.OperationalError) unable to open database file"), "permission"),
+    ],
+)
+def test_it_is_a_sentence(error: Exception, said: str) -> None:
+    found = machine_error(error)
+    assert found is not None
+    assert said in str(found)
+    assert "SQL" not in str(found)
+    assert len(str(found).splitlines()) == 2
+
+
+def test_it_is_found_behind_other_errors() -> None:
+    error = Wrapped("INSERT failed")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert FULL in str(machine_error(error))
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyError("full"), FileNotFoundError(2, "no")])
+def test_other_errors_are_none_of_it(error: Exception) -> None:
+    assert machine_error(error) is None
+
+
+def test_what_was_said_already_is_not_said_otherwise() -> None:
+    error = InputError("the weights can't be read")
+    error.__cause__ = OSError(errno.EACCES, "Permission denied")
+    assert machine_error(error) is None
+
+
+def test_commands_end_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    @exit_with_message
+    def command() -> None:
+        raise Wrapped("database or disk is full")
+
+    with pytest.raises(typer.Exit) as caught:
+        command()
+    assert caught.value.exit_code == 1
+    assert capsys.readouterr().err.startswith(f"hone: {FULL}")
+
+
+def test_a_bug_is_not_hidden() -> None:
+    @exit_with_message
+    def command() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        command()
