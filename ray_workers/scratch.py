@@ -21,7 +21,7 @@ from pathlib import Path
 _PREFIX, _NEW = "hone-of-", "hone-new-"
 _LOCK = ".held"
 #: Longest path of a socket is 107 bytes; a Ray session needs this many below its folder.
-_RAY_NEEDS = 67
+_RAY_NEEDS = 66
 _guard = threading.Lock()
 _roots: dict[tuple[int, bool], Path] = {}
 
