@@ -12,9 +12,9 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
+from ...ray_workers.scratch import scratch_folder
 from ...recipe.errors import InputError
 from ...recipe.regular_files import open_regular
 
@@ -90,8 +90,8 @@ def _has_changes(folder: Path, top: Path, own: Path, shared: Path, commit: str) 
     program = shutil.which("git")
     if program is None:
         return True
-    with tempfile.TemporaryDirectory(prefix="hone-git-") as ours:
-        place = Path(ours)
+    with scratch_folder("git") as place:
+        ours = str(place)
         for name in ("objects", "refs", "info"):
             (place / name).mkdir()
         wide = len(commit) == 64

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ from prefect_hone.ray_workers.scratch import lasting_folder, ray_folder, scratch
 
 
 @pytest.fixture(autouse=True)
-def shared(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A temporary folder that processes share; short, as Ray's sockets need."""
+def shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A temporary folder that processes share; short, as Ray's sockets need.
+
+    `tmp_path` comes first: pytest would make it in there.
+    """
     folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setattr(scratch, "_roots", {})
