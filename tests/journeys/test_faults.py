@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -100,6 +101,64 @@ def test_ctrl_c_ends_everything_with_130(hone, project: Path) -> None:
     wait_until_gone(hone)
     found = statuses(hone.tracking)
     assert {status for runs in found.values() for status in runs} == {"KILLED"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything_within_seconds(
+    hone, project: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = hone.start(
+        "run", str(project / "recipe.yaml"), "--set", "data.args={delay: 0.02}",
+        "--set", "train.epochs=20",
+    )  # fmt: skip
+    hone.wait_for(process, "train: epoch 1/20")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 128 + number, out + err
+    assert f"hone: ended by {number.name}" in err
+    assert "Traceback" not in out + err
+    _, left = psutil.wait_procs(hone.alive(), timeout=10)
+    assert not left, "Ray's agents, too"
+    found = statuses(hone.tracking)
+    assert {status for runs in found.values() for status in runs} == {"KILLED"}
+    with contextlib.closing(sqlite3.connect(tmp_path / "prefect" / "prefect.db")) as database:
+        states = database.execute("SELECT state_name FROM flow_run").fetchall()
+    assert states == [("Crashed",)]
+
+
+def test_ctrl_c_while_ray_starts_does_not_wait_for_it(hone, project: Path) -> None:
+    process = hone.start("run", str(project / "recipe.yaml"))
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        started = hone.remember(process)
+        if any("gcs_server" in child.name() for child in started):
+            break
+        time.sleep(0.05)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130, out + err
+    assert "hone: interrupted" in err
+    assert time.monotonic() - asked < 15, "3 s on a machine with nothing else to do"
+    _, left = psutil.wait_procs(hone.alive(), timeout=10)
+    assert not left
+
+
+def test_a_run_goes_on_when_nobody_reads_it(hone, project: Path) -> None:
+    process = hone.start("run", str(project / "recipe.yaml"), "--set", "variants=[{name: fp32}]")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+
+    assert process.wait(240) == 0, err
+    assert "nobody reads the standard output any more; the run goes on" in err
+    assert "the run goes on" in (hone.home / "logs" / "output.log").read_text()
+    found = statuses(hone.tracking)
+    assert {status for runs in found.values() for status in runs} == {"FINISHED"}
 
 
 def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(hone, project: Path) -> None:
