@@ -254,7 +254,7 @@ def has_nvidia() -> bool:
 def captured(
     command: list[str], variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603 (a list of our own, no shell)
         command, env=variables, capture_output=True, text=True, check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
@@ -266,8 +266,8 @@ def shown(command: list[str], variables: Mapping[str, str]) -> int:
     On a terminal it shows its own progress; in a log, only the informative lines.
     """
     if sys.stderr.isatty():
-        return subprocess.run(command, env=variables, check=False).returncode
-    with subprocess.Popen(
+        return subprocess.run(command, env=variables, check=False).returncode  # noqa: S603 (a list of our own, no shell)
+    with subprocess.Popen(  # noqa: S603 (a list of our own, no shell)
         command, env=variables, text=True, errors="replace", stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip

@@ -69,7 +69,7 @@ class ChildProcess:
             "PYTHONWARNINGS": "ignore",
         }
         with theirs:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 (a list of our own, no shell)
                 # -P: without it, a numpy.py in the current folder would be imported as numpy
                 [interpreter, "-P", "-m", child.__name__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],

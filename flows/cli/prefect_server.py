@@ -66,7 +66,7 @@ class PrefectServer:
             **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _NOT_NEEDED},
         }
         with held, self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 (a list of our own, no shell)
                 command,
                 env=environment,
                 pass_fds=[held.fileno()],
@@ -86,7 +86,7 @@ class PrefectServer:
         Raises:
             HoneError: It ended, or did not answer in time.
         """
-        assert self._process is not None
+        assert self._process is not None  # noqa: S101 (narrows a type)
         deadline = time.monotonic() + seconds
         while not answers(self.url):
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -37,7 +37,7 @@ def _set_up(folder: StackFolder) -> None:
     """`hone setup` in a process of its own: Prefect reads its settings once a process."""
     own: Mapping[str, str] = environ
     code = "from prefect_hone.flows.cli.app import main; main()"
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 (a list of our own, no shell)
         [sys.executable, "-P", "-c", code, "setup", "--pool", POOL, "--block", "stack"],
         env={**own, **client_environment(folder)},
         check=False,

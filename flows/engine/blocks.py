@@ -172,7 +172,7 @@ def use_servers() -> None:
             where=f"{VARIABLE}={name}",
             do=f"create it under Blocks in Prefect's UI, or with `hone setup --block {name}`",
         ) from None  # the error may quote the block's values
-    assert isinstance(block, HoneServers)
+    assert isinstance(block, HoneServers)  # noqa: S101 (narrows a type)
     block.apply()
 
 

@@ -122,8 +122,8 @@ def _artifact(way: CandidateLayout[Settled]) -> ArtifactSaid | None:
 
 
 def _done(step: Settled | None) -> Done:
-    assert step is not None
-    assert step.done is not None
+    assert step is not None  # noqa: S101 (narrows a type)
+    assert step.done is not None  # noqa: S101 (narrows a type)
     return step.done
 
 

@@ -239,7 +239,7 @@ def lay_out_benchmark(
         "samples": shared.check.output("samples"),
     }
     for candidate in able:
-        assert candidate.compiled is not None
+        assert candidate.compiled is not None  # noqa: S101 (narrows a type)
         inputs[candidate.name] = (candidate.compiled, "model")
     kinds = dict.fromkeys(candidate.target.kind for candidate in able)
     call = BENCHMARK.call(

@@ -140,5 +140,5 @@ def settled_layout(layout: Layout[Future]) -> Layout[Settled]:
 def need(future: Future) -> StepResult:
     """The result of a step without which there is no candidate."""
     result = future.result(raise_on_failure=True)
-    assert isinstance(result, StepResult)
+    assert isinstance(result, StepResult)  # noqa: S101 (narrows a type)
     return result

@@ -154,7 +154,7 @@ def record_training(
 
 
 def _of(step: Settled) -> StepResult:
-    assert step.result is not None, "there are no candidates without it"
+    assert step.result is not None, "there are no candidates without it"  # noqa: S101 (narrows a type)
     return step.result
 
 
@@ -216,7 +216,7 @@ def _model(
     run: Run, way: CandidateLayout[Settled], candidate: Candidate, checked: StepResult
 ) -> ModelEntry:
     """The entry of a candidate's LoggedModel."""
-    assert way.compiled is not None
+    assert way.compiled is not None  # noqa: S101 (narrows a type)
     artifact = _of(way.compiled).artifact("model")
     facts = checked.done.facts_as(CheckFacts)
     target = way.target
@@ -290,14 +290,14 @@ def promotable(run: Run, outcome: Outcome) -> Promotable | None:
 
 def promoted(outcome: Outcome, promotion: Promotion) -> Outcome:
     """The outcome, with the winner as the registry's champion."""
-    assert outcome.winner is not None
+    assert outcome.winner is not None  # noqa: S101 (narrows a type)
     champion = Champion(candidate=outcome.winner, **promotion.model_dump())
     return outcome.model_copy(update={"champion": champion})
 
 
 def registered(outcome: Outcome, version: Registered) -> Outcome:
     """The outcome, with the winner as a version whose alias has not moved."""
-    assert outcome.winner is not None
+    assert outcome.winner is not None  # noqa: S101 (narrows a type)
     if version.current == version.version:  # it is the champion already
         champion = Champion(
             candidate=outcome.winner, model=version.model, version=version.version,

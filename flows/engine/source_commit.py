@@ -124,7 +124,7 @@ def _has_changes(folder: Path, top: Path, own: Path, shared: Path, commit: str) 
                    f"core.hooksPath={os.devnull}", "status", "--porcelain",
                    "--ignore-submodules=all", "--", "."]  # fmt: skip
         try:
-            answer = subprocess.run(
+            answer = subprocess.run(  # noqa: S603 (a list of our own, no shell)
                 command,
                 cwd=folder,
                 env=environment,

@@ -101,7 +101,7 @@ def _block_type(client: SyncPrefectClient, wanted: Wanted) -> Change:
 
 
 def _block(client: SyncPrefectClient, wanted: Wanted) -> Change:
-    assert wanted.block is not None
+    assert wanted.block is not None  # noqa: S101 (narrows a type)
     limit = MEASURING if wanted.measurements is not None else None
     block = servers_here(limit)
 

@@ -173,7 +173,7 @@ def _answer(asked: dict[str, Any], home: Path, where: str) -> dict[str, Any]:
         start = f"import sys; sys.path.append({str(root)!r}); " + (
             f"from {quarantine_child.__name__} import main; main()"
         )
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: S603 (a list of our own, no shell)
             [sys.executable, "-I", "-c", start, json.dumps({**asked, "answer": theirs})],
             pass_fds=[theirs],
             stdin=subprocess.DEVNULL,

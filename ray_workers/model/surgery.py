@@ -231,7 +231,7 @@ def _two_layers(layer: nn.Module, rank: int) -> tuple[nn.Module, nn.Module]:
             nn.Linear(layer.in_features, rank, bias=False),
             nn.Linear(rank, layer.out_features, bias=layer.bias is not None),
         )
-    assert isinstance(layer, nn.Conv2d)
+    assert isinstance(layer, nn.Conv2d)  # noqa: S101 (narrows a type)
     options: Any = {
         "stride": layer.stride,
         "padding": layer.padding,

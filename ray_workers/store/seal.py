@@ -105,7 +105,7 @@ class OwnerKey:
         if self.existing() is None:
             self._create()
             self._found = self._read()
-        assert self._found is not None
+        assert self._found is not None  # noqa: S101 (narrows a type)
         return self._found
 
     def derived(self, purpose: str) -> str:

@@ -120,7 +120,7 @@ def make_environment(name: str, note: Callable[[str], None]) -> Environment:
             _pip(found, "--requirement", str(_HERE / f"{name}.txt")),
         ]
         for command in steps:
-            done = subprocess.run(
+            done = subprocess.run(  # noqa: S603 (a list of our own, no shell)
                 command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
                 env=minimal(("PIP_", "http", "HTTP", "https", "HTTPS", "no_proxy", "NO_PROXY")),
                 cwd=found.folder.parent,  # nobody's pip.conf or setup.cfg

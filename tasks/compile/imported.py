@@ -45,7 +45,7 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
         StepFailed: The target can't compile the model.
     """
     target = work.spec.target
-    assert isinstance(target, ImportedTarget)
+    assert isinstance(target, ImportedTarget)  # noqa: S101 (narrows a type)
     missing = availability_of(target, work.allowed)
     if missing is not None:
         raise InputError(missing.reason, where=_where(target), do=missing.do)

@@ -30,5 +30,5 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
         StepFailed: The module can't be exported or compiled; with the place.
     """
     target = work.spec.target
-    assert isinstance(target, InductorCpu)
+    assert isinstance(target, InductorCpu)  # noqa: S101 (narrows a type)
     return compile_package(work, target, CAN, InductorSettings("cpu", threads=target.threads))

@@ -35,7 +35,7 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
         StepFailed: ONNX Runtime refuses the graph; with the operator that it names.
     """
     target = work.spec.target
-    assert isinstance(target, OnnxRuntimeCpu)
+    assert isinstance(target, OnnxRuntimeCpu)  # noqa: S101 (narrows a type)
     settings = OnnxRuntimeSettings(
         providers=[("CPUExecutionProvider", {})],
         graph_level=target.graph_level,

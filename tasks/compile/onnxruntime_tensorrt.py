@@ -25,7 +25,7 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
         StepFailed: ONNX Runtime refuses the graph.
     """
     target = work.spec.target
-    assert isinstance(target, OnnxRuntimeTensorRt)
+    assert isinstance(target, OnnxRuntimeTensorRt)  # noqa: S101 (narrows a type)
     settings = OnnxRuntimeSettings([
         ("TensorrtExecutionProvider", {"trt_fp16_enable": target.precision == "fp16"}),
         ("CUDAExecutionProvider", {}),

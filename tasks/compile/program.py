@@ -32,7 +32,7 @@ class Program:
 
     def __init__(self, work: Workspace[CompileSpec]) -> None:
         spec = work.spec
-        assert spec.model is not None  # the layout gives it to targets of modules
+        assert spec.model is not None  # the layout gives it to targets of modules  # noqa: S101 (narrows a type)
         inner = load_module(spec.model, work.allowed, work.inputs["module"])
         torch_module(inner, spec.target.kind)
         self.inputs: Arrays = load_inputs(work.inputs["calibration"])

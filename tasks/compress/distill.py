@@ -22,7 +22,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
         InputError: The student can't be built, or its outputs don't match the teacher's.
     """
     spec = work.spec.compression
-    assert isinstance(spec, DistillPass)
+    assert isinstance(spec, DistillPass)  # noqa: S101 (narrows a type)
     context = PassContext.load(work)
     before = account(context.model, context.samples)
     operation = Student(factory=spec.factory, args=spec.args)

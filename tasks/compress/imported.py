@@ -17,7 +17,7 @@ def apply(work: Workspace[ModulePassSpec | GraphPassSpec]) -> Result:
         InputError: The function can't be found, raised, or did not do what a pass must.
     """
     spec = work.spec.compression
-    assert isinstance(spec, ImportedPass)
+    assert isinstance(spec, ImportedPass)  # noqa: S101 (narrows a type)
     where = f"passes.factory: {spec.factory}"
     function = work.allowed.resolve(spec.factory, "passes.factory")
     try:

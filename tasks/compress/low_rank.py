@@ -26,7 +26,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
         StepFailed: No layer would become smaller, or a layer to skip does not exist.
     """
     spec = work.spec.compression
-    assert isinstance(spec, LowRank)
+    assert isinstance(spec, LowRank)  # noqa: S101 (narrows a type)
     context = PassContext.load(work)
     before = account(context.model, context.samples)
     model = copy.deepcopy(context.model)

@@ -18,7 +18,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
         StepFailed: The model can't be exported.
     """
     spec = work.spec.compression
-    assert isinstance(spec, QuantizationAware)
+    assert isinstance(spec, QuantizationAware)  # noqa: S101 (narrows a type)
     context = PassContext.load(work)
     before = account(context.model, context.samples)
     lesson = Lesson() if spec.teacher else None

@@ -179,7 +179,7 @@ def _static_result(
 def _drop_on_validation(work: Workspace[GraphPassSpec], source: Any) -> Any:
     """A function that measures a graph's loss of quality on the validation split."""
     spec = work.spec.judge
-    assert spec is not None  # the layout gives one where there is accuracy control
+    assert spec is not None  # the layout gives one where there is accuracy control  # noqa: S101 (narrows a type)
     data = work.allowed.call(spec.data.factory, spec.data.args, "data.factory")
     splits = split(data, spec.seed)
     measure = load_metric(spec.metric, work.allowed)

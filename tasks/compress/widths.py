@@ -92,5 +92,5 @@ def _slice(columns: list[nn.Linear], row: nn.Linear, units: torch.Tensor) -> Non
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:
     layer = model.get_submodule(name)
-    assert isinstance(layer, nn.Linear)
+    assert isinstance(layer, nn.Linear)  # noqa: S101 (narrows a type)
     return layer

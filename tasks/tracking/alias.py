@@ -73,7 +73,7 @@ def move_alias(
             mine.claim(found)
             mine.move(present, target)
         entry = ledger.done(intent)
-        assert entry is not None, "it was just added"
+        assert entry is not None, "it was just added"  # noqa: S101 (narrows a type)
         return entry
 
     return insist(work, tracking, wait, done)

@@ -228,7 +228,7 @@ class Tracker:
         return {} if self._journal is None else self._journal.ids
 
     def _add(self, entry: JournalEntry) -> None:
-        assert self._journal is not None, "the tracker was not opened"
+        assert self._journal is not None, "the tracker was not opened"  # noqa: S101 (narrows a type)
         self._journal.append(_without_secrets(entry))
         if self._journal.unwritten is not None:
             self._problem(
@@ -239,7 +239,7 @@ class Tracker:
 
     def _work(self) -> None:
         """The thread: this run's entries first, then what earlier runs left behind."""
-        assert self._journal is not None
+        assert self._journal is not None  # noqa: S101 (narrows a type)
         chores = self._chores()
         wait, beaten, stopped = _FIRST_WAIT, time.monotonic(), 0.0
         while True:
@@ -269,7 +269,7 @@ class Tracker:
 
     def _guarded_send(self) -> bool:
         """`_send_next` for this run; whatever it raises is told, and does not end the thread."""
-        assert self._journal is not None
+        assert self._journal is not None  # noqa: S101 (narrows a type)
         try:
             return self._send_next(self._journal)
         except Exception as error:
@@ -278,7 +278,7 @@ class Tracker:
 
     def _chores(self) -> Generator[None]:
         """End runs of dead processes, and send what they left: in small steps."""
-        assert self._journal is not None
+        assert self._journal is not None  # noqa: S101 (narrows a type)
         looks = Looks(self._folder / "looks.json")
         try:
             self._sender.close_dead_runs(looks.is_dead, keep=self._journal.ids[PARENT])

@@ -105,7 +105,7 @@ def _initialize(folder: StackFolder, programs: Path, data: Path, user: str | Non
     as_user: dict[str, Any] = {}
     if user is not None:
         as_user = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": ()}
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 (a list of our own, no shell)
         [str(programs / "initdb"), "-D", str(aside), "-U", "postgres", "--auth=scram-sha-256",
          f"--pwfile={password}", "--encoding=UTF8", "--locale=C.UTF-8"],
         cwd="/", capture_output=True, text=True, check=False, **as_user,

@@ -89,7 +89,7 @@ def start(service: Service, folder: StackFolder) -> None:
 
     try:
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 (a list of our own, no shell)
                 list(service.command),
                 env={
                     **own,

@@ -51,9 +51,9 @@ def build_in_environment(work: Workspace[CompileSpec], kind: str, can: dict[str,
     }
     (scratch / "job.json").write_text(json.dumps(job))
     environment = target_class(kind).environment
-    assert environment is not None
+    assert environment is not None  # noqa: S101 (narrows a type)
     home = isolated_environment(environment, work.note)
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 (a list of our own, no shell)
         [str(home.python), "-P", "-m", f"{__package__}.{kind}_build", str(scratch / "job.json")],
         env=home.variables(), capture_output=True, text=True, check=False,
         stdin=subprocess.DEVNULL, cwd=scratch,
