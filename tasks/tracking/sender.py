@@ -103,14 +103,16 @@ class MlflowSender:
             keep: A run to leave alone.
         """
         experiments = [e.experiment_id for e in self._client.search_experiments(max_results=500)]
-        for run in self._client.search_runs(
+        running = self._client.search_runs(
             experiments,
             filter_string=f"attributes.status = '{RunStatus.RUNNING}'",
             max_results=1000,
-        ):
+        )
+        tags_of = {str(run.info.run_id): dict(run.data.tags) for run in running}
+        for run in running:
             run_id = str(run.info.run_id)
             try:
-                if run_id != keep and is_dead(run_id, dict(run.data.tags)):
+                if run_id != keep and is_dead(run_id, _with_heartbeat(tags_of, run_id)):
                     self._client.set_tag(run_id, names.ENDED, "its process was gone")
                     self._client.set_terminated(run_id, status=RunStatus.KILLED.value)
             except Exception as error:
@@ -220,6 +222,7 @@ class MlflowSender:
             self._client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
         else:
             self._client.log_inputs(run_id, models=[LoggedModelInput(held)])
+        self._client.set_tag(run_id, names.DIGEST, manifest_digest(files))
         self.files[entry.ref] = files
         ids[model_key(entry.ref)] = str(model.model_id) if held is None else held
 
@@ -248,3 +251,10 @@ class MlflowSender:
                 f"not ({wrong[0]} differs); it was not used"
             )
         return None
+
+
+def _with_heartbeat(tags_of: dict[str, dict[str, str]], run_id: str) -> dict[str, str]:
+    """Tags of a run, with its parent's heartbeat: only the parent's is written again."""
+    tags = tags_of[run_id]
+    parent = tags_of.get(tags.get(names.MLFLOW_PARENT, ""), {})
+    return {**tags, **{n: parent[n] for n in (names.HEARTBEAT,) if n in parent}}

@@ -14,6 +14,7 @@ from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
     TEMPORARILY_UNAVAILABLE,
 )
+from prefect_hone.tasks.tracking import names
 from prefect_hone.tasks.tracking.away import is_away
 from prefect_hone.tasks.tracking.entries import (
     DatasetEntry,
@@ -130,6 +131,35 @@ def test_runs_of_dead_processes_are_ended_and_say_so(sender: MlflowSender, uri: 
         "KILLED", "RUNNING", "RUNNING",
     ]  # fmt: skip
     assert client.get_run(dead).data.tags["hone.ended"] == "its process was gone"
+
+
+def test_a_child_lives_as_long_as_its_parent_beats(sender: MlflowSender, uri: str) -> None:
+    beat = {names.HEARTBEAT: "1"}
+    parent = sender.create_run(None, "parent", {**beat, "whose": "far"})
+    child = sender.create_run(parent, "child", {**beat, "whose": "far"})
+    sender.tag(parent, names.HEARTBEAT, "2")
+    seen: dict[str, str] = {}
+
+    def look(run_id: str, tags: dict[str, str]) -> bool:
+        if tags.get("whose") == "far":
+            seen[run_id] = tags[names.HEARTBEAT]
+        return False
+
+    sender.close_dead_runs(look, keep="")
+    assert seen == {parent: "2", child: "2"}
+
+
+def test_one_run_that_cant_be_judged_stops_nothing(sender: MlflowSender, uri: str) -> None:
+    odd, dead = (sender.create_run(None, name, {"name": name}) for name in ("odd", "dead"))
+
+    def judge(_: str, tags: dict[str, str]) -> bool:
+        if tags.get("name") == "odd":
+            raise ValueError("an odd tag")
+        return tags.get("name") == "dead"
+
+    sender.close_dead_runs(judge, keep="")
+    assert mlflow.MlflowClient(uri).get_run(dead).info.status == "KILLED"
+    assert sender.doubts == [f"run {odd} can't be ended: an odd tag"]
 
 
 def test_an_experiment_that_was_deleted_is_there_again(
