@@ -6,7 +6,7 @@ STAMP := $(VENV)/.made-from
 # Three files of tests at a time: much of their time they wait for servers and processes to start.
 SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test quick lint env bench clean
+.PHONY: help demo test quick lint env stack bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ lint: $(STAMP) ## ruff, mypy, the import rules
 	cd $(VENV)/typed && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache $(addprefix -p prefect_hone.,recipe runtimes ray_workers tasks flows testing)
 	$(BIN)/mypy --config-file pyproject.toml --cache-dir $(VENV)/.mypy_cache .ci/set_up.py
 	$(BIN)/lint-imports --no-cache
+
+stack: $(STAMP) ## a team's servers on this machine (hone stack up)
+	$(BIN)/hone stack up
 
 bench: $(STAMP) ## the benchmarks
 	$(BIN)/python tests/benchmarks/honesty.py

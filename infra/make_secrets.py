@@ -94,6 +94,7 @@ def for_kubernetes(secret: dict[str, str]) -> str:
             **prefect_server(secret, "redis"),
             "connection-string": f"postgresql+asyncpg://{database}",
             "auth-string": f"hone:{secret['prefect']}",
+            "redis-password": secret["redis"],
         },
         "hone-mlflow-server": {**mlflow_server(secret), "uri": f"{uri}/mlflow"},
         "hone-mlflow-auth": {"basic_auth.ini": auth},

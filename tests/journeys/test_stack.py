@@ -17,7 +17,7 @@ import psutil
 import pytest
 from prefect_hone.flows.operate.stack import databases
 from prefect_hone.flows.operate.stack.folder import StackFolder
-from prefect_hone.flows.operate.stack.process import MARK
+from prefect_hone.flows.operate.stack.process import MARK, find
 from prefect_hone.recipe.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -85,9 +85,10 @@ def test_a_stack_runs_a_deployment_and_leaves_nothing(hone, stack: StackFolder) 
     seen = {name for name, secret in secrets.items() for line in lines if secret in line}
     assert seen == set(), "secrets on command lines"
     if os.geteuid() == 0:
-        owners = {p.name(): p.username() for p in of_the_stack(stack.mark)}
-        assert owners["postgres"] != "root"
-        assert owners["redis-server"] != "root"
+        for name in ("postgres", "redis"):
+            process = find(stack, name)
+            assert process is not None
+            assert process.username() != "root", name
 
     mlflow = f"http://127.0.0.1:{stack.port('mlflow')}"
     search = f"{mlflow}/api/2.0/mlflow/registered-models/search"
@@ -111,10 +112,12 @@ def test_a_stack_runs_a_deployment_and_leaves_nothing(hone, stack: StackFolder) 
     assert not [name for name, secret in secrets.items() if secret in dump], "in the database"
 
     mark, data = stack.mark, stack.data
+    running = [psutil.Process(s["pid"]) for s in hone.json("stack", "status")["services"]]
     down = hone.run("stack", "down", "--delete-data")
     assert down.returncode == 0, down.stderr
     assert down.stdout.split()[:2] == ["stopped", "worker"] or "listener" in down.stdout
     assert of_the_stack(mark) == []
+    assert not [process for process in running if process.is_running()]
     assert not stack.root.exists()
     assert not data.exists()
 
