@@ -100,7 +100,7 @@ class Cluster:
             context = ssl.create_default_context(cafile=str(self.authority))
         try:
             with urllib.request.urlopen(request, timeout=30, context=context) as answer:  # noqa: S310
-                found = json.loads(answer.read())
+                return dict(json.loads(answer.read()))
         except urllib.error.HTTPError as error:
             with contextlib.suppress(ValueError, OSError):
                 said = json.loads(error.read())
@@ -111,8 +111,6 @@ class Cluster:
             raise ServerUnreachable(
                 f"Kubernetes' API does not answer: {error}", where=self.url
             ) from None
-        assert isinstance(found, dict)
-        return found
 
 
 class Refused(HoneError):
@@ -133,12 +131,13 @@ def read_job(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
         job = yaml.safe_load(path.read_text())
         run = environment["PREFECT__FLOW_RUN_ID"]
         head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
-        assert job["kind"] == "RayJob"
+        if job["kind"] != "RayJob":
+            raise TypeError(f"a {job['kind']}")
     except KeyError as error:
         if error.args == ("PREFECT__FLOW_RUN_ID",):
             raise InputError("a Prefect worker starts this", where=str(error.args[0])) from None
         raise InputError(f"it is no RayJob: {error} is missing", where=str(path)) from None
-    except (OSError, yaml.YAMLError, TypeError, AssertionError) as error:
+    except (OSError, yaml.YAMLError, TypeError) as error:
         raise InputError(f"it is no RayJob: {error}", where=str(path)) from None
     passed = {name: value for name, value in environment.items() if _PASSED.match(name)}
     given = [entry for entry in head.get("env", []) if entry["name"] not in passed]
