@@ -90,6 +90,7 @@ def confine(
         taken.append("files")
     for _, fd in opened:
         os.close(fd)
+    libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)  # another user id has cleared it
     return taken
 
 

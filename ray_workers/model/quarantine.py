@@ -28,6 +28,8 @@ import json
 import os
 import selectors
 import shutil
+import signal
+import stat
 import subprocess
 import sys
 import time
@@ -141,7 +143,10 @@ class Quarantine:
                 raise InputError("opening it takes more memory than its size explains", where=where)
             raise OpeningFailed(str(answer.get("text")) or str(answer["error"]))
         protections = tuple(map(str, answer.get("protections", ())))
-        return Opened(path, protections, self._home / "weights")
+        weights = self._home / "weights"
+        if kind == "keras" and not _is_plain_file(weights):
+            raise InputError("a process of its own that opened it gave no weights", where=where)
+        return Opened(path, protections, weights)
 
     def _hand_over(self) -> None:
         """Give the child's group the files, to read only, and its user the other folder."""
@@ -154,6 +159,15 @@ class Quarantine:
             os.chown(path, -1, self._user, follow_symlinks=False)
             if not path.is_symlink():
                 path.chmod(0o750 if path.is_dir() else 0o640)
+
+
+def _is_plain_file(path: Path) -> bool:
+    """Whether a child wrote a file there, and no link to another."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 @contextlib.contextmanager
@@ -188,7 +202,8 @@ def _answer(asked: dict[str, Any], home: Path, where: str) -> dict[str, Any]:
         try:
             text = _read(ours, _SECONDS)
         finally:
-            child.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # its session: whatever it may have started
             code = child.wait()
     finally:
         os.close(ours)

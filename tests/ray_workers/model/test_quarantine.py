@@ -132,3 +132,13 @@ def test_an_answer_is_not_trusted(monkeypatch: pytest.MonkeyPatch, answer: bytes
         path.write_bytes(b"x")
         with pytest.raises(InputError, match="a process of its own that opened it"):
             apart.opened(path, "onnx", "model")
+
+
+def test_weights_from_a_child_are_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    assert quarantine._is_plain_file(tmp_path / "mine")
+    assert not quarantine._is_plain_file(tmp_path / "link")
+    os.link(tmp_path / "mine", tmp_path / "other")
+    assert not quarantine._is_plain_file(tmp_path / "other")
+    assert not quarantine._is_plain_file(tmp_path / "nothing")
