@@ -97,6 +97,18 @@ def test_what_a_run_keeps_of_a_recipe_has_no_credentials(home: Path) -> None:
         new_session(kept)
 
 
+def test_a_student_whose_arguments_the_store_keeps_has_no_credentials(home: Path) -> None:
+    student = {
+        "kind": "distill", "epochs": 1, "args": {"token": CANARY},
+        "factory": "prefect_hone.recipe.examples.digits.digits_model:small_resnet",
+    }  # fmt: skip
+    given = made_runs.recipe(variants=[{"name": "small", "passes": [student]}])
+    with pytest.raises(InputError, match="can't hold credentials") as caught:
+        without_credentials(given)
+    assert caught.value.where == "variants.0.passes.0.args"
+    assert CANARY not in str(caught.value)
+
+
 class _Files(http.server.SimpleHTTPRequestHandler):
     """Serves files to who has the password and the signature."""
 
