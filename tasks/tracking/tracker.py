@@ -69,6 +69,10 @@ def preload() -> None:
     quiet_mlflow()
     importlib.import_module("mlflow")
     importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+    importlib.import_module("mlflow.pyfunc")
+    # The first model that is saved makes MLflow list all installed files.
+    requirements = importlib.import_module("mlflow.utils.requirements_utils")
+    requirements.warn_dependency_requirement_mismatches(["numpy"])
 
 
 class Tracker:
