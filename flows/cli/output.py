@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import sys
 import threading
@@ -111,6 +112,7 @@ def leave_at_once() -> None:
 
 def leave(code: int | str | None) -> NoReturn:
     """End the command."""
+    gc.freeze()  # looking for garbage among all that is imported would take a second
     if _at_once.is_set():
         os._exit(code if isinstance(code, int) else 1 if code else 0)
     sys.exit(code)
