@@ -33,13 +33,16 @@ _OF_FILES = 0b100  # reading: what a rule on a single file may allow
 _DYNAMIC_USERS = (61184, 65519)
 
 
-def own_user(needed: Iterable[str]) -> int | None:
+def own_user(needed: Iterable[str], given: Path | None = None) -> int | None:
     """A user id for a child, where this process is root and another user can read what is needed.
 
     Args:
         needed: Folders of Python and its libraries (not so where they lie in root's home).
+        given: A folder that will be given to that user.
     """
     if sys.platform != "linux" or os.geteuid() != 0 or not all(map(_is_public, needed)):
+        return None
+    if given is not None and not _is_passable(given):
         return None
     first, last = _DYNAMIC_USERS
     return first + int.from_bytes(os.urandom(4), "little") % (last - first + 1)
@@ -47,11 +50,12 @@ def own_user(needed: Iterable[str]) -> int | None:
 
 def _is_public(folder: str) -> bool:
     path = Path(folder).resolve()
-    return (
-        path.is_dir()
-        and path.stat().st_mode & 0o5 == 0o5
-        and all(parent.stat().st_mode & 0o1 for parent in path.parents)
-    )
+    return path.is_dir() and path.stat().st_mode & 0o5 == 0o5 and _is_passable(path)
+
+
+def _is_passable(path: Path) -> bool:
+    """Whether other users get to a path: they need not be able to list the folders above it."""
+    return all(parent.stat().st_mode & 0o1 for parent in path.resolve().parents)
 
 
 def confine(

@@ -175,7 +175,7 @@ def quarantine() -> Iterator[Quarantine]:
     """A private folder for a stranger's files, which is gone afterwards."""
     root = str(lasting_folder("quarantine", reachable=True))
     try:
-        yield Quarantine(Path(root), own_user({sys.prefix, sys.base_prefix}))
+        yield Quarantine(Path(root), own_user({sys.prefix, sys.base_prefix}, Path(root)))
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

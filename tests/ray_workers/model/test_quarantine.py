@@ -97,6 +97,7 @@ def test_a_user_of_its_own_where_this_process_may_choose_one() -> None:
 def test_a_user_of_its_own_only_where_python_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "private").mkdir(mode=0o700)
     assert confinement.own_user([str(tmp_path / "private")]) is None
+    assert confinement.own_user([], tmp_path / "private" / "given") is None
 
 
 def test_no_variable_of_this_process_gets_there(
