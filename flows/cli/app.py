@@ -332,6 +332,56 @@ def verify(
 
 @app.command()
 @exit_with_message
+def listen(
+    rules: Annotated[
+        str | None, typer.Option("--rules", help="The rules file. Default: HONE_RULES.")
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8642,
+    secret_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--secret-env",
+            help="Environment variable with the webhook's secret. Default: HONE_WEBHOOK_SECRET. "
+            "Given twice, either secret is accepted.",
+        ),
+    ] = None,
+    secret_block: Annotated[
+        list[str] | None,
+        typer.Option("--secret-block", help="Prefect Secret block with the webhook's secret."),
+    ] = None,
+    poll: Annotated[
+        float,
+        typer.Option("--poll", min=0, help="Seconds between looks for lost events; 0: never."),
+    ] = 300,
+    register: Annotated[
+        bool,
+        typer.Option("--register", help="Make the webhook on the MLflow server, test it, and end."),
+    ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", help="With --register: the listener as the MLflow server reaches it."
+        ),
+    ] = None,
+) -> None:
+    """Start deployments on events of the MLflow registry, by rules, until it is ended.
+
+    It needs a Prefect server (PREFECT_API_URL) and an MLflow server (MLFLOW_TRACKING_URI).
+    """
+    from .listen import ListenOptions, listen_command
+
+    listen_command(
+        _console(),
+        ListenOptions(
+            rules=rules, host=host, port=port, secret_env=secret_env or [],
+            secret_block=secret_block or [], poll=poll, url=url, register=register,
+        ),
+    )  # fmt: skip
+
+
+@app.command()
+@exit_with_message
 def targets(as_json: JsonOption = False) -> None:
     """List the runtimes: which are available here, and how to get the others."""
     from .tables import show_targets, target_rows

@@ -71,6 +71,11 @@ class Settings:
         return self.home / "journal"
 
     @property
+    def listener(self) -> Path:
+        """What the listener and reconcile have seen of the registry."""
+        return self.home / "listener"
+
+    @property
     def logs(self) -> Path:
         return self.home / "logs"
 
