@@ -289,6 +289,12 @@ class Server:
             self._process = None
 
 
+@pytest.fixture(scope="session")
+def server_kind() -> type[Server]:
+    """For modules that share servers of their own."""
+    return Server
+
+
 @pytest.fixture
 def mlflow_server(hone, tmp_path: Path) -> Iterator[Server]:
     port = free_port()

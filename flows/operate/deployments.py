@@ -34,7 +34,7 @@ from ...recipe.errors import InputError, did_you_mean
 HEARTBEAT = 30
 
 #: The flows, each in the module of its name.
-FLOWS = ("accelerate", "train", "optimize", "benchmark", "promote", "rollback")
+FLOWS = ("accelerate", "train", "optimize", "benchmark", "promote", "rollback", "reconcile")
 
 
 def find_flow(name: str) -> Flow[..., Any]:

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...ray_workers.store.file_lock import acquire
+from ...ray_workers.store.file_lock import locked
 from ...recipe.errors import StoreError
 
 _VERSION = 1
+_LONGEST_TURN = 600.0  # s
 _TABLES = """
 CREATE TABLE IF NOT EXISTS deliveries(
     id TEXT PRIMARY KEY, received REAL NOT NULL, body TEXT NOT NULL, state TEXT NOT NULL,
@@ -43,6 +44,7 @@ class ListenerState:
         self.folder = folder
         self._file = folder / "listener.db"
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
         with self._translated():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -89,15 +91,16 @@ class ListenerState:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keep every other thread and process of this machine out; a dead one keeps nobody out."""
-        with self._translated():
-            descriptor = os.open(
-                self.folder / "listener.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
-            )
+        file = self.folder / "listener.lock"
         try:
-            acquire(descriptor, lambda: None)
-            yield
-        finally:
-            os.close(descriptor)
+            with self._turn, locked(file, lambda: None, _LONGEST_TURN):
+                yield
+        except TimeoutError:
+            raise StoreError(
+                "another process has been busy with the registry for too long",
+                where=str(file),
+                do="end it",
+            ) from None
 
     def close(self) -> None:
         with self._lock:

@@ -28,6 +28,7 @@ from ...recipe.access_policy import AccessPolicy, Origin
 from ...recipe.errors import InputError, did_you_mean
 from ...recipe.strict import Strict
 from ...recipe.text import Source, parse_value, read_text
+from ...tasks.tracking.registry_view import is_ledger
 
 #: The rules file of `hone listen`, the flow `reconcile` and `hone doctor`.
 RULES = "HONE_RULES"
@@ -87,7 +88,8 @@ class Rule(Strict):
         return hashlib.sha256(json.dumps([self.on, self.run]).encode()).hexdigest()[:32]
 
     def is_about(self, model: str) -> bool:
-        return fnmatchcase(model, self.models)
+        """Whether it waits for what happens to a model; a model's ledger is none."""
+        return fnmatchcase(model, self.models) and not is_ledger(model)
 
     def takes_alias(self, alias: str) -> bool:
         return self.kind is Kind.ALIAS and fnmatchcase(alias, self.name)
@@ -122,8 +124,10 @@ def read_rules(path: str | Path) -> tuple[Rule, ...]:
 def rules_of_parameter(given: str) -> tuple[Rule, ...]:
     """The rules that a flow's parameter gives: text, an allowed file, or (empty) the worker's own.
 
+    Without a parameter and a configured file there are none.
+
     Raises:
-        InputError: There are none, or they have a mistake.
+        InputError: They can't be read, or have a mistake.
     """
     text = given.strip()
     if "\n" in text or text.startswith("{"):
@@ -132,13 +136,7 @@ def rules_of_parameter(given: str) -> tuple[Rule, ...]:
         access = AccessPolicy.from_environment(Origin.PARAMETER)
         return read_rules(access.recipe_file(text, "rules"))
     configured = os.environ.get(RULES)
-    if not configured:
-        raise InputError(
-            "there are no rules",
-            where="rules",
-            do=f"give them as text, or set {RULES} to a rules file where the worker runs",
-        )
-    return read_rules(configured)
+    return read_rules(configured) if configured else ()
 
 
 def parse_rules(text: str, name: str) -> tuple[Rule, ...]:

@@ -32,7 +32,7 @@ log = logging.getLogger("hone.listen")
 class Registry(Protocol):
     """What is asked of the model registry."""
 
-    def models(self) -> list[str]: ...
+    def models(self) -> dict[str, dict[str, str]]: ...
     def versions(self, model: str) -> list[VersionSeen]: ...
     def version(self, model: str, version: str) -> VersionSeen | None: ...
     def alias(self, model: str, alias: str) -> VersionSeen | None: ...
@@ -172,9 +172,22 @@ class Watcher:
             there: set[tuple[str, str, str]] = set()
             for sighting in self._all(self.rules):
                 there.add((sighting.rule.identity, sighting.model, sighting.watched))
-                self._settle(sighting, report)
+                self._settle(self._now(sighting), report)
             self._sightings.vanished([rule.identity for rule in self.rules], there)
         return report
+
+    def _now(self, sighting: Sighting) -> Sighting:
+        """A sighting of an alias that seems to have moved, read again: a poll takes a while."""
+        rule, model, watched = sighting.rule, sighting.model, sighting.watched
+        seen = self._sightings.get(rule.identity, model, watched)
+        if rule.kind is not Kind.ALIAS or (seen is not None and seen.state == sighting.state):
+            return sighting
+        alias = sighting.values.get("alias")
+        return (
+            sighting
+            if alias is None
+            else next(self._where(rule, Hint(rule.kind, model, name=alias)))
+        )
 
     def _settle(self, sighting: Sighting, report: Report) -> None:
         """Start what a sighting asks for, unless its state was dealt with."""
@@ -229,17 +242,18 @@ class Watcher:
 
     def _all(self, rules: Sequence[Rule]) -> Iterator[Sighting]:
         """Everything that is there of what rules watch."""
-        for model in self._registry.models():
+        for model, aliases in self._registry.models().items():
             about = [rule for rule in rules if rule.is_about(model)]
             if not about:
                 continue
-            for version in self._registry.versions(model):
-                for rule in about:
-                    if rule.kind is Kind.ALIAS:
-                        for alias in filter(rule.takes_alias, version.aliases):
-                            yield _alias(rule, model, alias, version)
-                    else:
-                        yield from _of_version(rule, model, version)
+            versions = {version.version: version for version in self._registry.versions(model)}
+            for rule in about:
+                if rule.kind is Kind.ALIAS:
+                    for alias in filter(rule.takes_alias, aliases):
+                        yield _alias(rule, model, alias, versions.get(aliases[alias]))
+                    continue
+                for version in versions.values():
+                    yield from _of_version(rule, model, version)
 
 
 def _concerns(rule: Rule, hint: Hint) -> bool:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.library_messages import telling
 from ...recipe.strict import Strict
-from .sender import is_away
+from .away import is_away
+from .ledger import all_versions, ledger_name
 from .tracker import quiet_mlflow
 
 T = TypeVar("T")
@@ -28,13 +29,11 @@ class VersionSeen(Strict):
         created: When it was created (ms since 1970). A model that was deleted and created again
             counts its versions from 1 again; this tells them apart.
         tags: Its tags.
-        aliases: The aliases that point to it.
     """
 
     version: str
     created: int
     tags: dict[str, str]
-    aliases: tuple[str, ...] = ()
 
 
 class RegistryView:
@@ -49,13 +48,22 @@ class RegistryView:
         self._uri = uri
         self._client: Any = None
 
-    def models(self) -> list[str]:
-        """Names of all registered models.
+    def models(self) -> dict[str, dict[str, str]]:
+        """All registered models but ledgers: the version of each of their aliases.
 
         Raises:
             ServerUnreachable: The server does not answer.
         """
-        return [str(model.name) for model in self._pages("search_registered_models")]
+        return {name: held for name, held in self._models().items() if not is_ledger(name)}
+
+    def with_ledger(self) -> list[str]:
+        """Names of the models that have a ledger.
+
+        Raises:
+            ServerUnreachable: The server does not answer.
+        """
+        names = self._models()
+        return sorted(name for name in names if ledger_name(name) in names)
 
     def versions(self, model: str) -> list[VersionSeen]:
         """All versions of a model.
@@ -63,10 +71,8 @@ class RegistryView:
         Raises:
             ServerUnreachable: The server does not answer.
         """
-        quoted = model.replace("'", "''")
-        if quoted != model:
-            return []  # MLflow's filters have no escape for it
-        return [_seen(v) for v in self._pages("search_model_versions", f"name = '{model}'")]
+        found = self._ask(lambda client: all_versions(client, model))
+        return [_seen(version) for version in found or ()]
 
     def version(self, model: str, version: str) -> VersionSeen | None:
         """A version; None if there is none.
@@ -86,23 +92,23 @@ class RegistryView:
         found = self._ask(lambda client: client.get_model_version_by_alias(model, alias))
         return None if found is None else _seen(found)
 
-    def _pages(self, search: str, text: str | None = None) -> list[Any]:
-        found: list[Any] = []
+    def _models(self) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
         token: str | None = None
         while True:
-            page = self._page(search, text, token)
+            page = self._page(token)
             if page is None:
                 return found
-            found.extend(page)
+            for model in page:  # a version that is found by a search does not name its aliases
+                aliases = dict(model.aliases or {})
+                found[str(model.name)] = {str(a): str(v) for a, v in aliases.items()}
             token = page.token
             if not token:
                 return found
 
-    def _page(self, search: str, text: str | None, token: str | None) -> Any:
+    def _page(self, token: str | None) -> Any:
         return self._ask(
-            lambda client: getattr(client, search)(
-                filter_string=text, max_results=_PAGE, page_token=token
-            )
+            lambda client: client.search_registered_models(max_results=_PAGE, page_token=token)
         )
 
     def _ask(self, question: Callable[[Any], T]) -> T | None:
@@ -126,10 +132,14 @@ class RegistryView:
             ) from error
 
 
+def is_ledger(model: str) -> bool:
+    """Whether a registered model is the ledger of another one."""
+    return model.endswith(ledger_name(""))
+
+
 def _seen(version: Any) -> VersionSeen:
     return VersionSeen(
         version=str(version.version),
         created=int(version.creation_timestamp),
         tags={str(key): str(value) for key, value in dict(version.tags).items()},
-        aliases=tuple(str(alias) for alias in version.aliases or ()),
     )

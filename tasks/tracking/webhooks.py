@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ...recipe.errors import AccessRefused, HoneError, InputError, ServerUnreachable
 from ...recipe.library_messages import telling
 from ...recipe.strict import Strict
-from .sender import is_away
+from .away import is_away
 from .tracker import quiet_mlflow
 
 T = TypeVar("T")

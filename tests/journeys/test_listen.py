@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
-from conftest import BIN, Server, free_port
+from cryptography.fernet import Fernet
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_hone.flows.engine.settings import Settings
+from prefect_hone.flows.operate.reconciling import reconcile_registry
+from prefect_hone.flows.operate.registration import register
+from prefect_hone.flows.operate.rules import parse_rules
+from prefect_hone.flows.operate.starting import PrefectStarter, Start
+from prefect_hone.recipe.errors import HoneError, InputError
+from prefect_hone.tasks.tracking.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 
+BIN = Path(sys.executable).parent
 SECRET = "a secret of the tests, long enough"
 RULES = """
 rules:
@@ -28,47 +39,36 @@ rules:
     run: note/raw
     parameters: {text: "{model} {version}"}
 """
-SERVED = """
-import sys
-from pathlib import Path
-from prefect import flow, serve
+
 
 @flow
-def note(text: str):
-    with Path(sys.argv[1]).open("a") as file:
-        file.write(text + "\\n")
-
-serve(note.to_deployment("hone"), note.to_deployment("raw"), limit=4)
-"""
+def note(text: str) -> None:
+    """Stands for what a rule starts; nothing here runs it."""
 
 
 @dataclass
 class Stack:
-    """The servers, and what the deployments wrote."""
+    """The servers and their addresses."""
 
-    folder: Path
-    environment: dict[str, str]
-    mlflow_server: Server
-    mlflow: Any
-    listener: Server
-    port: int
+    prefect: Any
+    mlflow_server: Any
+    listener: Any
+    uri: str
+    address: str
+    client: Any = field(init=False)
 
-    def hone(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(BIN / "hone"), *arguments], env={**self.environment, **more},
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+    def __post_init__(self) -> None:
+        self.client = mlflow.MlflowClient(self.uri, registry_uri=self.uri)
 
-    def noted(self) -> list[str]:
-        file = self.folder / "noted"
-        return sorted(file.read_text().splitlines()) if file.exists() else []
+    def started(self) -> list[tuple[str, str]]:
+        with get_client(sync_client=True) as client:
+            names = {d.id: d.name for d in client.read_deployments()}
+            runs = client.read_flow_runs(limit=200)
+        return sorted((names[run.deployment_id], run.parameters["text"]) for run in runs)
 
     def version(self, model: str) -> str:
-        try:
-            self.mlflow.create_registered_model(model)
-        except mlflow.MlflowException as error:
-            assert error.error_code == "RESOURCE_ALREADY_EXISTS"
-        return str(self.mlflow.create_model_version(model, source="s3://nowhere/x").version)
+        self.client.create_registered_model(model)
+        return str(self.client.create_model_version(model, source="s3://nowhere/x").version)
 
 
 def until(holds: Callable[[], bool], seconds: float = 60) -> None:
@@ -78,153 +78,140 @@ def until(holds: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.2)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, databases: Path) -> Iterator[Stack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, databases: Path, server_kind: Any
+) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("listen")
-    ports = [free_port() for _ in range(3)]
+    prefect_port, mlflow_port, port = (str(free_port()) for _ in range(3))
+    api, uri = f"http://127.0.0.1:{prefect_port}/api", f"http://127.0.0.1:{mlflow_port}"
     environment = {
         **os.environ,
         "HONE_HOME": str(folder / "home"),
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{ports[0]}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports[1]}",
-        "HONE_WEBHOOK_SECRET": SECRET,
         "HONE_RULES": str(folder / "rules.yaml"),
+        "HONE_WEBHOOK_SECRET": SECRET,
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_URL": api,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "MLFLOW_TRACKING_URI": uri,
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
         "DO_NOT_TRACK": "1",
-        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     }
     (folder / "rules.yaml").write_text(RULES)
-    (folder / "served.py").write_text(SERVED)
-    (folder / "prefect").mkdir()
     for name, to in (("prefect.db", folder / "prefect"), ("mlflow.db", folder)):
+        to.mkdir(exist_ok=True)
         if (databases / name).exists():
             with sqlite3.connect(databases / name) as made, sqlite3.connect(to / name) as copy:
                 made.backup(copy)
-    servers = [
-        Server(
-            [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(ports[0])],
-            f"http://127.0.0.1:{ports[0]}/api/health", folder / "prefect.log", environment,
-        ),
-        Server(
-            [
-                sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1",
-                "--port", str(ports[1]), "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-                "--artifacts-destination", str(folder / "artifacts"),
-            ],
-            f"http://127.0.0.1:{ports[1]}/health", folder / "mlflow.log", environment,
-        ),
-        Server(
-            [str(BIN / "hone"), "listen", "--port", str(ports[2]), "--poll", "0"],
-            f"http://127.0.0.1:{ports[2]}/health", folder / "listener.log", environment,
-        ),
-    ]  # fmt: skip
-    prefect, registry, listener = servers
-    uri = environment["MLFLOW_TRACKING_URI"]
-    served = None
+    prefect = server_kind(
+        [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", prefect_port],
+        f"{api}/health", folder / "prefect.log", environment,
+    )  # fmt: skip
+    registry = server_kind(
+        [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1",
+            "--port", mlflow_port, "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+            "--artifacts-destination", str(folder / "artifacts"),
+        ],
+        f"{uri}/health", folder / "mlflow.log", environment,
+    )  # fmt: skip
+    listener = server_kind(
+        [str(BIN / "hone"), "listen", "--port", port, "--poll", "0"],
+        f"http://127.0.0.1:{port}/health", folder / "listener.log", environment,
+    )  # fmt: skip
+    named = {name: value for name, value in environment.items() if name.startswith("HONE_")}
     try:
         prefect.start()
         registry.start()
-        served = subprocess.Popen(
-            [sys.executable, str(folder / "served.py"), str(folder / "noted")],
-            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        made = Stack(
-            folder, environment, registry, mlflow.MlflowClient(uri, registry_uri=uri), listener,
-            ports[2],
-        )  # fmt: skip
-        yield made
+        with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_API_URL: api}):
+            for name, value in {**named, "MLFLOW_TRACKING_URI": uri}.items():
+                patch.setenv(name, value)
+            for name in ("hone", "raw"):
+                note.to_deployment(name).apply()
+            listener.start()
+            yield Stack(prefect, registry, listener, uri, f"http://127.0.0.1:{port}")
     finally:
-        if served is not None:
-            served.kill()
-            served.wait()
-        for server in reversed(servers):
+        for server in (listener, registry, prefect):
             server.stop()
 
 
-def test_a_rule_that_names_a_missing_deployment(stack: Stack) -> None:
-    until(lambda: "no deployment" not in stack.hone("listen", "--register").stderr)
-    wrong = stack.folder / "wrong.yaml"
-    wrong.write_text(RULES.replace("note/raw", "note/row"))
-    for command in (("listen", "--rules", str(wrong)),):
-        refused = stack.hone(*command)
-        assert refused.returncode == 2
-        assert "wrong.yaml:6: there is no deployment 'note/row': did you mean" in refused.stderr
-    wrong.write_text(RULES.replace("{text:", "{txt:"))
-    refused = stack.hone("listen", "--rules", str(wrong))
-    assert "has no parameter 'txt': did you mean 'text'?" in refused.stderr
+def test_a_rule_that_names_a_missing_deployment_or_parameter(stack: Stack) -> None:
+    for wrong, said in (
+        (RULES.replace("note/raw", "note/row"),
+         "rules.yaml:6: there is no deployment 'note/row': did you mean"),
+        (RULES.replace("{text:", "{txt:"), "has no parameter 'txt': did you mean 'text'?"),
+        (RULES.replace('text: "{model} {version}"', ""), "needs the parameter text"),
+    ):  # fmt: skip
+        with pytest.raises(InputError) as refused:
+            PrefectStarter().check(parse_rules(wrong, "rules.yaml"))
+        assert said in str(refused.value)
 
 
-def test_the_traps_of_webhooks_say_what_to_do(stack: Stack) -> None:
-    address = f"http://127.0.0.1:{stack.port}"
-    for url, variable in (
-        (address, "MLFLOW_WEBHOOK_ALLOWED_SCHEMES"),
-        (address.replace("http", "https"), "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS"),
-    ):
-        refused = stack.hone("listen", "--register", "--url", url)
-        assert refused.returncode == 2
-        assert variable in refused.stderr
-        assert SECRET not in refused.stderr + refused.stdout
+def test_a_key_starts_one_flow_run_however_often_it_is_asked_for(stack: Stack) -> None:
+    starter = PrefectStarter()
+    start = Start("note/hone", {"text": "once"}, "hone:s:1:x", "s", "once")
+    assert len({starter.start(start) for _ in range(5)}) == 1
+    assert PrefectStarter().keys("note/hone", "s") == ["hone:s:1:x"]
+    assert starter.keys("note/raw", "s") == []
+    with pytest.raises(InputError, match="refuses the flow run"):
+        starter.start(Start("note/hone", {"text": ["x"]}, "hone:s:2:x", "s", "wrong"))
+    assert [text for _, text in stack.started()].count("once") == 1
 
 
-def test_a_signed_webhook_starts_the_right_flow(stack: Stack) -> None:
-    from cryptography.fernet import Fernet
-
-    stack.mlflow_server.stop()
-    stack.environment.update(
-        MLFLOW_WEBHOOK_ALLOWED_SCHEMES="https,http",
-        MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS="true",
-        MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=Fernet.generate_key().decode(),
-        MLFLOW_WEBHOOK_CACHE_TTL="1",
-    )
-    stack.mlflow_server._env.update(stack.environment)
-    stack.mlflow_server.start()
-    stack.listener.start()
-    for said in ("made", "updated"):
-        done = stack.hone("listen", "--register", "--url", f"http://127.0.0.1:{stack.port}")
-        assert done.returncode == 0, done.stderr
-        assert f"{said} the webhook 'hone'" in done.stdout
-        assert "an example arrived" in done.stdout
-    (webhook,) = stack.mlflow.list_webhooks()
-    assert webhook.url == f"http://127.0.0.1:{stack.port}/mlflow"
+def test_a_signed_webhook_starts_the_right_deployment(stack: Stack) -> None:
+    rules = parse_rules(RULES, "rules.yaml")
+    for expected in (True, False):
+        webhook, is_new, wrong = register(stack.uri, rules, stack.address, SECRET)
+        assert (is_new, wrong) == (expected, None), "and MLflow's example arrives"
+    assert len(stack.client.list_webhooks()) == 1
+    assert webhook.url == f"{stack.address}/mlflow"
+    _, _, wrong = register(stack.uri, rules, stack.address, f"{SECRET}, another", name="other")
+    assert wrong is not None
+    assert "another secret" in wrong
     version = stack.version("digits-a")
     stack.version("raw-a")
-    stack.version("other")
-    stack.mlflow.set_registered_model_alias("digits-a", "candidate", version)
-    stack.mlflow.set_registered_model_alias("digits-a", "champion", version)
-    until(lambda: stack.noted() == ["digits-a 1 candidate", "raw-a 1"])
+    stack.version("no-rule")
+    stack.client.set_registered_model_alias("digits-a", "champion", version)
+    stack.client.set_registered_model_alias("digits-a", "candidate", version)
+    until(lambda: len(stack.started()) == 3)
+    assert stack.started() == [
+        ("hone", "digits-a 1 candidate"),
+        ("hone", "once"),
+        ("raw", "raw-a 1"),
+    ]
 
 
 def test_what_was_missed_is_started_once(stack: Stack) -> None:
     stack.listener.stop()
-    before = stack.noted()
-    for number in range(4):
+    before = stack.started()
+    missed = []
+    for number in range(25):
         stack.version(f"raw-{number}")
         version = stack.version(f"digits-{number}")
-        stack.mlflow.set_registered_model_alias(f"digits-{number}", "candidate", version)
-    code = "from prefect_hone.flows.reconcile import reconcile; print(reconcile())"
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=stack.environment, capture_output=True, text=True,
-            check=False, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-    expected = sorted(
-        [*before, *(f"raw-{n} 1" for n in range(4)), *(f"digits-{n} 1 candidate" for n in range(4))]
-    )
-    until(lambda: stack.noted() == expected)
+        stack.client.set_registered_model_alias(f"digits-{number}", "candidate", version)
+        missed += [("raw", f"raw-{number} 1"), ("hone", f"digits-{number} 1 candidate")]
+    found = reconcile_registry("", Settings.from_environment())
+    assert found.problems == ()
+    assert len(found.report.started) == 50
+    assert stack.started() == sorted([*before, *missed])
+    stack.listener.start()
+    assert reconcile_registry("", Settings.from_environment()).report.started == []
+    assert stack.started() == sorted([*before, *missed])
 
 
-def test_a_key_that_is_gone(stack: Stack) -> None:
-    from cryptography.fernet import Fernet
-
+def test_a_key_that_is_gone_says_so(stack: Stack) -> None:
     stack.mlflow_server.stop()
-    stack.mlflow_server._env["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] = (
-        Fernet.generate_key().decode()
-    )
+    key = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
+    stack.mlflow_server._env[key] = Fernet.generate_key().decode()
     stack.mlflow_server.start()
-    refused = stack.hone("listen", "--register", "--url", f"http://127.0.0.1:{stack.port}")
-    assert refused.returncode == 1
-    assert "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY" in refused.stderr
-    found = stack.hone("doctor")
-    assert "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY" in found.stdout
+    with pytest.raises(HoneError, match="can't read its webhooks") as refused:
+        Webhooks(stack.uri).all()
+    assert key in str(refused.value)

@@ -62,20 +62,18 @@ class MadeRegistry:
         self.held.pop(model)
         self.aliases = {key: v for key, v in self.aliases.items() if key[0] != model}
 
-    def models(self) -> list[str]:
+    def models(self) -> dict[str, dict[str, str]]:
         self._answer()
-        return list(self.held)
+        return {
+            model: {a: v for (m, a), v in self.aliases.items() if m == model} for model in self.held
+        }
 
     def versions(self, model: str) -> list[VersionSeen]:
         return [seen for v in self.held[model] if (seen := self.version(model, v)) is not None]
 
     def version(self, model: str, version: str) -> VersionSeen | None:
         self._answer()
-        seen = self.held.get(model, {}).get(version)
-        if seen is None:
-            return None
-        names = [a for (m, a), v in self.aliases.items() if (m, v) == (model, version)]
-        return seen.model_copy(update={"aliases": tuple(names)})
+        return self.held.get(model, {}).get(version)
 
     def alias(self, model: str, alias: str) -> VersionSeen | None:
         self._answer()

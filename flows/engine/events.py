@@ -1,0 +1,84 @@
+"""Prefect events of Hone: what automations can react to.
+
+Every event is about a registered model, the resource `hone.model.NAME`; Prefect adds the flow run
+that it comes from. Sending is Prefect's, in the background: a run never fails for an event.
+
+| event | when |
+| --- | --- |
+| `hone.candidate.proven` | a candidate won: measured, and every gate passed |
+| `hone.gate.failed` | a candidate failed a gate; one event each candidate |
+| `hone.champion.changed` | an alias was moved, by Hone or past it |
+| `hone.approval.requested` | a version waits for a person |
+| `hone.run.recovered` | what a dead process left was ended or finished |
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from ...recipe.schema import Recipe
+from ...tasks.outcome import CandidateStatus, Outcome
+from ...tasks.tracking.ledger import Record
+
+PROVEN = "hone.candidate.proven"
+GATE_FAILED = "hone.gate.failed"
+CHAMPION_CHANGED = "hone.champion.changed"
+APPROVAL_REQUESTED = "hone.approval.requested"
+RECOVERED = "hone.run.recovered"
+
+
+def candidates_judged(recipe: Recipe, outcome: Outcome) -> None:
+    """Which candidate won, and which gates the others failed."""
+    model = recipe.registry.model
+    common = {"recipe": outcome.recipe, "recipe_digest": outcome.recipe_digest,
+              "mlflow_run": outcome.run_id}  # fmt: skip
+    for candidate in outcome.candidates:
+        if candidate.status is CandidateStatus.GATED:
+            failed = [gate.model_dump(mode="json") for gate in candidate.gates if not gate.passed]
+            _emit(GATE_FAILED, model, candidate=candidate.name, gates=failed, **common)
+    winner = outcome.winning
+    if winner is not None:
+        sha256 = winner.artifact.sha256 if winner.artifact is not None else None
+        _emit(PROVEN, model, candidate=winner.name, sha256=sha256, why=outcome.why,
+              metrics=winner.metrics, **common)  # fmt: skip
+
+
+def champion_changed(model: str, record: Record) -> None:
+    """An alias was moved, as the ledger has it."""
+    _emit(
+        CHAMPION_CHANGED,
+        model,
+        alias=record.alias,
+        before=record.before,
+        after=record.after,
+        who=record.who,
+        why=record.why,
+        how=record.event.value,
+        evidence=record.evidence,
+    )
+
+
+def approval_requested(model: str, version: str, **more: Any) -> None:
+    """A version waits for a person."""
+    _emit(APPROVAL_REQUESTED, model, version=version, **more)
+
+
+def run_recovered(what: str, name: str, **more: Any) -> None:
+    """Something that a dead process left was ended or finished."""
+    _send(RECOVERED, {"prefect.resource.id": f"hone.{what}.{name}"}, more)
+
+
+def _emit(event: str, model: str, **payload: Any) -> None:
+    resource = {"prefect.resource.id": f"hone.model.{model}", "prefect.resource.name": model}
+    for label in ("alias", "version", "candidate"):
+        if payload.get(label) is not None:
+            resource[f"hone.{label}"] = str(payload[label])
+    _send(event, resource, payload)
+
+
+def _send(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
+    from prefect.events import emit_event
+
+    with contextlib.suppress(Exception):  # too large, or no server: the run goes on
+        emit_event(event, resource, payload=payload)
