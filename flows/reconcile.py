@@ -1,4 +1,7 @@
-"""The flow that looks for what the registry's events did not bring: lost ones, and other hands."""
+"""The flow: start what lost events of the registry did not start, and keep the ledgers true.
+
+No `from __future__ import annotations` here: see `accelerate.py`.
+"""
 
 from typing import Any
 
@@ -6,13 +9,15 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from .engine.pipeline import told_by_state
 from .engine.settings import Settings
 from .operate.reconciling import reconcile_registry
 
 
 @flow(
     name="reconcile",
-    description="Start what lost events of the model registry should have started, once each.",
+    description="Start what lost events of the model registry should have started, once each; and "
+    "enter aliases that were moved past Hone in their ledgers.",
     validate_parameters=True,
 )
 def reconcile(rules: str = "") -> State[Any]:
@@ -20,12 +25,17 @@ def reconcile(rules: str = "") -> State[Any]:
 
     Args:
         rules: The rules, as text; or a rules file in a folder that the worker allows. Empty: the
-            file that HONE_RULES names where the worker runs.
+            file that HONE_RULES names where the worker runs; without one, approvals by tag.
 
     Raises:
         InputError: The rules have a mistake, or name a deployment that does not exist.
         ServerUnreachable: MLflow or Prefect does not answer.
     """
+    return told_by_state(lambda: _reconcile(rules))
+
+
+def _reconcile(rules: str) -> State[Any]:
     found = reconcile_registry(rules, Settings.from_environment())
-    text = found.text
-    return Failed(message=text) if found.problems else Completed(message=text)
+    if found.problems:
+        return Failed(name="NotAllStarted", message=found.text)
+    return Completed(message=found.text)

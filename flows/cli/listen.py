@@ -14,7 +14,7 @@ from ..engine.settings import Settings
 from ..operate.listener import Listener
 from ..operate.listener_state import ListenerState
 from ..operate.registration import register, require_server
-from ..operate.rules import RULES, Rule, read_rules
+from ..operate.rules import Rule, are_default, configured_rules, read_rules
 from ..operate.starting import PrefectStarter
 from ..operate.watching import Watcher
 from ..operate.webhook import PATH, create_app
@@ -44,18 +44,14 @@ def listen_command(console: Console, options: ListenOptions) -> None:
     Raises:
         HoneError: The rules, the secret or a server is wrong.
     """
-    path = options.rules or os.environ.get(RULES)
-    if not path:
-        raise InputError(
-            "there are no rules", where="hone listen", do=f"give --rules FILE, or set {RULES}"
-        )
-    rules = read_rules(path)
+    rules = read_rules(options.rules) if options.rules else configured_rules()
     server_for("hone listen")
     settings = Settings.from_environment()
     require_server(settings.tracking)
     secrets = read_secrets(options.secret_env, options.secret_block)
     starter = PrefectStarter()
-    starter.check(rules)
+    if not are_default(rules):
+        starter.check(rules)
     if options.register:
         _register(console, options, settings, rules, secrets[0])
         return

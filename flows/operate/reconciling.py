@@ -12,7 +12,7 @@ from ...tasks.tracking.rollback import history, repair
 from ..engine.events import champion_changed
 from ..engine.settings import Settings
 from .listener_state import ListenerState
-from .rules import Rule, rules_of_parameter
+from .rules import Rule, are_default, rules_of_parameter
 from .starting import PrefectStarter
 from .watching import Report, Watcher
 
@@ -46,7 +46,7 @@ def reconcile_registry(rules: str, settings: Settings) -> Reconciled:
     """Start what was missed, and enter in the ledgers what was changed past Hone.
 
     Args:
-        rules: As the flow's parameter has them; none: only the ledgers are looked at.
+        rules: As the flow's parameter has them; empty: those of the worker.
         settings: Locations of the registry and of what was seen.
 
     Raises:
@@ -55,14 +55,15 @@ def reconcile_registry(rules: str, settings: Settings) -> Reconciled:
     """
     read = rules_of_parameter(rules)
     registry = RegistryView(settings.tracking)
-    report = _start_missed(read, registry, settings) if read else Report()
+    report = _start_missed(read, registry, settings)
     entries, problems = _repair_ledgers(registry, settings.tracking)
     return Reconciled(report, tuple(entries), (*report.problems, *problems))
 
 
 def _start_missed(rules: Sequence[Rule], registry: RegistryView, settings: Settings) -> Report:
     starter = PrefectStarter()
-    starter.check(rules)
+    if not are_default(rules):
+        starter.check(rules)
     state = ListenerState(settings.listener)
     try:
         return Watcher(rules, registry, starter, state).poll()

@@ -35,6 +35,22 @@ RULES = "HONE_RULES"
 #: Deployments that `hone serve` makes have this name; a rule may then name the flow alone.
 SERVED = "hone"
 
+#: The rules where no file is given: an approval that a person writes into the tag `hone.approval`
+#: of a version, in MLflow's page, starts the promotion. When it is done, the tag says by whom, and
+#: that is no new approval.
+DEFAULT = """
+rules:
+  - on: tag hone.approval=approved set on *
+    run: promote
+    parameters:
+      {model: "{model}", version: "{version}", who: "the tag in MLflow", reason: "{value}"}
+  - on: tag hone.approval=approved:* set on *
+    run: promote
+    parameters:
+      {model: "{model}", version: "{version}", who: "the tag in MLflow", reason: "{value}"}
+"""
+DEFAULT_NAME = "the default rules"
+
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _FIELDS = ("on", "run", "parameters")
 
@@ -124,7 +140,7 @@ def read_rules(path: str | Path) -> tuple[Rule, ...]:
 def rules_of_parameter(given: str) -> tuple[Rule, ...]:
     """The rules that a flow's parameter gives: text, an allowed file, or (empty) the worker's own.
 
-    Without a parameter and a configured file there are none.
+    Without a parameter and a configured file they are `DEFAULT`.
 
     Raises:
         InputError: They can't be read, or have a mistake.
@@ -135,8 +151,22 @@ def rules_of_parameter(given: str) -> tuple[Rule, ...]:
     if text:
         access = AccessPolicy.from_environment(Origin.PARAMETER)
         return read_rules(access.recipe_file(text, "rules"))
+    return configured_rules()
+
+
+def configured_rules() -> tuple[Rule, ...]:
+    """The rules of `HONE_RULES`; else `DEFAULT`.
+
+    Raises:
+        InputError: They can't be read, or have a mistake.
+    """
     configured = os.environ.get(RULES)
-    return read_rules(configured) if configured else ()
+    return read_rules(configured) if configured else parse_rules(DEFAULT, DEFAULT_NAME)
+
+
+def are_default(rules: Sequence[Rule]) -> bool:
+    """Whether nobody wrote these rules, so that nobody has to have made their deployments."""
+    return all(rule.where.startswith(DEFAULT_NAME) for rule in rules)
 
 
 def parse_rules(text: str, name: str) -> tuple[Rule, ...]:

@@ -125,7 +125,7 @@ class PrefectStarter:
         return self._with(start.deployment, ask)
 
     def check(self, rules: Sequence[Rule]) -> None:
-        """Refuse rules that could never start anything.
+        """Refuse rules that could not start anything now.
 
         Raises:
             InputError: A deployment is missing, or does not take the parameters of its rule.

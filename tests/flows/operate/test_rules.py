@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 from made_registry import RULES
-from prefect_hone.flows.operate.rules import Kind, parse_rules, read_rules, rules_of_parameter
+from prefect_hone.flows.operate.deployments import find_flow
+from prefect_hone.flows.operate.rules import (
+    DEFAULT,
+    Kind,
+    parse_rules,
+    read_rules,
+    rules_of_parameter,
+)
 from prefect_hone.recipe.errors import InputError
 
 
@@ -31,6 +38,21 @@ def test_placeholders_are_filled_wherever_a_parameter_is_text() -> None:
     )
     filled = rule.filled({"model": "{version}", "version": "7"})
     assert filled == {"a": ["{version}", {"b": "7"}], "c": 1}, "what is filled in is not read again"
+
+
+def test_by_default_an_approval_in_mlflow_s_page_promotes_and_the_answer_to_it_does_not() -> None:
+    rules = parse_rules(DEFAULT, "the default rules")
+    for value, taken in (
+        ("approved", True),
+        ("approved: it is faster on all machines", True),
+        ("approved by ann@host: it is faster", False),  # as the promotion then writes
+        ("requested", False),
+        ("rejected: slow", False),
+    ):
+        assert any(rule.takes_value(value) for rule in rules) is taken
+    filled = rules[1].filled({"model": "m", "version": "3", "value": "approved: yes"})
+    assert set(filled) == set(find_flow("promote").parameters.properties) - {"alias"}
+    assert filled["reason"] == "approved: yes"
 
 
 def test_editing_parameters_makes_no_other_rule() -> None:
@@ -74,7 +96,7 @@ def test_a_flow_takes_rules_from_its_parameter_an_allowed_file_or_its_environmen
     monkeypatch.setenv("HONE_ALLOWED_PATHS", str(tmp_path))
     assert len(rules_of_parameter(str(file))) == 3
     monkeypatch.delenv("HONE_RULES", raising=False)
-    assert rules_of_parameter(" ") == ()
+    assert rules_of_parameter(" ") == parse_rules(DEFAULT, "the default rules")
     monkeypatch.setenv("HONE_RULES", str(file))
     assert rules_of_parameter("") == read_rules(file)
     with pytest.raises(InputError, match="the rules can't be read: No such file"):
