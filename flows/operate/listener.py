@@ -113,8 +113,7 @@ class Listener:
     def _settle(self, delivery: Delivery) -> None:
         try:
             hint = parse_event(delivery.body.encode())
-            assert hint is not None, "it was kept because it is an event"
-            report = self.watcher.look(hint)
+            report = self.watcher.look(hint) if hint is not None else Report()
         except ServerUnreachable as error:
             log.warning("delivery %s waits: %s", delivery.id, error)
             self.deliveries.later(delivery, str(error))
