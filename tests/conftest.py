@@ -320,7 +320,12 @@ def prefect_server(hone, tmp_path: Path) -> Iterator[Server]:
         [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)],
         f"http://127.0.0.1:{port}/api/health",
         tmp_path / "prefect.log",
-        {**hone.environment, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+        {
+            **hone.environment,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+        },
     )
     server.start()
     yield server

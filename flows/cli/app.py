@@ -380,6 +380,34 @@ def listen(
     )  # fmt: skip
 
 
+@app.command("gc")
+@exit_with_message
+def collect_garbage(
+    days: Annotated[
+        float, typer.Option("--days", min=1, help="How long a result may be unused (days).")
+    ] = 30,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove from the store what no run, version or cache needs any more.
+
+    It says what and how much before it removes anything. The artifacts of registered versions and
+    MLflow's own files are never touched.
+    """
+    from .gc import gc_command
+
+    gc_command(_console(), days, yes, dry_run)
+
+
+@app.command()
+@exit_with_message
+def ui() -> None:
+    """Open MLflow and Prefect on the embedded stores; Ctrl-C ends both."""
+    from .ui import ui_command
+
+    ui_command(_console())
+
+
 @app.command()
 @exit_with_message
 def targets(as_json: JsonOption = False) -> None:

@@ -103,6 +103,7 @@ class Runner:
             self.note(f"{call.label}: {error.what}; recomputing it")
             self.session.store.delete_record(record_name(call, key))
             return None
+        self.session.store.mark_used(record_name(call, key))
         return done
 
     def _compute(

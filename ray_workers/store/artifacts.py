@@ -249,6 +249,12 @@ class Store:
             self.fs.cat_file(path)
             self.fs.rm_file(path)
 
+    def mark_used(self, name: str) -> None:
+        """Make a record of a local store young again, for those who remove what is old."""
+        if self.local:
+            with contextlib.suppress(OSError):
+                os.utime(f"{self.root}/{name}")
+
     def delete_record(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(f"{self.root}/{name}")

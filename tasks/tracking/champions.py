@@ -8,6 +8,7 @@ from ...recipe.errors import InputError
 from ...recipe.library_messages import telling
 from ...recipe.strict import Strict
 from . import names
+from .away import insist
 from .tracker import quiet_mlflow
 
 
@@ -81,3 +82,27 @@ def read_version(tracking: str, model: str, which: str) -> RegisteredVersion:
         parent_run=tags[names.PARENT_RUN],
         metrics=metrics,
     )
+
+
+def registered_artifacts(tracking: str) -> list[str]:
+    """sha256 of the compiled artifact of every version in the registry.
+
+    Raises:
+        ServerUnreachable: MLflow does not answer.
+    """
+    quiet_mlflow()
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking, registry_uri=tracking)
+
+    def work() -> list[str]:
+        found: list[str] = []
+        token = None
+        while True:
+            page = client.search_model_versions(max_results=1000, page_token=token)
+            found += [v.tags[names.SHA256] for v in page if names.SHA256 in v.tags]
+            token = page.token
+            if not token:
+                return found
+
+    return insist(work, tracking, 20.0, "what it needs is unknown")

@@ -124,6 +124,6 @@ def test_only_a_lost_worker_is_worth_a_retry(error: Exception, again: bool) -> N
 def test_promotion_is_tried_again_only_while_the_server_is_away(
     error: Exception, again: bool
 ) -> None:
-    assert promotion._is_worth_a_retry(None, None, Ended(error)) is again  # type: ignore[arg-type]
+    assert promotion.is_worth_a_retry(None, None, Ended(error)) is again  # type: ignore[arg-type]
     assert promotion.promote_task.retries == 2
     assert promotion.promote_task.name == "promote"
