@@ -39,6 +39,32 @@ for _name, _value in _THREADS.items():
 gc.set_threshold(100_000, 50, 100)
 
 
+#: The files that take longest, first: begun late, one of them would run alone at the end.
+_LONGEST = (
+    "journeys/test_servers.py",
+    "journeys/test_faults.py",
+    "ray_workers/training/test_faults.py",
+    "tasks/compile/test_targets.py",
+    "journeys/test_no_training.py",
+    "journeys/test_digits.py",
+    "conformance/test_targets.py",
+    "tasks/compress/test_passes.py",
+    "journeys/test_charlm.py",
+    "conformance/test_split_formats.py",
+    "ray_workers/data/test_ray_datasets.py",
+    "ray_workers/model/test_incoming.py",
+    "tasks/test_keys.py",
+    "tasks/tracking/test_tracker.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {HERE / name: place for place, name in enumerate(_LONGEST)}
+    missing = [str(path) for path in places if not path.exists()]
+    assert not missing, f"tests/conftest.py lists files that are gone: {missing}"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 def pytest_unconfigure() -> None:
     gc.freeze()
 
