@@ -44,6 +44,7 @@ CARRIERS = frozenset(
         ".ray_workers.cluster",
         ".ray_workers.dispatch",
         ".ray_workers.worker_death",
+        ".ray_workers.store.asides",
         ".ray_workers.store.file_lock",
         ".ray_workers.store.seal",
         ".ray_workers.store.whole_files",

@@ -13,7 +13,6 @@ import errno
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
@@ -25,6 +24,7 @@ from ...recipe.errors import StoreError
 from ...recipe.showable import showable
 from ...recipe.strict import Strict, mistake
 from ...runtimes.digest import digests_in, tree_digest
+from .asides import aside_in
 from .seal import OwnerKey, sealed, unsealed
 from .whole_files import is_local, read_regular, write_whole
 
@@ -307,10 +307,9 @@ class Store:
 
     def _put_local(self, folder: Path, artifact: Artifact) -> None:
         final = Path(self._at(artifact))
-        final.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=final.parent))
-        try:
+        with aside_in(final.parent) as aside:
             shutil.copytree(folder, aside, dirs_exist_ok=True)
+            shutil.copymode(final.parent, aside)  # readable for those who may read the store
             if os.path.lexists(final):  # there, but corrupted
                 _remove(final.rename(aside.with_name(aside.name + "-corrupted")))
             try:
@@ -318,13 +317,9 @@ class Store:
             except OSError:
                 if not _matches(final, artifact):  # else another process was first
                     raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
     def _download(self, artifact: Artifact, folder: Path) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=folder.parent))
-        try:
+        with aside_in(folder.parent) as aside, contextlib.suppress(FileNotFoundError):
             for relative in artifact.files:
                 local = safe_join(aside, relative)
                 local.parent.mkdir(parents=True, exist_ok=True)
@@ -332,10 +327,6 @@ class Store:
             _remove(folder)
             with contextlib.suppress(OSError):
                 aside.rename(folder)
-        except FileNotFoundError:
-            pass  # `fetch` says so
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:
