@@ -28,6 +28,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,1000}")
 _PATH = re.compile(r"[A-Za-z0-9_@-]{0,1000}(\.[A-Za-z0-9_@-]{1,1000}){0,100}")
 #: Where a node comes from: `key,path,type` of each module, which becomes names of layers.
 _SCOPE = re.compile(rf"[\w.:@\[\]()'<> -]*,{_PATH.pattern},[\w.,:@\[\]()'<> -]*", re.ASCII)
+_KEY = re.compile(r"[\w./ -]{0,200}", re.ASCII)
 _FUNCTION = re.compile(r"[\w.;:<>@-]*", re.ASCII)
 _LARGEST = 2**63
 _DEEPEST = 60
@@ -236,14 +237,17 @@ def _container(tree: Any, depth: int) -> dict[str, Any]:
             if kind not in _CONTAINERS:
                 raise NotAllowed(f"an argument or output of the type '{_short(kind)}'")
             keys = read_json(context.encode()) if isinstance(context, str) else ()
-            plain = isinstance(keys, list) and all(
-                isinstance(key, str | int | float | None) for key in keys
-            )
+            plain = isinstance(keys, list) and all(map(_is_key, keys))
             if keys is not None and not plain:
                 raise NotAllowed(f"the keys '{_short(context)}' of arguments")
             children = [_container(child, depth + 1) for child in inner]
             return {"type": kind, "context": json.dumps(keys), "children_spec": children}
     raise NotAllowed("a structure of arguments that is none")
+
+
+def _is_key(key: Any) -> bool:
+    """Keys of arguments may become names in generated source: they hold no call and no quote."""
+    return type(key) is int or (isinstance(key, str) and _KEY.fullmatch(key) is not None)
 
 
 def _short(value: Any) -> str:

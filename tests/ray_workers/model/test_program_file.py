@@ -184,6 +184,21 @@ def an_imported_enum(files: dict[str, bytes], mark: Path) -> None:
     changed_program(files, change)
 
 
+def a_key_that_is_source(files: dict[str, bytes], mark: Path) -> None:
+    """Without names of its arguments, a program's keys are written into generated source."""
+    leaf = {"type": None, "context": None, "children_spec": []}
+    key = f"x=__import__('pathlib').Path({str(mark)!r}).touch()"
+    keywords = {"type": "builtins.dict", "context": json.dumps([key]), "children_spec": [leaf]}
+    empty = {"type": "builtins.tuple", "context": "null", "children_spec": []}
+    tree = {"type": "builtins.tuple", "context": "null", "children_spec": [empty, keywords]}
+
+    def change(said: dict[str, Any]) -> None:
+        signature = said["graph_module"]["module_call_graph"][0]["signature"]
+        signature.update(in_spec=json.dumps([1, tree]), forward_arg_names=None)
+
+    changed_program(files, change)
+
+
 def a_factory_of_a_dictionary(files: dict[str, bytes], mark: Path) -> None:
     (mark.parent / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")
     context = {"default_factory_module": "evil", "default_factory_name": "X", "dict_context": []}
@@ -206,6 +221,7 @@ ATTACKS = [
     (a_function_of_torch, "it calls 'torch.os.system', which is no operator"),
     (an_operator_that_opens_files, "it uses the operator aten.from_file.default"),
     (an_imported_enum, "the keys '.*' of arguments"),
+    (a_key_that_is_source, "the keys '.*' of arguments"),
     (a_factory_of_a_dictionary, "of the type 'collections.defaultdict'"),
 ]
 
