@@ -100,6 +100,7 @@ def test_out_of_sight_a_heartbeat_that_stands_still_for_an_hour_is_dead(
     ["", "{}", "null", "[1]", "1e999", "{" * 5000, '{"pid": -1}', '{"pid": "x"}', "x" * 100_000,
      json.dumps({"host": "h", "pid": os.getpid(), "started": 1.0}),
      json.dumps({"boot": "b", "pid_space": 1, "pid": 10**30, "ticks": 1})],
+    ids=range(11),  # not the text: an id of a process differs between pytest-xdist's workers
 )  # fmt: skip
 def test_an_odd_tag_is_nobodys(looks: Looks, said: str) -> None:
     assert owner_in(said) is None
