@@ -11,6 +11,7 @@ nodes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import re
@@ -131,7 +132,7 @@ def _rebuilt_fields(kind: Any, data: dict[str, Any], depth: int) -> dict[str, An
         raise NotAllowed("an object of a class of its own")
     if name in _LEFT_OUT:
         data = {key: _LEFT_OUT[name].get(key, value) for key, value in data.items()}
-    hints = typing.get_type_hints(kind, globalns=vars(program_schema()), include_extras=True)
+    hints = _hints(kind)
     unknown = set(data) - set(hints)
     if unknown:
         raise NotAllowed(f"'{_short(min(unknown))}' in a {name}")
@@ -143,6 +144,11 @@ def _rebuilt_fields(kind: Any, data: dict[str, Any], depth: int) -> dict[str, An
         key: _rebuilt(hints[key], value, depth + 1, _TEXTS.get((name, key)))
         for key, value in data.items()
     }
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind, globalns=vars(program_schema()), include_extras=True)
 
 
 def _is_union(kind: Any) -> bool:
