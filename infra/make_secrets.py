@@ -75,6 +75,7 @@ def for_compose(secret: dict[str, str]) -> dict[str, str]:
         ),
         "ray.env": _lines({"RAY_AUTH_TOKEN": secret["ray"]}),
         "client.env": _lines(client(secret)),
+        "listener.env": _lines({"HONE_WEBHOOK_SECRET": secret["webhook"]}),
     }  # fmt: skip
 
 
@@ -89,6 +90,7 @@ def for_kubernetes(secret: dict[str, str]) -> str:
     )
     found = {
         "hone-client": client(secret),
+        "hone-listener": {"HONE_WEBHOOK_SECRET": secret["webhook"]},
         "hone-ray": {"auth_token": secret["ray"]},
         "hone-prefect-server": {
             **prefect_server(secret, "redis"),

@@ -267,7 +267,7 @@ def test_a_pod_is_not_root_has_limits_and_an_exact_image(name: str, spec: dict[s
         assert {"cpu", "memory"} <= set(container["resources"]["requests"])
         image = container["image"]
         assert image == "{{ image }}" or re.search(r":[\w.\-]*\d[\w.\-]*$", image), image
-        claims = {"data"} if "databases" in name else set()
+        claims = {"data"} if name.startswith(("databases", "listener")) else set()
         for mount in container.get("volumeMounts", []):
             assert mount["name"] in mounted | claims, mount
 
@@ -287,7 +287,7 @@ def test_services_and_policies_name_what_is_there() -> None:
             assert names[port["targetPort"]] == port["port"]
     policies = {p["metadata"]["name"]: p["spec"] for p in by_kind["NetworkPolicy"]}
     assert policies["deny-all"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    labels = {"postgres", "redis", "hone-ray", "hone-setup", "hone-flow-run", "prefect-server",
+    labels = {"postgres", "redis", "hone-listener", "hone-ray", "hone-setup", "hone-flow-run", "prefect-server",
               "prefect-worker", "mlflow", "kuberay-operator"}  # fmt: skip
     text = (KUBERNETES / "network-policies.yaml").read_text()
     named = {

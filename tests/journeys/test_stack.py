@@ -18,12 +18,13 @@ import pytest
 from prefect_hone.flows.operate.stack import databases
 from prefect_hone.flows.operate.stack.folder import StackFolder
 from prefect_hone.flows.operate.stack.process import MARK, find
+from prefect_hone.flows.operate.stack.services import client_environment
 from prefect_hone.recipe.errors import InputError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _SHORT = ["variants=[{name: fp32}]", "targets=[onnxruntime-cpu]", "train.epochs=1", "gates=[]",
-          "benchmark.seconds=0.2", "benchmark.batch_sizes=[1]"]  # fmt: skip
+          "benchmark.seconds=0.2", "benchmark.batch_sizes=[1]", "benchmark.launches=2"]  # fmt: skip
 
 
 @pytest.fixture
@@ -97,6 +98,16 @@ def test_a_stack_runs_a_deployment_and_leaves_nothing(hone, stack: StackFolder) 
     assert refused.value.code == 401
     refused.value.close()
 
+    made = set_up(hone, stack, "--dry-run")
+    assert "concurrency limit hone-measuring: would be created" in made
+    made = set_up(hone, stack)
+    assert "concurrency limit hone-measuring: created" in made
+    assert "block hone-servers/stack: updated" in made, "it names the limit now"
+    for part in ("block type", "automation", "work pool", "deployment"):
+        lines = [line for line in made.splitlines() if line.startswith(part)]
+        assert lines
+        assert all(line.endswith(": as it was") for line in lines), lines
+
     run = deployed_run(stack, "accelerate/hone", {"recipe": "digits", "overrides": _SHORT})
     assert run["state"]["type"] == "COMPLETED", run["state"]
     (model,) = ask(search, f"hone:{secrets['mlflow_hone']}")["registered_models"]
@@ -122,6 +133,13 @@ def test_a_stack_runs_a_deployment_and_leaves_nothing(hone, stack: StackFolder) 
     assert not data.exists()
 
 
+def set_up(hone, stack: StackFolder, *options: str) -> str:
+    done = hone.run("setup", "--pool", "hone", "--block", "stack", "--measurements", "1", *options,
+                    **client_environment(stack))  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def deployed_run(stack: StackFolder, name: str, parameters: dict) -> dict:
     """Start a deployment's run, and wait for its end."""
     api = f"http://127.0.0.1:{stack.port('prefect')}/api"
@@ -129,7 +147,7 @@ def deployed_run(stack: StackFolder, name: str, parameters: dict) -> dict:
     deployment = ask(f"{api}/deployments/name/{name}", user)
     run = ask(f"{api}/deployments/{deployment['id']}/create_flow_run", user,
               {"parameters": parameters, "state": {"type": "SCHEDULED"}})  # fmt: skip
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 420
     while time.monotonic() < deadline:
         run = ask(f"{api}/flow_runs/{run['id']}", user)
         if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 from ....ray_workers.cluster import cores
+from ....recipe.errors import HoneError
 from . import databases, servers
 from .folder import StackFolder
 from .process import Service, log_of
@@ -213,7 +215,37 @@ def listener(folder: StackFolder) -> Service:
             "DO_NOT_TRACK": "1",
         },
         after=("prefect", "mlflow"),
+        finish=lambda: _register(folder, url),
     )
+
+
+def _register(folder: StackFolder, url: str) -> None:
+    """Make the webhook on the MLflow server, which only its administrator may.
+
+    Raises:
+        HoneError: The server does not take it.
+    """
+    secret = folder.secrets
+    done = subprocess.run(  # noqa: S603 (a list of our own, no shell)
+        [_program("hone"), "listen", "--register", "--url", url],
+        env={
+            **os.environ,
+            **client_environment(folder),
+            "MLFLOW_TRACKING_USERNAME": "admin",
+            "MLFLOW_TRACKING_PASSWORD": secret["mlflow_admin"],
+            "HONE_WEBHOOK_SECRET": secret["webhook"],
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise HoneError(
+            f"the webhook of the listener was not made:\n{done.stderr.strip()}",
+            where="the local stack",
+            do=f"see {log_of(folder, 'listener')} and {log_of(folder, 'mlflow')}",
+        )
 
 
 def _program(name: str) -> str:

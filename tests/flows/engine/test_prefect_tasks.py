@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,3 +128,47 @@ def test_promotion_is_tried_again_only_while_the_server_is_away(
     assert promotion.is_worth_a_retry(None, None, Ended(error)) is again  # type: ignore[arg-type]
     assert promotion.promote_task.retries == 2
     assert promotion.promote_task.name == "promote"
+
+
+class _Settings:
+    measuring_limit: str | None = None
+
+
+class _Measured:
+    """As much of a runner as the limit of measurements looks at."""
+
+    def __init__(self, limit: str | None) -> None:
+        settings = _Settings()
+        settings.measuring_limit = limit
+        self.session = type("Session", (), {"settings": settings})()
+
+
+def test_a_measurement_takes_the_configured_limit_and_nothing_else_does(monkeypatch) -> None:
+    from prefect.concurrency import sync
+    from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+    from prefect_hone.flows.engine.prefect_tasks import _measuring_alone
+    from prefect_hone.recipe.errors import InputError
+    from prefect_hone.tasks.steps import BENCHMARK, TRAIN
+
+    taken: list[tuple[str, bool]] = []
+
+    @contextlib.contextmanager
+    def concurrency(name: str, *, occupy: int, strict: bool):
+        assert occupy == 1
+        if name == "missing":
+            raise ConcurrencySlotAcquisitionError(name)
+        taken.append((name, strict))
+        yield
+
+    monkeypatch.setattr(sync, "concurrency", concurrency)
+    benchmark = type("Call", (), {"step": BENCHMARK})()
+    train = type("Call", (), {"step": TRAIN})()
+    for limit, call in ((None, benchmark), ("team", train), ("team", benchmark)):
+        with _measuring_alone(_Measured(limit), call):
+            pass
+    assert taken == [("team", True)], "strict: without it a missing limit only warns"
+    with pytest.raises(InputError, match="no such global concurrency limit") as caught:
+        with _measuring_alone(_Measured("missing"), benchmark):
+            pass
+    assert "HONE_MEASURING_LIMIT=missing" in str(caught.value)
+    assert "prefect gcl create missing --limit 1" in str(caught.value)
