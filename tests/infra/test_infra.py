@@ -383,6 +383,17 @@ def test_prefect_yaml_is_prefects_and_names_hones_flows() -> None:
     assert all(schedule["timezone"] == "Europe/Berlin" for schedule in planned)
 
 
+def test_example_automations_are_prefects_and_wait_for_hones_events() -> None:
+    from prefect.events.schemas.automations import AutomationCore
+
+    found = yaml.safe_load((INFRA / "automations.yaml").read_text())["automations"]
+    assert len(found) >= 3
+    for entry in found:
+        automation = AutomationCore.model_validate(entry)
+        for event in automation.trigger.expect:
+            assert f'"{event}"' in SOURCES, f"nothing of Hone sends {event}"
+
+
 @pytest.mark.parametrize(
     "path", [p for p in sorted(INFRA.rglob("*")) if p.suffix in (".yaml", ".py", ".sh", ".json")
              or p.name == "Dockerfile"], ids=lambda p: p.name,
