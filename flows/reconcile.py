@@ -9,8 +9,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from .engine.blocks import flow_settings
 from .engine.pipeline import told_by_state
-from .engine.settings import Settings
 from .operate.reconciling import reconcile_registry
 
 
@@ -35,7 +35,7 @@ def reconcile(rules: str = "") -> State[Any]:
 
 
 def _reconcile(rules: str) -> State[Any]:
-    found = reconcile_registry(rules, Settings.from_environment())
+    found = reconcile_registry(rules, flow_settings())
     if found.problems:
         return Failed(name="NotAllStarted", message=found.text)
     return Completed(message=found.text)

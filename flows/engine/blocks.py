@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, field_validator
 from ...recipe.errors import InputError
 from ...recipe.schema import Gate
 from ...recipe.showable import remember
+from .settings import Settings
 
 VARIABLE = "HONE_SERVERS_BLOCK"
 _SITE = "https://github.com/prefect-hone/prefect-hone/blob/main/docs"
@@ -174,6 +175,16 @@ def use_servers() -> None:
         ) from None  # the error may quote the block's values
     assert isinstance(block, HoneServers)  # noqa: S101 (narrows a type)
     block.apply()
+
+
+def flow_settings() -> Settings:
+    """The settings of a flow run, with the block that its worker names.
+
+    Raises:
+        InputError: There is no such block, or a variable has a mistake.
+    """
+    use_servers()
+    return Settings.from_environment()
 
 
 def _plain(secret: SecretStr | None) -> str | None:

@@ -11,8 +11,8 @@ from ...tasks.tracking.account import account
 from ...tasks.tracking.ledger import Entry
 from ...tasks.tracking.promote_version import promote_version
 from ...tasks.tracking.rollback import rollback
+from .blocks import flow_settings
 from .promotion import is_worth_a_retry
-from .settings import Settings
 
 _WAIT = 60.0  # s that a try waits for a server that is away
 
@@ -38,7 +38,7 @@ def roll_back_by_hand(model: str, reason: str, version: str, who: str, alias: st
 
 
 def _tracking() -> str:
-    return Settings.from_environment().tracking
+    return flow_settings().tracking
 
 
 def _told(model: str, entry: Entry) -> State[Entry]:
