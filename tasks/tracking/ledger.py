@@ -29,13 +29,14 @@ class Event(StrEnum):
 
     INTENT = "intent"  # somebody wants to move an alias, and waits for their turn
     DONE = "done"  # the alias was moved; closes the intent
-    ABORTED = "aborted"  # it was not; closes the intent
+    ABORTED = "aborted"  # no alias was moved; closes the intent
     OBSERVED = "observed"  # the alias was moved past Hone
 
 
 class Action(StrEnum):
-    """Why an alias is moved."""
+    """What an intent is for."""
 
+    REGISTER = "registration"  # no alias is moved
     PROMOTE = "promote"
     APPROVE = "approval"
     ROLLBACK = "rollback"
@@ -73,9 +74,9 @@ class Record(Strict):
     def sentence(self) -> str:
         moved = f"{self.alias}: {self.before or 'none'} → {self.after or 'none'}"
         said = {
-            Event.INTENT: f"{self.who} wants to {self.action} {self.alias}",
+            Event.INTENT: f"{self.action} for {self.alias}, asked by {self.who}",
             Event.DONE: f"{moved}, {self.action} by {self.who}",
-            Event.ABORTED: f"the {self.action} by {self.who} changed nothing",
+            Event.ABORTED: f"the {self.action} by {self.who} moved no alias",
             Event.OBSERVED: f"{moved}, past Hone",
         }[self.event]
         return f"{said}: {self.why}" if self.why else said

@@ -125,11 +125,17 @@ def register(
     import mlflow
 
     client = mlflow.MlflowClient(uri, registry_uri=uri)
+    ledger = Ledger(client, asked.model)
+    intent = _intent(asked).model_copy(update={"action": Action.REGISTER})
 
     def work() -> Registered:
         _ensure_model(client, asked)
         _verify(uri, asked)
-        version, new = _registered(uri, client, asked)
+        version, new = _find_version(uri, client, asked), False
+        if version is None:  # in its turn, so that two at once make one version
+            with turn(client, ledger, intent, _TURN) as mine:
+                version, new = _registered(uri, client, asked)
+                mine.close(Event.ABORTED)
         before = version_of(client, asked.model, asked.alias)
         current = None if before is None else str(before.version)
         if current != str(version.version):

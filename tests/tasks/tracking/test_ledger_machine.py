@@ -20,8 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.runtimes.manifest import manifest_digest
-from prefect_hone.tasks.tracking import names, registry
-from prefect_hone.tasks.tracking import rollback as rollbacks
+from prefect_hone.tasks.tracking import alias, names, registry
 from prefect_hone.tasks.tracking.ledger import Event
 from prefect_hone.tasks.tracking.registered_bytes import Verdict
 from prefect_hone.tasks.tracking.registry import Promotable, promote
@@ -138,7 +137,7 @@ class Promotions(RuleBasedStateMachine):
             mock.patch.object(mlflow, "MlflowClient", return_value=self.server),
             mock.patch.object(registry, "held_at", lambda _, place: _files(place)),
             mock.patch.object(registry, "held_files", lambda _, model_id: _files(model_id)),
-            mock.patch.object(rollbacks, "verify_version", self._verdict),
+            mock.patch.object(alias, "verify_version", self._verdict),
         ]
         for patch in self.patches:
             patch.start()

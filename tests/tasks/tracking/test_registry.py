@@ -14,7 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from prefect_hone.recipe.errors import HoneError, InputError, ServerUnreachable
-from prefect_hone.tasks.tracking import away, names
+from prefect_hone.tasks.tracking import away, names, registry
 from prefect_hone.tasks.tracking.registered_bytes import held_at, verify
 from prefect_hone.tasks.tracking.registry import promote
 from prefect_hone.tasks.tracking.rollback import history
@@ -276,6 +276,29 @@ def test_what_mlflow_refuses_is_not_tried_again_and_blocks_nobody(
 def test_a_ledgers_name_is_not_a_models(uri: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="for a ledger"):
         promote(uri, plain(uri, tmp_path, "a").model_copy(update={"model": "wine.ledger"}))
+
+
+def test_a_registration_has_its_turn_and_moves_nothing(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run that registers the same meanwhile finds that version."""
+    mine, other = plain(uri, tmp_path, "a"), plain(uri, tmp_path, "a")
+    real, done = registry._registered, []
+
+    def with_another(*given: object) -> object:
+        if not done:
+            done.append(True)
+            with pytest.raises(HoneError, match="another registration of wine has been going on"):
+                registry.register(uri, other)
+        return real(*given)
+
+    monkeypatch.setattr(registry, "_TURN", 0.2)
+    monkeypatch.setattr(registry, "_registered", with_another)
+    assert registry.register(uri, mine).version == "1"
+    assert registry.register(uri, other).version == "1"
+    assert aliases(uri) == {}
+    assert history(uri, "wine") == []
+    assert promote(uri, other).version == "1"
 
 
 TWO = """
