@@ -11,7 +11,7 @@ from rich.table import Table
 from ...ray_workers.store.artifacts import Store
 from ...recipe.errors import InputError
 from ...recipe.measures import bytes_in_words
-from ..engine.settings import Settings
+from ..engine.home import usable_settings
 from ..operate.garbage import Garbage, find_garbage, remove
 
 
@@ -21,7 +21,7 @@ def gc_command(console: Console, days: float, yes: bool, dry_run: bool) -> None:
     Raises:
         HoneError: The store or MLflow can't be read.
     """
-    settings = Settings.from_environment()
+    settings = usable_settings()
     store = Store(settings.store, settings.cache)
     garbage = find_garbage(store, settings.tracking, days)
     _show(console, garbage, days)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ...recipe.errors import InputError
 from ...tasks.tracking.registry_view import RegistryView
+from ..engine.home import usable_settings
 from ..engine.settings import Settings
 from ..operate.listener import Listener
 from ..operate.listener_state import ListenerState
@@ -46,7 +47,7 @@ def listen_command(console: Console, options: ListenOptions) -> None:
     """
     rules = read_rules(options.rules) if options.rules else configured_rules()
     server_for("hone listen")
-    settings = Settings.from_environment()
+    settings = usable_settings()
     require_server(settings.tracking)
     secrets = read_secrets(options.secret_env, options.secret_block)
     starter = PrefectStarter()

@@ -18,7 +18,7 @@ from ...tasks.tracking.promote_version import promote_version
 from ...tasks.tracking.registered_bytes import Verdict, verify
 from ...tasks.tracking.rollback import history, repair, rollback
 from ...tasks.tracking.tracker import quiet_mlflow
-from ..engine.settings import Settings
+from ..engine.home import usable_settings
 
 _NAMED = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|(?P<alias>@[^/@]+))$")
 
@@ -122,4 +122,4 @@ def _show(console: Console, model: str, entry: Entry) -> None:
 
 def _tracking() -> str:
     quiet_mlflow()
-    return Settings.from_environment().tracking
+    return usable_settings().tracking

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ...recipe.errors import HoneError
+from ..engine.home import usable_settings
 from ..engine.settings import Settings
 from .prefect_server import configured_url
 
@@ -27,7 +28,7 @@ def ui_command(console: Console) -> None:
     Raises:
         HoneError: A server did not start.
     """
-    settings = Settings.from_environment()
+    settings = usable_settings()
     with contextlib.ExitStack() as stack:
         mlflow = settings.tracking
         if not mlflow.startswith("http"):

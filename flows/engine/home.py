@@ -36,6 +36,17 @@ def open_home(home: Path) -> None:
         _close(home)
 
 
+def usable_settings() -> Settings:
+    """The settings, with a home that can be used.
+
+    Raises:
+        StoreError: It belongs to another user, or can't be written.
+    """
+    settings = Settings.from_environment()
+    open_home(settings.home)
+    return settings
+
+
 @contextlib.contextmanager
 def private_files(settings: Settings) -> Iterator[None]:
     """Files that are created meanwhile, here and in processes that are started, are the user's own.

@@ -78,3 +78,12 @@ def test_files_of_a_run_are_private(tmp_path: Path) -> None:
     assert mode(tmp_path / "journal") == 0o600
     assert mode(tmp_path / "mine") == 0o644
     assert mode(tmp_path / "shared") == 0o644, "a team's store is as open as its user says"
+
+
+def test_commands_on_the_registry_say_so_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HONE_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(StoreError, match="HONE_HOME can't be used"):
+        module.usable_settings()
