@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from prefect import task
+from typing import Any
+
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from prefect.tasks import MaterializingTask
 
 from ...tasks.tracking.account import account
 from ...tasks.tracking.ledger import Entry
 from ...tasks.tracking.promote_version import promote_version
 from ...tasks.tracking.rollback import rollback
+from . import events
+from .assets import materializing, of_model, tell_version
 from .blocks import flow_settings
 from .promotion import is_worth_a_retry
 
@@ -24,7 +28,7 @@ def promote_by_hand(model: str, version: str, reason: str, who: str, alias: str)
         InputError: There is no such version, it has no evidence, or its approval doesn't hold.
         HoneError: Its files are not those that were measured.
     """
-    return _told(model, _promote(_tracking(), model.strip(), version.strip(), reason, who, alias))
+    return _changed(_promote, model.strip(), version.strip(), reason, who, alias)
 
 
 def roll_back_by_hand(model: str, reason: str, version: str, who: str, alias: str) -> State[Entry]:
@@ -34,18 +38,19 @@ def roll_back_by_hand(model: str, reason: str, version: str, who: str, alias: st
         InputError: There is nothing to go back to, or the version is not there any more.
         HoneError: Its files are not those that were measured.
     """
-    return _told(model, _roll_back(_tracking(), model.strip(), version.strip(), reason, who, alias))
+    return _changed(_roll_back, model.strip(), version.strip(), reason, who, alias)
 
 
-def _tracking() -> str:
-    return flow_settings().tracking
+def _changed(
+    change: MaterializingTask[..., Any], model: str, version: str, reason: str, who: str, alias: str
+) -> State[Entry]:
+    tracking = flow_settings().tracking
+    entry = of_model(change, tracking, model)(tracking, model, version, reason, who, alias)
+    events.champion_changed(model, entry.record)
+    return Completed(message=f"{model}: {entry.record.sentence}", data=entry)
 
 
-def _told(model: str, entry: Entry) -> State[Entry]:
-    return Completed(message=f"{model.strip()}: {entry.record.sentence}", data=entry)
-
-
-@task(
+@materializing(
     name="promote",
     task_run_name="promote {model} {version}",
     retries=2,
@@ -55,12 +60,13 @@ def _told(model: str, entry: Entry) -> State[Entry]:
     persist_result=False,
 )
 def _promote(tracking: str, model: str, version: str, reason: str, who: str, alias: str) -> Entry:
-    return promote_version(
+    entry = promote_version(
         tracking, model, version, who=who or account(), reason=reason, alias=alias, wait=_WAIT
     )
+    return _told(tracking, model, entry)
 
 
-@task(
+@materializing(
     name="rollback",
     task_run_name="rollback {model}",
     retries=2,
@@ -70,6 +76,14 @@ def _promote(tracking: str, model: str, version: str, reason: str, who: str, ali
     persist_result=False,
 )
 def _roll_back(tracking: str, model: str, version: str, reason: str, who: str, alias: str) -> Entry:
-    return rollback(
+    entry = rollback(
         tracking, model, version or None, reason, who or account(), alias=alias, wait=_WAIT
     )
+    return _told(tracking, model, entry)
+
+
+def _told(tracking: str, model: str, entry: Entry) -> Entry:
+    record = entry.record
+    tell_version(tracking, model, version=record.after, alias=record.alias,
+                 previous=record.before, who=record.who, why=record.why)  # fmt: skip
+    return entry

@@ -24,6 +24,7 @@ from prefect.states import Crashed
 
 from ...tasks.tracking import names
 from ...tasks.tracking.liveness import is_gone, owner_in, this_process
+from .events import run_recovered
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -53,6 +54,7 @@ def end_dead_flow_runs(client: SyncPrefectClient) -> int:
         owner = owner_in(said) if isinstance(said, str) else None
         if owner is not None and is_gone(owner):
             _end(client, run.id)
+            run_recovered(str(run.id))
             ended += 1
     return ended
 

@@ -1,7 +1,8 @@
 """Prefect events of Hone: what automations can react to.
 
-Every event is about a registered model, the resource `hone.model.NAME`; Prefect adds the flow run
-that it comes from. Sending is Prefect's, in the background: a run never fails for an event.
+An event is about a registered model, the resource `hone.model.NAME`, or about a run,
+`hone.run.ID`; Prefect adds the flow run that it comes from. Sending is Prefect's, in the
+background: a run never fails for an event.
 
 | event | when |
 | --- | --- |
@@ -9,7 +10,7 @@ that it comes from. Sending is Prefect's, in the background: a run never fails f
 | `hone.gate.failed` | a candidate failed a gate; one event each candidate |
 | `hone.champion.changed` | an alias was moved, by Hone or past it |
 | `hone.approval.requested` | a version waits for a person |
-| `hone.run.recovered` | what a dead process left was ended or finished |
+| `hone.run.recovered` | a flow run that a dead process left unfinished was ended |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from ...recipe.schema import Recipe
 from ...tasks.outcome import CandidateStatus, Outcome
 from ...tasks.tracking.ledger import Record
+from ...tasks.tracking.registry import Promotable, Promotion, Registered
 
 PROVEN = "hone.candidate.proven"
 GATE_FAILED = "hone.gate.failed"
@@ -59,14 +61,23 @@ def champion_changed(model: str, record: Record) -> None:
     )
 
 
-def approval_requested(model: str, version: str, **more: Any) -> None:
+def promoted(asked: Promotable, promotion: Promotion) -> None:
+    """A run promoted its winner, unless it was the champion already."""
+    if promotion.new or promotion.previous is not None:
+        _emit(CHAMPION_CHANGED, asked.model, alias=promotion.alias, before=promotion.previous,
+              after=promotion.version, who=asked.who, why=asked.why, how="done",
+              evidence=asked.all_tags)  # fmt: skip
+
+
+def approval_requested(asked: Promotable, found: Registered) -> None:
     """A version waits for a person."""
-    _emit(APPROVAL_REQUESTED, model, version=version, **more)
+    _emit(APPROVAL_REQUESTED, asked.model, version=found.version, alias=found.alias,
+          current=found.current, evidence=asked.all_tags)  # fmt: skip
 
 
-def run_recovered(what: str, name: str, **more: Any) -> None:
-    """Something that a dead process left was ended or finished."""
-    _send(RECOVERED, {"prefect.resource.id": f"hone.{what}.{name}"}, more)
+def run_recovered(run_id: str) -> None:
+    """A flow run whose process was gone was ended; what it had done is kept for the next one."""
+    _send(RECOVERED, {"prefect.resource.id": f"hone.run.{run_id}"}, {"flow_run": run_id})
 
 
 def _emit(event: str, model: str, **payload: Any) -> None:
@@ -79,6 +90,9 @@ def _emit(event: str, model: str, **payload: Any) -> None:
 
 def _send(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
     from prefect.events import emit_event
+    from prefect.settings import PREFECT_API_URL
 
+    if not PREFECT_API_URL.value():
+        return  # Prefect would start a server only for this
     with contextlib.suppress(Exception):  # too large, or no server: the run goes on
         emit_event(event, resource, payload=payload)

@@ -20,6 +20,8 @@ from ...tasks.report.table import headline
 from ...tasks.tracking.entries import RunStatus
 from ...tasks.tracking.names import TRAINING
 from ...tasks.tracking.registry import Promotable
+from . import events
+from .assets import of_model
 from .conclude import conclude
 from .dead_flow_runs import HONE_TAG, end_dead_flow_runs, name_owner
 from .lay_out import lay_out, lay_out_benchmark
@@ -110,6 +112,7 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
         session.observer.phase("deciding and promoting")
         outcome = conclude(recipe, run.run_id, results)
         record_results(run, results, outcome)
+        events.candidates_judged(recipe, outcome)
         asked = promotable(run, outcome)
         if asked is not None:
             outcome = _promote(outcome, session.settings.tracking, asked)
@@ -121,8 +124,13 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
 def _promote(outcome: Outcome, tracking: str, asked: Promotable) -> Outcome:
     """The winner into the registry, as far as the recipe's mode goes."""
     if outcome.promotion == "auto":
-        return promoted(outcome, promote_task(tracking, asked))
-    return registered(outcome, register_task(tracking, asked, outcome.promotion))
+        promotion = of_model(promote_task, tracking, asked.model)(tracking, asked)
+        events.promoted(asked, promotion)
+        return promoted(outcome, promotion)
+    found = register_task(tracking, asked, outcome.promotion)
+    if outcome.promotion == "approve":
+        events.approval_requested(asked, found)
+    return registered(outcome, found)
 
 
 def _take_steps(recipe: Recipe, run: Run) -> Results:

@@ -13,6 +13,7 @@ from ...recipe.schema import PromotionMode
 from ...tasks.tracking import names
 from ...tasks.tracking.approvals import request_approval
 from ...tasks.tracking.registry import Promotable, Promotion, Registered, promote, register
+from .assets import materializing, tell_version
 
 _PATIENCE = 60.0  # s that a try waits for a server that is away
 
@@ -23,7 +24,7 @@ def is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
     return isinstance(error, ServerUnreachable)
 
 
-@task(
+@materializing(
     name="promote",
     task_run_name="promote",
     retries=2,
@@ -43,7 +44,9 @@ def promote_task(tracking: str, promotable: Promotable) -> Promotion:
         HoneError: MLflow's bytes differ from those that were measured.
         ServerUnreachable: The server stayed away.
     """
-    return promote(tracking, promotable, wait=_PATIENCE)
+    promotion = promote(tracking, promotable, wait=_PATIENCE)
+    tell_version(tracking, promotable.model, **promotion.model_dump(), sha256=promotable.sha256)
+    return promotion
 
 
 @task(
