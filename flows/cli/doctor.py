@@ -46,14 +46,16 @@ class Finding(Strict):
 def diagnose() -> list[Finding]:
     """Check everything that a run needs. Starts nothing and changes nothing."""
     settings = Settings.from_environment()
+    mlflow, prefect = _mlflow(settings), _prefect()
     return [
         Finding(subject="Python", state="good", text=sys.version.split()[0]),
         *_versions(),
         _machine(),
         _home(settings),
         _store(settings),
-        _mlflow(settings),
-        _prefect(),
+        mlflow,
+        prefect,
+        *_events(settings, mlflow, prefect),
         _ray(settings),
         *_targets(),
     ]
@@ -153,6 +155,18 @@ def _prefect() -> Finding:
         return Finding(subject="Prefect", state="good", text=url)
     text = f"{url} does not answer: `prefect server start`, or unset PREFECT_API_URL"
     return Finding(subject="Prefect", state="bad", text=text)
+
+
+def _events(settings: Settings, mlflow: Finding, prefect: Finding) -> list[Finding]:
+    """The rules for registry events, and whether MLflow's events arrive."""
+    served = settings.tracking.startswith("http")
+    if mlflow.state != "good" or not (served or os.environ.get("HONE_RULES")):
+        return []
+    from ..operate.event_checks import check_events
+
+    answering = prefect.state == "good" and configured_url() is not None
+    found = check_events(settings.tracking, answering)
+    return [Finding(subject=subject, state=state, text=text) for subject, state, text in found]
 
 
 def _ray(settings: Settings) -> Finding:

@@ -82,7 +82,7 @@ def run_recovered(run_id: str) -> None:
 
 def _emit(event: str, model: str, **payload: Any) -> None:
     resource = {"prefect.resource.id": f"hone.model.{model}", "prefect.resource.name": model}
-    for label in ("alias", "version", "candidate"):
+    for label in ("alias", "version", "candidate", "how"):
         if payload.get(label) is not None:
             resource[f"hone.{label}"] = str(payload[label])
     _send(event, resource, payload)

@@ -16,14 +16,19 @@ import mlflow
 import pytest
 from cryptography.fernet import Fernet
 from prefect import flow
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_hone.flows.engine.assets import asset_key, materializing, of_model, tell_version
+from prefect_hone.flows.engine.events import champion_changed
 from prefect_hone.flows.engine.settings import Settings
+from prefect_hone.flows.operate.event_checks import check_events
 from prefect_hone.flows.operate.reconciling import reconcile_registry
 from prefect_hone.flows.operate.registration import register
 from prefect_hone.flows.operate.rules import parse_rules
 from prefect_hone.flows.operate.starting import PrefectStarter, Start
 from prefect_hone.recipe.errors import HoneError, InputError
+from prefect_hone.tasks.tracking.ledger import Event, Record
 from prefect_hone.tasks.tracking.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
@@ -168,6 +173,7 @@ def test_a_key_starts_one_flow_run_however_often_it_is_asked_for(stack: Stack) -
 
 def test_a_signed_webhook_starts_the_right_deployment(stack: Stack) -> None:
     rules = parse_rules(RULES, "rules.yaml")
+    assert ("webhooks", "note") in [found[:2] for found in check_events(stack.uri, True)]
     for expected in (True, False):
         webhook, is_new, wrong = register(stack.uri, rules, stack.address, SECRET)
         assert (is_new, wrong) == (expected, None), "and MLflow's example arrives"
@@ -176,6 +182,9 @@ def test_a_signed_webhook_starts_the_right_deployment(stack: Stack) -> None:
     _, _, wrong = register(stack.uri, rules, stack.address, f"{SECRET}, another", name="other")
     assert wrong is not None
     assert "another secret" in wrong
+    assert [found[:2] for found in check_events(stack.uri, True)] == [
+        ("rules", "good"), ("webhooks", "good")
+    ]  # fmt: skip
     version = stack.version("digits-a")
     stack.version("raw-a")
     stack.version("no-rule")
@@ -207,6 +216,37 @@ def test_what_was_missed_is_started_once(stack: Stack) -> None:
     assert stack.started() == sorted([*before, *missed])
 
 
+def test_events_and_assets_arrive_at_prefect(stack: Stack) -> None:
+    record = Record(event=Event.DONE, alias="champion", before="1", after="2", who="ann")
+
+    @materializing(name="move", cache_policy=NO_CACHE)
+    def move(model: str) -> str:
+        tell_version(stack.uri, model, version="2")
+        return model
+
+    @flow
+    def change() -> None:
+        of_model(move, stack.uri, "wine")("wine")
+        champion_changed("wine", record)
+
+    change()
+    wanted = ["hone.champion.changed", "prefect.asset.materialization.succeeded"]
+    asked = {"filter": {"event": {"name": wanted}}}
+
+    def arrived() -> dict[str, Any]:
+        with get_client(sync_client=True) as client:
+            events = client.request("POST", "/events/filter", json=asked).json()["events"]
+        return {event["event"]: event for event in events}
+
+    until(lambda: len(arrived()) == 2)
+    changed, materialized = (arrived()[name] for name in wanted)
+    assert changed["resource"]["prefect.resource.id"] == "hone.model.wine"
+    assert changed["payload"]["after"] == "2"
+    assert any(r["prefect.resource.role"] == "flow-run" for r in changed["related"])
+    assert materialized["resource"]["prefect.resource.id"] == asset_key(stack.uri, "wine")
+    assert materialized["payload"]["version"] == "2"
+
+
 def test_a_key_that_is_gone_says_so(stack: Stack) -> None:
     stack.mlflow_server.stop()
     key = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
@@ -215,3 +255,7 @@ def test_a_key_that_is_gone_says_so(stack: Stack) -> None:
     with pytest.raises(HoneError, match="can't read its webhooks") as refused:
         Webhooks(stack.uri).all()
     assert key in str(refused.value)
+    rules, webhooks = check_events(stack.uri, has_prefect=True)
+    assert rules[:2] == ("rules", "good")
+    assert webhooks[:2] == ("webhooks", "bad")
+    assert key in webhooks[2]
