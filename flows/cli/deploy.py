@@ -13,9 +13,11 @@ from ...recipe.errors import InputError, did_you_mean
 from ...recipe.load import bundled_recipes, load_recipe
 from ..engine.deployed_recipe import keep_recipe
 from ..operate.deployments import FLOWS, HEARTBEAT, Asked, When, deploy, serve_all
+from ..operate.rules import RULES
 from .load import load_for_command
 from .prefect_server import configured_url, require_server
 
+RECONCILE_SECONDS = 900.0
 MODES = ("off", "dry-run", "approve", "auto")
 
 
@@ -91,7 +93,7 @@ def serve_command(
     # The runs that this process starts must not find modules in the folder it was started in.
     os.environ["PYTHONSAFEPATH"] = "1"
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT))
-    served = [Asked(name="hone", flow=flow) for flow in FLOWS]
+    served = [Asked(name="hone", flow=flow, when=_when(flow)) for flow in FLOWS]
     for recipe in recipes:
         name, parameters = _parameters(recipe, overrides, promotion, on_worker=False, name=None)
         served.append(Asked(name=name, parameters=parameters, when=planned))
@@ -99,6 +101,12 @@ def serve_command(
         console.print(f"serving  {asked.flow}/{asked.name}", highlight=False, markup=False)
     console.print(f"See them {url.removesuffix('/api')}/deployments", highlight=False, markup=False)
     serve_all(served, limit)
+
+
+def _when(flow: str) -> When:
+    """Who has rules for registry events wants what was lost of them found, too."""
+    looks = flow == "reconcile" and bool(os.environ.get(RULES))
+    return When(interval=RECONCILE_SECONDS) if looks else When()
 
 
 def _parameters(

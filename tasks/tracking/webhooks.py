@@ -151,8 +151,12 @@ class Webhooks:
         except Exception as error:
             text = str(error)
             status = error.get_http_status_code() if isinstance(error, MlflowException) else 0
-            # A secret that can't be decrypted has no text of its own: the server just fails.
-            if listing and status >= 500 and "failed with exception" not in text:
+            # A secret that can't be decrypted has no text of its own: the server just fails, and
+            # MLflow's client then says how often.
+            fails = "too many 500 error" in text or (
+                status >= 500 and "failed with exception" not in text
+            )
+            if listing and fails:
                 raise HoneError(
                     "the MLflow server can't read its webhooks: most likely their secrets were "
                     "encrypted with a key that is gone, and no event is delivered",
