@@ -300,6 +300,25 @@ def rollback(
 
 @app.command()
 @exit_with_message
+def copy(
+    model: Annotated[str, typer.Argument(help="NAME/VERSION or NAME@ALIAS of a registered model.")],
+    to: Annotated[str, typer.Option("--to", help="The MLflow server that gets it.")],
+    name: Annotated[
+        str | None, typer.Option("--as", help="Name of the model there. Default: the same.")
+    ] = None,
+    who: WhoOption = None,
+) -> None:
+    """Copy a version with its evidence to another registry, verified on both sides.
+
+    No alias moves there: `hone promote` with MLFLOW_TRACKING_URI set to that server does it.
+    """
+    from .registry import copy_command
+
+    copy_command(_console(), model, to, name, who)
+
+
+@app.command()
+@exit_with_message
 def history(model: ModelArgument, as_json: JsonOption = False) -> None:
     """Which version was the champion when, who changed it, and why: from the ledger."""
     from .registry import history_rows, show_history

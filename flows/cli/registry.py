@@ -11,8 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ...recipe.errors import InputError
+from ...recipe.showable import showable
 from ...tasks.tracking.account import account
 from ...tasks.tracking.approvals import approve
+from ...tasks.tracking.copy_version import copy_version
 from ...tasks.tracking.ledger import Entry
 from ...tasks.tracking.promote_version import promote_version
 from ...tasks.tracking.registered_bytes import Verdict, verify
@@ -57,6 +59,23 @@ def rollback_command(
     """
     entry = rollback(_tracking(), model, version, reason, who or account(), alias=alias)
     _show(console, model, entry)
+
+
+def copy_command(
+    console: Console, named: str, target: str, name: str | None, who: str | None
+) -> None:
+    """Copy a version to another registry.
+
+    Raises:
+        HoneError: It has no evidence, or its files are not those that were measured.
+    """
+    verdict = verdict_of(named)
+    made = copy_version(
+        _tracking(), target, verdict.model, verdict.version, name=name, who=who or account()
+    )
+    new = "" if made.new else ", which held it already"
+    text = f"models:/{made.model}/{made.version} at {showable(target)}{new}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def history_rows(model: str) -> list[dict[str, Any]]:

@@ -36,6 +36,8 @@ LEDGER = "hone.ledger"
 INTENT = "hone.intent"
 #: On a version whose files are not those that were measured: which.
 TAMPERED = "hone.tampered"
+#: On a version that was copied: from which server and version.
+COPIED_FROM = "hone.copied_from"
 
 # Of a version whose alias has not moved: what a promotion would do, or that one is asked for.
 DRY_RUN = "hone.dry_run"

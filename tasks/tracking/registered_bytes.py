@@ -90,7 +90,7 @@ def verify(tracking: str, name: str, version: str) -> Verdict:
 
 def verify_version(tracking: str, client: Any, version: Any) -> Verdict:
     """`verify` for a version that was already fetched."""
-    with _fetched(tracking, location(client, version)) as folder:
+    with fetched(tracking, location(client, version)) as folder:
         files = _files(folder)
         try:
             listed = (read_manifest(folder) if folder is not None else None) or {}
@@ -120,7 +120,7 @@ def held_files(tracking: str, model_id: str) -> dict[str, str]:
 
 def held_at(tracking: str, place: str) -> dict[str, str]:
     """sha256 of each file of a model at a location of MLflow's artifacts; empty if it has none."""
-    with _fetched(tracking, place) as folder:
+    with fetched(tracking, place) as folder:
         return _files(folder)
 
 
@@ -135,7 +135,7 @@ def location(client: Any, version: Any) -> str:
 
 
 @contextlib.contextmanager
-def _fetched(tracking: str, place: str) -> Iterator[Path | None]:
+def fetched(tracking: str, place: str) -> Iterator[Path | None]:
     """The files of a location, those on this machine where they are; None if it can't be read."""
     import mlflow
     from mlflow.utils.file_utils import local_file_uri_to_path
