@@ -135,7 +135,8 @@ class Ledger:
         try:
             add()
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            # A server with users refuses what it would say is missing to somebody who may write.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"):
                 raise
             self._create()
             add()

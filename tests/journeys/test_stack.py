@@ -109,7 +109,8 @@ def test_a_stack_runs_a_deployment_and_leaves_nothing(hone, stack: StackFolder) 
         assert all(line.endswith(": as it was") for line in lines), lines
 
     run = deployed_run(stack, "accelerate/hone", {"recipe": "digits", "overrides": _SHORT})
-    assert run["state"]["type"] == "COMPLETED", run["state"]
+    log = (stack.logs / "worker.log").read_text()
+    assert run["state"]["type"] == "COMPLETED", f"{run['state']['message']}\n{log[-4000:]}"
     (model,) = ask(search, f"hone:{secrets['mlflow_hone']}")["registered_models"]
     assert model["name"] == "digits"
     assert {alias["alias"] for alias in model["aliases"]} == {"champion"}
