@@ -46,8 +46,8 @@ class Place:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.home, self.prefect, self.temporary = (folder / n for n in ("home", "prefect", "t"))
-        self.temporary.mkdir()
+        self.home, self.prefect = folder / "home", folder / "prefect"
+        self.temporary = folder  # a longer path would be too long for Ray's sockets
         self.recipe = folder / "project" / "recipe.yaml"
         shutil.copytree(
             HERE.parent / "project",
@@ -55,14 +55,13 @@ class Place:
             ignore=shutil.ignore_patterns("__pycache__"),
         )
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
-        for name in ("RAY_ADDRESS", "HONE_STORE"):
+        for name in ("RAY_ADDRESS", "RAY_TMPDIR", "HONE_STORE"):
             kept.pop(name, None)
         self.environment = {
             **kept,
             "HONE_HOME": str(self.home),
             "PREFECT_HOME": str(self.prefect),
             "TMPDIR": str(self.temporary),
-            "RAY_TMPDIR": str(self.temporary),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         self.done: dict[int, set[str]] = {}
@@ -140,10 +139,10 @@ class Place:
         return found
 
     def left_over(self) -> list[str]:
-        return sorted(p.name for p in self.temporary.rglob("hone-*") if "/session_" not in str(p))
+        return sorted(p.name for p in self.temporary.glob("hone-*"))
 
     def sessions(self) -> list[str]:
-        return sorted(p.name for p in self.temporary.rglob("session_*") if not p.is_symlink())
+        return sorted(p.name for p in self.temporary.glob("ray/session_2*"))
 
 
 def rows(database: Path, query: str) -> list[tuple[str, ...]]:
