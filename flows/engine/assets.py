@@ -69,7 +69,7 @@ def asset_key(tracking: str, model: str) -> str:
     return f"mlflow://{_KEPT.sub('-', host.replace(':', '-'))}/models/{name}"
 
 
-def tell_version(tracking: str, model: str, /, **metadata: Any) -> None:
+def tell_version(tracking: str, model: str, metadata: dict[str, Any]) -> None:
     """Within a task that materializes a model: which version, and why."""
     with contextlib.suppress(RuntimeError, ValueError):  # called outside of such a task
         add_asset_metadata(asset_key(tracking, model), metadata)

@@ -84,6 +84,12 @@ def _roll_back(tracking: str, model: str, version: str, reason: str, who: str, a
 
 def _told(tracking: str, model: str, entry: Entry) -> Entry:
     record = entry.record
-    tell_version(tracking, model, version=record.after, alias=record.alias,
-                 previous=record.before, who=record.who, why=record.why)  # fmt: skip
+    found = {
+        "version": record.after,
+        "alias": record.alias,
+        "previous": record.before,
+        "who": record.who,
+        "why": record.why,
+    }
+    tell_version(tracking, model, found)
     return entry

@@ -45,7 +45,8 @@ def promote_task(tracking: str, promotable: Promotable) -> Promotion:
         ServerUnreachable: The server stayed away.
     """
     promotion = promote(tracking, promotable, wait=_PATIENCE)
-    tell_version(tracking, promotable.model, **promotion.model_dump(), sha256=promotable.sha256)
+    found = {**promotion.model_dump(), "sha256": promotable.sha256}
+    tell_version(tracking, promotable.model, found)
     return promotion
 
 

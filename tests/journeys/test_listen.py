@@ -221,7 +221,7 @@ def test_events_and_assets_arrive_at_prefect(stack: Stack) -> None:
 
     @materializing(name="move", cache_policy=NO_CACHE)
     def move(model: str) -> str:
-        tell_version(stack.uri, model, version="2")
+        tell_version(stack.uri, model, {"version": "2"})
         return model
 
     @flow

@@ -12,7 +12,7 @@ from prefect_hone.flows.engine import champion_change, events, promotion
 from prefect_hone.flows.engine.assets import asset_key, model_asset, of_model
 from prefect_hone.tasks.decide import GateResult
 from prefect_hone.tasks.outcome import ArtifactSaid, Candidate, CandidateStatus, Outcome
-from prefect_hone.tasks.tracking.ledger import Action, Event, Record
+from prefect_hone.tasks.tracking.ledger import Action, Entry, Event, Record
 from prefect_hone.tasks.tracking.registry import Promotable, Promotion
 
 
@@ -129,3 +129,23 @@ def test_a_task_that_moves_an_alias_materializes_its_model_and_is_never_cached(t
     assert "NO_CACHE" in repr(of_wine.cache_policy) or of_wine.cache_policy == task.cache_policy  # type: ignore[attr-defined]
     assert of_wine.retry_condition_fn is task.retry_condition_fn  # type: ignore[attr-defined]
     assert of_wine.materialized_by == "hone"  # type: ignore[attr-defined]
+
+
+def test_a_promoting_task_tells_its_asset_what_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Promotion(model="wine", version="2", alias="champion", new=True, previous="1")
+    entry = Entry(
+        3, 0, Record(event=Event.DONE, alias="champion", before="1", after="2", who="ann")
+    )
+    monkeypatch.setattr(promotion, "promote", lambda *_, **__: made)
+    monkeypatch.setattr(champion_change, "promote_version", lambda *_, **__: entry)
+    monkeypatch.setattr(champion_change, "rollback", lambda *_, **__: entry)
+    told: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(
+        "prefect_hone.flows.engine.assets.add_asset_metadata", lambda *said: told.append(said)
+    )
+    assert promotion.promote_task.fn("sqlite:///x", promotable()) == made
+    by_hand = ("sqlite:///x", "wine", "2", "it is faster", "ann", "champion")
+    assert champion_change._promote.fn(*by_hand) == entry
+    assert champion_change._roll_back.fn(*by_hand) == entry
+    assert [key for key, _ in told] == ["mlflow://local/models/wine"] * 3
+    assert [metadata["version"] for _, metadata in told] == ["2"] * 3
