@@ -259,6 +259,12 @@ class Registry(Strict):
         pattern=r"^[A-Za-z][\w-]*$",
         description="Alias for the winner; the replaced version gets the alias 'previous'.",
     )
+    proof: Literal["inputs", "synthetic", "off"] = Field(
+        "inputs",
+        description="Inputs that a model carries, with the outputs that were measured for them, to "
+        "prove itself where it is loaded: 'inputs' are 8 rows of the test data; 'synthetic' are "
+        "random ones, so no data leave with the model; 'off' carries none, and no example.",
+    )
 
     @field_validator("alias")
     @classmethod

@@ -7,6 +7,8 @@ somebody who may write all the files can write a manifest, too. MLflow reads `ML
 changed `MLmodel` that names another loader never gets here: `tasks/tracking/registered_bytes.py`
 compares a version without loading it.
 
+Then the model proves itself (`proof.py`): it computes outputs that were measured again.
+
 Every registered model contains this module's import path, so this module must not move.
 """
 
@@ -16,7 +18,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,6 +36,7 @@ from .manifest import (
 )
 from .opening import open_artifact
 from .predict import Array, LoadOptions, Predict
+from .proof import prove
 from .registered_version import registered_digest
 
 #: Of a runtime; more would only take the memory of the machine that serves.
@@ -56,11 +59,13 @@ class ModelDescription:
         sha256: Of the artifact that was measured.
         inputs: Names of its inputs, in the model's order.
         options: Options that it was measured with (`threads`), plain data.
+        proof: The kind of proof that it carries; None if it has none.
     """
 
     sha256: str
     inputs: tuple[str, ...]
     options: LoadOptions
+    proof: Literal["inputs", "synthetic"] | None = None
 
     def write(self, folder: Path) -> None:
         (folder / DESCRIPTION).write_text(json.dumps(asdict(self), indent=1) + "\n")
@@ -80,13 +85,16 @@ class ModelDescription:
             "inputs": is_list_of(str, inputs) and bool(inputs),
             "options": isinstance(options, dict),
             "threads": type(threads) is int and 0 < threads <= _MOST_THREADS,
+            "proof": said.get("proof") in (None, "inputs", "synthetic"),
         }.items():
             if not good:
                 raise RuntimeFailed(
                     f"'{name}' is not what a registered model has there",
                     where=str(folder / DESCRIPTION),
                 )
-        return ModelDescription(said["sha256"], tuple(said["inputs"]), said["options"])
+        return ModelDescription(
+            said["sha256"], tuple(said["inputs"]), said["options"], said.get("proof")
+        )
 
 
 class ServedModel:
@@ -116,6 +124,7 @@ def _load_pyfunc(data_path: str) -> ServedModel:
     Raises:
         ArtifactChanged: The files are not those that were measured.
         RuntimeMissing: The runtime is not installed.
+        Unproven: On this machine, its outputs are not within what was measured.
     """
     folder = Path(data_path)
     described = ModelDescription.read(folder)
@@ -125,7 +134,10 @@ def _load_pyfunc(data_path: str) -> ServedModel:
         raise ArtifactChanged(
             f"the files differ from the measured artifact: {error}", where=data_path
         ) from error
-    return ServedModel(open_artifact(folder / FILES, described.options, log.info), described.inputs)
+    predict = open_artifact(folder / FILES, described.options, log.info)
+    if described.proof is not None:
+        prove(folder, folder / FILES, int(described.options.get("threads", 1)), predict)
+    return ServedModel(predict, described.inputs)
 
 
 def _check(folder: Path, described: ModelDescription) -> None:

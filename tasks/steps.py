@@ -123,6 +123,7 @@ VALIDATE = Step(
     f"{_TASKS}.validate.validate:validate",
     ValidateSpec,
     inputs=frozenset({"weights", "model", "statistics"}),
+    outputs=frozenset({"proof"}),
     runs_user_code=True,
     retries=1,
 )

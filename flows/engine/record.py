@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 
 import yaml
 from prefect.exceptions import MissingContextError
 from prefect.runtime import flow_run
 
 from ..._version import __version__
-from ...ray_workers.store.file_names import SAMPLES_FILE
+from ...ray_workers.store.file_names import REAL_PROOF, SAMPLES_FILE, SYNTHETIC_PROOF
 from ...recipe.errors import HoneError, ServerUnreachable
 from ...recipe.measures import MEASURES, mlflow_name
 from ...recipe.schema import Recipe
@@ -220,6 +221,8 @@ def _model(
     artifact = _of(way.compiled).artifact("model")
     facts = checked.done.facts_as(CheckFacts)
     target = way.target
+    shown = run.recipe.registry.proof
+    proof = _proof(run, way)
     return ModelEntry(
         ref=candidate.name,
         name=candidate.name.replace("@", "-"),
@@ -229,7 +232,13 @@ def _model(
         options={"threads": run.recipe.benchmark.threads},
         inputs=facts.inputs,
         output=facts.output,
-        example=str(run.session.store.fetch(checked.artifact("samples")) / SAMPLES_FILE),
+        example=(
+            str(run.session.store.fetch(checked.artifact("samples")) / SAMPLES_FILE)
+            if shown == "inputs"
+            else ""
+        ),
+        proof="" if proof is None else str(proof),
+        proof_kind="synthetic" if shown == "synthetic" else "inputs",
         requirements=(
             *requirements_of(runtime_of(target.kind)),
             *(f"{name}=={library_version(name)}" for name in target.packages),
@@ -241,6 +250,19 @@ def _model(
         },
         tags={names.SHA256: artifact.sha256, names.CANDIDATE: candidate.name},
     )
+
+
+def _proof(run: Run, way: CandidateLayout[Settled]) -> Path | None:
+    """The proof that a candidate's model carries, as the recipe asks for it."""
+    shown = run.recipe.registry.proof
+    if shown == "off" or way.validated is None:
+        return None
+    proofs = run.session.store.fetch(_of(way.validated).artifact("proof"))
+    folder = proofs / {"inputs": REAL_PROOF, "synthetic": SYNTHETIC_PROOF}[shown]
+    if folder.is_dir():
+        return folder
+    run.session.observer.note(f"{way.name} can't take random inputs, so its model carries no proof")
+    return None
 
 
 def promotable(run: Run, outcome: Outcome) -> Promotable | None:

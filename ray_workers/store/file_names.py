@@ -12,3 +12,6 @@ WEIGHTS_BESIDE = "model.onnx.data"
 SAMPLES_FILE = "samples.safetensors"
 #: The reference's statistics of each sample.
 STATISTICS = "statistics.safetensors"
+#: Folders in a candidate's proofs: with real rows, and with random ones.
+REAL_PROOF = "inputs"
+SYNTHETIC_PROOF = "synthetic"

@@ -143,7 +143,9 @@ class ModelEntry(Strict):
         options: For what opens it.
         inputs: Of the model, by name.
         output: The main one.
-        example: File of real inputs.
+        example: File of real inputs; empty if no data may leave.
+        proof: Folder of the proof that the model carries; empty if it carries none.
+        proof_kind: `inputs` or `synthetic`.
         requirements: Distributions that loading it requires, for pip.
         params: What it was made from: variant, target, recipe.
         tags: `hone.sha256` and `hone.candidate`, which identify it.
@@ -162,6 +164,8 @@ class ModelEntry(Strict):
     requirements: tuple[str, ...]
     params: dict[str, str]
     tags: dict[str, str]
+    proof: str = ""
+    proof_kind: Literal["inputs", "synthetic"] = "inputs"
 
 
 class FinishEntry(Strict):

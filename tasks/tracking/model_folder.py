@@ -15,6 +15,7 @@ from ...runtimes import served_model
 from ...runtimes.digest import digests_in, tree_digest
 from ...runtimes.manifest import write_manifest
 from ...runtimes.predict import LoadOptions
+from ...runtimes.proof import PROOF, Proof
 from ...runtimes.served_model import FILES, ModelDescription
 from .entries import ModelEntry
 from .runtime_wheel import build_wheel
@@ -49,9 +50,14 @@ def write_model(entry: ModelEntry, folder: Path, scratch: Path) -> dict[str, str
         ]),
         outputs=Schema([TensorSpec(np.dtype(output.dtype), (-1, *output.shape))]),
     )  # fmt: skip
-    example = {name: value[:2] for name, value in load_file(entry.example).items()}
     data = scratch / "data"
     shutil.copytree(entry.folder, data / FILES)
+    proof = None
+    if entry.proof:
+        shutil.copytree(entry.proof, data / PROOF)
+        proof = Proof.read(data / PROOF)
+    shown = load_file(entry.example) if entry.example else proof.inputs if proof else None
+    example = {name: value[:2] for name, value in shown.items()} if shown else None
     held = tree_digest(digests_in(data / FILES))
     if held != entry.sha256:
         raise HoneError(
@@ -60,7 +66,8 @@ def write_model(entry: ModelEntry, folder: Path, scratch: Path) -> dict[str, str
             where=entry.folder,
         )
     options = cast(LoadOptions, entry.options)
-    ModelDescription(entry.sha256, tuple(inputs), options).write(data)
+    kind = entry.proof_kind if entry.proof else None
+    ModelDescription(entry.sha256, tuple(inputs), options, kind).write(data)
     wheel = build_wheel(scratch / "wheel")
     # The high-level `log_model` would load the runtime into this process to try it out.
     mlflow.pyfunc.save_model(
@@ -69,7 +76,7 @@ def write_model(entry: ModelEntry, folder: Path, scratch: Path) -> dict[str, str
         loader_module=served_model.__name__,
         data_path=str(data),
         signature=signature,
-        input_example=example["input"] if single else example,
+        input_example=example["input"] if single and example else example,
         # The wheel is copied to code/, and required by its path in the model's folder:
         # https://mlflow.org/docs/latest/ml/model/dependencies/
         code_paths=[str(wheel)],

@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 
 from ... import runtimes as room
 from ..._version import __version__
+from ...runtimes.circumstances import installed
 from ...runtimes.isolated.environment import requirement
 from ...runtimes.opening import RUNTIMES, runtime
 
@@ -29,8 +30,6 @@ _NAME = "hone_runtimes"
 _HONE = "prefect-hone"
 _ROOM = room.__name__.replace(".", "/")
 _INFO = f"{_NAME}-{__version__}.dist-info"
-#: Where ONNX Runtime's other builds are installed instead.
-_BUILDS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")}
 _TAG = "py3-none-any"
 
 
@@ -86,13 +85,8 @@ def requirements_of(name: str) -> list[str]:
 
 
 def _installed(distribution: str) -> str:
-    for build in _BUILDS.get(distribution, (distribution,)):
-        try:
-            version = importlib.metadata.version(build)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return f"{build}=={version.partition('+')[0]}"  # +cpu is another index's
-    return distribution
+    found = installed(distribution)
+    return distribution if found is None else "==".join(found)
 
 
 def _metadata() -> str:

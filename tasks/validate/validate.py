@@ -17,10 +17,12 @@ from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ...recipe.strict import short_name
+from ...runtimes.predict import Arrays
 from ..specs.validate import ValidateSpec
 from .groups import Array, group_quality
 from .interval import bootstrap, quality_interval
 from .parity import parity
+from .proof import write_proofs
 from .reference import BATCH
 
 #: Samples of the test split whose outputs are compared with the trained model's.
@@ -30,7 +32,7 @@ _PARITY_SAMPLES = 256
 def validate(work: Workspace[ValidateSpec]) -> Result:
     """Evaluate a candidate.
 
-    Inputs: `weights`, `model` (the candidate), `statistics` (of the reference).
+    Inputs: `weights`, `model` (the candidate), `statistics` (of the reference). Outputs: `proof`.
 
     Raises:
         StepFailed: The candidate's outputs have another shape, or are not finite.
@@ -45,14 +47,18 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
     measure = load_metric(spec.metric, work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
     rows, expected, found = [], [], []
-    options = work.loader_options(max(1, int(work.cpus)), spec.options)
+    threads = max(1, int(work.cpus))
+    options = work.loader_options(threads, spec.options)
+    real: Arrays = {}
     python = interpreter_for(spec.environment)
     with RuntimeProcess(spec.loader, work.inputs["model"], options, python=python) as runtime:
         runtime.wait_loaded()
         for group, (inputs, target) in zip(
             groups, batches(splits, splits.test, groups), strict=True
         ):
-            outputs = runtime.predict(arrays(inputs))
+            named = arrays(inputs)
+            real = real or named
+            outputs = runtime.predict(named)
             _check_outputs(outputs, len(group))
             rows.append(measure.per_sample(outputs, target.numpy()))
             if group[0] < _PARITY_SAMPLES:
@@ -60,6 +66,15 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
                     expected.append(call_model(trained, inputs).float().numpy())
                 found.append(outputs)
             work.progress(group[-1] + 1, len(splits.test))
+        apart = parity(np.concatenate(expected), np.concatenate(found))
+        write_proofs(
+            work.output("proof", "proof"),
+            work.inputs["model"],
+            real,
+            runtime.predict,
+            apart["parity/sqnr_db"],
+            threads,
+        )
     statistics = np.concatenate(rows)
     kept = load_file(str(work.inputs["statistics"] / STATISTICS))
     sign = 1 if spec.higher_is_better else -1
@@ -82,7 +97,7 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
         "quality/drop_high": drop_high,
         "size/bytes": float(size),
         "size/ratio": _size(work.inputs["weights"]) / size,
-        **parity(np.concatenate(expected), np.concatenate(found)),
+        **apart,
     }
     if spec.groups:
         metrics |= group_quality(

@@ -12,6 +12,8 @@ import torch
 from prefect_hone.ray_workers.dispatch import Done, StepJob, execute
 from prefect_hone.ray_workers.store.artifacts import Artifact
 from prefect_hone.recipe.errors import HoneError, InputError, StepFailed
+from prefect_hone.runtimes.onnxruntime_runtime import load
+from prefect_hone.runtimes.proof import Proof
 from prefect_hone.tasks.steps import BASELINE_LOADER
 from safetensors.torch import save_model
 from steps_bench import BASE, MODEL, Bench
@@ -222,6 +224,13 @@ def test_validation_finds_what_the_candidate_lost(bench: Bench) -> None:
     assert low <= value <= high
     assert metrics["size/bytes"] == model.bytes
     assert "quality/worst_group" in metrics
+    proofs, files = bench.store.fetch(done.outputs["proof"]), bench.store.fetch(model)
+    for kind in ("inputs", "synthetic"):
+        proof = Proof.read(proofs / kind)
+        assert proof.inputs["input"].shape == (8, 13)
+        assert proof.output.shape == (8, 3)
+        assert proof.measured.versions.keys() == {"numpy", "onnxruntime"}
+        proof.require(load(files, {"threads": 1}), proof.measured)
 
 
 @pytest.mark.slow
