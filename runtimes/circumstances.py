@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 from dataclasses import dataclass
 
 from .isolated.environment import version_of
-from .opening import Runtime
+from .opening import Runtime, is_importable
 from .processor_features import features_here
 
 #: Where ONNX Runtime's other builds are installed instead.
@@ -68,7 +67,7 @@ def installed(distribution: str) -> tuple[str, str] | None:
 
 def _versions(runtime: Runtime) -> dict[str, str]:
     libraries = {"numpy": "numpy", **runtime.LIBRARIES}
-    if all(importlib.util.find_spec(module) for module in libraries) or not runtime.ENVIRONMENT:
+    if runtime.ENVIRONMENT is None or is_importable(runtime):
         found = {name: installed(name) for name in libraries.values()}
         return {name: pair[1] for name, pair in found.items() if pair is not None}
     return {name: version_of(runtime.ENVIRONMENT, name) for name in libraries.values()}

@@ -63,6 +63,15 @@ def runtime(name: str) -> Runtime:
     return cast(Runtime, importlib.import_module(runtime_module(name)))
 
 
+def is_importable(found: Runtime) -> bool:
+    """Whether a runtime's libraries are installed in this environment."""
+    return not _missing(found)
+
+
+def _missing(found: Runtime) -> list[str]:
+    return [module for module in found.LIBRARIES if importlib.util.find_spec(module) is None]
+
+
 def open_artifact(
     folder: Path, options: LoadOptions, note: Callable[[str], None] = lambda _: None
 ) -> Predict:
@@ -79,7 +88,7 @@ def open_artifact(
         RuntimeFailed: The runtime refuses the artifact.
     """
     found = runtime(CompiledArtifact.read(folder).runtime)
-    missing = [module for module in found.LIBRARIES if importlib.util.find_spec(module) is None]
+    missing = _missing(found)
     if not missing:
         return found.load(folder, options)
     if found.ENVIRONMENT is None:

@@ -1,4 +1,4 @@
-"""The processor's instruction sets that decide which kernels a runtime selects, and so its results."""
+"""The processor's instruction sets, which decide the kernels that a runtime selects."""
 
 from __future__ import annotations
 

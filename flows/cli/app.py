@@ -335,7 +335,8 @@ def verify(
     model: Annotated[str, typer.Argument(help="NAME@ALIAS or NAME/VERSION of a registered model.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the files of a registered version with what was measured.
+    """Compare the files of a registered version with what was measured, and its outputs on this
+    machine with the measured ones.
 
     Exit codes: 0 they are the same; 1 they are not.
     """
@@ -343,10 +344,10 @@ def verify(
 
     verdict = verdict_of(model)
     if as_json:
-        _print_json({**verdict.model_dump(mode="json"), "holds": verdict.holds})
+        _print_json({**verdict.model_dump(mode="json"), "holds": verdict.passes})
     else:
         _console().print(verdict.sentence, highlight=False, markup=False, soft_wrap=True)
-    _exit(0 if verdict.holds else 1)
+    _exit(0 if verdict.passes else 1)
 
 
 @app.command()

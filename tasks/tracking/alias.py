@@ -10,6 +10,7 @@ from . import names
 from .away import insist
 from .ledger import Action, Entry, Event, Ledger, Record, new_intent
 from .registered_bytes import verify_version
+from .self_proof import what_to_do
 from .turn import Turn, turn
 
 
@@ -43,7 +44,8 @@ def move_alias(
 
     Raises:
         InputError: There is no such model or version, it has the alias, or no reason was given.
-        HoneError: Its files are not those that were measured.
+        HoneError: Its files are not those that were measured; or it can't repeat what was measured
+            here (a rollback does not try, because it is to restore at once).
     """
     import mlflow
 
@@ -66,7 +68,8 @@ def move_alias(
             found = existing_version(client, name, target)
             if present == target:
                 raise InputError(f"version {target} of {name} is the {alias} already")
-            digest = _verified(tracking, client, found, mine, done)
+            proves = action is not Action.ROLLBACK  # which restores at once
+            digest = _verified(tracking, client, found, mine, done, proves)
             mine.record = asked.model_copy(
                 update={"evidence": {names.DIGEST: digest}, "after": target}
             )
@@ -79,13 +82,13 @@ def move_alias(
     return insist(work, tracking, wait, done)
 
 
-def _verified(tracking: str, client: Any, found: Any, mine: Turn, done: str) -> str:
+def _verified(tracking: str, client: Any, found: Any, mine: Turn, done: str, proves: bool) -> str:
     """The digest of a version's files, which are those that were measured.
 
     Raises:
-        HoneError: They are not.
+        HoneError: They are not, or the model does not give the measured outputs here.
     """
-    verdict = verify_version(tracking, client, found)
+    verdict = verify_version(tracking, client, found, prove=proves)
     measured = {
         entry.record.evidence.get(names.DIGEST)
         for entry in mine.state.changes
@@ -95,6 +98,9 @@ def _verified(tracking: str, client: Any, found: Any, mine: Turn, done: str) -> 
         what = verdict.sentence
     elif measured and verdict.found not in measured:
         what = f"version {verdict.version} of {verdict.model} does not hold what the ledger says"
+    elif verdict.proof is not None and verdict.proof.refuses:
+        what = f"version {verdict.version} of {verdict.model}: {verdict.proof.sentence}"
+        raise HoneError(f"{what}; {done}", where=tracking, do=what_to_do())
     else:
         return verdict.found
     raise HoneError(f"{what}; {done}", where=tracking, do="choose another version")

@@ -80,6 +80,13 @@ def write_model(entry: ModelEntry, folder: Path, scratch: Path) -> dict[str, str
         # The wheel is copied to code/, and required by its path in the model's folder:
         # https://mlflow.org/docs/latest/ml/model/dependencies/
         code_paths=[str(wheel)],
-        pip_requirements=[f"code/{wheel.name}", *entry.requirements],
+        pip_requirements=[*_mlflow(), f"code/{wheel.name}", *entry.requirements],
     )
     return write_manifest(folder)
+
+
+def _mlflow() -> list[str]:
+    """What loads and serves a pyfunc model; MLflow itself would bring 500 MB for its own server."""
+    from importlib.metadata import version
+
+    return [f"mlflow-skinny=={version('mlflow-skinny')}", f"pandas=={version('pandas')}"]

@@ -1,6 +1,7 @@
 """The bytes that MLflow holds of a model, and whether they are those that were measured.
 
-Files are read as data: nothing is loaded or run.
+Files are read as data. Only what holds the measured bytes is opened, if its proof is asked for, by
+its runtime in a process of its own (`self_proof.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ...recipe.strict import Strict
 from ...runtimes.manifest import MANIFEST, differences, manifest_digest, model_files, read_manifest
 from . import names
 from .away import is_away
+from .self_proof import SelfProof, prove_version
 
 _MOST_FILES = 10_000  # a version may name any folder of this machine as its place
 
@@ -34,6 +36,7 @@ class Verdict(Strict):
             because an earlier Hone or somebody else registered it.
         found: Digest of the files that the registry holds.
         changed: Files that the manifest beside them doesn't list so; empty if all were rewritten.
+        proof: Whether the model gives the measured outputs here; None if that was not tried.
     """
 
     model: str
@@ -41,16 +44,24 @@ class Verdict(Strict):
     expected: str | None
     found: str
     changed: tuple[str, ...] = Field(())
+    proof: SelfProof | None = None
 
     @property
     def holds(self) -> bool:
+        """Whether the files are the measured ones."""
         return self.expected == self.found
+
+    @property
+    def passes(self) -> bool:
+        """Whether they are, and the model does here what was measured, as far as that was tried."""
+        return self.holds and (self.proof is None or not self.proof.refuses)
 
     @property
     def sentence(self) -> str:
         which = f"version {self.version} of {self.model}"
         if self.holds:
-            return f"{which} holds what was measured (sha256 {self.found[:12]})"
+            said = f"{which} holds what was measured (sha256 {self.found[:12]})"
+            return said if self.proof is None else f"{said}; {self.proof.sentence}"
         if self.expected is None:
             return f"{which} has no digest of what was measured, so it can't be verified"
         what = f"{', '.join(self.changed[:5])} differ" if self.changed else "its files were changed"
@@ -61,7 +72,8 @@ class Verdict(Strict):
 
 
 def verify(tracking: str, name: str, version: str) -> Verdict:
-    """Compare a version's files with the digest that was taken when they were measured.
+    """Compare a version's files with the digest that was taken when they were measured; if they
+    are the same, run the proof that it carries.
 
     Args:
         tracking: The tracking server, which is the registry too.
@@ -85,24 +97,36 @@ def verify(tracking: str, name: str, version: str) -> Verdict:
             raise
         at = version if version.startswith("@") else f" version {version}"
         raise InputError(f"the registry has no {name}{at}", where=tracking) from error
-    return verify_version(tracking, client, found)
+    return verify_version(tracking, client, found, prove=True)
 
 
-def verify_version(tracking: str, client: Any, version: Any) -> Verdict:
-    """`verify` for a version that was already fetched."""
+def verify_version(tracking: str, client: Any, version: Any, *, prove: bool = False) -> Verdict:
+    """`verify` for a version that was already fetched.
+
+    Args:
+        tracking: The tracking server.
+        client: Of it.
+        version: As MLflow has it.
+        prove: Whether to run its proof, if its files are the measured ones.
+    """
+    expected, proof = dict(version.tags).get(names.DIGEST), None
     with fetched(tracking, location(client, version)) as folder:
         files = _files(folder)
         try:
             listed = (read_manifest(folder) if folder is not None else None) or {}
         except (OSError, ValueError):
             listed = {}
+        found = manifest_digest(files)
+        if prove and folder is not None and found == expected:
+            proof = prove_version(folder)
     changed = differences(listed, {p: d for p, d in files.items() if p != MANIFEST})
     return Verdict(
         model=version.name,
         version=str(version.version),
-        expected=dict(version.tags).get(names.DIGEST),
-        found=manifest_digest(files),
+        expected=expected,
+        found=found,
         changed=tuple(changed),
+        proof=proof,
     )
 
 
@@ -122,6 +146,27 @@ def held_at(tracking: str, place: str) -> dict[str, str]:
     """sha256 of each file of a model at a location of MLflow's artifacts; empty if it has none."""
     with fetched(tracking, place) as folder:
         return _files(folder)
+
+
+def held_and_proven(
+    tracking: str, model_id: str, expected: dict[str, str]
+) -> tuple[dict[str, str], SelfProof | None]:
+    """`held_files`, and if they are the expected ones, the proof that the model carries.
+
+    Args:
+        tracking: The tracking server.
+        model_id: The logged model.
+        expected: sha256 of each file.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking)
+    place = str(client.get_logged_model(model_id).artifact_location)
+    with fetched(tracking, place) as folder:
+        files = _files(folder)
+        if folder is None or files != expected:
+            return files, None
+        return files, prove_version(folder)
 
 
 def same_store(place: str, other: str) -> bool:

@@ -19,7 +19,8 @@ from . import names
 from .account import account
 from .away import insist
 from .ledger import Action, Event, Ledger, Record, all_versions, ledger_name, new_intent
-from .registered_bytes import held_at, held_files, location, same_store
+from .registered_bytes import held_and_proven, held_at, held_files, location, same_store
+from .self_proof import what_to_do
 from .turn import Turn, turn, version_of
 
 _TURN = 300.0  # s that a promotion waits for others of the same model
@@ -194,7 +195,7 @@ def promote(uri: str, asked: Promotable, wait: float = 120) -> Promotion:
         before = version_of(client, asked.model, asked.alias)
         if before is not None and _is_same(before, asked) and _holds(uri, client, before, asked):
             return _promotion(asked, str(before.version), new=False)
-        _verify(uri, asked)
+        _verify(uri, asked, prove=True)
         with turn(client, ledger, intent, _TURN) as mine:
             return _promote(uri, client, asked, mine)
 
@@ -293,13 +294,23 @@ def _holds(uri: str, client: Any, version: Any, asked: Promotable) -> bool:
     return same_store(place, logged) and held_at(uri, place) == asked.files
 
 
-def _verify(uri: str, asked: Promotable) -> None:
+def _verify(uri: str, asked: Promotable, prove: bool = False) -> None:
     """Compare all files of the logged model with those that this run measured and logged.
+
+    Args:
+        uri: The tracking server.
+        asked: The model.
+        prove: Whether the model must also give the measured outputs here, where its runtime is.
 
     Raises:
         HoneError: They differ.
     """
-    wrong = differences(asked.files, held_files(uri, asked.model_id))
+    proof = None
+    if prove:
+        held, proof = held_and_proven(uri, asked.model_id, asked.files)
+    else:
+        held = held_files(uri, asked.model_id)
+    wrong = differences(asked.files, held)
     if wrong or not asked.files:
         which = f"{wrong[0]} differs" if wrong else "nothing was logged"
         raise HoneError(
@@ -307,4 +318,10 @@ def _verify(uri: str, asked: Promotable) -> None:
             "promoted",
             where=f"models:/{asked.model_id}",
             do="delete the logged model and run again",
+        )
+    if proof is not None and proof.refuses:
+        raise HoneError(
+            f"{proof.sentence}; nothing was promoted",
+            where=f"models:/{asked.model_id}",
+            do=what_to_do(),
         )

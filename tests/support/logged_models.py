@@ -10,10 +10,13 @@ from pathlib import Path
 import mlflow
 import numpy as np
 from mlflow.utils.file_utils import local_file_uri_to_path
+from prefect_hone.runtimes.circumstances import circumstances
 from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
 from prefect_hone.runtimes.digest import digests_in, tree_digest
 from prefect_hone.runtimes.manifest import write_manifest
 from prefect_hone.runtimes.onnxruntime_runtime import OnnxRuntimeSettings
+from prefect_hone.runtimes.opening import runtime
+from prefect_hone.runtimes.proof import Proof
 from prefect_hone.tasks.specs.check import TensorFact
 from prefect_hone.tasks.tracking import names
 from prefect_hone.tasks.tracking.entries import ModelEntry
@@ -24,8 +27,14 @@ from prefect_hone.tasks.tracking.sender import MlflowSender
 X = np.ones((2, 3), np.float32)
 
 
-def times(folder: Path, factor: int = 2) -> ModelEntry:
-    """A candidate that multiplies its input (N, 3)."""
+def times(folder: Path, factor: int = 2, measured: float | None = None) -> ModelEntry:
+    """A candidate that multiplies its input (N, 3).
+
+    Args:
+        folder: For its files.
+        factor: What it multiplies by.
+        measured: What its proof says that it multiplied by; None: it carries no proof.
+    """
     import onnx
     from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
     from safetensors.numpy import save_file
@@ -45,6 +54,10 @@ def times(folder: Path, factor: int = 2) -> ModelEntry:
     save_file({"input": X}, str(folder / "samples.safetensors"))
     sha256 = tree_digest(digests_in(files))
     tensor = TensorFact(shape=(3,), dtype="float32")
+    proof = folder / f"proof-{factor}"
+    if measured is not None:
+        here = circumstances(runtime("onnxruntime"), 1)
+        Proof.of({"input": X}, X * np.float32(measured), 40.0, here).write(proof, None)
     return ModelEntry(
         ref=f"times{factor}@onnxruntime-cpu",
         name=f"times{factor}",
@@ -58,6 +71,7 @@ def times(folder: Path, factor: int = 2) -> ModelEntry:
         requirements=tuple(requirements_of("onnxruntime")),
         params={},
         tags={names.SHA256: sha256, names.CANDIDATE: f"times{factor}@onnxruntime-cpu"},
+        proof="" if measured is None else str(proof),
     )
 
 

@@ -137,12 +137,17 @@ class Promotions(RuleBasedStateMachine):
             mock.patch.object(mlflow, "MlflowClient", return_value=self.server),
             mock.patch.object(registry, "held_at", lambda _, place: _files(place)),
             mock.patch.object(registry, "held_files", lambda _, model_id: _files(model_id)),
+            mock.patch.object(
+                registry, "held_and_proven", lambda _, model_id, __: (_files(model_id), None)
+            ),
             mock.patch.object(alias, "verify_version", self._verdict),
         ]
         for patch in self.patches:
             patch.start()
 
-    def _verdict(self, _: str, client: Registry, version: Version) -> Verdict:
+    def _verdict(
+        self, _: str, client: Registry, version: Version, *, prove: bool = False
+    ) -> Verdict:
         place = client.get_model_version_download_uri(version.name, str(version.version))
         return Verdict(
             model=version.name, version=str(version.version),

@@ -9,7 +9,9 @@ import mlflow
 import numpy as np
 import pytest
 from prefect_hone.recipe.errors import HoneError
+from prefect_hone.runtimes.circumstances import Circumstances
 from prefect_hone.runtimes.manifest import MANIFEST, model_files
+from prefect_hone.runtimes.proof import Proof, Synthetic
 from prefect_hone.tasks.tracking import names
 from prefect_hone.tasks.tracking.model_folder import write_model
 from prefect_hone.tasks.tracking.registered_bytes import held_files
@@ -38,6 +40,37 @@ def test_the_same_candidate_gives_the_same_bytes(tmp_path: Path) -> None:
     assert "input_example.json" in written[0]
     listed = json.loads((tmp_path / "a" / "model" / MANIFEST).read_text())["files"]
     assert listed == {path: digest for path, digest in written[0].items() if path != MANIFEST}
+
+
+def test_a_proof_is_among_the_files_of_the_manifest(tmp_path: Path) -> None:
+    entry = times(tmp_path, measured=2)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        files = write_model(entry, tmp_path / name / "model", tmp_path / name)
+    assert files == model_files(tmp_path / "a" / "model")
+    proof = {path.removeprefix("data/data/proof/") for path in files if "/proof/" in path}
+    assert proof == {"proof.json", "input-0.npy", "output.npy"}
+    assert np.array_equal(mlflow.pyfunc.load_model(str(tmp_path / "a" / "model")).predict(X), 2 * X)
+
+
+def test_no_data_leave_with_a_model_that_may_not_carry_them(tmp_path: Path) -> None:
+    synthetic = Synthetic("float32", (8, 3), -1.0, 1.0)
+    drawn = {"input": synthetic.values(1)}
+    here = Circumstances("x86_64", (), {}, 1)
+    Proof.of(drawn, 2 * drawn["input"], 40.0, here).write(
+        tmp_path / "proof", (1, {"input": synthetic})
+    )
+    entry = times(tmp_path).model_copy(update={"example": ""})
+    carried = entry.model_copy(update={"proof": str(tmp_path / "proof"), "proof_kind": "synthetic"})
+    for name, one in (("off", entry), ("synthetic", carried)):
+        (tmp_path / name).mkdir()
+        files = write_model(one, tmp_path / name / "model", tmp_path / name)
+        assert ("input_example.json" in files) == (name == "synthetic")
+        assert not any("input-" in path for path in files)
+        for path in files:
+            assert X.tobytes() not in (tmp_path / name / "model" / path).read_bytes()
+        model = mlflow.pyfunc.load_model(str(tmp_path / name / "model"))
+        assert np.array_equal(model.predict(X), 2 * X)
 
 
 def test_an_artifact_that_changed_in_the_store_is_not_logged(tmp_path: Path) -> None:
