@@ -46,6 +46,7 @@ VARIABLES = {
         "read, separated by commas.",
         "HONE_STORE_KEY_FILE": "File with the key that signs the records of a shared store.",
         "HONE_STORE_KEY": "The key itself, at least 32 characters. Default: `HONE_HOME/store.key`.",
+        "HONE_UNPROVEN": "`warn`: go on with a model whose outputs here are not the measured ones.",
         "HONE_WEBHOOK_SECRET": "Secret of MLflow's webhook, for `hone listen`.",
     },
     "Behavior of deployments": {

@@ -109,9 +109,8 @@ def test_the_readme_has_every_command() -> None:
 
     named = {(c.name or c.callback.__name__) for c in app.registered_commands if c.callback}
     named |= {str(group.name) for group in app.registered_groups}
-    listed = re.findall(
-        r"^\| `hone ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Commands\n")[2]
+    listed = re.findall(r"^\| `hone ([a-z]+)", text.partition("\n## ")[0], re.MULTILINE)
     assert sorted(listed) == sorted(named)
 
 
@@ -153,6 +152,6 @@ def test_files_that_are_named_exist(page: Path) -> None:
     wrong = []
     for path in named:
         known = any(o == path or o.endswith(f"/{path}") for o in (*ours, *theirs))
-        if not known and path.rpartition("/")[2] not in theirs:
+        if not known and not path.startswith("mine/"):
             wrong.append(path)
     assert wrong == ["prefect_hone/__init__.py"] * len(wrong)  # of the wheel

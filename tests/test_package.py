@@ -133,4 +133,4 @@ def test_no_process_of_ours_imports_from_the_current_folder() -> None:
                 started += 1
                 line = text.rfind("[", 0, found.start())
                 assert re.search(r'"-[PI]",', text[line : found.start()]), path
-    assert started == 5
+    assert started == 7
