@@ -88,6 +88,13 @@ def test_the_reference_is_current(script: ModuleType) -> None:
     assert not stale, "docs/reference.md is stale: python docs/write_reference.py"
 
 
+def test_every_flow_is_in_the_reference(script: ModuleType) -> None:
+    text = (ROOT / "flows/operate/deployments.py").read_text(encoding="utf-8")
+    listed = re.search(r"^FLOWS = \(([^)]*)\)", text, re.MULTILINE)
+    assert listed is not None
+    assert tuple(re.findall(r'"(\w+)"', listed[1])) == script.FLOWS
+
+
 def test_every_variable_is_in_the_reference(script: ModuleType) -> None:
     read = set()
     for path in [
