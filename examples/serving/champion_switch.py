@@ -15,6 +15,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,15 @@ class Served:
             return self.model.predict(inputs)
 
 
+def load_here(name: str, version: str) -> Any:
+    """A version, loaded into this process.
+
+    Raises:
+        Exception: It is not what was measured, or its runtime is not installed.
+    """
+    return mlflow.pyfunc.load_model(f"models:/{name}/{version}")
+
+
 class ChampionSwitch:
     """The present champion of a registered model.
 
@@ -53,11 +63,18 @@ class ChampionSwitch:
         alias: The alias to follow.
         seconds: How often the registry is asked.
         retry: How long after a version was refused it is tried again (s).
+        load: From the model's name and a version to what `Served.model` is.
     """
 
     def __init__(
-        self, name: str, alias: str = "champion", seconds: float = 5.0, retry: float = 60.0
+        self,
+        name: str,
+        alias: str = "champion",
+        seconds: float = 5.0,
+        retry: float = 60.0,
+        load: Callable[[str, str], Any] = load_here,
     ) -> None:
+        self._load_version = load
         self._name, self._alias, self._seconds, self._retry = name, alias, seconds, retry
         self._client = mlflow.MlflowClient()
         self._kept: dict[str, Served] = {}
@@ -138,8 +155,7 @@ class ChampionSwitch:
 
     def _load(self, version: str) -> Served:
         if version not in self._kept:
-            model = mlflow.pyfunc.load_model(f"models:/{self._name}/{version}")
-            self._kept[version] = Served(version, model)
+            self._kept[version] = Served(version, self._load_version(self._name, version))
         self._kept[version] = self._kept.pop(version)  # the latest last
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]  # whoever predicts with it still holds it

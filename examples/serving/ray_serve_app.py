@@ -4,9 +4,9 @@
     MODEL=digits MLFLOW_TRACKING_URI=https://mlflow.example serve run ray_serve_app:app
 
 Requests and answers are those of `asgi_app.py`. Replicas change over one by one, within `SECONDS`
-of the alias; no replica is restarted, and no request is dropped. A replica whose first champion does
-not load fails to start, with the reason in Serve's status. Champions of one model must share an
-environment: where a new one needs another runtime, deploy the app again with its requirements in
+of the alias; no replica is restarted, and no request is dropped. A replica whose first champion
+does not load fails to start, with the reason in Serve's status. Champions of one model must share
+an environment: where a new one needs another runtime, deploy the app again with its requirements in
 `runtime_env`.
 """
 

@@ -122,12 +122,27 @@ def test_three_champions_and_a_rollback_under_load(uri: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_the_servers_of_mlflow_change_over_too(uri: str, tmp_path: Path) -> None:
+    done = change_champions(
+        uri, tmp_path, "+-", ("mlflow_serve.py", "--env-manager", "local"), clients=2
+    )
+    assert not done.load.failures
+    assert not done.strangers()
+    assert {version for _, _, version, _ in done.load.answers} == {"1", "2"}
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(
-    importlib.util.find_spec("grpc") is None,
+    any(importlib.util.find_spec(name) is None for name in ("grpc", "grpc_reflection")),
     reason='needs ray[serve], which is not installed: pip install "ray[serve]"',
 )
 def test_ray_serve_changes_over_too(uri: str, tmp_path: Path) -> None:
     """With `serve run`'s app, one replica, and one change."""
+    with tempfile.TemporaryDirectory() as short:  # Ray's sockets need a short path
+        _change_over_in_ray_serve(uri, tmp_path, short)
+
+
+def _change_over_in_ray_serve(uri: str, tmp_path: Path, short: str) -> None:
     promote(uri, asked(uri, tmp_path, 2))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -147,7 +162,7 @@ def test_ray_serve_changes_over_too(uri: str, tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=EXAMPLES, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "MODEL": "wine", "REPLICAS": "1", "SECONDS": "0.2",
-             "RAY_TMPDIR": tempfile.mkdtemp(dir="/tmp"),  # its sockets need a short path
+             "RAY_TMPDIR": short,
              "PYTHONPATH": os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")])},
     )  # fmt: skip
     assert process.stdin is not None

@@ -50,7 +50,8 @@ class Load:
                     said.raise_for_status()
                     body = said.json()
                     row = body["predictions"][0]
-                    self.answers.append((began, time.monotonic(), body["version"], row[0]))
+                    version = body.get("version") or said.headers["x-champion-version"]
+                    self.answers.append((began, time.monotonic(), version, row[0]))
                 except Exception as error:
                     self.failures.append(f"{type(error).__name__}: {error}")
                 time.sleep(0.01)
@@ -69,14 +70,14 @@ class Load:
 
 
 @contextlib.contextmanager
-def serving(uri: str, model: str) -> Iterator[str]:
-    """The example's ASGI app in a process of its own; its address."""
+def serving(uri: str, app: tuple[str, ...]) -> Iterator[str]:
+    """An example's app in a process of its own; its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / "asgi_app.py"), model, "--port", str(port),
-         "--seconds", str(LOOKS)],
+        [sys.executable, str(EXAMPLES / app[0]), "wine", "--port", str(port),
+         "--seconds", str(LOOKS), *app[1:]],
         env={**os.environ, "MLFLOW_TRACKING_URI": uri},
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
@@ -140,18 +141,21 @@ class Changes:
         return [(began, end, v) for (began, _, v), end in zip(self.moved, ends, strict=True)]
 
 
-def change_champions(uri: str, folder: Path, steps: str, clients: int = 4) -> Changes:
+def change_champions(
+    uri: str, folder: Path, steps: str, app: tuple[str, ...] = ("asgi_app.py",), clients: int = 4
+) -> Changes:
     """Promote and roll back while clients ask.
 
     Args:
         uri: An MLflow store.
         folder: For the models' files.
         steps: `+` promotes a new version, `-` rolls back.
+        app: The example, and further arguments.
         clients: That ask, one request after the other each.
     """
     news = [asked(uri, folder, factor) for factor in range(2, 3 + steps.count("+"))]
     first = promote(uri, news.pop(0))
-    with serving(uri, "wine") as url:
+    with serving(uri, app) as url:
         load = Load(f"{url}/invocations")
         moved, seconds = [(0.0, time.monotonic(), first.version)], []
         with load.running(clients):
