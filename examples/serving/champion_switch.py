@@ -95,11 +95,13 @@ class ChampionSwitch:
         return self
 
     def close(self) -> None:
-        """Stop following the alias."""
+        """Stop following the alias, and let go of the versions."""
         self._end = True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._kept.clear()
+        self._served = None
 
     def poke(self) -> None:
         """Ask the registry now: for a webhook, whose content need not be trusted for this."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 from prefect_hone.tasks.tracking.registry import Promotable, promote
 from prefect_hone.tasks.tracking.rollback import rollback
 
@@ -92,8 +93,13 @@ def serving(uri: str, app: tuple[str, ...]) -> Iterator[str]:
             time.sleep(0.1)
         yield url
     finally:
+        theirs = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
-        process.wait(30)
+        process.wait(60)
+        _, left = psutil.wait_procs(theirs, timeout=10)
+        for one in left:
+            one.kill()
+        assert not left, "the server has left processes behind"
 
 
 def asked(uri: str, folder: Path, factor: int) -> Promotable:
