@@ -62,20 +62,9 @@ class Sightings:
     def put(self, rule: str, model: str, watched: str, seen: Seen) -> None:
         self._state.run(_PUT, (rule, model, watched, seen.state, seen.number))
 
-    def vanished(self, rules: Sequence[str], there: set[tuple[str, str, str]]) -> None:
-        """What was there and isn't any more has no state: coming again, it is a change."""
-        statements = []
-        for rule in rules:
-            rows = self._state.run(
-                "SELECT model, watched FROM seen WHERE rule = ? AND state != ''", (rule,)
-            )
-            for model, watched in rows:
-                if (rule, str(model), str(watched)) not in there:
-                    statements.append(
-                        (
-                            "UPDATE seen SET state = '' WHERE rule = ? AND model = ? "
-                            "AND watched = ?",
-                            (rule, str(model), str(watched)),
-                        )
-                    )
-        self._state.run_all(statements)
+    def present(self, rule: str) -> list[tuple[str, str]]:
+        """Model and thing of everything that was there when a rule last looked."""
+        found = self._state.run(
+            "SELECT model, watched FROM seen WHERE rule = ? AND state != ''", (rule,)
+        )
+        return [(str(model), str(watched)) for model, watched in found]

@@ -173,7 +173,10 @@ class Watcher:
             for sighting in self._all(self.rules):
                 there.add((sighting.rule.identity, sighting.model, sighting.watched))
                 self._settle(self._now(sighting), report)
-            self._sightings.vanished([rule.identity for rule in self.rules], there)
+            for rule in self.rules:
+                for model, watched in self._sightings.present(rule.identity):
+                    if (rule.identity, model, watched) not in there:
+                        self._settle(Sighting(rule, model, watched, ""), report)
         return report
 
     def _now(self, sighting: Sighting) -> Sighting:
@@ -196,9 +199,7 @@ class Watcher:
         seen = self._sightings.get(*place)
         if seen is not None and seen.state == sighting.state:
             return
-        if not sighting.state:
-            if seen is not None:
-                self._sightings.put(*place, Seen("", seen.number))
+        if not sighting.state and seen is None:
             return
         try:
             number, is_new = self._number(sighting, seen)
@@ -222,11 +223,13 @@ class Watcher:
             log.warning("%s: %s", sighting.label, error)
 
     def _number(self, sighting: Sighting, seen: Seen | None) -> tuple[int, bool]:
-        """The number of a change, and whether nobody has started anything for it."""
+        """The number of a change, and whether something is to be started for it."""
         mine = seen.number if seen is not None else 0
         if sighting.rule.kind is Kind.VERSION:
-            return 1, True  # it happens once, so its key is always the same
+            return 1, bool(sighting.state)  # it happens once, so its key is always the same
         last, states = _last(self._starter.keys(sighting.rule.run, sighting.subject))
+        if not sighting.state:
+            return max(mine, last), False
         changed_since = seen is not None and mine >= last
         if _digest(sighting.state) in states and not changed_since:
             return last, False

@@ -18,7 +18,8 @@ from .tracker import quiet_mlflow
 T = TypeVar("T")
 
 _PAGE = 200
-_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+#: A server with users says of what isn't there, and of what a user may not see, the same.
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED")
 
 
 class VersionSeen(Strict):
