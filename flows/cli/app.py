@@ -512,7 +512,7 @@ app.add_typer(stack, name="stack")
 def stack_up(
     seconds: Annotated[
         float, typer.Option("--timeout", help="How long the servers may take to answer (s).")
-    ] = 90.0,
+    ] = 180.0,
     set_up: Annotated[
         bool,
         typer.Option(

@@ -111,9 +111,10 @@ def test_a_stack_runs_a_deployment_and_leaves_nothing(hone, stack: StackFolder) 
     run = deployed_run(stack, "accelerate/hone", {"recipe": "digits", "overrides": _SHORT})
     log = (stack.logs / "worker.log").read_text()
     assert run["state"]["type"] == "COMPLETED", f"{run['state']['message']}\n{log[-4000:]}"
-    (model,) = ask(search, f"hone:{secrets['mlflow_hone']}")["registered_models"]
-    assert model["name"] == "digits"
-    assert {alias["alias"] for alias in model["aliases"]} == {"champion"}
+    found = ask(search, f"hone:{secrets['mlflow_hone']}")["registered_models"]
+    models = {model["name"]: model for model in found}
+    assert set(models) == {"digits", "digits.ledger"}
+    assert {alias["alias"] for alias in models["digits"]["aliases"]} == {"champion"}
 
     texts = [path for path in stack.logs.iterdir() if path.is_file()]
     for path in texts:

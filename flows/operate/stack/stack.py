@@ -48,7 +48,7 @@ def stack_folder() -> StackFolder:
     return StackFolder(Settings.from_environment().home / "stack")
 
 
-def up(folder: StackFolder, say: Say, seconds: float = 90.0) -> float:
+def up(folder: StackFolder, say: Say, seconds: float = 180.0) -> float:
     """Start the stack, or what is missing of it; returns how long that took (s).
 
     Args:
