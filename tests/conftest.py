@@ -42,6 +42,7 @@ gc.set_threshold(100_000, 50, 100)
 #: The files that take longest, first: begun late, one of them would run alone at the end.
 _LONGEST = (
     "journeys/test_servers.py",
+    "journeys/test_stack.py",
     "journeys/test_faults.py",
     "ray_workers/training/test_faults.py",
     "tasks/compile/test_targets.py",

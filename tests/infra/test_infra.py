@@ -386,7 +386,8 @@ def test_prefect_yaml_is_prefects_and_names_hones_flows() -> None:
 def test_example_automations_are_prefects_and_wait_for_hones_events() -> None:
     from prefect.events.schemas.automations import AutomationCore
 
-    found = yaml.safe_load((INFRA / "automations.yaml").read_text())["automations"]
+    files = sorted((INFRA / "automations").glob("*.yaml"))
+    found = [entry for path in files for entry in yaml.safe_load(path.read_text())["automations"]]
     assert len(found) >= 3
     for entry in found:
         automation = AutomationCore.model_validate(entry)
