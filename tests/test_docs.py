@@ -145,7 +145,8 @@ def test_commands_in_the_pages_exist() -> None:
 
 @pytest.mark.parametrize("page", [p for p in ALL if p.name != "CHANGELOG.md"], ids=name)
 def test_files_that_are_named_exist(page: Path) -> None:
-    ours = {p.relative_to(ROOT).as_posix() for d in (*ROOMS, "testing", "tests", "docs", "infra", ".ci")
+    folders = (*ROOMS, "testing", "tests", "docs", "examples", "infra", ".ci")
+    ours = {p.relative_to(ROOT).as_posix() for d in folders
             for p in (ROOT / d).rglob("*.*")} | {p.name for p in ROOT.iterdir()}  # fmt: skip
     named = re.findall(r"`([a-z_0-9./-]+\.(?:py|yml|toml))`", prose(page))  # NAME.py is any
     theirs = {

@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from prefect_hone.tasks.tracking.registered_bytes import verify
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +114,11 @@ def test_the_version_says_where_it_comes_from_and_holds_no_pickle(cold: dict, sh
     folder = Path(held)
     names = {path.name for path in folder.rglob("*") if path.is_file()}
     assert not {n for n in names if n.endswith((".pkl", ".pickle", ".pt", ".pth", ".bin.index"))}
-    assert "input_example.json" in names
+    assert {"input_example.json", "proof.json", "input-0.npy", "output.npy"} <= names
+    verdict = verify(shared_hone.tracking, "digits", champion["version"])
+    assert verdict.passes
+    assert verdict.proof is not None
+    assert verdict.proof.outcome == "proven", verdict.sentence
     assert "signature" in (folder / "MLmodel").read_text()
 
 
