@@ -15,6 +15,10 @@ _PUT = (
 )
 
 
+#: The state of what is about to be started: it may have been, and is no state of the registry.
+UNSURE = "?"
+
+
 @dataclass(frozen=True)
 class Seen:
     """The last state that was dealt with.

@@ -23,7 +23,7 @@ from ...recipe.errors import HoneError, ServerUnreachable
 from ...tasks.tracking.registry_view import VersionSeen
 from .listener_state import ListenerState
 from .rules import Kind, Rule
-from .sightings import Seen, Sightings
+from .sightings import UNSURE, Seen, Sightings
 from .starting import Start, Starter
 
 log = logging.getLogger("hone.listen")
@@ -204,6 +204,8 @@ class Watcher:
         try:
             number, is_new = self._number(sighting, seen)
             if is_new:
+                if rule.kind is not Kind.VERSION:  # if this process dies now, Prefect knows more
+                    self._sightings.put(*place, Seen(UNSURE, seen.number if seen else 0))
                 found = self._starter.start(
                     Start(
                         deployment=rule.run,

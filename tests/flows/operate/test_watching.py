@@ -143,6 +143,35 @@ def test_a_start_that_was_made_and_not_noted_is_not_made_again(place: Place) -> 
     assert len(place.prefect.runs) == 2
 
 
+@pytest.mark.parametrize("between", ["2", None])
+def test_an_alias_that_goes_back_after_a_start_that_was_not_noted(
+    place: Place, between: str | None
+) -> None:
+    """The note says what was before the start; that is where the alias is again."""
+    for _ in range(2):
+        place.registry.create("digits-a")
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    place.registry.aliases["digits-a", "candidate"] = "1"
+    if between is not None:
+        place.watcher.poll()
+        place.registry.aliases["digits-a", "candidate"] = between
+    place.prefect.after = die
+    with pytest.raises(KeyboardInterrupt):
+        place.watcher.poll()
+    place.prefect.after = None
+    if between is None:
+        del place.registry.aliases["digits-a", "candidate"]
+        place.watcher.poll()
+    place.registry.aliases["digits-a", "candidate"] = "1"
+    assert len(place.watcher.poll().started) == 1
+    assert place.watcher.poll().started == []
+    versions = [p["version"] for p in place.prefect.started()]
+    assert versions == (["1", "2", "1"] if between else ["1", "1"])
+
+
 def test_a_server_that_is_away_loses_nothing(place: Place) -> None:
     place.registry.create("raw-a")
     place.prefect.away = True

@@ -96,7 +96,7 @@ class Aliases(RuleBasedStateMachine):
 
 
 Aliases.TestCase.settings = settings(
-    max_examples=30,
+    max_examples=25,
     stateful_step_count=15,
     deadline=None,
     suppress_health_check=list(HealthCheck),
