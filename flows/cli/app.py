@@ -493,11 +493,18 @@ def setup(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")
     ] = False,
+    make_pool: Annotated[
+        bool,
+        typer.Option(
+            "--make-pool/--no-make-pool",
+            help="Make a missing pool, for processes. A worker of another type makes its own.",
+        ),
+    ] = True,
 ) -> None:
     """Create on the Prefect server what Hone needs there. What is there already stays."""
     from .setup import setup_command
 
-    setup_command(pool, block, measurements, dry_run)
+    setup_command(pool, block, measurements, dry_run, make_pool)
 
 
 stack = typer.Typer(

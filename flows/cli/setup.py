@@ -9,14 +9,18 @@ from .deploy import server_for
 
 
 def setup_command(
-    pool: str | None, block: str | None, measurements: int | None, dry_run: bool
+    pool: str | None,
+    block: str | None,
+    measurements: int | None,
+    dry_run: bool,
+    make_pool: bool = True,
 ) -> None:
     """Create it, and say what was made.
 
     Raises:
         HoneError: An option is wrong, or no server answers.
     """
-    wanted = Wanted(pool, block, measurements, dry_run)
+    wanted = Wanted(pool, block, measurements, dry_run, make_pool)
     check(wanted)
     server_for("hone setup")
     for change in set_up(wanted):

@@ -182,11 +182,16 @@ def deploy(asked: Asked) -> str:
     """
     made = build(asked)
     if asked.pool is not None:
-        _require_pool(asked.pool, asked.queue)
+        require_pool(asked.pool, asked.queue)
     return str(made.apply(image=asked.image))
 
 
-def _require_pool(name: str, queue: str | None) -> None:
+def require_pool(name: str, queue: str | None = None) -> None:
+    """Refuse a work pool or queue that the server doesn't have.
+
+    Raises:
+        InputError: It doesn't.
+    """
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(name)

@@ -29,7 +29,7 @@ from pydantic import SecretStr
 from ...recipe.errors import InputError
 from ..engine.blocks import VARIABLE, HoneServers
 from ..engine.settings import Settings
-from .deployments import FLOWS, HEARTBEAT, Asked, build, deploy
+from .deployments import FLOWS, HEARTBEAT, Asked, build, deploy, require_pool
 
 MEASURING = "hone-measuring"
 ZOMBIES = "hone: end runs whose process is gone"
@@ -47,12 +47,14 @@ class Wanted:
         measurements: How many measurements may run at once on the whole team's machines; None:
             no limit, because the lock of each machine is enough.
         dry_run: Change nothing.
+        make_pool: Create the pool if it is missing. A worker of another type makes its own.
     """
 
     pool: str | None = None
     block: str | None = None
     measurements: int | None = None
     dry_run: bool = False
+    make_pool: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def set_up(wanted: Wanted) -> Iterator[Change]:
     """Create or update each part on the configured server, and say what was done.
 
     Raises:
-        InputError: The pool is of a kind that can't be created here.
+        InputError: The pool is missing, and must not be made here.
     """
     with get_client(sync_client=True) as client:
         yield _block_type(client, wanted)
@@ -83,7 +85,10 @@ def set_up(wanted: Wanted) -> Iterator[Change]:
             yield _block(client, wanted)
         yield _automation(client, wanted.dry_run)
         if wanted.pool is not None:
-            yield _pool(client, wanted.pool, wanted.dry_run)
+            if wanted.make_pool:
+                yield _pool(client, wanted.pool, wanted.dry_run)
+            else:
+                require_pool(wanted.pool)
             for flow in FLOWS:
                 yield _deployment(client, flow, wanted)
 
