@@ -3,10 +3,11 @@
 # `with-secrets COMMAND...`
 set -eu
 [ "$1" = with-secrets ] && shift
-for file in /run/secrets/*_env; do
+for file in "${SECRETS:-/run/secrets}"/*_env; do
   [ -f "$file" ] || continue
-  while IFS='=' read -r name value; do
-    [ -n "$name" ] && export "$name=$value"
+  # The whole line: `read` with IFS='=' would drop the last character of a key in base64.
+  while IFS= read -r line; do
+    case "$line" in *=*) export "${line%%=*}=${line#*=}" ;; esac
   done < "$file"
 done
 # libpq takes passwords only from a file that nobody else can read.

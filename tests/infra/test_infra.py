@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import runpy
@@ -171,6 +172,28 @@ def test_secrets_are_files_that_are_made_once(tmp_path: Path, monkeypatch) -> No
     ignored = (ROOT / ".gitignore").read_text()
     assert "/infra/secrets/" in ignored
     assert "/infra/kubernetes/secrets.yaml" in ignored
+
+
+def test_a_container_gets_its_secrets_as_they_are(tmp_path: Path) -> None:
+    made = runpy.run_path(str(INFRA / "make_secrets.py"))
+    made["main"]([], tmp_path)
+    folder, home = tmp_path / "run", tmp_path / "home"
+    folder.mkdir()
+    home.mkdir()
+    for name in ("mlflow_server", "client"):  # as compose mounts them
+        (folder / f"{name}_env").write_text((tmp_path / "secrets" / f"{name}.env").read_text())
+    shown = subprocess.run(
+        ["sh", str(INFRA / "compose" / "entrypoint.sh"), "with-secrets", "env"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home), "SECRETS": str(folder),
+             "PGPASSFILE": str(tmp_path / "secrets" / "pgpass")},
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    for name in ("mlflow_server", "client"):
+        assert set((folder / f"{name}_env").read_text().split()) <= set(shown)
+    key = next(line for line in shown if "ENCRYPTION_KEY" in line).partition("=")[2]
+    assert len(base64.urlsafe_b64decode(key)) == 32
+    assert f"PGPASSFILE={home}/.pgpass" in shown
+    assert stat.S_IMODE((home / ".pgpass").stat().st_mode) == 0o600
 
 
 def test_databases_are_created_without_a_password_on_a_command_line(tmp_path: Path) -> None:
