@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ def circumstances(runtime: Runtime, threads: int) -> Circumstances:
     )  # fmt: skip
 
 
+@functools.cache
 def installed(distribution: str) -> tuple[str, str] | None:
     """The build of a distribution that is installed, and its version without its local part."""
     for build in BUILDS.get(distribution, (distribution,)):
