@@ -148,7 +148,7 @@ def test_files_that_are_named_exist(page: Path) -> None:
     folders = (*ROOMS, "testing", "tests", "docs", "examples", "infra", ".ci")
     ours = {p.relative_to(ROOT).as_posix() for d in folders
             for p in (ROOT / d).rglob("*.*")} | {p.name for p in ROOT.iterdir()}  # fmt: skip
-    named = re.findall(r"`([a-z_0-9./-]+\.(?:py|yml|toml))`", prose(page))  # NAME.py is any
+    named = re.findall(r"`([a-z_0-9./-]+\.(?:py|ya?ml|toml))`", prose(page))  # NAME.py is any
     theirs = {
         "mymodels.py",
         "mydata.py",
