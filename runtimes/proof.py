@@ -5,9 +5,10 @@ model is loaded, it computes them again in one call. Int8 kernels of a processor
 another version of a runtime, may be silently wrong; a model that can't repeat what was measured is
 refused.
 
-How far outputs may be from the measured ones: as far as the candidate's were from the trained
-model's (`parity/sqnr_db`), since that error was measured and accepted, but at least `CLOSEST` may
-always be missing and never more than `FARTHEST`. Threads sum in another order, far below that.
+How close to the measured outputs is close enough: as close as the candidate's outputs were to the
+trained model's (`parity/sqnr_db`), because that error was measured and accepted. But `CLOSEST` is
+always close enough (threads sum in another order, which is far closer), and less than `FARTHEST`
+never is.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ ROWS = 8
 #: Of the inputs of a proof, and of the outputs that it keeps (bytes).
 MOST_BYTES = 4 << 20
 #: Required distances from the measured outputs (dB): a summation in another order is closer than
-#: `CLOSEST`, and saturated kernels are farther than `FARTHEST` (2 to 10 dB were seen).
-CLOSEST, FARTHEST = 60.0, 20.0
+#: `CLOSEST`, and saturated kernels are farther than `FARTHEST` (2 to 22 dB were seen).
+CLOSEST, FARTHEST = 60.0, 30.0
 
 _FILE = "proof.json"
 _MOST_VALUES = 1 << 26  # of one synthetic input

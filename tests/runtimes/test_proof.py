@@ -126,12 +126,12 @@ def test_tampered_files_are_refused_20_of_20(tmp_path: Path) -> None:
 def test_no_refusal_in_1000_loads_with_any_threads(tmp_path: Path) -> None:
     """The strictest proof, of a candidate that is as exact as its trained model."""
     place = champion_in(tmp_path, parity_db=130.0)
-    files = {count: replace(ModelDescription.read(place), options={"threads": count})
-             for count in (1, 2, 3, 4)}  # fmt: skip
+    described = ModelDescription.read(place)
     inputs, weights = integers(0)
     for index in range(1000):
-        if index % 50 == 0:
-            files[1 + index // 50 % 4].write(place)
+        if index % 20 < 2:  # one of 20 loads has several threads, which are slow to start
+            threads = 1 if index % 20 else (2, 3, 4, 8, 16)[index // 20 % 5]
+            replace(described, options={"threads": threads}).write(place)
         model = _load_pyfunc(str(place))
     assert np.allclose(model.predict(inputs), inputs @ weights)
 
@@ -187,7 +187,7 @@ def test_outputs_of_another_shape_not_finite_or_none_are_refused() -> None:
         made.require(fails, HERE)
 
 
-@pytest.mark.parametrize(("parity", "least"), [(2.0, 20.0), (34.04, 34.0), (130.0, 60.0)])
+@pytest.mark.parametrize(("parity", "least"), [(2.0, 30.0), (34.04, 34.0), (130.0, 60.0)])
 def test_the_tolerance_is_the_error_that_was_accepted(parity: float, least: float) -> None:
     x = np.ones((2, 3), np.float32)
     assert Proof.of({"input": x}, x, parity, HERE).least_db == least
