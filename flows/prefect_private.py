@@ -15,6 +15,9 @@ from typing import Any
 #: Marks a server process as temporary, as Prefect does for its own.
 TEMPORARY_SERVER = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
+#: What a worker tells the process or container of a flow run in its environment.
+FLOW_RUN_ID, FLOW_ENTRYPOINT = "PREFECT__FLOW_RUN_ID", "PREFECT__FLOW_ENTRYPOINT"
+
 #: The threads that send logs and events.
 _SENDERS = (
     ("prefect.logging.handlers", "APILogWorker"),

@@ -31,11 +31,12 @@ from typing import Any
 import yaml
 
 from ...recipe.errors import HoneError, InputError, ServerUnreachable
+from ..prefect_private import FLOW_ENTRYPOINT, FLOW_RUN_ID
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 #: What Prefect's worker tells a flow run, and what a deployment may set.
 _PASSED = re.compile(
-    r"^(PREFECT__FLOW_RUN_ID|PREFECT__FLOW_ENTRYPOINT|PREFECT_API_URL|PREFECT_WORKER_\w+|"
+    rf"^({FLOW_RUN_ID}|{FLOW_ENTRYPOINT}|PREFECT_API_URL|PREFECT_WORKER_\w+|"
     r"PREFECT_FLOWS_HEARTBEAT_FREQUENCY|PREFECT_LOGGING_LEVEL|HONE_SERVERS_BLOCK)$"
 )
 _ENDS = {"Complete": 0, "Failed": 1}
@@ -129,12 +130,12 @@ def read_job(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     """
     try:
         job = yaml.safe_load(path.read_text())
-        run = environment["PREFECT__FLOW_RUN_ID"]
+        run = environment[FLOW_RUN_ID]
         head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
         if job["kind"] != "RayJob":
             raise TypeError(f"a {job['kind']}")
     except KeyError as error:
-        if error.args == ("PREFECT__FLOW_RUN_ID",):
+        if error.args == (FLOW_RUN_ID,):
             raise InputError("a Prefect worker starts this", where=str(error.args[0])) from None
         raise InputError(f"it is no RayJob: {error} is missing", where=str(path)) from None
     except (OSError, yaml.YAMLError, TypeError) as error:

@@ -72,3 +72,16 @@ def test_a_prefect_without_these_parts_goes_on(monkeypatch: pytest.MonkeyPatch) 
     assert list(prefect_private._senders()) == []
     prefect_private.send_what_is_left(0.5)
     prefect_private.quiet_console()
+
+
+def test_a_worker_tells_a_flow_run_by_these_variables() -> None:
+    import prefect.engine
+    import prefect.workers.base
+
+    told = inspect.getsource(prefect.workers.base)
+    read = inspect.getsource(prefect.engine)
+    assert prefect_private.FLOW_RUN_ID in told + read
+    import prefect.runner.runner as runner
+
+    sources = told + read + inspect.getsource(runner)
+    assert prefect_private.FLOW_ENTRYPOINT in sources

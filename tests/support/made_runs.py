@@ -58,6 +58,8 @@ RECIPE = {
     "gates": [{"metric": "quality.drop", "at_most": 0.02}],
     "registry": {"model": "wine"},
 }
+#: A tracking store that can neither be opened nor be made.
+NOWHERE = "sqlite:////no/where/mlflow.db"
 FP32, INT8 = "fp32@onnxruntime-cpu", "int8@onnxruntime-cpu"
 
 CHECKED = CheckFacts(
@@ -191,7 +193,7 @@ class NotingTracker(Tracker):
     """A tracker that notes what it is told, and sends it nowhere."""
 
     def __init__(self, answers: bool = True) -> None:
-        super().__init__("sqlite:///nowhere", None, "wine", Path("nowhere"))
+        super().__init__(NOWHERE, None, "wine", Path("nowhere"))
         self.entries: list[JournalEntry] = []
         self.answers = answers
         self.models: dict[str, str] = {}
@@ -273,7 +275,7 @@ class FolderStore(Store):
 
 def session(folder: Path, store: Store | None = None) -> Session:
     settings = Settings(
-        home=folder, store=str(folder / "store"), tracking="sqlite:///nowhere", artifacts=None,
+        home=folder, store=str(folder / "store"), tracking=NOWHERE, artifacts=None,
         ray_address=None,
     )  # fmt: skip
     return Session(

@@ -42,8 +42,12 @@ def end_of(script: str, *names: signal.Signals, timeout: float = 20) -> tuple[in
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_is_raised_in_the_main_thread_once(number: signal.Signals) -> None:
+def test_a_signal_is_raised_in_the_main_thread_once(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = signal.getsignal(number)
+    limited = []  # else it would end the tests' process later
+    monkeypatch.setattr(signals._Ending, "_later", lambda _, s, work: limited.append(s))
 
     def work() -> None:
         with ended_by_signals():
@@ -55,6 +59,7 @@ def test_a_signal_is_raised_in_the_main_thread_once(number: signal.Signals) -> N
     assert caught.value.exit_code == 128 + number
     assert isinstance(caught.value, KeyboardInterrupt)
     assert signal.getsignal(number) is before
+    assert limited == [signals._PATIENCE]
 
 
 def test_what_is_ignored_stays_ignored() -> None:
