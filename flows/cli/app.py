@@ -256,14 +256,18 @@ def approve(
     version: Annotated[str, typer.Argument(help="Number of the version that waits.")],
     reason: ReasonOption,
     who: WhoOption = None,
+    rejected: Annotated[
+        bool, typer.Option("--reject", help="Turn it down instead: it can't be approved later.")
+    ] = False,
 ) -> None:
     """Approve a version that waits for it (promotion: approve), and make it the champion.
 
     It is refused if the champion or the version has changed since, or the time is over.
     """
-    from .registry import approve_command
+    from .registry import approve_command, reject_command
 
-    approve_command(_console(), model, version, reason, who)
+    command = reject_command if rejected else approve_command
+    command(_console(), model, version, reason, who)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from rich.table import Table
 from ...recipe.errors import InputError
 from ...recipe.showable import showable
 from ...tasks.tracking.account import account
-from ...tasks.tracking.approvals import approve
+from ...tasks.tracking.approvals import approve, reject
 from ...tasks.tracking.copy_version import copy_version
 from ...tasks.tracking.ledger import Entry
 from ...tasks.tracking.promote_version import promote_version
@@ -34,6 +34,19 @@ def approve_command(
         HoneError: The approval doesn't hold.
     """
     _show(console, model, approve(_tracking(), model, version, who or account(), reason))
+
+
+def reject_command(
+    console: Console, model: str, version: str, reason: str, who: str | None
+) -> None:
+    """Turn down a version that waits for approval.
+
+    Raises:
+        HoneError: It does not wait.
+    """
+    reject(_tracking(), model, version, who or account(), reason)
+    text = f"{model}: version {version} was rejected; the champion stays"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def promote_command(

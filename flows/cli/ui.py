@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ...recipe.errors import HoneError
 from ..engine.home import usable_settings
 from ..engine.settings import Settings
 from .prefect_server import configured_url
+from .signals import Ended, ended_by_signals
 
 _SECONDS = 90.0  # that a server may take to start
 
@@ -29,7 +31,7 @@ def ui_command(console: Console) -> None:
         HoneError: A server did not start.
     """
     settings = usable_settings()
-    with contextlib.ExitStack() as stack:
+    with ended_by_signals(), contextlib.ExitStack() as stack:
         mlflow = settings.tracking
         if not mlflow.startswith("http"):
             mlflow = stack.enter_context(_mlflow(settings))
@@ -38,9 +40,12 @@ def ui_command(console: Console) -> None:
             prefect = stack.enter_context(_prefect(settings))
         for line in (f"MLflow   {mlflow}", f"Prefect  {prefect}", "Ctrl-C ends both"):
             console.print(line, highlight=False, markup=False)
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             while True:
                 time.sleep(3600)
+        except Ended as asked:
+            if asked.number != signal.SIGINT:
+                raise
 
 
 @contextlib.contextmanager

@@ -16,4 +16,8 @@ if [ -n "${PGPASSFILE:-}" ]; then
   cp "$PGPASSFILE" "$HOME/.pgpass"
   export PGPASSFILE="$HOME/.pgpass"
 fi
+# A process joins Ray through a Ray node beside it; this one runs no work of others.
+if [ -n "${JOIN_RAY:-}" ]; then
+  ray start --address="$RAY_ADDRESS" --num-cpus=0 --disable-usage-stats > /dev/null
+fi
 exec "$@"

@@ -16,7 +16,8 @@ from pydantic import Field, ValidationError
 from ...recipe.errors import InputError
 from ...recipe.strict import Strict
 from . import names
-from .alias import existing_version, move_alias
+from .alias import existing_version, move_alias, require_model
+from .away import insist
 from .ledger import Action, Entry
 from .registry import Promotable, Registered, register
 from .turn import Turn, version_of
@@ -98,6 +99,13 @@ def open_request_of(client: Any, model: str, version: str) -> ApprovalRequest:
             where=where,
             do="run the recipe again",
         )
+    if (said := found.tags.get(names.APPROVAL, "")).startswith(REJECTED):
+        raise InputError(
+            f"the version was {said}",
+            where=where,
+            do="run the recipe again; or, if that was a mistake, delete the version's tag "
+            f"{names.APPROVAL}",
+        )
     if time.time() > request.ends_at:
         raise InputError(
             f"the approval had {request.days:g} days, and they are over",
@@ -128,7 +136,7 @@ def approve(uri: str, model: str, version: str, who: str, reason: str, wait: flo
     import mlflow
 
     client = mlflow.MlflowClient(uri, registry_uri=uri)
-    existing_version(client, model, version)
+    require_model(client, uri, model)
     request = _request_of(client, model, version)
 
     def choose(client: Any, _: Turn) -> str:
@@ -150,6 +158,27 @@ def approve(uri: str, model: str, version: str, who: str, reason: str, wait: flo
         model, version, names.APPROVAL, f"{APPROVED} by {who}: {reason}"[:500]
     )
     return entry
+
+
+def reject(uri: str, model: str, version: str, who: str, reason: str, wait: float = 120) -> None:
+    """Turn a version down whose approval was asked for; no alias moves, now or later.
+
+    Raises:
+        InputError: Nobody asked for it, the request does not hold any more, or no reason was given.
+    """
+    import mlflow
+
+    if not reason.strip():
+        raise InputError("a rejection needs a reason", where="reason")
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+
+    def work() -> None:
+        require_model(client, uri, model)
+        open_request_of(client, model, version)
+        text = f"{REJECTED} by {who}: {reason}"[:500]
+        client.set_model_version_tag(model, version, names.APPROVAL, text)
+
+    insist(work, uri, wait, "nothing was rejected")
 
 
 def _request_of(client: Any, model: str, version: str) -> ApprovalRequest:

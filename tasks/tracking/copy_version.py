@@ -7,7 +7,6 @@ copy keeps that digest, the verdict and where it comes from; no alias moves.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from ...ray_workers.scratch import scratch_folder
@@ -17,6 +16,7 @@ from ...runtimes.manifest import model_files
 from . import names
 from .alias import existing_version
 from .away import insist
+from .global_uris import global_uris
 from .registered_bytes import fetched, location, verify_version
 from .registry import Promotable, Registered, register
 
@@ -115,23 +115,10 @@ def copy_version(
                 names.COPIED_FROM: origin,
             },
         )
-        with _tracked_at(target):
+        with global_uris(target):  # where MLflow looks the version's source up
             return register(target, asked, wait=wait)
 
     return insist(work, target, wait, "nothing was copied")
-
-
-@contextlib.contextmanager
-def _tracked_at(uri: str) -> Iterator[None]:
-    """MLflow looks a version's source up at its global server, whatever the client's is."""
-    import mlflow
-
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)
 
 
 def _experiment(client: Any) -> str:

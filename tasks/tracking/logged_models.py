@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .global_uris import global_uris
+
 _MOST_STEPS = 5  # from a version to a run or to another model
 
 
@@ -23,18 +25,17 @@ def download(uri: str, tracking: str, folder: str, permit: Callable[[str], None]
     """
     import mlflow
 
-    mlflow.set_tracking_uri(tracking)
-    mlflow.set_registry_uri(tracking)
-    found = list(locations(uri, tracking))
-    for location in found:
-        permit(location)
-    if uri.startswith("models:/") and len(found) == 1:  # an alias may move in the meantime
-        uri = found[0]
-    return Path(
-        mlflow.artifacts.download_artifacts(
-            artifact_uri=uri, dst_path=folder, tracking_uri=tracking
+    with global_uris(tracking):
+        found = list(locations(uri, tracking))
+        for location in found:
+            permit(location)
+        if uri.startswith("models:/") and len(found) == 1:  # an alias may move in the meantime
+            uri = found[0]
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=uri, dst_path=folder, tracking_uri=tracking
+            )
         )
-    )
 
 
 def locations(uri: str, tracking: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...recipe.errors import InputError
 from . import names
-from .alias import existing_version, move_alias
+from .alias import existing_version, move_alias, require_model
 from .approvals import approve
 from .ledger import Action, Entry
 from .turn import Turn
@@ -47,6 +47,7 @@ def promote_version(
     import mlflow
 
     client = mlflow.MlflowClient(uri, registry_uri=uri)
+    require_model(client, uri, model)
     found = existing_version(client, model, version)
     if names.APPROVAL_REQUEST in found.tags:
         return approve(uri, model, version, who, reason, wait)

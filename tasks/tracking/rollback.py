@@ -108,6 +108,6 @@ def _one_before(line: list[str], present: str | None, name: str, alias: str) -> 
     if not earlier:
         raise InputError(
             f"{name} has no earlier {alias} to go back to",
-            do="name a version with --version",
+            do="name the version to go back to",
         )
     return earlier[-1]

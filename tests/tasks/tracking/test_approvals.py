@@ -8,7 +8,7 @@ import mlflow
 import pytest
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.tasks.tracking import approvals, names
-from prefect_hone.tasks.tracking.approvals import approve, request_approval
+from prefect_hone.tasks.tracking.approvals import approve, reject, request_approval
 from prefect_hone.tasks.tracking.registry import promote, register
 from prefect_hone.tasks.tracking.rollback import history
 
@@ -65,6 +65,20 @@ def test_it_is_refused_when_what_it_was_about_has_changed(uri: str, tmp_path: Pa
     with pytest.raises(InputError, match="needs a reason"):
         approve(uri, "wine", "2", who="ada", reason=" ")
     assert aliases(uri)["champion"] == "3"
+
+
+def test_what_was_rejected_stays_so(uri: str, tmp_path: Path) -> None:
+    request_approval(uri, plain(uri, tmp_path, "a"))
+    with pytest.raises(InputError, match="needs a reason"):
+        reject(uri, "wine", "1", who="bob", reason="")
+    reject(uri, "wine", "1", who="bob", reason="the worst group lost too much")
+    assert tags(uri, "1")[names.APPROVAL] == "rejected by bob: the worst group lost too much"
+    for again in (approve, reject):
+        with pytest.raises(InputError, match="was rejected by bob"):
+            again(uri, "wine", "1", who="ada", reason="good")
+    assert aliases(uri) == {}
+    with pytest.raises(InputError, match="has no model beer"):
+        approve(uri, "beer", "1", who="ada", reason="good")
 
 
 def test_it_is_refused_after_its_time(
