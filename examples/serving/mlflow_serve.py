@@ -59,6 +59,7 @@ class ModelServer:
             [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{name}/{version}",
              "--env-manager", env_manager, "--host", "127.0.0.1", "--port", str(port)],
             start_new_session=True,  # MLflow starts others, which end with it
+            env={**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},
         )  # fmt: skip
         self._end = weakref.finalize(self, _end, process)
         self._url = f"http://127.0.0.1:{port}"

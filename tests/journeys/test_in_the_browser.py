@@ -105,7 +105,7 @@ def test_schedule_form_approval_and_the_registrys_page(
     page.get_by_label("recipe").fill(recipe)
     page.get_by_role("button", name="Add item").first.click()
     page.get_by_role("textbox").nth(2).fill("train.epochs=5")
-    page.get_by_role("combobox").first.click()
+    page.get_by_label("promotion").click()
     page.get_by_role("option", name="approve").click()
     page.screenshot(path=tmp_path / "form.png")
     page.get_by_role("button", name="Submit").click()

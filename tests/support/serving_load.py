@@ -93,7 +93,9 @@ def serving(uri: str, app: tuple[str, ...]) -> Iterator[str]:
             time.sleep(0.1)
         yield url
     finally:
-        theirs = psutil.Process(process.pid).children(recursive=True)
+        theirs = []
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended, which is told already
+            theirs = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
         process.wait(60)
         _, left = psutil.wait_procs(theirs, timeout=10)
