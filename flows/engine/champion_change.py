@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.tasks import MaterializingTask
@@ -16,9 +15,7 @@ from ...tasks.tracking.rollback import rollback
 from . import events
 from .assets import materializing, of_model, tell_version
 from .blocks import flow_settings
-from .promotion import is_worth_a_retry
-
-_WAIT = 60.0  # s that a try waits for a server that is away
+from .promotion import ASKS_THE_REGISTRY, PATIENCE
 
 
 def promote_by_hand(model: str, version: str, reason: str, who: str, alias: str) -> State[Entry]:
@@ -53,15 +50,11 @@ def _changed(
 @materializing(
     name="promote",
     task_run_name="promote {model} {version}",
-    retries=2,
-    retry_delay_seconds=5,
-    retry_condition_fn=is_worth_a_retry,
-    cache_policy=NO_CACHE,
-    persist_result=False,
+    **ASKS_THE_REGISTRY,
 )
 def _promote(tracking: str, model: str, version: str, reason: str, who: str, alias: str) -> Entry:
     entry = promote_version(
-        tracking, model, version, who=who or account(), reason=reason, alias=alias, wait=_WAIT
+        tracking, model, version, who=who or account(), reason=reason, alias=alias, wait=PATIENCE
     )
     return _told(tracking, model, entry)
 
@@ -69,15 +62,11 @@ def _promote(tracking: str, model: str, version: str, reason: str, who: str, ali
 @materializing(
     name="rollback",
     task_run_name="rollback {model}",
-    retries=2,
-    retry_delay_seconds=5,
-    retry_condition_fn=is_worth_a_retry,
-    cache_policy=NO_CACHE,
-    persist_result=False,
+    **ASKS_THE_REGISTRY,
 )
 def _roll_back(tracking: str, model: str, version: str, reason: str, who: str, alias: str) -> Entry:
     entry = rollback(
-        tracking, model, version or None, reason, who or account(), alias=alias, wait=_WAIT
+        tracking, model, version or None, reason, who or account(), alias=alias, wait=PATIENCE
     )
     return _told(tracking, model, entry)
 

@@ -15,7 +15,7 @@ from ...tasks.tracking.approvals import request_approval
 from ...tasks.tracking.registry import Promotable, Promotion, Registered, promote, register
 from .assets import materializing, tell_version
 
-_PATIENCE = 60.0  # s that a try waits for a server that is away
+PATIENCE = 60.0  # s that a try waits for a server that is away
 
 
 def is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -24,14 +24,20 @@ def is_worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
     return isinstance(error, ServerUnreachable)
 
 
+#: Options of tasks that change the registry: tried again while the server is away, never cached.
+ASKS_THE_REGISTRY: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": 5,
+    "retry_condition_fn": is_worth_a_retry,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+
+
 @materializing(
     name="promote",
     task_run_name="promote",
-    retries=2,
-    retry_delay_seconds=5,
-    retry_condition_fn=is_worth_a_retry,
-    cache_policy=NO_CACHE,
-    persist_result=False,
+    **ASKS_THE_REGISTRY,
 )
 def promote_task(tracking: str, promotable: Promotable) -> Promotion:
     """Register a logged model, and move the alias to it after comparing its bytes.
@@ -44,7 +50,7 @@ def promote_task(tracking: str, promotable: Promotable) -> Promotion:
         HoneError: MLflow's bytes differ from those that were measured.
         ServerUnreachable: The server stayed away.
     """
-    promotion = promote(tracking, promotable, wait=_PATIENCE)
+    promotion = promote(tracking, promotable, wait=PATIENCE)
     found = {**promotion.model_dump(), "sha256": promotable.sha256}
     tell_version(tracking, promotable.model, found)
     return promotion
@@ -53,11 +59,7 @@ def promote_task(tracking: str, promotable: Promotable) -> Promotion:
 @task(
     name="register",
     task_run_name="register",
-    retries=2,
-    retry_delay_seconds=5,
-    retry_condition_fn=is_worth_a_retry,
-    cache_policy=NO_CACHE,
-    persist_result=False,
+    **ASKS_THE_REGISTRY,
 )
 def register_task(tracking: str, promotable: Promotable, mode: PromotionMode) -> Registered:
     """Register a logged model, and tag it with what is to become of it; no alias moves.
@@ -73,5 +75,5 @@ def register_task(tracking: str, promotable: Promotable, mode: PromotionMode) ->
     """
     if mode == "dry-run":
         move = f"a promotion would move the alias {promotable.alias} to this version"
-        return register(tracking, promotable, {names.DRY_RUN: move}, wait=_PATIENCE)
-    return request_approval(tracking, promotable, wait=_PATIENCE)
+        return register(tracking, promotable, {names.DRY_RUN: move}, wait=PATIENCE)
+    return request_approval(tracking, promotable, wait=PATIENCE)

@@ -9,6 +9,7 @@ from ...recipe.errors import HoneError, InputError
 from . import names
 from .away import insist
 from .ledger import Action, Entry, Event, Ledger, Record, new_intent
+from .lookup import existing_version, require_model
 from .registered_bytes import verify_version
 from .self_proof import what_to_do
 from .turn import Turn, turn
@@ -104,35 +105,3 @@ def _verified(tracking: str, client: Any, found: Any, mine: Turn, done: str, pro
     else:
         return verdict.found
     raise HoneError(f"{what}; {done}", where=tracking, do="choose another version")
-
-
-def require_model(client: Any, tracking: str, name: str) -> None:
-    """Make sure that the registry has a model.
-
-    Raises:
-        InputError: It has none of this name.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        raise InputError(f"the registry has no model {name}", where=tracking) from error
-
-
-def existing_version(client: Any, name: str, version: str) -> Any:
-    """A version of a model.
-
-    Raises:
-        InputError: There is none of this number.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        raise InputError(f"version {version} of {name} is not there any more") from error

@@ -16,11 +16,12 @@ from pydantic import Field, ValidationError
 from ...recipe.errors import InputError
 from ...recipe.strict import Strict
 from . import names
-from .alias import existing_version, move_alias, require_model
+from .alias import move_alias
 from .away import insist
 from .ledger import Action, Entry
+from .lookup import existing_version, number_of, require_model, version_of
 from .registry import Promotable, Registered, register
-from .turn import Turn, version_of
+from .turn import Turn
 
 #: Values of the tag `hone.approval`; what a person writes begins with one of the last two.
 REQUESTED = "requested"
@@ -65,7 +66,7 @@ def request_approval(
     client = mlflow.MlflowClient(uri, registry_uri=uri)
     request = ApprovalRequest(
         alias=asked.alias,
-        current=_holder(client, asked.model, asked.alias),
+        current=number_of(version_of(client, asked.model, asked.alias)),
         digest=asked.all_tags[names.DIGEST],
         asked_at=time.time(),
         days=days,
@@ -83,7 +84,7 @@ def open_request_of(client: Any, model: str, version: str) -> ApprovalRequest:
     where = f"models:/{model}/{version}"
     found = existing_version(client, model, version)
     request = _request_of(client, model, version)
-    now = _holder(client, model, request.alias)
+    now = number_of(version_of(client, model, request.alias))
     if now == version:
         raise InputError(f"version {version} of {model} is the {request.alias} already")
     if now != request.current:
@@ -191,8 +192,3 @@ def _request_of(client: Any, model: str, version: str) -> ApprovalRequest:
             where=f"models:/{model}/{version}",
             do="run its recipe with promotion: approve",
         ) from None
-
-
-def _holder(client: Any, model: str, alias: str) -> str | None:
-    found = version_of(client, model, alias)
-    return None if found is None else str(found.version)

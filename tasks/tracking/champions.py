@@ -9,6 +9,7 @@ from ...recipe.library_messages import telling
 from ...recipe.strict import Strict
 from . import names
 from .away import insist
+from .lookup import named_version
 from .tracker import quiet_mlflow
 
 
@@ -51,11 +52,7 @@ def read_version(tracking: str, model: str, which: str) -> RegisteredVersion:
     client = mlflow.MlflowClient(tracking, registry_uri=tracking)
     shown = f"models:/{model}/{which}" if which.isdigit() else f"models:/{model}@{which}"
     try:
-        version = (
-            client.get_model_version(model, which)
-            if which.isdigit()
-            else client.get_model_version_by_alias(model, which)
-        )
+        version = named_version(client, model, which)
         tags = dict(version.tags)
         logged = client.get_logged_model(version.model_id) if version.model_id else None
     except mlflow.exceptions.MlflowException as error:

@@ -14,9 +14,9 @@ from ...recipe.errors import HoneError, InputError
 from ...recipe.showable import showable
 from ...runtimes.manifest import model_files
 from . import names
-from .alias import existing_version
 from .away import insist
 from .global_uris import global_uris
+from .lookup import existing_version
 from .registered_bytes import fetched, location, verify_version
 from .registry import Promotable, Registered, register
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from ...recipe.errors import InputError
 from . import names
-from .alias import existing_version, move_alias, require_model
+from .alias import move_alias
 from .approvals import approve
 from .ledger import Action, Entry
+from .lookup import existing_version, require_model
 from .turn import Turn
 
 

@@ -21,6 +21,7 @@ from ...recipe.strict import Strict
 from ...runtimes.manifest import MANIFEST, differences, manifest_digest, model_files, read_manifest
 from . import names
 from .away import is_away
+from .lookup import found_or_none, named_version
 from .self_proof import SelfProof, prove_version
 
 _MOST_FILES = 10_000  # a version may name any folder of this machine as its place
@@ -84,19 +85,12 @@ def verify(tracking: str, name: str, version: str) -> Verdict:
         InputError: There is no such version.
     """
     import mlflow
-    from mlflow.exceptions import MlflowException
 
     client = mlflow.MlflowClient(tracking, registry_uri=tracking)
-    try:
-        if version.startswith("@"):
-            found = client.get_model_version_by_alias(name, version[1:])
-        else:
-            found = client.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
+    found = found_or_none(lambda: named_version(client, name, version))
+    if found is None:
         at = version if version.startswith("@") else f" version {version}"
-        raise InputError(f"the registry has no {name}{at}", where=tracking) from error
+        raise InputError(f"the registry has no {name}{at}", where=tracking)
     return verify_version(tracking, client, found, prove=True)
 
 

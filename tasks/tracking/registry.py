@@ -19,9 +19,10 @@ from . import names
 from .account import account
 from .away import insist
 from .ledger import Action, Event, Ledger, Record, all_versions, ledger_name, new_intent
+from .lookup import number_of, version_of
 from .registered_bytes import held_and_proven, held_at, held_files, location, same_store
 from .self_proof import what_to_do
-from .turn import Turn, turn, version_of
+from .turn import Turn, turn
 
 _TURN = 300.0  # s that a promotion waits for others of the same model
 
@@ -137,8 +138,7 @@ def register(
             with turn(client, ledger, intent, _TURN) as mine:
                 version, new = _registered(uri, client, asked)
                 mine.close(Event.ABORTED)
-        before = version_of(client, asked.model, asked.alias)
-        current = None if before is None else str(before.version)
+        current = number_of(version_of(client, asked.model, asked.alias))
         if current != str(version.version):
             for name, value in (tags or {}).items():
                 client.set_model_version_tag(asked.model, str(version.version), name, value)
@@ -236,7 +236,7 @@ def _promote(uri: str, client: Any, asked: Promotable, mine: Turn) -> Promotion:
             where=uri,
             do="delete that version and run again",
         )
-    held = None if before is None else str(before.version)
+    held = number_of(before)
     mine.move(held, str(version.version), keep=intact)
     return _promotion(asked, str(version.version), new, held)
 

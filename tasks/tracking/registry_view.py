@@ -13,13 +13,14 @@ from ...recipe.library_messages import telling
 from ...recipe.strict import Strict
 from .away import is_away
 from .ledger import all_versions, ledger_name
+from .lookup import ABSENT
 from .tracker import quiet_mlflow
 
 T = TypeVar("T")
 
 _PAGE = 200
 #: A server with users says of what isn't there, and of what a user may not see, the same.
-_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED")
+_ABSENT = (*ABSENT, "PERMISSION_DENIED")
 
 
 class VersionSeen(Strict):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ...recipe.errors import InputError
-from .alias import existing_version, move_alias
+from .alias import move_alias
 from .away import insist
 from .ledger import Action, Entry, Event, Ledger, Record, new_intent
 from .ledger_state import state_of
-from .turn import Turn, turn, version_of
+from .lookup import existing_version, number_of, version_of
+from .turn import Turn, turn
 
 CHAMPION = "champion"
 _TURN = 120.0  # s that a change waits for others
@@ -83,7 +84,7 @@ def repair(tracking: str, name: str, alias: str = CHAMPION, wait: float = _TURN)
     def work() -> list[Entry]:
         entries = ledger.entries()
         state, held = state_of(entries), version_of(client, name, alias)
-        now = None if held is None else str(held.version)
+        now = number_of(held)
         if not state.open and now == state.champion(alias):
             return []
         asked = Record(

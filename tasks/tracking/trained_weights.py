@@ -9,6 +9,7 @@ from typing import Any
 from ...recipe.errors import InputError
 from ...recipe.library_messages import telling
 from . import names
+from .lookup import named_version
 from .tracker import quiet_mlflow
 
 _RUN = re.compile(r"^runs:/([0-9a-f]{32})(?:/.*)?$")
@@ -68,11 +69,7 @@ def _run_of(client: Any, uri: str, where: str) -> str:
             do="give models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN",
         )
     name, number, alias = match.groups()
-    version = (
-        client.get_model_version(name, number)
-        if number
-        else client.get_model_version_by_alias(name, alias)
-    )
+    version = named_version(client, name, number or f"@{alias}")
     run = version.tags.get(names.PARENT_RUN) or version.run_id
     if not run:
         raise InputError("the version names no run that it came from", where=f"{where}: {uri}")

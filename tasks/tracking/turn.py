@@ -33,6 +33,7 @@ from .away import is_away
 from .ledger import Entry, Event, Ledger, Record
 from .ledger_state import LedgerState, state_of
 from .liveness import is_gone, owner_in, this_process
+from .lookup import number_of, version_of
 
 PREVIOUS = "previous"
 LEASE = 900.0  # s
@@ -207,25 +208,13 @@ def _restore_previous(client: Any, model: str, wanted: str | None) -> None:
 def _settle(client: Any, ledger: Ledger, alias: str, state: LedgerState) -> LedgerState:
     """Enter a change that was made past Hone; the caller has the turn."""
     held = version_of(client, ledger.model, alias)
-    now, said = None if held is None else str(held.version), state.champion(alias)
+    now, said = number_of(held), state.champion(alias)
     if now == said:
         return state
     known = state.last_change(alias) is not None
     why = "the alias was moved past Hone" if known else "it was there before the ledger"
     ledger.append(Record(event=Event.OBSERVED, alias=alias, before=said, after=now, why=why))
     return state_of(ledger.entries())
-
-
-def version_of(client: Any, model: str, alias: str) -> Any:
-    """The version that has an alias; None if none has."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(model, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
 
 
 def _closing(

@@ -1,0 +1,77 @@
+"""What the registry has under a name, a number or an alias, and what it has not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ...recipe.errors import InputError
+
+T = TypeVar("T")
+
+#: How MLflow says that something isn't there.
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+def found_or_none(question: Callable[[], T]) -> T | None:
+    """An answer of the registry; None if what was asked for isn't there.
+
+    Raises:
+        Exception: MLflow's own error, for any other reason.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return question()
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            return None
+        raise
+
+
+def named_version(client: Any, model: str, which: str) -> Any:
+    """A version of a model.
+
+    Args:
+        client: MLflow's client.
+        model: The registered model.
+        which: A number, or an alias (with or without an @ before it).
+
+    Raises:
+        Exception: MLflow's own error.
+    """
+    if which.isdigit():
+        return client.get_model_version(model, which)
+    return client.get_model_version_by_alias(model, which.removeprefix("@"))
+
+
+def version_of(client: Any, model: str, alias: str) -> Any:
+    """The version that has an alias; None if none has."""
+    return found_or_none(lambda: client.get_model_version_by_alias(model, alias))
+
+
+def number_of(version: Any) -> str | None:
+    """The number of a version, as the ledger has it; None if there is no version."""
+    return None if version is None else str(version.version)
+
+
+def require_model(client: Any, tracking: str, name: str) -> None:
+    """Make sure that the registry has a model.
+
+    Raises:
+        InputError: It has none of this name.
+    """
+    if found_or_none(lambda: client.get_registered_model(name)) is None:
+        raise InputError(f"the registry has no model {name}", where=tracking)
+
+
+def existing_version(client: Any, name: str, version: str) -> Any:
+    """A version of a model.
+
+    Raises:
+        InputError: There is none of this number.
+    """
+    found = found_or_none(lambda: client.get_model_version(name, version))
+    if found is None:
+        raise InputError(f"version {version} of {name} is not there any more")
+    return found
