@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
 from ...recipe.errors import InputError, did_you_mean
 from ...recipe.load import bundled_recipes, load_recipe
+from ...recipe.schema import PromotionMode
 from ..engine.deployed_recipe import keep_recipe
 from ..operate.deployments import FLOWS, HEARTBEAT, Asked, When, deploy, serve_all
 from ..operate.rules import RULES
@@ -18,7 +19,7 @@ from .load import load_for_command
 from .prefect_server import configured_url, require_server
 
 RECONCILE_SECONDS = 900.0
-MODES = ("off", "dry-run", "approve", "auto")
+MODES = get_args(PromotionMode)
 
 
 @dataclass(frozen=True)

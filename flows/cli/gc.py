@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ...ray_workers.store.artifacts import Store
 from ...recipe.errors import InputError
 from ...recipe.measures import bytes_in_words
 from ..engine.home import usable_settings
+from ..engine.session import open_store
 from ..operate.garbage import Garbage, find_garbage, remove
 
 
@@ -22,7 +22,7 @@ def gc_command(console: Console, days: float, yes: bool, dry_run: bool) -> None:
         HoneError: The store or MLflow can't be read.
     """
     settings = usable_settings()
-    store = Store(settings.store, settings.cache)
+    store = open_store(settings)
     garbage = find_garbage(store, settings.tracking, days)
     _show(console, garbage, days)
     if not garbage.leftovers or dry_run:

@@ -9,15 +9,17 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from ...recipe.errors import HoneError
 from ..engine.home import usable_settings
 from ..engine.settings import Settings
+from ..operate.stack.process import stop
+from ..operate.stack.servers import answers
 from .prefect_server import configured_url
 from .signals import Ended, ended_by_signals
 
@@ -97,7 +99,7 @@ def _running(
         )  # fmt: skip
     try:
         deadline = time.monotonic() + _SECONDS
-        while not _answers(health):
+        while not answers(health):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise HoneError(f"{name} did not start", where=str(log), do="see its log")
             time.sleep(0.2)
@@ -108,27 +110,9 @@ def _running(
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a server and the processes that it started, by their own ids."""
-    import psutil
-
     with contextlib.suppress(psutil.NoSuchProcess):
-        family = [*psutil.Process(process.pid).children(recursive=True)]
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-        for child in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (of this machine)
-            return int(answer.status) == 200
-    except (OSError, ValueError):
-        return False
+        stop(psutil.Process(process.pid), signal.SIGTERM, patience=5)
+    process.wait()
 
 
 def _free_port() -> int:

@@ -16,7 +16,8 @@ from ...recipe.errors import HoneError, InputError
 from ...recipe.measures import BOUNDS, MEASURES
 from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
-from ...tasks.outcome import Candidate, Outcome
+from ...tasks.outcome import Outcome
+from ...tasks.report.table import failure
 from ...tasks.tracking.champions import RegisteredVersion, read_version
 from .lay_out import candidate_name
 from .pipeline import closing_cluster, name_flow_run, run_recipe
@@ -140,19 +141,9 @@ def _compare(recipe: Recipe, version: RegisteredVersion, outcome: Outcome) -> Me
     return MeasuredAgain(
         version=version,
         compared=tuple(compared),
-        failed_gates=_failed(candidate),
+        failed_gates=tuple(failure(gate) for gate in candidate.gates if not gate.passed),
         outcome=outcome,
     )
-
-
-def _failed(candidate: Candidate) -> tuple[str, ...]:
-    said = []
-    for gate in candidate.gates:
-        if not gate.passed:
-            sign = ">" if gate.bound == "at_most" else "<"
-            value = "unknown" if gate.value is None else f"{gate.value:.4g}"
-            said.append(f"{gate.metric} {value} {sign} {gate.limit:g}")
-    return tuple(said)
 
 
 def _apart(name: str, then: dict[str, float], now: dict[str, float]) -> bool | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...ray_workers.scratch import scratch_folder
 from ...ray_workers.store.file_names import WEIGHTS
-from ...recipe.factories import SOURCES
+from ...recipe.factories import READERS
 from ...recipe.schema import Recipe
 from ...tasks.tracking.trained_weights import download_trained_weights
 from .request import AS_IN_RECIPE, PromotionChoice, open_request
@@ -39,10 +40,11 @@ def open_optimization(
     """
     uri = model.strip()
     changes = [*overrides, "train.epochs=0"]
-    asked, _ = open_request(recipe, changes, promotion, redo)
-    if asked.model.factory.startswith(f"{SOURCES}:"):
-        return open_request(recipe, [*changes, f"model={{source: '{uri}'}}"], promotion, redo)
-    loaded, session = open_request(recipe, [*changes, f"model.weights={uri}"], promotion, redo)
+    with_weights = [*changes, f"model.weights={json.dumps(uri)}"]
+    loaded, session = open_request(recipe, with_weights, promotion, redo)
+    if loaded.model.factory in READERS:
+        source = f"model={json.dumps({'source': uri})}"
+        return open_request(recipe, [*changes, source], promotion, redo)
     with scratch_folder("weights") as folder:
         found = download_trained_weights(uri, session.settings.tracking, str(folder), "model")
         into = Path(folder) / "kept"

@@ -104,10 +104,7 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
     with open_run(recipe, session, run_tags(recipe, session, flow), plan.again) as run:
         record_start(run)  # before a step that is kept tells of itself
         if plan.starts_workers:
-            each = recipe.train.resources
-            capacity = session.cluster.capacity()
-            if not recipe.train.wait_for_workers:
-                require_capacity(capacity, recipe.train.mesh.least_workers, each.cpus, each.gpus)
+            require_workers(recipe, session)
         results = _take_steps(plan.recipe, run)
         session.observer.phase("deciding and promoting")
         outcome = conclude(recipe, run.run_id, results)
@@ -119,6 +116,18 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
         record_outcome(run, outcome)
         publish(recipe, outcome)
     return outcome
+
+
+def require_workers(recipe: Recipe, session: Session) -> None:
+    """Refuse a recipe whose workers the cluster has no room for, unless it waits for them.
+
+    Raises:
+        InputError: There is no room.
+    """
+    each = recipe.train.resources
+    capacity = session.cluster.capacity()
+    if not recipe.train.wait_for_workers:
+        require_capacity(capacity, recipe.train.mesh.least_workers, each.cpus, each.gpus)
 
 
 def _promote(outcome: Outcome, tracking: str, asked: Promotable) -> Outcome:

@@ -13,18 +13,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from ...ray_workers.store.artifacts import Store
-from ...ray_workers.store.seal import OwnerKey
 from ...recipe.access_policy import AccessPolicy, Origin
 from ...recipe.errors import InputError, RecipeError, did_you_mean
 from ...recipe.load import apply_overrides, bundled_recipes, find_recipe, parse_recipe
 from ...recipe.schema import Recipe
 from ...recipe.text import Source, read_source, read_text
 from ..logs import hide_in_logs
-from .blocks import use_servers
+from .blocks import flow_settings
 from .deployed_recipe import PREFIX, open_kept
-from .session import Session, in_session, new_session
-from .settings import Settings
+from .session import Session, in_session, new_session, open_store
 
 
 def as_text(value: Any) -> Any:
@@ -61,7 +58,7 @@ def open_request(
     given = in_session()
     if given is not None:
         return given.recipe, given
-    use_servers()
+    settings = flow_settings()
     changes = [o for o in overrides if o.strip()]
     if promotion != AS_IN_RECIPE:
         changes.append(f"promotion={promotion}")
@@ -69,18 +66,15 @@ def open_request(
     text, kept = recipe.strip(), dict[str, str]()
     place: Path | None
     if text.startswith(PREFIX):
-        settings = Settings.from_environment()
-        file, kept = open_kept(text, Store(settings.store, settings.cache, OwnerKey(settings.home)))
+        file, kept = open_kept(text, open_store(settings))
         source, place = read_source(file, name="recipe"), file.parent
         access = access.model_copy(update={"paths": (*access.paths, str(file.parent))})
     else:
         source, place = _source(text, access)
     loaded = parse_recipe(apply_overrides(source, changes))
-    usual = Settings.from_environment().gates
-    if usual and not loaded.gates:
-        loaded = parse_recipe(
-            apply_overrides(source, [*changes, f"gates={json.dumps(list(usual))}"])
-        )
+    if settings.gates and not loaded.gates:
+        usual = f"gates={json.dumps(list(settings.gates))}"
+        loaded = parse_recipe(apply_overrides(source, [*changes, usual]))
     code = _code(loaded, place, access)
     session = new_session(loaded, code=code, place=place, origin=origin, redo=redo)
     session.kept.update(kept)

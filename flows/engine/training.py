@@ -6,11 +6,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from ...ray_workers.cluster import require_capacity
 from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
 from .lay_out import lay_out_training
-from .pipeline import closing_cluster, name_flow_run
+from .pipeline import closing_cluster, name_flow_run, require_workers
 from .plan import plan_training
 from .prefect_tasks import Steps, need
 from .record import record_training, record_training_start, run_tags
@@ -59,11 +58,8 @@ def _train(recipe: Recipe, session: Session) -> Trained:
         session.cluster.prepare()
     with open_run(recipe, session, run_tags(recipe, session, "train"), again) as run:
         record_training_start(run)
-        starts = any(step.call.starts_workers and not step.cached for step in planned)
-        if starts and not recipe.train.wait_for_workers:
-            each = recipe.train.resources
-            capacity = session.cluster.capacity()
-            require_capacity(capacity, recipe.train.mesh.least_workers, each.cpus, each.gpus)
+        if any(step.call.starts_workers and not step.cached for step in planned):
+            require_workers(recipe, session)
         laid = lay_out_training(fixed, Steps(run.runner))
         checked, trained, reference = (need(step.handle) for step in laid)
         record_training(run, checked, trained, reference)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ...recipe.measures import BOUNDS, MEASURES, Measure
 from ...recipe.schema import Recipe
-from ..decide import primary_batch
+from ..decide import GateResult, primary_batch
 from ..outcome import Candidate, Outcome
 
 #: The measures that the table shows, one per column.
@@ -70,12 +70,14 @@ def verdict(candidate: Candidate) -> str:
     failed = [gate for gate in candidate.gates if not gate.passed]
     if not failed:
         return f"{len(candidate.gates)}/{len(candidate.gates)} passed"
-    said = []
-    for gate in failed:
-        sign = ">" if gate.bound == "at_most" else "<"
-        value = "?" if gate.value is None else f"{gate.value:.4g}"
-        said.append(f"{gate.metric} {value} {sign} {gate.limit:g}")
-    return "failed: " + ", ".join(said)
+    return "failed: " + ", ".join(map(failure, failed))
+
+
+def failure(gate: GateResult) -> str:
+    """How a gate failed: `quality.drop 0.031 > 0.02`."""
+    sign = ">" if gate.bound == "at_most" else "<"
+    value = "?" if gate.value is None else f"{gate.value:.4g}"
+    return f"{gate.metric} {value} {sign} {gate.limit:g}"
 
 
 def markdown(outcome: Outcome, recipe: Recipe) -> str:
