@@ -1,8 +1,9 @@
 """What no run, version or cache needs any more, in the store and in HONE_HOME.
 
 Needed is: a result that was computed or used within so many days, every artifact that it refers to,
-every artifact of a version in the model registry, and whatever is younger than a day, since a run
-may be about to refer to it. MLflow's own files are never touched.
+every deployed recipe with its files, every artifact of a version in the model registry, and
+whatever is younger than a day, since a run may be about to refer to it. MLflow's own files are
+never touched.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from ...ray_workers.store.artifacts import Store
 from ...tasks.tracking.champions import registered_artifacts
 
 _DAY = 86_400.0  # s
-_RECORDS = ("steps", "sources", "recipes")
+_RECORDS = ("steps", "sources")
+_DEPLOYED = "recipes"  # only the Prefect server knows which of them a deployment still names
 _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 
 
@@ -80,6 +82,8 @@ def find_garbage(store: Store, tracking: str, days: float) -> Garbage:
                 found.leftovers.append(Leftover("result", path, int(info["size"]), age))
             else:
                 needed.update(_SHA256.findall(_text(store, path)))
+        for path, _ in _files(store, (_DEPLOYED,)):
+            needed.update(_SHA256.findall(_text(store, path)))
         found.leftovers += _folders(store, "training", "checkpoint", set(), days, now)
         artifacts = _folders(store, "artifacts", "artifact", needed, 1.0, now)
         found.leftovers += artifacts

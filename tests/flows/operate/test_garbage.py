@@ -95,6 +95,16 @@ def test_a_result_that_is_used_is_young_again(store: Store, tmp_path: Path) -> N
     assert paths(store) == set()
 
 
+def test_a_deployed_recipe_stays_however_old_it_is(store: Store, tmp_path: Path) -> None:
+    """A nightly deployment names it, and reads it without writing anything."""
+    folder, weights = put(store, tmp_path, "folder", 400), put(store, tmp_path, "weights", 400)
+    name = f"recipes/{folder.sha256}.json"
+    kept = {"start.safetensors": f"{weights.uri}/model.safetensors"}
+    store.write_record(name, {"folder": folder.model_dump(mode="json"), "kept": kept})
+    age(Path(store.root) / name, 400)
+    assert paths(store) == set()
+
+
 def test_an_empty_store_has_nothing(store: Store) -> None:
     found = find_garbage(store, "nowhere", 1)
     assert (found.leftovers, found.kept) == ([], 0)
