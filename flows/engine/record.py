@@ -298,6 +298,7 @@ def promotable(run: Run, outcome: Outcome) -> Promotable | None:
         sha256=winner.artifact.sha256,
         files=run.tracker.model_files(winner.name),
         recipe_digest=run.recipe.digest(),
+        why=outcome.why,
         description=version_description(outcome, run.recipe, winner, model_id),
         model_description=model_description(run.recipe),
         tags={

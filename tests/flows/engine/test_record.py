@@ -135,6 +135,7 @@ def test_what_is_promotable_is_the_winners_measured_bytes(run: Run) -> None:
     assert asked.all_tags["hone.parent_run"] == "r1"
     assert asked.all_tags["hone.source_commit"] == "abc"
     assert json.loads(asked.all_tags["hone.verdict"])[0]["passed"] is True
+    assert asked.why == outcome.why, "the ledger says why"
     assert "Variant `int8`" in asked.description
     assert "models:/wine@champion" in asked.model_description
 
