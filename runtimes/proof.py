@@ -277,7 +277,10 @@ def _drawn(seed: int, said: dict[str, Any]) -> Array:
 
 def _array(path: Path) -> Array:
     """An array of plain numbers; mapped first, so that a header can't claim more than there is."""
-    found: Array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    try:
+        found: Array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except Exception as error:  # numpy parses the header as Python: any error of a parser
+        raise ValueError(f"{path.name} can't be read: {telling_line(error)}") from error
     if found.dtype.kind not in "fiub":
         raise ValueError(f"{path.name} holds no numbers")
     return found

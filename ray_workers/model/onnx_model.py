@@ -25,6 +25,7 @@ from .file_kinds import odd_kind
 OUTPUT, BATCH = "output", "batch"
 #: Of a file of weights. ONNX Runtime takes some names with other signs for addresses in memory.
 _FILE_NAME = re.compile(r"[\w@+() .-]{1,255}")
+_LONGEST_LOCATION = 1000
 
 
 class OnnxGraph(nn.Module):
@@ -199,7 +200,14 @@ def model_files(path: Path, where: str | None = None) -> list[Path]:
     for tensor in _tensors(model):
         if not uses_external_data(tensor):
             continue
-        said = ExternalDataInfo(tensor)
+        try:
+            said = ExternalDataInfo(tensor)
+        except ValueError as error:
+            raise InputError(
+                f"where its weights lie can't be read: {telling(error)}"[:300],
+                where=where,
+                do="save it again",
+            ) from error
         keys = [entry.key for entry in tensor.external_data]
         if len(set(keys)) < len(keys):
             raise InputError(f"its weights '{said.location}' are named twice", where=where)
@@ -211,7 +219,8 @@ def model_files(path: Path, where: str | None = None) -> list[Path]:
                 where=where,
                 do="save it again with the weights beside it",
             )
-        if not all(map(_FILE_NAME.fullmatch, relative.parts)):
+        named = bool(relative.parts) and len(said.location) <= _LONGEST_LOCATION
+        if not named or not all(map(_FILE_NAME.fullmatch, relative.parts)):
             raise InputError(
                 f"its weights have an unusual name, {said.location[:80]!r}",
                 where=where,

@@ -22,6 +22,7 @@ import fsspec
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -41,6 +42,7 @@ from .shard_files import ShardWriter, described, digests, first_failure, on_cpu
 _COMMITTED = "committed.json"
 _HISTORY = "history"
 _STEP = re.compile(r"step-(\d+)-\w+$")
+_HISTORY_NAME = re.compile(r"(\d{9,18})\.json")
 _TENSORS = ".safetensors"
 #: Prefixes of names in a checkpoint.
 MODEL, EMA = "model/", "ema/"
@@ -65,6 +67,9 @@ class Checkpoint:
     path: str
     files: dict[str, str] = field(default_factory=dict)
     rest: dict[str, Any] = field(default_factory=dict)
+
+
+_RECORD, _METRICS = TypeAdapter(Checkpoint), TypeAdapter(list[Metric])
 
 
 class Checkpoints:
@@ -118,16 +123,12 @@ class Checkpoints:
         found: dict[int, Checkpoint] = {}
         with contextlib.suppress(FileNotFoundError):
             for path in self.fs.ls(self.root, detail=False, refresh=True):
-                with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+                with contextlib.suppress(ValueError, OSError):
                     text = self.fs.cat_file(f"{path}/{_COMMITTED}")
                     said = unsealed(self._key, _name(path), text)
-                    if said is None:
-                        continue
-                    made = Checkpoint(
-                        said["step"], said["epoch"], said["quality"], str(path),
-                        said["files"], said["rest"],
-                    )  # fmt: skip
-                    found[made.step] = made
+                    if said is not None:
+                        made = _RECORD.validate_python({**said, "path": str(path)})
+                        found[made.step] = made
         return [found[step] for step in sorted(found)]
 
     def best(self) -> Checkpoint | None:
@@ -254,12 +255,14 @@ class Checkpoints:
         with contextlib.suppress(FileNotFoundError):
             for path in sorted(self.fs.ls(f"{self.root}/{_HISTORY}", detail=False)):
                 said = unsealed(self._key, _name(path), self.fs.cat_file(path))
-                if said is None:
+                number = _HISTORY_NAME.fullmatch(_name(path))
+                if said is None or number is None:
                     continue
-                if int(_name(path).removesuffix(".json")) > step:
+                if int(number[1]) > step:
                     self.fs.rm_file(path)
                     continue
-                found += [Metric(**metric) for metric in said["metrics"]]
+                with contextlib.suppress(ValueError):
+                    found += _METRICS.validate_python(said.get("metrics"))
         return found
 
     def _write(self, path: str, state: State, said: dict[str, Any]) -> None:

@@ -10,13 +10,22 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
-from fuzzing import fuzzed
+from fuzzing import Changes, changed_bytes, changed_values, changes_of, fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
-from prefect_hone.ray_workers.model import keras_file, program_file, transformers_folder
+from prefect_hone.ray_workers.model import (
+    archive,
+    incoming,
+    keras_file,
+    program_file,
+    transformers_folder,
+)
+from prefect_hone.ray_workers.model.file_kinds import safetensors_problem
 from prefect_hone.ray_workers.model.module import build
+from prefect_hone.ray_workers.model.onnx_model import model_files
 from prefect_hone.ray_workers.model.operators import is_allowed
 from prefect_hone.ray_workers.model.surgery import operations_of
 from prefect_hone.ray_workers.model.symbolic import NotAllowed, checked_expression
@@ -38,30 +47,12 @@ _PLAIN: Any = st.recursive(
 )
 
 
-def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path] if path else []
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            found += _places(inner, (*path, key))
-    return found
+def _changes(value: Any) -> st.SearchStrategy[Changes]:
+    return changes_of(value, _PLAIN)
 
 
-def _set(values: Any, path: tuple[Any, ...], value: Any) -> None:
-    for key in path[:-1]:
-        values = values[key]
-    values[path[-1]] = value
-
-
-def _changes(value: Any) -> st.SearchStrategy[list[tuple[tuple[Any, ...], Any]]]:
-    return st.lists(st.tuples(st.sampled_from(_places(value)), _PLAIN), min_size=1, max_size=3)
-
-
-def _changed(value: Any, changes: list[tuple[tuple[Any, ...], Any]]) -> str:
-    copy = json.loads(json.dumps(value))
-    for path, new in changes:
-        with contextlib.suppress(LookupError, TypeError):  # another change was there before
-            _set(copy, path, new)
-    return json.dumps(copy)
+def _changed(value: Any, changes: Changes) -> str:
+    return json.dumps(changed_values(value, changes))
 
 
 @functools.cache
@@ -146,6 +137,127 @@ def test_any_bytes_of_an_archive(folder: Path, place: int, content: bytes, cut: 
     path.write_bytes(whole[: len(whole) - cut if cut < 100 else None])
     with contextlib.suppress(HoneError):
         program_file.write_checked(path, folder / "checked.pt2", "model")
+
+
+def _outside(path: Path) -> Path:
+    """A folder for a model, beside a secret that it must not reach."""
+    (path / "beside").mkdir(exist_ok=True)
+    (path / "secret").write_bytes(b"secret" * 100)
+    if not (path / "beside" / "link").is_symlink():
+        (path / "beside" / "link").symlink_to(path / "secret")
+    (path / "beside" / "weights").write_bytes(b"\0" * 400)
+    return path / "beside"
+
+
+_PARTS = st.sampled_from(
+    ["..", ".", "/", "weights", "link", "secret", "\\", "*/_ORT_MEM_ADDR_/*", "\0", " ", "~", ":",
+     "file:", "beside", "//", "\n", "é", ""]
+)  # fmt: skip
+
+
+@fuzzed
+@given(
+    st.lists(_PARTS, max_size=6).map("".join),
+    st.integers(-9, 2**63 - 1) | st.text(max_size=4),
+    st.integers(-9, 2**63 - 1) | st.text(max_size=4),
+)
+def test_any_place_of_onnx_weights(folder: Path, location: str, offset: Any, length: Any) -> None:
+    place = _outside(folder) / "m.onnx"
+    place.write_bytes(_onnx_graph())
+    model = onnx.load(str(place), load_external_data=False)
+    (tensor,) = model.graph.initializer
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": offset, "length": length}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    place.write_bytes(model.SerializeToString())
+    with contextlib.suppress(HoneError):
+        for file in model_files(place):
+            assert file.resolve().parent == place.parent.resolve()
+            assert file.name in ("m.onnx", "weights")
+
+
+@functools.cache
+def _onnx_graph() -> bytes:
+    helper = onnx.helper
+    weights = onnx.numpy_helper.from_array(torch.ones(100).numpy(), "w")
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "w"], ["y"])], "g",
+        [value("x", 1, ["n", 100])], [value("y", 1, ["n", 100])], [weights],
+    )  # fmt: skip
+    content: bytes = helper.make_model(graph, ir_version=10).SerializeToString()
+    return content
+
+
+@fuzzed
+@given(st.deferred(lambda: changed_bytes(_onnx_graph())) | st.binary(max_size=100))
+def test_any_bytes_as_an_onnx_file(folder: Path, content: bytes) -> None:
+    place = folder / "any.onnx"
+    place.write_bytes(content)
+    with contextlib.suppress(HoneError):
+        assert model_files(place) == [place]
+
+
+_HEADER = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+_SAFETENSORS = len(_HEADER).to_bytes(8, "little") + _HEADER + b"\0" * 8
+
+
+@fuzzed
+@given(changed_bytes(_SAFETENSORS) | st.binary(max_size=40))
+def test_any_bytes_as_safetensors(folder: Path, content: bytes) -> None:
+    (folder / "w.safetensors").write_bytes(content)
+    said = safetensors_problem(folder / "w.safetensors")
+    assert said is None or len(said) < 200
+
+
+_MLMODEL = """\
+flavors:
+  onnx: {data: model.onnx, onnx_version: 1.2}
+  python_function: {loader_module: mlflow.onnx, data: model.onnx}
+model_uuid: x
+"""
+
+
+@fuzzed
+@given(changed_bytes(_MLMODEL.encode()) | st.binary(max_size=60))
+def test_any_bytes_as_an_mlmodel(folder: Path, content: bytes) -> None:
+    place = folder / "logged"
+    place.mkdir(exist_ok=True)
+    (place / "MLmodel").write_bytes(content)
+    with pytest.raises(HoneError):  # there is no model beside it
+        incoming.mlflow_model(str(place))
+
+
+_MEMBERS = st.sampled_from(
+    ["a", "a/b", "../x", "/x", "", "a/", "C:\\x", "a\0b", "config.json", "é", ".", "a//b", "a/../b"]
+)
+
+
+@fuzzed
+@given(
+    st.lists(st.tuples(_MEMBERS, st.binary(max_size=9), st.integers(0, 10**6)), max_size=5),
+    st.booleans(),
+)
+def test_any_archive(folder: Path, members: list[tuple[str, bytes, int]], packed: bool) -> None:
+    path = folder / "any.zip"
+    kind = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", kind) as target:
+        for name, content, times in members:
+            info = zipfile.ZipInfo("x" + name)
+            info.filename, info.compress_type = name, kind
+            target.writestr(info, content * min(times, 10**6))
+    with (
+        contextlib.suppress(HoneError),
+        archive.opened(path, "model", lambda name, _: None if len(name) < 9 else "x") as found,
+    ):
+        zipped, entries = found
+        sizes = [len(zipped.read(entry)) for entry in entries.values()]
+        assert sum(sizes) <= 256 * 2**20
+        for name, entry in entries.items():
+            assert ".." not in Path(name).parts
+            assert not name.startswith("/")
+            assert entry.file_size <= 200 * max(1024, entry.compress_size)
 
 
 @fuzzed
