@@ -2,7 +2,9 @@
 
 It runs every `tests/**/test_fuzz_*.py` again and again with other seeds, with many more examples
 than the tests take, and prints what failed, with the seed that shows it again:
-`HONE_FUZZ_SEED=SEED HONE_FUZZ_EXAMPLES=500 pytest FILE`.
+`HONE_FUZZ_SEED=SEED HONE_FUZZ_EXAMPLES=500 pytest FILE`. What they read: recipes and options, paths,
+records, checkpoints, journals, archives, models of each format, `surgery.json`, and the files that
+describe a registered model. `fuzz_by_coverage.py` does the same for recipes with atheris.
 """
 
 from __future__ import annotations

@@ -194,6 +194,7 @@ def main() -> None:
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10_000)
     chance = random.Random(seed)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, a run would rightly ignore it
     with tempfile.TemporaryDirectory(prefix="k", ignore_cleanup_errors=True) as folder:
         place = Place(Path(folder))
         place.whole(0)  # makes the databases

@@ -44,9 +44,9 @@ def test_any_bytes_as_a_record(folder: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert store.read_record(NAME) is None, "it is signed with another key"
     said = unsealed(KEY, NAME, content)
-    assert said is None or json.dumps(said) == json.dumps(
-        {name: said[name] for name in said}
-    ), "plain data"
+    assert said is None or json.dumps(said) == json.dumps({name: said[name] for name in said}), (
+        "plain data"
+    )
     if said is not None:
         assert said == RECORD, "the signature holds for what was signed alone"
 
@@ -142,7 +142,8 @@ def test_any_bytes_as_a_key(folder: Path, content: bytes) -> None:
 @fuzzed
 @given(
     st.lists(
-        st.sampled_from(["/", "artifacts", "..", "1" * 64, "s3://", "x", "\0", "a" * 63]), max_size=6
+        st.sampled_from(["/", "artifacts", "..", "1" * 64, "s3://", "x", "\0", "a" * 63]),
+        max_size=6,
     ).map("".join)
 )
 def test_any_path_of_a_kept_file(folder: Path, path: str) -> None:

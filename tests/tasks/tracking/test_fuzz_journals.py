@@ -84,7 +84,9 @@ def sent_of(folder: Path, content: bytes, sent: bytes) -> tuple[list[JournalEntr
 def test_any_bytes_as_a_journal(folder: Path, content: bytes, sent: bytes) -> None:
     found, _ = sent_of(folder, content, sent)
     for entry in found:
-        assert read_entry(entry.model_dump_json()) == entry or isinstance(entry, entries.MetricEntry)
+        assert read_entry(entry.model_dump_json()) == entry or isinstance(
+            entry, entries.MetricEntry
+        )
 
 
 @fuzzed
