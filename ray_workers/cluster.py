@@ -195,14 +195,12 @@ class Cluster:
             self._connect(ray)
         self._channel = open_channel()
 
-    def _folder(self) -> str | None:
+    def _folder(self) -> str:
         """A private folder for the session of a cluster that is started here.
 
         Ray makes its own folders writable for everybody.
         """
         folder = ray_folder()
-        if folder is None:
-            return None
         self._token.callback(shutil.rmtree, folder, ignore_errors=True)
         return str(folder)
 

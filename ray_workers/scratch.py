@@ -18,12 +18,17 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..recipe.errors import HoneError
+
 _PREFIX, _NEW = "hone-of-", "hone-new-"
 _LOCK = ".held"
-#: Longest path of a socket is 107 bytes; a Ray session needs this many below its folder.
-_RAY_NEEDS = 66
+#: Longest path of a folder for a Ray session (bytes). A socket's has at most 107, of which 66 are
+#: Ray's own (`/session_DATE_TIME_PID/sockets/plasma_store.1`) and 27 `/hone-of-XXXXXXXX/rXXXXXXXX`.
+_LONGEST_PLACE = 107 - 66 - 27
+#: Where a Ray session goes if the temporary folder's path is too long for its sockets.
+_SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (only a private folder is made there)
 _guard = threading.Lock()
-_roots: dict[tuple[int, bool], Path] = {}
+_roots: dict[tuple[int, bool, str], Path] = {}
 
 
 @contextlib.contextmanager
@@ -50,19 +55,37 @@ def lasting_folder(kind: str, reachable: bool = False) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"hone-{kind}-", dir=_root(reachable)))
 
 
-def ray_folder() -> Path | None:
-    """A new private folder for a Ray session; None if its path is too long for Ray's sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="r", dir=_root()))
-    if len(os.fsencode(folder)) + _RAY_NEEDS <= 107:
-        return folder
-    folder.rmdir()
-    return None
+def ray_folder() -> Path:
+    """A new private folder for a Ray session, with a path that is short enough for Ray's sockets.
+
+    It is in the temporary folder; if that has too long a path, in the one of `RAY_TMPDIR`, `/tmp`,
+    `/var/tmp` and `/dev/shm` that can be used.
+
+    Raises:
+        HoneError: None of them can.
+    """
+    places = (tempfile.gettempdir(), os.environ.get("RAY_TMPDIR", ""), *_SHORT)
+    for place in dict.fromkeys(filter(None, places)):
+        if len(os.fsencode(place)) > _LONGEST_PLACE or not os.access(place, os.W_OK | os.X_OK):
+            continue
+        with contextlib.suppress(OSError):  # full, or another user's
+            return Path(tempfile.mkdtemp(prefix="r", dir=_root(place=place)))
+    raise HoneError(
+        f"Ray needs a temporary folder with a path of at most {_LONGEST_PLACE} bytes that can be "
+        "written to",
+        where=f"TMPDIR={tempfile.gettempdir()}",
+        do="set RAY_TMPDIR to a folder with a short path",
+    )
 
 
-def sweep() -> int:
-    """Remove what dead processes of this user left; returns how many."""
+def sweep(place: str | None = None) -> int:
+    """Remove what dead processes of this user left in a folder; returns how many.
+
+    Args:
+        place: The folder; None: the temporary one.
+    """
     removed = 0
-    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
+    with contextlib.suppress(OSError), os.scandir(place or tempfile.gettempdir()) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX) and _is_left(Path(entry.path)):
                 shutil.rmtree(entry.path, ignore_errors=True)
@@ -70,15 +93,16 @@ def sweep() -> int:
     return removed
 
 
-def _root(reachable: bool = False) -> Path:
-    """This process's folder."""
-    key = os.getpid(), reachable  # a forked process has its own
+def _root(reachable: bool = False, place: str | None = None) -> Path:
+    """This process's folder in the temporary one, or in another."""
+    place = place or tempfile.gettempdir()
+    key = os.getpid(), reachable, place  # a forked process has its own
     with _guard:
         known = _roots.get(key)
         if known is not None and known.is_dir():
             return known
-        sweep()
-        made = Path(tempfile.mkdtemp(prefix=_NEW))
+        sweep(place)
+        made = Path(tempfile.mkdtemp(prefix=_NEW, dir=place))
         descriptor = os.open(made / _LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # open, and so held, as long as this process lives
         root = made.with_name(made.name.replace(_NEW, _PREFIX, 1))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from prefect_hone.ray_workers import scratch
 from prefect_hone.ray_workers.scratch import lasting_folder, ray_folder, scratch_folder, sweep
+from prefect_hone.recipe.errors import HoneError
 
 
 @pytest.fixture(autouse=True)
@@ -105,14 +106,56 @@ def test_another_users_child_can_reach_only_what_is_given_to_it(shared: Path) ->
     assert stat.S_IMODE(ours.parent.stat().st_mode) == 0o700
 
 
-def test_a_folder_that_is_too_long_for_rays_sockets_is_not_taken(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = ray_folder()
-    assert found is not None
-    assert len(str(found / "session_2026-11-25_19-57-12_123456_1234567/sockets/raylet.1")) < 107
-    long = shared / ("x" * 60)
-    long.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(long))
+SOCKET = "session_2026-11-25_19-57-12_123456_1234567/sockets/plasma_store.1"
+
+
+@pytest.fixture
+def long(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder with a path that is too long for Ray's sockets."""
+    folder = shared / ("x" * 60)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setattr(scratch, "_roots", {})
-    assert ray_folder() is None
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    return folder
+
+
+def test_a_ray_session_has_a_short_private_folder(long: Path) -> None:
+    """Without one, Ray would use `/tmp/ray`, which is open to everybody and never removed."""
+    found = ray_folder()
+    assert len(str(found / SOCKET)) <= 107
+    assert not list(long.iterdir())
+    for folder in (found, found.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    scratch._remove(found.parent, os.getpid())
+
+
+def test_a_folder_that_the_user_names_for_ray_comes_before_tmp(
+    long: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        assert ray_folder().is_relative_to(short)
+
+
+def test_a_killed_runs_ray_folder_is_swept(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as short:
+        code = (
+            "import os; from prefect_hone.ray_workers.scratch import ray_folder; "
+            "print(ray_folder(), flush=True); os.kill(os.getpid(), 9)"
+        )
+        environment = {**os.environ, "TMPDIR": str(long), "RAY_TMPDIR": short}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        left = Path(done.stdout.strip())
+        assert left.is_dir()
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        ray_folder()
+        assert not left.exists()
+
+
+def test_no_folder_for_ray_is_a_sentence(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "_SHORT", ())
+    with pytest.raises(HoneError, match="path of at most 14 bytes"):
+        ray_folder()
