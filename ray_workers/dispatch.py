@@ -125,7 +125,7 @@ def execute(job: StepJob, report: Report) -> Done:
             cpus=job.cpus,
         )
         watch = PeakMemory() if job.watch_memory else contextlib.nullcontext()
-        with user_code(job.code, job.store, job.cache), watch:
+        with user_code(job.code, job.store, job.cache, job.allowed), watch:
             result = function(workspace)
         outputs = {
             name: store.put(folder, kind) for name, (folder, kind) in workspace.outputs.items()

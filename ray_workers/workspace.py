@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..recipe.factories import Allowed, use_code
 from ..recipe.strict import Strict
+from ..runtimes.outside_code import guard_imports
 from ..runtimes.predict import LoadOptions
 from .events import Note, Progress, Report
 from .store.artifacts import Artifact, Store
@@ -105,10 +106,18 @@ class Result:
 
 
 @contextlib.contextmanager
-def user_code(code: Artifact | None, store_url: str, cache_url: str) -> Iterator[None]:
-    """A context with the code folder on the import path, and stdout redirected to stderr."""
+def user_code(
+    code: Artifact | None, store_url: str, cache_url: str, allowed: Allowed
+) -> Iterator[None]:
+    """A context with the code folder on the import path, and stdout redirected to stderr.
+
+    Modules that are neither shipped, nor installed, nor known to `allowed` can't be imported.
+    """
+    folder = None
     if code is not None:
         sys.dont_write_bytecode = True  # an artifact stays as it is
-        use_code(Store(store_url, Path(cache_url)).fetch(code))
+        folder = Store(store_url, Path(cache_url)).fetch(code)
+        use_code(folder)
+    guard_imports(allowed.outside, None if folder is None else str(folder))
     with contextlib.redirect_stdout(sys.stderr):
         yield

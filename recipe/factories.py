@@ -52,11 +52,14 @@ class Allowed(Strict):
         prefixes: Packages and modules whose own functions may be named.
         functions: Import paths that may be named as they are.
         modules: Top-level modules of the recipe's own code folder.
+        outside: Digest by name of the modules outside it and the installed packages that code may
+            import; None: it is not looked at.
     """
 
     prefixes: tuple[str, ...] = ()
     functions: tuple[str, ...] = OWN_FACTORIES
     modules: tuple[str, ...] = ()
+    outside: dict[str, str] | None = None
 
     @staticmethod
     def from_environment(code: Path | None = None) -> Allowed:
@@ -246,6 +249,10 @@ def origin(factory: str, args: dict[str, Any], what: str = "model.factory") -> s
 def raised(who: str, error: BaseException, where: str) -> InputError:
     """An error raised by the user's code, with the line of that code."""
     place = users_line(error)
+    if refused := _refused_import(error):
+        return InputError(
+            refused.what + (f" (imported in {place})" if place else ""), where=where, do=refused.do
+        )
     said = error.msg if isinstance(error, SyntaxError) else own_words(error)
     what = f"{who} raised {type(error).__name__}" + (f": {said}" if said else "")
     return InputError(what + (f" ({place})" if place else ""), where=where)
@@ -261,10 +268,22 @@ def unexpected(error: BaseException) -> HoneError:
             where=place or place_of(error),
             do="lower train.batch_size or benchmark.batch_sizes, or run on a machine with more",
         )
+    if refused := _refused_import(error):
+        return InputError(refused.what, where=place or place_of(error), do=refused.do)
     if place is not None:
         said = own_words(error)
         return InputError(f"your code raised {name}" + (f": {said}" if said else ""), where=place)
     return StepFailed(f"{name}: {telling(error)}", where=place_of(error))
+
+
+def _refused_import(error: BaseException) -> Any:
+    """The refusal of a module (`runtimes/outside_code.py`) that an error comes from."""
+    ahead: BaseException | None = error
+    while ahead is not None:
+        if isinstance(ahead, ImportError) and hasattr(ahead, "what") and hasattr(ahead, "do"):
+            return ahead
+        ahead = ahead.__cause__
+    return None
 
 
 def users_line(error: BaseException) -> str | None:

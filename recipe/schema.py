@@ -298,6 +298,11 @@ class Recipe(Strict):
         description="Your code folder, shipped to the workers and put on their import path; "
         "only for a recipe file run from the command line.",
     )
+    code_files: tuple[str, ...] = Field(
+        (),
+        description="Data files in the code folder that are shipped with the modules although "
+        "neither they nor the recipe's arguments name them: paths in it, with `*`.",
+    )
     model: ModelFactory = Field(description="The model, and its weights if any.")
     data: DataFactory = Field(description="The factory of the data.")
     quality: Quality = Field(Quality(), description="What 'good' means.")

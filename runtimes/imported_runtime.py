@@ -19,6 +19,7 @@ from typing import Any
 
 from .compiled_artifact import CompiledArtifact
 from .errors import RuntimeFailed, RuntimeMissing
+from .outside_code import guard_imports
 from .predict import LoadOptions, Predict
 
 NAME = "imported"
@@ -76,6 +77,7 @@ def load_measured(folder: Path, options: LoadOptions) -> Predict:
         sys.meta_path.insert(0, _Modules(options["code"], options["allowed"]["modules"]))
         sys.path.append(options["code"])
     lent = options["allowed"]
+    guard_imports(lent.get("outside"), options["code"])
     allowed = [*lent["prefixes"], *lent["functions"], *lent["modules"]]
     found = _find(options["factory"], allowed)
     return _opened(found, options["factory"], folder, {"threads": options["threads"]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -15,11 +15,14 @@ Predict = Callable[[Arrays], Array]
 
 
 class AllowedCode(TypedDict):
-    """User code that may be imported: packages, import paths, and modules of the `code` folder."""
+    """User code that may be imported: packages, import paths, modules of the `code` folder, and
+    the digest by name of modules outside (`outside_code.py`).
+    """
 
     prefixes: list[str]
     functions: list[str]
     modules: list[str]
+    outside: NotRequired[dict[str, str] | None]
 
 
 class LoadOptions(TypedDict, total=False):

@@ -55,6 +55,7 @@ CARRIERS = frozenset(
         ".runtimes.child_environment",
         ".runtimes.home",
         ".runtimes.isolated.environment",
+        ".runtimes.outside_code",
     )
 )
 

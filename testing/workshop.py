@@ -141,7 +141,7 @@ class Workshop:
 
     def lay_out(self, recipe: Recipe) -> Layout[LaidStep]:
         """The steps of a recipe; each runs on first access."""
-        code = identify(recipe, self._folder)
+        code, _ = identify(recipe, self._folder)
 
         def submit(
             call: Call,

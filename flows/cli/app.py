@@ -127,7 +127,7 @@ def plan(
     session.dry = not estimate  # which loads the model from the store
     made = make_plan(loaded, session)
     memory = plan_memory(loaded, made, session, estimate)
-    code = None if session.code is None else shipped_code(session.code)
+    code = None if session.code is None else shipped_code(session.code, session.recipe)
     if as_json:
         steps = [
             {"step": s.call.label, "cached": s.cached, "seconds": s.seconds,

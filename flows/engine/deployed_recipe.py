@@ -63,7 +63,7 @@ def keep_recipe(recipe: Recipe, session: Session) -> str:
     with scratch_folder("deploy") as scratch:
         if session.code is not None:
             values["code"] = _CODE
-            for relative, path in shipped_code(session.code).files.items():
+            for relative, path in shipped_code(session.code, recipe).files.items():
                 copy_regular(path, Path(scratch) / _CODE / relative, f"code: {relative}")
         (Path(scratch) / _FILE).write_text(yaml.safe_dump(values, sort_keys=False))
         folder = session.store.put(Path(scratch), "recipe")

@@ -8,6 +8,7 @@ import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...recipe.code_path import reserved_in
 from ...recipe.schema import Recipe
@@ -16,6 +17,7 @@ from ...tasks.tracking.names import PARENT
 from ...tasks.tracking.tracker import Tracker
 from .runner import Runner
 from .session import Session
+from .shipped_code import shipped_code
 from .user_code import pack
 
 
@@ -55,14 +57,12 @@ def open_run(
     run_id = tracker.open(f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}", tags)
     status, runner = RunStatus.FAILED, None
     try:
-        code = pack(session.code, session.store) if session.code is not None else None
+        code = None
+        if session.code is not None:
+            code = pack(session.code, session.store, session.recipe)
         runner = Runner(session, tracker, code, again)
-        unused = reserved_in(session.code) if session.code is not None else []
-        if unused:
-            runner.note(
-                f"not used from the code folder: {', '.join(unused)}, because Python or a library "
-                "that Hone uses has a module of that name"
-            )
+        if session.code is not None:
+            _tell_unused(runner, session.code, recipe)
         run = Run(recipe, session, tracker, run_id, tags, runner)
         yield run
         status = run.status
@@ -89,3 +89,16 @@ def _steps_table(runner: Runner) -> str:
     for step in runner.taken:
         rows.writerow((step.step, step.label, f"{step.seconds:.3f}", "yes" if step.cached else ""))
     return table.getvalue()
+
+
+def _tell_unused(runner: Runner, folder: Path, recipe: Recipe) -> None:
+    """Note what lies in the code folder as if it were used, and is not."""
+    left_out = shipped_code(folder, recipe).left_out
+    links = [name for name, why in left_out.items() if why.startswith("a link")]
+    if links:
+        runner.note(f"not shipped from the code folder, as links: {', '.join(links)}")
+    if unused := reserved_in(folder):
+        runner.note(
+            f"not used from the code folder: {', '.join(unused)}, because Python or a library "
+            "that Hone uses has a module of that name"
+        )

@@ -131,12 +131,14 @@ def new_session(
     for path, where in recipe.factories():
         access.factories.check(path, where)
     shown, secrets = without_credentials(recipe)
+    user_code, outside = identify(shown, code)
+    lent = access.factories.model_copy(update={"outside": outside})
     return Session(
         recipe=shown,
         settings=settings,
-        access=access,
+        access=access.model_copy(update={"factories": lent}),
         code=code,
-        user_code=identify(shown, code),
+        user_code=user_code,
         observer=observer or Silent(),
         cluster=Cluster(settings.ray_address, runtime=settings.ray_runtime),
         store=open_store(settings),

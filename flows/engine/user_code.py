@@ -14,25 +14,36 @@ from ...recipe.regular_files import copy_regular
 from ...recipe.schema import Recipe
 from ...runtimes.digest import file_digest, tree_digest
 from ...tasks.keys import UserCode, closure, knows, source_digest, versions
+from .outside_code import outside_code
 from .shipped_code import shipped_code
 
 
-def identify(recipe: Recipe, code: Path | None) -> UserCode:
-    """Digest of the code that the recipe's factories come from: the folder, or their packages."""
+def identify(recipe: Recipe, code: Path | None) -> tuple[UserCode, dict[str, str]]:
+    """The code that the recipe's factories come from.
+
+    Returns:
+        Its digest: of the folder, of the factories' packages, and of what they import from
+        elsewhere; and the digest by name of the latter, all that workers let in from outside.
+    """
     digest = hashlib.sha256()
-    if code is not None:
-        files = shipped_code(code).files
+    files = {} if code is None else shipped_code(code, recipe).files
+    if files:
         digest.update(tree_digest({n: file_digest(p) for n, p in files.items()}).encode())
-    own = Allowed.from_environment(code).modules if code else ()
+    allowed = Allowed.from_environment(code)
+    own = allowed.modules
+    named = [*allowed.prefixes, *allowed.functions, *(path for path, _ in recipe.factories())]
+    tops = {name.partition(":")[0].partition(".")[0] for name in named}
+    outside = outside_code(files.values(), tops, own)
+    digest.update(json.dumps(outside).encode())
     for module in sorted({path.partition(":")[0] for path, _ in recipe.factories()}):
         if module.partition(".")[0] not in own:
             digest.update(_package_digest(module).encode())
-    return UserCode(digest=digest.hexdigest())
+    return UserCode(digest=digest.hexdigest()), outside
 
 
-def pack(folder: Path, store: Store) -> Artifact | None:
+def pack(folder: Path, store: Store, recipe: Recipe | None = None) -> Artifact | None:
     """Put a code folder into the store; None if it is empty."""
-    files = shipped_code(folder).files
+    files = shipped_code(folder, recipe).files
     if not files:
         return None
     with scratch_folder("code") as scratch:

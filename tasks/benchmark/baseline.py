@@ -21,6 +21,7 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     from ...ray_workers.model.module import load_module
     from ...recipe.factories import Allowed, use_code
     from ...recipe.model import ModelFactory
+    from ...runtimes.outside_code import guard_imports
 
     code = options.get("code")
     if code:
@@ -28,6 +29,7 @@ def load(folder: Path, options: LoadOptions) -> Predict:
         use_code(Path(code))
     torch.set_num_threads(int(options["threads"]))
     allowed = Allowed.model_validate(options["allowed"])
+    guard_imports(allowed.outside, code)
     model = load_module(ModelFactory.model_validate(options["model"]), allowed, folder)
 
     def predict(inputs: Arrays) -> Array:

@@ -320,7 +320,7 @@ def test_the_code_of_a_bundled_recipe_is_what_its_factories_reach() -> None:
                 "data": everything().data.model_copy(update={"factory": data}),
             }
         )
-        return identify(recipe, None).digest
+        return identify(recipe, None)[0].digest
 
     digits = "prefect_hone.recipe.examples.digits"
     one = of(f"{digits}.digits_model:small_resnet", f"{digits}.digits_data:digits")

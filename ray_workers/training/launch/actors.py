@@ -71,7 +71,7 @@ def _attempt(config: WorkerConfig) -> None:
 @contextmanager
 def _fed(job: TrainJob, work: Workspace[Any]) -> Iterator[Feed | None]:
     """Access to a streamed train split; the data factory is then called only here."""
-    with user_code(work.code, work.store_url, work.cache_url):
+    with user_code(work.code, work.store_url, work.cache_url, job.allowed):
         data = job.allowed.call(job.data.factory, job.data.args, "data.factory")
         with feed_of(data, job.train.seed) as feed:
             yield feed

@@ -69,7 +69,7 @@ def run_loop(config: WorkerConfig, stop: StopRequested) -> None:
     """Run the loop in the current process group."""
     from ..loop import train_loop
 
-    with user_code(config.code, config.store, config.cache):
+    with user_code(config.code, config.store, config.cache, config.job.allowed):
         train_loop(config.job, config.report, stop, feed=config.feed)
 
 
