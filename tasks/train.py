@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import sys
+
+from ..ray_workers.events import Metric
 from ..ray_workers.model.module import initial, save_module
 from ..ray_workers.training.checkpoints import Checkpoints
 from ..ray_workers.training.job import TrainJob
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import StepFailed
 from ..recipe.strict import short_name
-from .specs.train import TrainFacts, TrainSpec
+from .specs.train import Curve, TrainFacts, TrainSpec
 
 
 def train(work: Workspace[TrainSpec]) -> Result:
@@ -40,5 +44,19 @@ def train(work: Workspace[TrainSpec]) -> Result:
     return Result(
         metrics={f"validation/best_{short_name(job.metric)}": best.quality},
         params={"train/best_epoch": best.epoch},
-        facts=TrainFacts(best_epoch=best.epoch, validation=best.quality),
+        facts=TrainFacts(
+            best_epoch=best.epoch,
+            validation=best.quality,
+            curves=_curves(checkpoints.history(sys.maxsize), short_name(job.metric)),
+        ),
     )
+
+
+def _curves(history: list[Metric], metric: str) -> dict[str, Curve]:
+    """What a report draws of a training."""
+    shown = ("train/loss", "validation/loss", f"validation/{metric}", "train/learning_rate")
+    points: dict[str, dict[int, float]] = {name: {} for name in shown}
+    for event in history:  # after a recovery a step may be there twice: the later one holds
+        if event.name in points and math.isfinite(event.value):
+            points[event.name][event.step] = event.value
+    return {name: Curve.thinned(sorted(found.items())) for name, found in points.items() if found}

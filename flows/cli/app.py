@@ -434,6 +434,27 @@ def ui() -> None:
 
 @app.command()
 @exit_with_message
+def report(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="An MLflow run id, or the name of a recipe (its last run); two are compared. "
+            "Default: the last run."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write.")] = None,
+    show: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open it in a browser, if there is a display.")
+    ] = True,
+) -> None:
+    """Write the report of a run, or of two side by side, to an HTML file and open it."""
+    from .report import report_command
+
+    report_command(_console(), runs or [], out, show)
+
+
+@app.command()
+@exit_with_message
 def targets(as_json: JsonOption = False) -> None:
     """List the runtimes: which are available here, and how to get the others."""
     from .tables import show_targets, target_rows

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+from pydantic import Field
+
 from ...recipe.model import DataFactory, ModelFactory
+from ...recipe.strict import Strict
 from ...recipe.training import Train
 from .base import Facts, Fields, Spec
 
@@ -33,11 +37,34 @@ class TrainSpec(Spec):
     higher_is_better: bool
 
 
+class Curve(Strict):
+    """A metric over the steps of a training.
+
+    Attributes:
+        steps: Optimizer steps.
+        values: The metric at each of them.
+    """
+
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+    @staticmethod
+    def thinned(points: Sequence[tuple[int, float]], most: int = 240) -> Curve:
+        """Of at most so many points, evenly chosen; the first and the last are kept."""
+        count = min(most, len(points))
+        chosen = [round(i * (len(points) - 1) / max(1, count - 1)) for i in range(count)]
+        return Curve(
+            steps=tuple(points[i][0] for i in chosen), values=tuple(points[i][1] for i in chosen)
+        )
+
+
 class TrainFacts(Facts):
     """Attributes:
     best_epoch: The epoch with the best weights, which are the output.
     validation: Their quality on the validation split.
+    curves: Losses, learning rate and quality by step, thinned for a picture.
     """
 
     best_epoch: int
     validation: float
+    curves: dict[str, Curve] = Field(default_factory=dict)

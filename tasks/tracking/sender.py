@@ -49,6 +49,11 @@ class MlflowSender:
         self.files: dict[str, dict[str, str]] = {}
         self.doubts: list[str] = []
 
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the experiment; empty before `connect`."""
+        return self._experiment_id
+
     def connect(self) -> None:
         """Connect to the server, and find or create the experiment."""
         import mlflow

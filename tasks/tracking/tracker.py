@@ -187,6 +187,11 @@ class Tracker:
     def run_id(self, ref: str) -> str | None:
         return self._ids().get(ref)
 
+    @property
+    def experiment_id(self) -> str | None:
+        """MLflow's id of the experiment; None before the run is open."""
+        return self._sender.experiment_id or None
+
     def model_id(self, ref: str) -> str | None:
         """Id of the LoggedModel of a candidate, once it is sent."""
         return self._ids().get(model_key(ref))

@@ -1,0 +1,178 @@
+"""The report of a run: gathered from the results of its steps, drawn, and recorded in MLflow."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..._version import __version__
+from ...ray_workers.scratch import scratch_folder
+from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted, Store
+from ...recipe.strict import Strict
+from ...tasks.keys import closure, library_version, source_digest
+from ...tasks.outcome import Outcome
+from ...tasks.report.card import model_card
+from ...tasks.report.contents import DataSaid, Report, StepMade
+from ...tasks.report.page import page
+from ...tasks.report.pictures import Pictures, draw, draw_pareto
+from ...tasks.specs.benchmark import BenchmarkFacts
+from ...tasks.specs.check import CheckFacts
+from ...tasks.specs.compress import QuantizeFacts
+from ...tasks.specs.train import TrainFacts
+from ...tasks.tracking import names
+from ...tasks.tracking.names import PARENT
+from .layout import CandidateLayout
+from .results import Results, Settled
+from .run import Run
+
+#: Files of the report in the parent run.
+PAGE, CONTENTS, CARD = "report.html", "report.json", "model_card.md"
+PICTURES, PICTURE = "pictures", "pareto.png"
+_LIBRARIES = (
+    "torch", "ray", "prefect", "mlflow", "onnx", "onnxruntime", "openvino", "nncf",
+    "torch-pruning", "torchao", "transformers", "numpy",
+)  # fmt: skip
+
+
+class Drawn(Strict):
+    """Pictures as they are kept in the store.
+
+    Attributes:
+        pictures: Of the page.
+        pareto: The artifact with the Pareto picture as PNG.
+    """
+
+    pictures: Pictures
+    pareto: Artifact | None
+
+
+def report_of(run: Run, results: Results, outcome: Outcome) -> Report:
+    """Gather what the page shows.
+
+    Args:
+        run: The run.
+        results: The results of its steps.
+        outcome: What came of it.
+    """
+    recipe = run.recipe
+    checked = results.layout.check.done
+    assert checked is not None  # noqa: S101 (without it there is no outcome)
+    facts = CheckFacts.model_validate(checked.facts)
+    trained = results.layout.train.done
+    curves = TrainFacts.model_validate(trained.facts).curves if trained and trained.facts else {}
+    measured = BenchmarkFacts()
+    if results.benchmark is not None:
+        measured = results.benchmark.done.facts_as(BenchmarkFacts)
+    quantized = {way.name: _quantized(way) for way in results.layout.candidates}
+    return Report(
+        outcome=outcome,
+        recipe=recipe,
+        timings=measured.measured,
+        curves=curves,
+        sensitivity={n: q.sensitivity_db for n, q in quantized.items() if q and q.sensitivity_db},
+        left_alone={n: dict(q.left_in_float) for n, q in quantized.items() if q},
+        data=DataSaid(name=facts.data.name, sizes=facts.data.sizes),
+        parameters=facts.parameters,
+        steps=tuple(
+            StepMade(
+                label=step.label,
+                key=step.key,
+                cached=step.cached,
+                seconds=step.done.seconds,
+                outputs={name: artifact.sha256 for name, artifact in step.done.outputs.items()},
+            )
+            for step in results.steps
+        ),
+        environment=_environment(run, measured),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _quantized(way: CandidateLayout[Settled]) -> QuantizeFacts | None:
+    """What the quantization of a candidate found out."""
+    for step in way.shared:
+        if step.result is not None and step.result.step.facts is QuantizeFacts:
+            return step.result.done.facts_as(QuantizeFacts)
+    return None
+
+
+def _environment(run: Run, measured: BenchmarkFacts) -> dict[str, str]:
+    versions = {name: library_version(name) for name in _LIBRARIES}
+    return {
+        "processor": measured.processor,
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "source": run.tags.get(names.SOURCE_COMMIT, ""),
+        "hone": __version__,
+        **{name: version for name, version in versions.items() if version != "none"},
+    }
+
+
+def record_report(run: Run, report: Report) -> Drawn:
+    """The page, its contents, the model card and the Pareto picture, in the run's page in MLflow.
+
+    Returns:
+        The pictures, for others who show them.
+    """
+    drawn = _drawn(report, run.session.store)
+    tracker = run.tracker
+    tracker.text(PARENT, page(report, drawn.pictures), PAGE)
+    tracker.text(PARENT, report.model_dump_json(indent=1), CONTENTS)
+    tracker.text(PARENT, model_card(report), CARD)
+    if drawn.pareto is not None:
+        tracker.folder(PARENT, run.session.store.fetch(drawn.pareto), PICTURES)
+    return drawn
+
+
+def _drawn(report: Report, store: Store) -> Drawn:
+    """The pictures: those that are kept, or drawn now."""
+    name = f"steps/figures/{_pictures_key(report)}.json"
+    kept = store.read_record(name)
+    if kept is not None:
+        with contextlib.suppress(ValueError, ArtifactCorrupted):
+            found = Drawn.model_validate(kept)
+            picture = None if found.pareto is None else store.located(found.pareto)
+            if picture is not None:
+                store.fetch(picture)  # it may be gone
+            store.mark_used(name)
+            return Drawn(pictures=found.pictures, pareto=picture)
+    drawn = Drawn(pictures=draw(report), pareto=_keep(draw_pareto(report), store))
+    store.write_record(name, drawn.model_dump(mode="json"))
+    return drawn
+
+
+def _pictures_key(report: Report) -> str:
+    """Digest of everything that the pictures depend on."""
+    figures = draw.__module__.replace("pictures", "figures")
+    shown = report.model_dump(
+        mode="json",
+        include={
+            "outcome": {"candidates", "baseline", "winner"},
+            "timings": True, "curves": True, "sensitivity": True, "left_alone": True,
+        },
+    )  # fmt: skip
+    parts = {
+        "shown": shown,
+        "recipe": report.recipe.digest(),
+        "code": source_digest(closure(figures).modules),
+        "matplotlib": library_version("matplotlib"),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _keep(picture: bytes | None, store: Store) -> Artifact | None:
+    if picture is None:
+        return None
+    with scratch_folder("figures") as folder:
+        (folder / PICTURE).write_bytes(picture)
+        return store.put(folder, "picture")
+
+
+def as_data_url(store: Store, picture: Artifact) -> str:
+    """The Pareto picture as a URL that holds it."""
+    content = (Path(store.fetch(picture)) / PICTURE).read_bytes()
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,198 @@
+"""The report of a run: one HTML file that needs no network and no scripts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from ...recipe.measures import MEASURES
+from ..decide import GateResult
+from ..outcome import Candidate, Outcome
+from .contents import BASELINE, Report
+from .pictures import Pictures
+from .table import COLUMNS, caption, cell, headline, ordered, verdict
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: what it shows, and what it is sorted by."""
+
+    text: str
+    sort: float | None = None
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        name: Its first cell.
+        cells: The others.
+        kind: `winner`, `baseline`, the candidate's status, or empty.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number that comes first."""
+
+    value: str
+    label: str
+
+
+def page(report: Report, pictures: Pictures) -> str:
+    """The page of a run.
+
+    Args:
+        report: What it shows.
+        pictures: Its pictures.
+    """
+    return render(
+        "page.html.j2",
+        report=report,
+        outcome=report.outcome,
+        verdict=headline(report.outcome),
+        tiles=tiles(report),
+        caption=caption(report.recipe),
+        headers=[str(measure.header) for measure in COLUMNS],
+        rows=candidate_rows(report),
+        gates=gate_headings(report.outcome),
+        gate_rows=gate_rows(report.outcome),
+        timing_rows=timing_rows(report),
+        pictures=_as_markup(pictures.plain),
+        sensitivity=_as_markup(pictures.sensitivity),
+        recipe=recipe_text(report),
+    )
+
+
+def recipe_text(report: Report) -> str:
+    """The recipe as YAML, without the fields that have their defaults."""
+    fields = report.recipe.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+
+
+def _as_markup(pictures: dict[str, str]) -> dict[str, Markup]:
+    return {name: Markup(text) for name, text in pictures.items()}  # noqa: S704 (drawn by us)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from a template in this folder; every value is escaped."""
+    loader = jinja2.FileSystemLoader(_FOLDER)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    return environment.get_template(template).render(**values)
+
+
+def tiles(report: Report) -> list[Tile]:
+    """The numbers that come first: of the winner, compared with the trained model."""
+    best = report.outcome.winning
+    if best is None:
+        return []
+    metric = report.recipe.quality.name
+    shown = (
+        ("latency.ratio", "times as fast as PyTorch eager"),
+        ("latency.p50_ms", "ms latency p50"),
+        ("quality.value", f"{metric} on the test split"),
+        ("quality.drop", f"drop of {metric}"),
+        ("size.ratio", "times smaller than the trained weights"),
+    )
+    texts = ((cell(MEASURES[name], best.metrics, metric), label) for name, label in shown)
+    return [Tile(text, label) for text, label in texts if text]
+
+
+def candidate_rows(report: Report) -> list[Row]:
+    """The baseline, and every candidate, the fastest first."""
+    metric = report.recipe.quality.name
+
+    def cells(metrics: dict[str, float]) -> list[Cell]:
+        return [Cell(cell(m, metrics, metric), metrics.get(m.mlflow(metric))) for m in COLUMNS]
+
+    first = Row("PyTorch eager (trained model)", (*cells(report.outcome.baseline), Cell("")),
+                BASELINE)  # fmt: skip
+    found = [first]
+    for candidate in ordered(report.outcome):
+        metrics = dict(candidate.metrics)
+        if candidate.artifact is not None:
+            metrics["size/bytes"] = float(candidate.artifact.bytes)
+        found.append(
+            Row(
+                candidate.name,
+                (*cells(metrics), Cell(verdict(candidate))),
+                _kind(report, candidate),
+            )
+        )
+    return found
+
+
+def _kind(report: Report, candidate: Candidate) -> str:
+    return "winner" if candidate.name == report.outcome.winner else candidate.status.value
+
+
+def gate_headings(outcome: Outcome) -> list[str]:
+    """Every gate that a candidate was judged by, once."""
+    return list(dict.fromkeys(_limit(g) for c in outcome.candidates for g in c.gates))
+
+
+def gate_rows(outcome: Outcome) -> list[Row]:
+    """Each measured candidate's value and margin, gate by gate."""
+    headings = gate_headings(outcome)
+    rows = []
+    for candidate in ordered(outcome):
+        if candidate.gates:
+            by_limit = {_limit(gate): gate for gate in candidate.gates}
+            cells = tuple(_gate_cell(by_limit.get(heading)) for heading in headings)
+            rows.append(Row(candidate.name, cells, candidate.status.value))
+    return rows
+
+
+def _limit(gate: GateResult) -> str:
+    return f"{gate.metric} {'≤' if gate.bound == 'at_most' else '≥'} {gate.limit:g}"
+
+
+def _gate_cell(gate: GateResult | None) -> Cell:
+    if gate is None:
+        return Cell("")
+    if gate.value is None:
+        return Cell("✗ not measured", None, "failed")
+    margin = "" if gate.margin is None else f" ({gate.margin:+.3g})"
+    text = f"{'✓' if gate.passed else '✗'} {gate.value:.4g}{margin}"
+    return Cell(text, gate.margin, "passed" if gate.passed else "failed")
+
+
+_TIMED = ("latency.p50_ms", "latency.p90_ms", "latency.p99_ms", "latency.ratio")
+
+
+def timing_rows(report: Report) -> list[Row]:
+    """Percentiles at every batch size, a row for each candidate and batch size."""
+    rows = []
+    for name, by_size in report.timings.items():
+        for size, timing in by_size.items():
+            p50, p90, p99, _ = (MEASURES[measure].format for measure in _TIMED)
+            interval = f"[{p50(timing.p50_ms_low)}, {p50(timing.p50_ms_high)}]"
+            spread = f"[{timing.ratio_low:.2f}, {timing.ratio_high:.2f}]"
+            faster = "1" if name == BASELINE else f"{timing.ratio:.2f} {spread}"
+            cells = (
+                Cell(size, float(size)),
+                Cell(f"{p50(timing.p50_ms)} {interval}", timing.p50_ms),
+                Cell(p90(timing.p90_ms), timing.p90_ms),
+                Cell(p99(timing.p99_ms), timing.p99_ms),
+                Cell(f"{timing.samples_per_s:,.0f}", timing.samples_per_s),
+                Cell(faster, timing.ratio),
+                Cell(f"{timing.calls:,.0f}", timing.calls),
+            )
+            rows.append(Row("PyTorch eager" if name == BASELINE else name, cells))
+    return rows
