@@ -75,7 +75,9 @@ def report_of(run: Run, results: Results, outcome: Outcome) -> Report:
         timings=measured.measured,
         curves=curves,
         sensitivity={n: q.sensitivity_db for n, q in quantized.items() if q and q.sensitivity_db},
-        left_alone={n: dict(q.left_in_float) for n, q in quantized.items() if q},
+        left_alone={
+            n: dict(q.left_in_float) for n, q in quantized.items() if q and q.left_in_float
+        },
         data=DataSaid(name=facts.data.name, sizes=facts.data.sizes),
         parameters=facts.parameters,
         steps=tuple(

@@ -92,15 +92,14 @@ class Figures:
                 axes.step([x for x, _ in best], [y for _, y in best], where="post", lw=1.2,
                           color=self._colors["winner"], alpha=0.7, zorder=1)  # fmt: skip
             self._gate_lines(axes)
-            for x, y, candidate in self._labelled(points):
-                axes.annotate(candidate.name, (x, y), xytext=(7, 5), textcoords="offset points",
-                              fontsize=8, color=self._colors["ink"], zorder=5)  # fmt: skip
             latencies = [x for x, _, _ in points]
             eager = report.outcome.baseline.get("latency/p50_ms")
             _scale(axes, latencies if eager is None else [*latencies, eager])
             axes.margins(x=0.12, y=0.12)
             axes.set_xlabel(f"latency p50 (ms), batch size {report.batch}")
             axes.set_ylabel(f"{report.recipe.quality.name} on the test split")
+            figure.draw_without_rendering()  # only now it is known where the points lie
+            _write_names(axes, self._named(points), self._colors["ink"])
         return figure
 
     def rounds(self) -> Figure | None:
@@ -209,8 +208,8 @@ class Figures:
         color = self._colors["baseline"]
         mark = axes.scatter([x], [y], marker="D", s=42, color=color, zorder=3)
         mark.set_gid(f"point PyTorch eager: {x:.4g} ms, {y:.4f}")
-        axes.annotate("PyTorch eager", (x, y), xytext=(-7, 7), textcoords="offset points",
-                      ha="right", fontsize=8, color=color)  # fmt: skip
+        axes.annotate("PyTorch eager", (x, y), xytext=(0, 12), textcoords="offset points",
+                      ha="center", fontsize=8, color=color)  # fmt: skip
 
     def _gate_lines(self, axes: Axes) -> None:
         """Limits of gates on the two axes."""
@@ -222,8 +221,8 @@ class Figures:
             told = f"gate: {gate.metric} {'≤' if gate.at_most is not None else '≥'} {limit:g}"
             if gate.metric == "latency.p50_ms":
                 axes.axvline(limit, color=color, lw=1, ls="--")
-                axes.annotate(told, (limit, 0), xycoords=("data", "axes fraction"), rotation=90,
-                              xytext=(3, 4), textcoords="offset points", fontsize=8,
+                axes.annotate(told, (limit, 1), xycoords=("data", "axes fraction"), rotation=90,
+                              va="top", xytext=(3, -4), textcoords="offset points", fontsize=8,
                               color=color)  # fmt: skip
             level = self._quality_limit(gate.metric, limit)
             if level is not None:
@@ -247,18 +246,14 @@ class Figures:
         known = METRICS.get(quality.metric)
         return known.higher_is_better if known else bool(quality.higher_is_better)
 
-    def _labelled(self, points: list[Point]) -> list[Point]:
-        """Points that get a name: all if there are few, else the frontier and the winner."""
+    def _named(self, points: list[Point]) -> list[Point]:
+        """Points that get a name, the winner first: all if there are few, else the frontier."""
         winner = self._report.outcome.winner
         chosen = points
         if len(points) > _MOST_LABELS:
             best = set(frontier([(x, y) for x, y, _ in points], self._higher_is_better))
             chosen = [p for p in points if p[:2] in best or p[2].name == winner]
-        apart: list[Point] = []
-        for point in sorted(chosen, key=lambda p: p[2].name != winner):
-            if not any(_overlap(point, other, points) for other in apart):
-                apart.append(point)
-        return apart
+        return sorted(chosen, key=lambda p: (p[2].name != winner, p[0]))
 
     def _color(self, candidate: Candidate) -> str:
         if candidate.name == self._report.outcome.winner:
@@ -342,9 +337,32 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _overlap(one: Point, other: Point, points: list[Point]) -> bool:
-    """Whether the names of two points would lie on each other."""
-    xs, ys = [math.log(p[0]) for p in points], [p[1] for p in points]
-    wide, high = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
-    apart = abs(math.log(one[0]) - math.log(other[0]))
-    return apart < 0.3 * wide and abs(one[1] - other[1]) < 0.06 * high
+#: Of names of points: size of a letter, and offsets from the point that are tried (points, 1/72").
+_LETTER = (4.5, 9.0)
+_OFFSETS = ((9, 6), (9, -13), (9, 18), (9, -25), (9, 30), (9, -37), (9, 42), (9, -49), (9, 54))
+
+
+def _write_names(axes: Axes, points: list[Point], color: str) -> None:
+    """Write names beside points, where they don't lie on each other; one without room has none."""
+    scale = 72 / axes.figure.dpi
+    taken: list[tuple[float, float, float, float]] = []
+    for x, y, candidate in points:
+        left, middle = (float(v) * scale for v in axes.transData.transform((x, y)))
+        for right, up in _OFFSETS:
+            box = (left + right, middle + up, left + right + _LETTER[0] * len(candidate.name),
+                   middle + up + _LETTER[1])  # fmt: skip
+            if any(_on_each_other(box, other) for other in taken):
+                continue
+            taken.append(box)
+            line = {"arrowstyle": "-", "relpos": (0, 0.5), "color": color, "lw": 0.4, "alpha": 0.6}
+            axes.annotate(candidate.name, (x, y), xytext=(right, up), textcoords="offset points",
+                          fontsize=8, color=color, zorder=5,
+                          arrowprops=line if abs(up) > 13 else None)  # fmt: skip
+            break
+
+
+def _on_each_other(
+    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
+) -> bool:
+    """Whether two boxes (left, bottom, right, top) overlap."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
