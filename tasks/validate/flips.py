@@ -41,7 +41,7 @@ class Flips:
         if flipped == 0:
             return 1.0
         fewer = min(len(self.broken), len(self.repaired))
-        tail = sum(math.comb(flipped, k) for k in range(fewer + 1)) / 2**flipped
+        tail: float = sum(math.comb(flipped, k) for k in range(fewer + 1)) / 2**flipped
         return min(1.0, 2 * tail)
 
     def metrics(self) -> dict[str, float]:
