@@ -99,6 +99,11 @@ class DataParallel(Strict):
     compress: Literal["none", "fp16", "bf16", "powersgd"] = Field(
         "none", description="Gradient compression: none, 16 bits, or low rank (PowerSGD)."
     )
+    find_unused: bool | None = Field(
+        None,
+        description="Whether parameters may be without gradient in some steps, as in branches that "
+        "not every batch takes; it costs a pass over the graph. None: if one batch leaves any out.",
+    )
     powersgd_rank: int = Field(1, ge=1, description="Rank of PowerSGD (a count).")
     powersgd_after: int = Field(
         1000, ge=2, description="Steps without compression before PowerSGD starts (a count)."

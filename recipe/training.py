@@ -47,13 +47,19 @@ class Train(Strict):
     loss: NameOrPath = Field(
         "cross_entropy",
         description="cross_entropy, mse, l1, huber, bce_with_logits, or an import path "
-        "'module:function' of (outputs, targets) -> scalar mean loss.",
+        "'module:function' of (outputs, targets) -> the mean over the samples, or a pair: the sum "
+        "over what counts, and how much counts.",
     )
     label_smoothing: float = Field(
         0.0,
         ge=0,
         lt=1,
         description="Label smoothing of cross_entropy: share spread over all classes.",
+    )
+    class_weights: tuple[float, ...] | None = Field(
+        None,
+        description="Weight of each class in cross_entropy, in the order of the class numbers; the "
+        "mean is over the weights. None: all count the same.",
     )
     objective: Objective = Field(
         Supervised(kind="supervised"),
@@ -122,6 +128,11 @@ class Train(Strict):
             )
         self._batch_fits()
         self._mesh_fits()
+        if self.class_weights is not None:
+            if self.loss != "cross_entropy":
+                raise mistake("class_weights", "class_weights needs loss cross_entropy")
+            if min(self.class_weights, default=0) < 0 or sum(self.class_weights) <= 0:
+                raise mistake("class_weights", "weights are not negative, and one is above 0")
         if self.label_smoothing and self.loss != "cross_entropy":
             raise mistake("label_smoothing", "label_smoothing needs loss cross_entropy")
         return self

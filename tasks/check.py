@@ -18,9 +18,11 @@ from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.model.module import initial
 from ..ray_workers.model.onnx_model import OnnxGraph, count_parameters
 from ..ray_workers.store.file_names import SAMPLES_FILE
+from ..ray_workers.training.broadcasts import refuse_broadcast
 from ..ray_workers.training.estimate import estimate
-from ..ray_workers.training.losses import make_loss
+from ..ray_workers.training.losses import Loss, make_loss
 from ..ray_workers.training.parallel.parallelize import check_mesh
+from ..ray_workers.training.probe import least_samples, refuse_frozen, without_gradient
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import InputError
 from ..recipe.factories import origin, users_line
@@ -29,6 +31,8 @@ from .specs.check import CheckFacts, CheckSpec, DataFact, MemoryFact, TensorFact
 
 #: Number of real test inputs for timing and for the registered model's example.
 SAMPLES = 64
+#: Metrics of classes, which take targets of the outputs' shape for labels.
+_OF_CLASSES = ("accuracy", "f1_macro")
 #: Largest number of calibration inputs.
 CALIBRATION = 4096
 
@@ -57,7 +61,8 @@ def check(work: Workspace[CheckSpec]) -> Result:
             where="data.factory: Data.train",
             do="give Data(train=...), or set train.epochs to 0 to use the model as it is",
         )
-    outputs = _try_one_batch(model, splits, spec, work)
+    loss = make_loss(spec.loss, work.allowed, class_weights=spec.train.class_weights)
+    outputs = _try_one_batch(model, splits, spec, loss, work)
     train = spec.train
     few = few_samples(splits)
     placement = check_mesh(model, train, work.allowed, few.inputs)
@@ -69,7 +74,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
         save_file(_contiguous(values), str(work.output(name, "inputs") / SAMPLES_FILE))
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "calibration", "test")}
     parameters = count_parameters(model)
-    notes = [*placement]
+    notes = [*placement, *(_try_training(model, splits, spec, loss) if spec.trains else [])]
     if overlaps:
         notes.append(
             f"{overlaps} of the {sizes['test']} test samples are also in train: the measured "
@@ -104,7 +109,11 @@ def _check_overlaps(splits: Splits) -> int:
 
 
 def _try_one_batch(
-    model: torch.nn.Module, splits: Splits, spec: CheckSpec, work: Workspace[CheckSpec]
+    model: torch.nn.Module,
+    splits: Splits,
+    spec: CheckSpec,
+    loss: Loss,
+    work: Workspace[CheckSpec],
 ) -> torch.Tensor:
     count = min(256, len(splits.train))
     inputs, target = next(batches(splits, splits.train, [range(count)]))
@@ -130,25 +139,54 @@ def _try_one_batch(
             where=origin(spec.model.factory, spec.model.args),
             do="return one output for each sample, in the first axis",
         )
+    if ":" in spec.loss:
+        refuse_broadcast(loss, spec.loss, outputs, target)
     with torch.no_grad():
-        loss = make_loss(spec.loss, work.allowed)(outputs, target)
-    if not math.isfinite(float(loss)):
+        value = float(loss(outputs, target))
+    if not math.isfinite(value):
         raise InputError(
-            f"the loss of the untrained model is {float(loss)}",
+            f"the loss of the untrained model is {value}",
             where="train.loss",
             do="look for NaN or infinite values in the data, or for a wrong initialization",
         )
-    try:
-        measure = load_metric(spec.metric, work.allowed)
-        measure.aggregate(measure.per_sample(outputs.float().numpy(), target.numpy()))
-    except (ValueError, IndexError, TypeError) as error:
+    if (
+        spec.loss == "cross_entropy"
+        and outputs.shape == target.shape
+        and spec.metric in _OF_CLASSES
+    ):
         raise InputError(
-            f"the metric '{spec.metric}' can't judge the model's output {tuple(outputs.shape)} "
-            f"against targets {tuple(target.shape)}: {telling(error)}",
+            f"the targets are probabilities of classes {tuple(target.shape)}, which the metric "
+            f"'{spec.metric}' would take for labels of their own",
             where="quality.metric",
-            do="choose a metric that fits the model's output and the targets",
-        ) from error
+            do="give class numbers as targets, or name a metric of your own",
+        )
+    measure = load_metric(spec.metric, work.allowed)
+    measure.aggregate(measure.per_sample(outputs.float().numpy(), target.numpy()))
     return outputs
+
+
+def _try_training(model: torch.nn.Module, splits: Splits, spec: CheckSpec, loss: Loss) -> list[str]:
+    """A backward pass over a few samples, and what it tells."""
+    train = spec.train
+    refuse_frozen(model)
+    few = few_samples(splits)
+    least = least_samples(model, few.inputs)
+    parts = train.parallel.pipeline.microbatches if train.mesh.pipeline > 1 else 1
+    each = train.batch_size // (train.mesh.data_range[1] * train.mesh.shard) // parts
+    if each < least:
+        raise InputError(
+            f"batch norm can't be trained on one sample at a time, and a worker gets {each} of a "
+            f"batch of {train.batch_size}",
+            where="train.batch_size",
+            do="raise train.batch_size, or use fewer workers or micro-batches",
+        )
+    if few.count < least:
+        return []
+    names = without_gradient(model, few.inputs, lambda outputs: loss(outputs, few.target))
+    if not names:
+        return []
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return [f"no gradient reaches {listed}: what nothing uses is not trained"]
 
 
 def _at(error: BaseException) -> str:

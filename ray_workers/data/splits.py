@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -176,16 +176,24 @@ class SampleBatch:
     Attributes:
         inputs: A tensor (count, ...) or a dictionary of them.
         count: How many samples.
+        target: Their targets (count, ...).
     """
 
     inputs: Any
     count: int
+    target: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def targets(self) -> float:
+        """Numbers in the target of a sample (a count)."""
+        return max(1.0, float(self.target.numel()) / self.count)
 
 
 def few_samples(splits: Splits) -> SampleBatch:
     """A few of the training samples."""
     count = min(4, len(splits.train))
-    return SampleBatch(next(batches(splits, splits.train, [range(count)]))[0], count)
+    inputs, target = next(batches(splits, splits.train, [range(count)]))
+    return SampleBatch(inputs, count, target)
 
 
 def batch_indices(indices: Sequence[int], size: int) -> list[Sequence[int]]:

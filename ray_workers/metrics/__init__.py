@@ -9,7 +9,7 @@ and resampling the rows gives a confidence interval for any metric. The directio
 from __future__ import annotations
 
 import importlib
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def metric(name: str, allowed: Allowed | None = None) -> MetricFunctions:
         InputError: The import path can't be found, or lacks a function.
     """
     if ":" not in name:
-        return cast(MetricFunctions, importlib.import_module(f".{name}", __name__))
+        return NamedMetric(name, importlib.import_module(f".{name}", __name__))
     found = (allowed or Allowed()).find(name, _WHERE)
     if isinstance(found, type):
         try:
@@ -60,6 +60,40 @@ def metric(name: str, allowed: Allowed | None = None) -> MetricFunctions:
                 "aggregate(statistics) -> a number",
             )
     return OwnMetric(name, found)
+
+
+class NamedMetric:
+    """A metric of Hone, which explains what it can't judge.
+
+    Args:
+        name: Its name.
+        functions: Its module.
+    """
+
+    def __init__(self, name: str, functions: Any) -> None:
+        self._name = name
+        self._functions = functions
+
+    def per_sample(self, outputs: Array, targets: Array) -> Array:
+        """Its statistics.
+
+        Raises:
+            InputError: Outputs and targets don't fit each other, or the metric.
+        """
+        try:
+            rows: Array = self._functions.per_sample(outputs, targets)
+        except (ValueError, IndexError, TypeError) as error:
+            raise InputError(
+                f"the metric '{self._name}' can't judge the model's output {outputs.shape} against "
+                f"targets {targets.shape}: {error}",
+                where=_WHERE,
+                do="choose a metric that fits the model's output and the targets",
+            ) from error
+        return rows
+
+    def aggregate(self, statistics: Array) -> float:
+        """Its value."""
+        return float(self._functions.aggregate(statistics))
 
 
 class OwnMetric:

@@ -1,20 +1,57 @@
-"""F1 of each class, averaged over the classes that occur (targets are classes, (N,))."""
+"""F1 of each class or label, averaged over those that occur.
+
+Targets are class numbers (N,) or (N, ...), of which -100 doesn't count, or labels 0 and 1 of the
+outputs' shape (N, C), for which a positive logit says 1.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from . import Array
+from .positions import are_labels, by_position
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
-    return np.stack([outputs.argmax(axis=1), targets], axis=1).astype(np.float64)
+    """Predicted and true class (N, 2), NaN if it doesn't count; for several answers of a sample,
+    the hits, predictions and occurrences of each class (N, 3 C).
+    """
+    if are_labels(outputs, targets):
+        count, classes = len(targets), outputs.shape[1] if outputs.ndim > 1 else 1
+        said, true = ((a > 0).reshape(count, classes, -1) for a in (outputs, targets))
+        parts = [values.sum(axis=2) for values in (said & true, said, true)]
+        return np.concatenate(parts, axis=1).astype(np.float64)
+    logits, classes_true, counts = by_position(outputs, targets)
+    predicted = logits.argmax(axis=-1)
+    if targets.ndim == 1:
+        rows: Array = np.concatenate([predicted, classes_true], axis=1).astype(np.float64)
+        rows[~counts[:, 0]] = np.nan
+        return rows
+    classes = logits.shape[-1]
+    hit = counts & (predicted == classes_true)
+    parts = [
+        _occurrences(predicted, hit, classes),
+        _occurrences(predicted, counts, classes),
+        _occurrences(classes_true, counts, classes),
+    ]
+    return np.concatenate(parts, axis=1)
 
 
 def aggregate(statistics: Array) -> float:
-    predicted, target = statistics[:, 0], statistics[:, 1]
-    scores = []
-    for label in np.unique(statistics):
-        hit = float(np.sum((predicted == label) & (target == label)))
-        scores.append(2 * hit / float(np.sum(predicted == label) + np.sum(target == label)))
-    return float(np.mean(scores))
+    if statistics.shape[1] == 2:
+        kept = statistics[~np.isnan(statistics).any(axis=1)].astype(np.int64)
+        width = int(kept.max(initial=0)) + 1
+        said, true = (np.bincount(kept[:, i], minlength=width) for i in (0, 1))
+        hits = np.bincount(kept[kept[:, 0] == kept[:, 1], 0], minlength=width)
+    else:
+        hits, said, true = np.split(statistics.sum(axis=0), 3)
+    occur = said + true > 0
+    return float(np.mean(2 * hits[occur] / (said + true)[occur])) if occur.any() else float("nan")
+
+
+def _occurrences(classes: Array, chosen: Array, width: int) -> Array:
+    """How often each class is among a sample's chosen positions (N, C)."""
+    found = np.zeros((len(classes), width))
+    rows, _ = np.nonzero(chosen)
+    np.add.at(found, (rows, classes[chosen]), 1)
+    return found

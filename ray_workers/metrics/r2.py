@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from . import Array
+from .positions import same_shape
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
-    predicted = outputs.astype(np.float64).reshape(len(targets), -1)
-    target = targets.reshape(len(targets), -1)
-    if predicted.shape != target.shape:
-        raise ValueError(f"outputs {outputs.shape} and targets {targets.shape} differ in shape")
-    return np.concatenate([predicted, target], axis=1)
+    return np.concatenate(same_shape(outputs, targets), axis=1)
 
 
 def aggregate(statistics: Array) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from . import Array
+from .positions import same_shape
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
-    error = np.square(outputs.astype(np.float64).reshape(targets.shape) - targets)
-    statistics: Array = error.reshape(len(targets), -1).mean(axis=1, keepdims=True)
+    predicted, target = same_shape(outputs, targets)
+    statistics: Array = np.square(predicted - target).mean(axis=1, keepdims=True)
     return statistics
 
 

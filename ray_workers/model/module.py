@@ -13,7 +13,6 @@ from typing import Any
 
 import fsspec
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
 from torch import nn
 
 from ...recipe.errors import InputError
@@ -34,6 +33,7 @@ from .surgery import (
     reshape,
     write_operations,
 )
+from .ties import load_tensors, save_tensors
 
 
 def load_module(factory: Factory, allowed: Allowed, folder: Path) -> nn.Module:
@@ -49,7 +49,7 @@ def load_module(factory: Factory, allowed: Allowed, folder: Path) -> nn.Module:
     """
     model = build(factory, allowed, operations_of(folder))
     try:
-        load_model(model, str(folder / WEIGHTS))
+        load_tensors(model, folder / WEIGHTS)
     except (RuntimeError, SafetensorError, OSError, ValueError) as error:
         raise InputError(
             f"the trained weights don't fit the model: {telling(error)}",
@@ -61,7 +61,7 @@ def load_module(factory: Factory, allowed: Allowed, folder: Path) -> nn.Module:
 
 def save_module(model: nn.Module, operations: Sequence[Surgery], folder: Path) -> None:
     """Write a module's weights, and the operations that derive it from the factory's model."""
-    save_model(model, str(folder / WEIGHTS))
+    save_tensors(model, folder / WEIGHTS)
     write_operations(operations, folder)
 
 
@@ -115,7 +115,7 @@ def load_weights(model: nn.Module, url: str, where: str) -> None:
             fs, path = fsspec.core.url_to_fs(url)
             fs.get_file(path, str(local))
             verify_kept(url, Path(folder))
-            load_model(model, str(local))
+            load_tensors(model, local)
         except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
             problem = safetensors_problem(local) if local.is_file() else None
             raise InputError(

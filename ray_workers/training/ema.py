@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -15,10 +15,14 @@ class Ema:
     Args:
         parts: The parts.
         decay: Weight of the old average at each step.
+        aliases: Other names of tied tensors, each with the first one.
     """
 
-    def __init__(self, parts: Sequence[nn.Module], decay: float) -> None:
+    def __init__(
+        self, parts: Sequence[nn.Module], decay: float, aliases: Mapping[str, str] | None = None
+    ) -> None:
         self._parts = parts
+        self._aliases = aliases or {}
         self.decay = decay
         self.values: dict[str, torch.Tensor] = {
             name: value.detach().clone() for name, value in self._live().items()
@@ -47,7 +51,7 @@ class Ema:
 
     def _live(self) -> dict[str, torch.Tensor]:
         return {
-            name: value
+            self._aliases.get(name, name): value
             for part in self._parts
             for name, value in part.state_dict(keep_vars=True).items()
             if isinstance(value, torch.Tensor) and value.is_floating_point()

@@ -1,9 +1,15 @@
-"""Losses by name: the mean over the batch, with an explanation if shapes don't fit."""
+"""Losses by name: the mean over what counts, with an explanation if shapes don't fit.
+
+Parts of a batch (micro-batches, workers) may have different numbers of targets that count. So a
+loss is a sum and a count, and the mean is that of the whole step's sum. A plain scalar stands for
+the mean over a part's samples.
+"""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,24 +17,75 @@ import torch.nn.functional as F
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, raised, users_line
 from ...recipe.library_messages import telling
+from ..metrics.positions import IGNORED, class_axis
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def make_loss(name: str, allowed: Allowed, label_smoothing: float = 0.0) -> Loss:
+@dataclass(frozen=True)
+class Counted:
+    """A sum, and what it is divided by: targets that count, or the sum of their weights.
+
+    Attributes:
+        total: A scalar, with gradient.
+        count: A scalar, not below 0.
+    """
+
+    total: torch.Tensor
+    count: torch.Tensor | float
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """0 if nothing counts."""
+        count = torch.as_tensor(self.count, device=self.total.device)
+        return self.total / torch.where(count > 0, count, torch.ones_like(count))
+
+
+CountedLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor | Counted]
+
+
+def make_loss(
+    name: str,
+    allowed: Allowed,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+) -> Loss:
+    """The loss of a recipe as a scalar: the mean over a batch. See `make_counted_loss`."""
+    measured = make_counted_loss(name, allowed, label_smoothing, class_weights)
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        value = measured(outputs, targets)
+        return value.mean if isinstance(value, Counted) else value
+
+    return loss
+
+
+def make_counted_loss(
+    name: str,
+    allowed: Allowed,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+) -> CountedLoss:
     """The loss of a recipe: one of Hone's names, or the import path of your own function.
 
+    Args:
+        name: Of the loss. Your own function returns the mean over the batch's samples, or a pair:
+            the sum over what counts, and how much counts.
+        allowed: Factories that may be called.
+        label_smoothing: Of cross_entropy.
+        class_weights: Of cross_entropy.
+
     Returns:
-        A function of outputs and targets that returns a scalar: the mean over the batch.
+        A function of outputs and targets.
 
     Raises:
         InputError: The import path does not resolve; on a call: the shapes don't fit.
     """
-    function: Loss = allowed.resolve(name, "train.loss") if ":" in name else _NAMED[name]
-    if label_smoothing:
-        function = functools.partial(_cross_entropy, label_smoothing=label_smoothing)
+    function: Any = allowed.resolve(name, "train.loss") if ":" in name else _NAMED.get(name)
+    if name == "cross_entropy":
+        function = CrossEntropy(label_smoothing, tuple(class_weights or ()))
 
-    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | Counted:
         try:
             value = function(outputs, targets)
         except Exception as error:
@@ -43,15 +100,28 @@ def make_loss(name: str, allowed: Allowed, label_smoothing: float = 0.0) -> Loss
                 where="train.loss",
                 do=_EXPECTS.get(name, "make the model's output and the target fit the loss"),
             ) from error
-        if not isinstance(value, torch.Tensor) or value.ndim != 0:
-            raise InputError(
-                f"the loss returned {_described(value)}, expected a scalar tensor",
-                where=f"train.loss: {name}",
-                do="return the mean over the batch",
-            )
-        return value
+        return _checked(value, name)
 
     return loss
+
+
+def _checked(value: Any, name: str) -> torch.Tensor | Counted:
+    if isinstance(value, tuple) and len(value) == 2 and _is_scalar(value[0]):
+        total, count = value
+        if _is_scalar(count) or isinstance(count, int | float):
+            return Counted(total, count.detach() if isinstance(count, torch.Tensor) else count)
+    if isinstance(value, Counted) or _is_scalar(value):
+        return value
+    raise InputError(
+        f"the loss returned {_described(value)}, expected a scalar tensor or a pair of them",
+        where=f"train.loss: {name}",
+        do="return the mean over the batch; or, if not every sample counts the same, a pair: the "
+        "sum over what counts, and how much counts",
+    )
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim == 0
 
 
 def _described(value: object) -> str:
@@ -81,17 +151,50 @@ def _same_shape(function: Loss) -> Loss:
     return loss
 
 
-def _cross_entropy(
-    outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0
-) -> torch.Tensor:
-    """Classes along axis 1, as in torch; for sequences (N, T, C) with targets (N, T), last."""
-    if outputs.ndim == 3 and targets.shape == outputs.shape[:2]:
-        outputs, targets = outputs.flatten(0, 1), targets.flatten()
-    return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Over class numbers, of which -100 doesn't count, or probabilities of the outputs' shape.
+
+    Classes are along the axis that `class_axis` says.
+
+    Attributes:
+        label_smoothing: Share spread over all classes.
+        class_weights: Of each class; empty: all count the same.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
+
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> Counted:
+        of_class = targets
+        if outputs.ndim > 2 and class_axis(outputs.shape, targets.shape) != 1:
+            outputs, of_class = outputs.flatten(0, -2), targets.flatten()
+        total = F.cross_entropy(
+            outputs,
+            of_class,
+            weight=self._of_classes(outputs),
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
+        if targets.is_floating_point():
+            return Counted(total, float(targets.numel() // targets.shape[1]))
+        return Counted(total, self.weights(outputs, of_class).sum())
+
+    def weights(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """How much each position counts; the shape of the class numbers."""
+        counts = targets != IGNORED
+        of_classes = self._of_classes(outputs)
+        if of_classes is None:
+            return counts.float()
+        return torch.where(counts, of_classes.float()[targets.clamp(min=0).long()], 0.0)
+
+    def _of_classes(self, outputs: torch.Tensor) -> torch.Tensor | None:
+        if not self.class_weights:
+            return None
+        return torch.tensor(self.class_weights, dtype=outputs.dtype, device=outputs.device)
 
 
 _NAMED: dict[str, Loss] = {
-    "cross_entropy": _cross_entropy,
     "mse": _same_shape(F.mse_loss),
     "l1": _same_shape(F.l1_loss),
     "huber": _same_shape(F.huber_loss),

@@ -1,7 +1,8 @@
 """What a step minimizes: a function of outputs, inputs and target, so passes need no own loop.
 
 An objective gets a whole micro-batch: the model's main output, its inputs and the target; it
-returns a scalar, the mean over the samples. Under a pipeline it runs on the last stage.
+returns a scalar, the mean over the samples, or a sum and a count (`Counted`). Under a pipeline it
+runs on the last stage.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
 from ...recipe.model import Factory
 from ...recipe.objectives import DistillObjective
+from ..metrics.positions import class_axis
 from ..model.module import load_module, load_weights, make_module
 from .features import Features
 from .job import Lesson, TrainJob
-from .losses import Loss, make_loss
+from .losses import Counted, CountedLoss, CrossEntropy, make_counted_loss
 from .parallel.axes import Axes
 from .parallel.parallelize import Placed
 from .teacher_outputs import TeacherOutputs
 
-Objective = Callable[[torch.Tensor, Any, torch.Tensor], torch.Tensor]
+Objective = Callable[[torch.Tensor, Any, torch.Tensor], torch.Tensor | Counted]
+#: How much each position counts, from outputs and class numbers.
+Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,11 @@ def make_objective(job: TrainJob, taught: Taught | None, placed: Placed, axes: A
         InputError: The loss can't be found, or, on a call, does not fit the model.
     """
     spec = job.train
-    loss = make_loss(spec.loss, job.allowed, spec.label_smoothing)
+    loss = make_counted_loss(spec.loss, job.allowed, spec.label_smoothing, spec.class_weights)
     if taught is None:
         return supervised(loss)
     lesson, classes = taught.lesson, spec.loss == "cross_entropy"
+    weigh = CrossEntropy(0.0, spec.class_weights or ()).weights if classes else None
     features = taught.features
     if features is not None:
         features.watch(placed.parts[0])
@@ -94,21 +99,22 @@ def make_objective(job: TrainJob, taught: Taught | None, placed: Placed, axes: A
     # Inner layers are available only if the teacher runs; on a GPU that is faster than a digest.
     kept = 0 if features is not None or axes.device.type != "cpu" else lesson.cache_mb * 2**20
     outputs = TeacherOutputs(teacher, kept)
-    return distillation(loss, outputs, lesson.temperature, lesson.weight, classes, features)
+    return distillation(loss, outputs, lesson.temperature, lesson.weight, classes, features, weigh)
 
 
-def supervised(loss: Loss) -> Objective:
+def supervised(loss: CountedLoss) -> Objective:
     """The loss alone."""
     return lambda outputs, _inputs, target: loss(outputs, target)
 
 
 def distillation(
-    loss: Loss,
+    loss: CountedLoss,
     teacher: Callable[[Any], torch.Tensor],
     temperature: float,
     weight: float,
     classes: bool,
     features: Features | None = None,
+    weigh: Weigh | None = None,
 ) -> Objective:
     """The loss, plus the distance of the outputs from a frozen teacher's.
 
@@ -122,9 +128,12 @@ def distillation(
         weight: Share of the teacher.
         classes: Whether outputs are logits; else they are compared by their squared difference.
         features: Inner layers that should be alike too.
+        weigh: How much each position counts; None: all the same.
     """
 
-    def objective(outputs: torch.Tensor, inputs: Any, target: torch.Tensor) -> torch.Tensor:
+    def objective(
+        outputs: torch.Tensor, inputs: Any, target: torch.Tensor
+    ) -> torch.Tensor | Counted:
         soft = teacher(inputs)
         if soft.shape != outputs.shape:
             raise InputError(
@@ -133,29 +142,42 @@ def distillation(
                 where="train.objective",
                 do="use a teacher that was trained for the same task and the same classes",
             )
-        distance = _distance(outputs, soft, temperature, classes)
-        total = weight * distance + (1 - weight) * loss(outputs, target)
-        return total if features is None else total + features.loss()
+        weights = None
+        if weigh is not None and not target.is_floating_point():
+            weights = weigh(outputs.movedim(class_axis(outputs.shape, target.shape), -1), target)
+        distance = _distance(outputs, soft, temperature, classes, target, weights)
+        extra = weight * distance
+        if features is not None:
+            extra = extra + features.loss()
+        measured = loss(outputs, target)
+        if isinstance(measured, Counted):
+            total = (1 - weight) * measured.total + extra * measured.count
+            return Counted(total, measured.count)
+        return (1 - weight) * measured + extra
 
     return objective
 
 
 def _distance(
-    outputs: torch.Tensor, soft: torch.Tensor, temperature: float, classes: bool
+    outputs: torch.Tensor,
+    soft: torch.Tensor,
+    temperature: float,
+    classes: bool,
+    target: torch.Tensor,
+    weights: torch.Tensor | None,
 ) -> torch.Tensor:
+    """The mean distance from the teacher's outputs, over what counts."""
     if not classes:
         return F.mse_loss(outputs, soft)
-    # Classes are the last axis of (N, C) and (N, T, C), and axis 1 of images (N, C, H, W).
-    axis = 1 if outputs.ndim == 4 else -1
+    axis = class_axis(outputs.shape, target.shape)
     student = F.log_softmax(outputs / temperature, dim=axis).movedim(axis, -1)
     expected = F.log_softmax(soft / temperature, dim=axis).movedim(axis, -1)
     width = student.shape[-1]
-    divergence = F.kl_div(
-        student.reshape(-1, width),
-        expected.reshape(-1, width),
-        log_target=True,
-        reduction="batchmean",
-    )
+    each = F.kl_div(
+        student.reshape(-1, width), expected.reshape(-1, width), log_target=True, reduction="none"
+    ).sum(1)
+    divergence = each.mean() if weights is None else Counted(
+        (each * weights.flatten()).sum(), weights.sum()).mean  # fmt: skip
     return divergence * temperature**2
 
 

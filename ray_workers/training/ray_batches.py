@@ -24,7 +24,14 @@ _SHARED = ("tensor", "context", "pipeline")
 
 
 def streamed_steps(
-    feed: Feed, axes: Axes, batch_size: int, parts: int, same_size: bool, epoch: int, skip: int
+    feed: Feed,
+    axes: Axes,
+    batch_size: int,
+    parts: int,
+    same_size: bool,
+    epoch: int,
+    skip: int,
+    least: int = 1,
 ) -> Iterator[list[MicroBatch]]:
     """This worker's micro-batches of each step of an epoch, from a step on.
 
@@ -36,6 +43,7 @@ def streamed_steps(
         same_size: Pad every micro-batch to the same size, as a pipeline requires.
         epoch: From 0.
         skip: Steps of the epoch that are done already.
+        least: Fewest samples of a micro-batch.
 
     Raises:
         InputError: The batch can't be dealt out evenly.
@@ -48,9 +56,9 @@ def streamed_steps(
             do=f"use a multiple of {axes.readers}",
         )
     size = batch_size // axes.readers
-    for rows, own in _received(feed, axes, size, epoch, skip):
+    for rows, own in _without_tiny_end(_received(feed, axes, size, epoch, skip), least):
         total = float(axes.sum(torch.tensor(float(own)), "data", "shard"))
-        shares = _shares(own, size, parts, same_size)
+        shares = _shares(own, size, parts, same_size, least)
         step = []
         for share in shares:
             inputs, target = rows.batch(np.asarray(share.indices))
@@ -60,11 +68,36 @@ def streamed_steps(
         yield step
 
 
-def _shares(own: int, size: int, parts: int, same_size: bool) -> list[Share]:
+def _shares(own: int, size: int, parts: int, same_size: bool, least: int) -> list[Share]:
     if own:
-        return deal(range(own), max(size, own), 1, 0, parts, same_size)[0]
-    each = math.ceil(size / parts) if same_size else 1
+        return deal(range(own), max(size, own), 1, 0, parts, same_size, least)[0]
+    each = math.ceil(size / parts) if same_size else least
     return [Share([0] * each, 0, 0.0)] * (parts if same_size else 1)
+
+
+def _without_tiny_end(source: Iterator[tuple[Rows, int]], least: int) -> Iterator[tuple[Rows, int]]:
+    """The batches, of which a last one of fewer rows than `least` joins the one before."""
+    before: tuple[Rows, int] | None = None
+    for rows, own in source:
+        if before is not None and len(rows) < least:
+            before = _joined(before, (rows, own))
+            continue
+        if before is not None:
+            yield before
+        before = rows, own
+    if before is not None:
+        yield before
+
+
+def _joined(one: tuple[Rows, int], other: tuple[Rows, int]) -> tuple[Rows, int]:
+    """Rows that count first, then padding."""
+    (first, own), (second, more) = one, other
+    columns = {
+        name: np.concatenate([a[:own], second.columns[name][:more], a[own:],
+                              second.columns[name][more:]])
+        for name, a in first.columns.items()
+    }  # fmt: skip
+    return Rows(columns, first.inputs, first.target), own + more
 
 
 def _received(

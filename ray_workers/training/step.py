@@ -11,8 +11,10 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from ...recipe.errors import InputError
 from ...recipe.training import Train
 from ..data.calling import call_model, main_output
+from .losses import Counted
 from .objectives import Objective
 from .parallel import context
 from .parallel.axes import Axes
@@ -39,22 +41,96 @@ class MicroBatch:
 
 
 class StepRunner(Protocol):
-    """How a step is computed."""
+    """How a step is computed.
+
+    Attributes:
+        counted: How much counted in the last call: after `train`, in units in which a whole batch
+            of equal samples has one a reader; after `evaluate`, in the unit of the summed loss.
+    """
+
+    counted: torch.Tensor
 
     def train(self, batches: Sequence[MicroBatch]) -> torch.Tensor:
-        """Accumulate a step's gradients; returns the weighted loss of this worker's samples."""
+        """Accumulate a step's gradients; returns the weighted loss of this worker's samples.
+
+        The mean loss is the sum of the workers' losses over the sum of their `counted`, and the
+        gradient has to be divided alike.
+        """
 
     def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[torch.Tensor | None, float]:
         """Outputs of the samples that count, if this worker has them, and their summed loss."""
 
 
 def make_step_runner(
-    placed: Placed, objective: Objective, spec: Train, axes: Axes, scaler: torch.amp.GradScaler
+    placed: Placed,
+    objective: Objective,
+    spec: Train,
+    axes: Axes,
+    scaler: torch.amp.GradScaler,
+    unit: float = 1.0,
 ) -> StepRunner:
-    """The step runner for a mesh."""
+    """The step runner for a mesh.
+
+    Args:
+        placed: The model.
+        objective: What is minimized.
+        spec: The recipe's `train`.
+        axes: This worker's place.
+        scaler: Of the loss.
+        unit: About how much a sample counts: sums are divided by it before the backward pass, so
+            that gradients have about the size that they have in the end. The same on all workers.
+    """
     if axes["pipeline"] > 1:
-        return _Pipelined(placed, objective, spec, axes)
-    return _Whole(placed, objective, spec, axes, scaler)
+        return _Pipelined(placed, objective, spec, axes, unit)
+    return _Whole(placed, objective, spec, axes, scaler, unit)
+
+
+class _Tally:
+    """Losses of a call's micro-batches on one scale, and how much counted.
+
+    Args:
+        device: Of this worker.
+        unit: What sums and counts are divided by.
+    """
+
+    def __init__(self, device: torch.device, unit: float = 1.0) -> None:
+        self._unit = unit
+        self._device = device
+        self._found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    @property
+    def total(self) -> torch.Tensor:
+        """The summed loss."""
+        return self._summed(0)
+
+    @property
+    def counted(self) -> torch.Tensor:
+        """How much counted."""
+        return self._summed(1)
+
+    def _summed(self, which: int) -> torch.Tensor:
+        values = [pair[which] for pair in self._found.values()]
+        return torch.stack(values).sum() if values else torch.zeros((), device=self._device)
+
+    def add(
+        self, index: int, found: torch.Tensor | Counted, own: int, weight: float
+    ) -> torch.Tensor:
+        """Count a micro-batch; returns its loss for the backward pass.
+
+        Args:
+            index: Which; a second call for it replaces the first.
+            found: What the objective returned.
+            own: How many samples count.
+            weight: Factor of a mean over them.
+        """
+        if isinstance(found, Counted):
+            scale = weight / own / self._unit if own else 0.0
+            loss = found.total * scale
+            count = torch.as_tensor(found.count, device=self._device).float() * scale
+        else:
+            loss, count = found * weight, torch.tensor(weight, device=self._device)
+        self._found[index] = loss.detach().float(), count
+        return loss
 
 
 class _Whole:
@@ -67,6 +143,7 @@ class _Whole:
         spec: Train,
         axes: Axes,
         scaler: torch.amp.GradScaler,
+        unit: float,
     ) -> None:
         self._model = placed.callable
         self._part = placed.parts[0]
@@ -74,30 +151,49 @@ class _Whole:
         self._spec = spec
         self._axes = axes
         self._scaler = scaler
+        self._unit = unit
+        self.counted = torch.zeros(())
 
     def train(self, batches: Sequence[MicroBatch]) -> torch.Tensor:
-        total = torch.zeros((), device=self._axes.device)
+        tally = _Tally(self._axes.device, self._unit)
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1
             split = context.dealt_out(self._part, self._axes, batch.inputs, batch.target)
             with split, self._sending(last):
                 with autocast(self._spec, self._axes):
-                    outputs = call_model(self._model, batch.inputs)
-                    loss = self._objective(outputs, batch.inputs, batch.target) * batch.weight
+                    outputs = self._outputs(batch.inputs)
+                    found = self._objective(outputs, batch.inputs, batch.target)
+                    loss = tally.add(index, found, batch.own, batch.weight)
                 self._scaler.scale(loss).backward()
-            total += loss.detach()
-        return total
+        self.counted = tally.counted
+        return tally.total
+
+    def _outputs(self, inputs: Any) -> torch.Tensor:
+        try:
+            return call_model(self._model, inputs)
+        except RuntimeError as error:
+            if "finished reduction in the prior iteration" not in str(error):
+                raise
+            from .parallel.data import names_without_gradient
+
+            names = names_without_gradient(self._model, error)
+            raise InputError(
+                f"some parameters get a gradient in some steps only: {names}",
+                where="train.mesh.data",
+                do="set train.parallel.data.find_unused to true",
+            ) from error
 
     def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[torch.Tensor | None, float]:
-        outputs, total = [], 0.0
-        for batch in batches:
+        outputs, tally = [], _Tally(self._axes.device)
+        for index, batch in enumerate(batches):
             with torch.no_grad(), autocast(self._spec, self._axes):
                 found = call_model(self._part, batch.inputs)
                 if batch.own:
                     loss = self._objective(found, batch.inputs, batch.target)
-                    total += float(loss) * batch.own
+                    tally.add(index, loss, batch.own, float(batch.own))
             outputs.append(found[: batch.own])
-        return torch.cat(outputs), total
+        self.counted = tally.counted
+        return torch.cat(outputs), float(tally.total)
 
     @contextlib.contextmanager
     def _sending(self, last: bool) -> Any:
@@ -113,57 +209,64 @@ class _Whole:
 class _Pipelined:
     """Micro-batches through the stages; the last one computes the loss of each."""
 
-    def __init__(self, placed: Placed, objective: Objective, spec: Train, axes: Axes) -> None:
+    def __init__(
+        self, placed: Placed, objective: Objective, spec: Train, axes: Axes, unit: float
+    ) -> None:
         self._objective = objective
         self._spec = spec
         self._axes = axes
+        self._unit = unit
         self._batches: Sequence[MicroBatch] = ()
         self._target: torch.Tensor | None = None
+        self._tally = _Tally(axes.device)
         from .parallel.pipeline import make_schedule
 
         self._schedule = make_schedule(placed.parts, spec.parallel.pipeline, axes, self._loss)
         first = axes.at["pipeline"] == 0
         self._feeds, self._judges = first, axes.is_last_stage
 
+    @property
+    def counted(self) -> torch.Tensor:
+        return self._tally.counted
+
     def train(self, batches: Sequence[MicroBatch]) -> torch.Tensor:
-        losses: list[torch.Tensor] = []
-        self._run(self._schedule.step, batches, losses)
-        if not losses:
-            return torch.zeros((), device=self._axes.device)
-        return torch.stack([loss.detach() for loss in losses]).sum()
+        self._tally = _Tally(self._axes.device, self._unit)
+        self._run(self._schedule.step, batches)
+        return self._tally.total
 
     def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[torch.Tensor | None, float]:
         unweighted = [MicroBatch(b.inputs, b.target, b.own, float(b.own)) for b in batches]
-        losses: list[torch.Tensor] = []
+        self._tally = _Tally(self._axes.device)
         with torch.no_grad():
-            merged = self._run(self._schedule.eval, unweighted, losses)
+            merged = self._run(self._schedule.eval, unweighted)
         if merged is None:
             return None, 0.0
         size = len(batches[0].target)
         own = [main_output(merged)[i * size : i * size + b.own] for i, b in enumerate(batches)]
-        return torch.cat(own), float(sum(float(loss) for loss in losses))
+        return torch.cat(own), float(self._tally.total)
 
-    def _run(self, run: Any, batches: Sequence[MicroBatch], losses: list[torch.Tensor]) -> Any:
+    def _run(self, run: Any, batches: Sequence[MicroBatch]) -> Any:
         self._batches = batches
         inputs = [torch.cat([b.inputs for b in batches])] if self._feeds else []
         self._target = torch.cat([b.target for b in batches]) if self._judges else None
         with autocast(self._spec, self._axes):
-            return run(*inputs, target=self._target, losses=losses)
+            return run(*inputs, target=self._target, losses=[])
 
     def _loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Loss of a micro-batch, identified by its target's offset in the whole batch's storage.
 
-        The schedule also calls it with dummy tensors, to infer shapes; they are not in the batch.
+        The schedule also calls it with dummy outputs, to infer shapes, before the real ones.
         """
         whole = self._target
         if whole is None or target.is_meta or _memory(target) != _memory(whole):
             return outputs.float().sum() * 0.0
-        batch = self._batches[target.storage_offset() // (len(target) * whole.stride(0))]
+        index = target.storage_offset() // (len(target) * whole.stride(0))
+        batch = self._batches[index]
         if not batch.own:
             return outputs.float().sum() * 0.0
         inputs = batch.inputs[: batch.own]
-        loss = self._objective(outputs[: batch.own], inputs, target[: batch.own])
-        return loss * batch.weight
+        found = self._objective(outputs[: batch.own], inputs, target[: batch.own])
+        return self._tally.add(index, found, batch.own, batch.weight)
 
 
 def _memory(tensor: torch.Tensor) -> int:

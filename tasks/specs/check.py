@@ -11,6 +11,7 @@ _LOOKED_AT = frozenset(
     {
         "mesh", "parallel", "resources", "compile", "recompute",  # where it is placed
         "batch_size", "accumulate", "optimizer", "ema",  # what it holds in memory
+        "class_weights",
     }
 )  # fmt: skip
 

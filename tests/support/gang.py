@@ -103,3 +103,16 @@ def train(
     except Preempted:
         events.append({"kind": "preempted"})
     return events
+
+
+def train_all(jobs: list[dict[str, Any]], code: str) -> list[Any]:
+    """Run several trainings, one after the other; the events of each, or its error's text."""
+    from prefect_hone.recipe.errors import HoneError
+
+    answers: list[Any] = []
+    for job in jobs:
+        try:
+            answers.append(train(job, code=code))
+        except HoneError as error:
+            answers.append(str(error))
+    return answers

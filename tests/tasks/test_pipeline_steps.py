@@ -276,3 +276,35 @@ def test_an_unexpected_error_comes_with_its_place(bench: Bench) -> None:
         bench.run("export:export", {"model": MODEL})
     assert "KeyError" in str(caught.value)
     assert "export.py" in str(caught.value)
+
+
+ODD = {"data": {"factory": "odd_data:tokens", "args": {}}, "metric": "bits_per_token"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({**ODD, "model": {"factory": "odd_models:odd", "args": {"kind": "frozen"}}},
+         r"all 11 parameters are frozen \(embed.weight, ...\)"),
+        ({**ODD, "model": {"factory": "odd_models:odd", "args": {"kind": "detached"}}},
+         "the loss does not depend on any parameter, neither embed.weight nor another"),
+        ({"model": {"factory": "odd_models:odd", "args": {"kind": "norm"}},
+          "train": {"epochs": 1, "batch_size": 2, "mesh": {"data": 2}}},
+         "batch norm can't be trained on one sample at a time"),
+        ({"data": {"factory": "odd_data:one_hot", "args": {}}}, "are probabilities of classes"),
+        ({**ODD, "model": {"factory": "odd_models:odd", "args": {"kind": "tied"}},
+          "train": {"epochs": 1, "batch_size": 4, "mesh": {"tensor": 2}, "parallel": {
+              "tensor": {"plan": "odd_models:half_tied_plan"}}}},
+         "'embed.weight' and 'head.weight' in different ways"),
+    ],
+)  # fmt: skip
+def test_check_refuses_what_can_not_be_trained(bench: Bench, changed: dict, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        bench.check(**changed)
+
+
+def test_check_tells_what_no_gradient_reaches(bench: Bench) -> None:
+    done = bench.check(**ODD, model={"factory": "odd_models:odd", "args": {"kind": "unused"}})
+    assert done.notes == [
+        "no gradient reaches spare.weight, spare.bias: what nothing uses is not trained"
+    ]

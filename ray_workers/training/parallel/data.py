@@ -7,6 +7,7 @@ https://arxiv.org/abs/1905.13727).
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ....recipe.errors import InputError
 from ....recipe.parallel import DataParallel
+from ...data.calling import main_output
 from .axes import Axes
 
 
@@ -33,15 +35,39 @@ def refuse_if_unable(spec: DataParallel, device: torch.device) -> None:
         )
 
 
-def replicate(model: nn.Module, axes: Axes, spec: DataParallel) -> DistributedDataParallel:
-    """A replica that averages its gradients with the others'."""
+class MainOutput(nn.Module):
+    """A model that returns its main output only: the loss needs no other, so parameters that lead
+    only to others get no gradient, which DDP must see.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
+        return main_output(self.model(*inputs, **named))
+
+
+def replicate(
+    model: nn.Module, axes: Axes, spec: DataParallel, find_unused: bool
+) -> DistributedDataParallel:
+    """A replica that averages its gradients with the others'.
+
+    Args:
+        model: The whole model.
+        axes: This worker's place.
+        spec: Of the recipe.
+        find_unused: Whether parameters may be without gradient.
+    """
     refuse_if_unable(spec, axes.device)
     group = axes.group("data")
     made = DistributedDataParallel(
-        model,
+        MainOutput(model),
         process_group=group,
         bucket_cap_mb=spec.bucket_mb,
         gradient_as_bucket_view=True,
+        find_unused_parameters=find_unused,
+        broadcast_buffers=False,  # `SharedBuffers` averages those that change
         device_ids=[axes.device.index] if axes.device.type == "cuda" else None,
     )
     state: Any = group
@@ -60,3 +86,12 @@ def replicate(model: nn.Module, axes: Axes, spec: DataParallel) -> DistributedDa
             )
             made.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
     return made
+
+
+def names_without_gradient(replica: DistributedDataParallel, error: RuntimeError) -> str:
+    """The parameters of DDP's complaint that got no gradient in a step, by their names."""
+    said = re.search(r"did not receive grad for rank \d+: ([\d ,]+)", str(error))
+    names = [n.removeprefix("model.") for n, p in replica.module.named_parameters()
+             if p.requires_grad]  # fmt: skip
+    found = [names[int(index)] for index in re.findall(r"\d+", said[1])] if said else []
+    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")

@@ -17,6 +17,7 @@ from ....recipe.errors import InputError
 from ....recipe.factories import Allowed
 from ....recipe.training import Train
 from ...data.calling import call_model, move
+from ...model.ties import aliases
 from .axes import Axes
 from .blocks import find_blocks
 
@@ -30,29 +31,44 @@ class Placed:
             pipeline stages.
         callable: What a batch is passed to, if there is no pipeline.
         notes: What was done, in words.
+        aliases: Other names of tied tensors in the whole model, each with the first one.
     """
 
     parts: list[nn.Module]
     callable: nn.Module
     notes: list[str] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def state(self) -> dict[str, torch.Tensor]:
         """This worker's shards of weights and buffers, by their names in the whole model."""
         found: dict[str, torch.Tensor] = {}
         for part in self.parts:
-            found |= {k: v for k, v in part.state_dict().items() if isinstance(v, torch.Tensor)}
+            for name, value in part.state_dict().items():
+                if isinstance(value, torch.Tensor):
+                    found.setdefault(self.aliases.get(name, name), value)
         return found
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """This worker's parameters by their names in the whole model."""
-        return {name: p for part in self.parts for name, p in part.named_parameters()}
+        return {
+            self.aliases.get(name, name): parameter
+            for part in self.parts
+            for name, parameter in part.named_parameters()
+        }
 
     def train(self, mode: bool) -> None:
         for part in self.parts:
             part.train(mode)
 
 
-def parallelize(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, sample: Any) -> Placed:
+def parallelize(
+    model: nn.Module,
+    spec: Train,
+    axes: Axes,
+    allowed: Allowed,
+    sample: Any,
+    find_unused: bool = False,
+) -> Placed:
     """Split a model over the mesh.
 
     Args:
@@ -61,11 +77,13 @@ def parallelize(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, sam
         axes: This worker's place.
         allowed: Factories that may be called.
         sample: Inputs of a small batch, to verify a plan and to balance stages.
+        find_unused: Whether parameters may be without gradient.
 
     Raises:
         InputError: The model does not support the mesh; with what to implement.
     """
     notes: list[str] = []
+    others = aliases(model)
     if axes["context"] > 1:
         from . import context
 
@@ -92,12 +110,11 @@ def parallelize(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, sam
                 recompute(block, spec.recompute)
             if spec.compile:
                 block.compile()
-    placed = Placed(parts, parts[0], notes)
-    only_data = all(axes[axis] == 1 for axis in ("shard", "tensor", "pipeline", "context"))
-    if axes["data"] > 1 and only_data:
+    placed = Placed(parts, parts[0], notes, others)
+    if replicates(axes):
         from .data import replicate
 
-        placed.callable = replicate(parts[0], axes, spec.parallel.data)
+        placed.callable = replicate(parts[0], axes, spec.parallel.data, find_unused)
     elif axes["shard"] > 1 or axes["context"] > 1:
         from .shard import shard
 
@@ -109,6 +126,12 @@ def parallelize(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, sam
         for part in parts:
             replicate_sharded(part, axes, spec.parallel.shard)
     return placed
+
+
+def replicates(axes: Axes) -> bool:
+    """Whether each worker has a whole replica (DDP)."""
+    others = ("shard", "tensor", "pipeline", "context")
+    return axes["data"] > 1 and all(axes[axis] == 1 for axis in others)
 
 
 def check_mesh(model: nn.Module, spec: Train, allowed: Allowed, sample: Any) -> list[str]:

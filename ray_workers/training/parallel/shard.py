@@ -36,7 +36,7 @@ def shard(part: nn.Module, axes: Axes, spec: Sharding) -> None:
         "mp_policy": _precision(spec),
         "offload_policy": CPUOffloadPolicy() if spec.cpu_offload else OffloadPolicy(),
     }
-    for block in find_blocks(part).values():
+    for block in _separable(part):
         fully_shard(block, **options)
     fully_shard(part, **options)
 
@@ -45,9 +45,27 @@ def replicate_sharded(part: nn.Module, axes: Axes, spec: Sharding) -> None:
     """Average over `data` the gradients of a model that `tensor` or `pipeline` has split."""
     options: dict[str, Any] = {"mesh": axes.sub("data"), "mp_policy": _precision(spec)}
     replicate_split = replicate()
-    for block in find_blocks(part).values():
+    for block in _separable(part):
         replicate_split(block, **options)
     replicate_split(part, **options)
+
+
+def _separable(part: nn.Module) -> list[nn.Module]:
+    """The blocks that share no parameter with the rest of the model, each once.
+
+    A parameter that is sharded with one block would no longer be the one that another part has.
+    """
+    blocks = {id(block): block for block in find_blocks(part).values()}
+    owners: dict[int, set[int]] = {}
+    for module in part.modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), set()).add(id(module))
+    return [block for block in blocks.values() if not _shares(block, owners)]
+
+
+def _shares(block: nn.Module, owners: dict[int, set[int]]) -> bool:
+    inner = {id(module) for module in block.modules()}
+    return any(owners[id(parameter)] - inner for parameter in block.parameters())
 
 
 def _mesh(axes: Axes) -> DeviceMesh:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import Replicate, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -30,6 +30,7 @@ from torch.distributed.tensor.parallel import (
 from ....recipe.errors import InputError
 from ....recipe.factories import Allowed
 from ....recipe.parallel import TensorParallel
+from ...model.ties import replace_parameter, tied_parameters
 from .axes import Axes
 
 IMPLEMENT = (
@@ -112,10 +113,37 @@ def split_layers(model: nn.Module, plan: TensorPlan, axes: Axes, sequence: bool)
         pattern: _style(style, sequence) if isinstance(style, str) else style
         for pattern, style in plan.styles.items()
     }
+    tied = tied_parameters(model)
     parallelize_module(model, axes.sub("tensor"), styles)
+    for names in tied:
+        _tie_again(model, names)
     for name, attribute in plan.heads:
         module = model.get_submodule(name)
         setattr(module, attribute, getattr(module, attribute) // axes["tensor"])
+
+
+def _tie_again(model: nn.Module, names: Sequence[str]) -> None:
+    """Make the parts of a tied parameter one again, after each of its layers was split.
+
+    Raises:
+        InputError: Its layers are split in different ways.
+    """
+    parts = [model.get_parameter(name) for name in names]
+    placements = [part.placements if isinstance(part, DTensor) else None for part in parts]
+    if any(placement != placements[0] for placement in placements):
+        raise _split_unlike(names)
+    for name in names[1:]:
+        replace_parameter(model, name, parts[0])
+
+
+def _split_unlike(names: Sequence[str]) -> InputError:
+    return InputError(
+        f"the tensor plan splits {' and '.join(repr(name) for name in names)} in different ways, "
+        "and they are one parameter",
+        where="train.mesh.tensor",
+        do="split all layers of a tied parameter along the same dimension (an embedding by "
+        "embedding_rowwise and a linear layer by colwise), or none of them",
+    )
 
 
 def prove(plan: TensorPlan, expected: torch.Tensor, found: torch.Tensor) -> None:
@@ -193,6 +221,9 @@ def _check(model: nn.Module, plan: TensorPlan, workers: int) -> None:
                     where="train.mesh.tensor",
                     do="use a number that divides it, or widen the layer",
                 )
+    for tied in tied_parameters(model):
+        if len({_dimension(names, plan, name) for name in tied}) > 1:
+            raise _split_unlike(tied)
     for name, module in names.items():
         for attribute in _HEADS:
             count = getattr(module, attribute, None)
@@ -203,6 +234,21 @@ def _check(model: nn.Module, plan: TensorPlan, workers: int) -> None:
                     where="train.mesh.tensor",
                     do="use a number of workers that divides the heads",
                 )
+
+
+def _dimension(names: Mapping[str, nn.Module], plan: TensorPlan, parameter: str) -> object:
+    """The dimension that a plan splits a parameter along; None if it leaves it whole."""
+    layer = parameter.rpartition(".")[0]
+    for pattern, style in plan.styles.items():
+        if not fnmatch.fnmatchcase(layer, pattern):
+            continue
+        by_rows = style in ("rowwise", "embedding_rowwise")
+        if not isinstance(style, str) or style in ("sequence", "sequence_parallel"):
+            return None
+        if isinstance(names[layer], nn.Embedding):
+            return 0 if by_rows else 1
+        return 1 if by_rows else 0
+    return None
 
 
 #: Blocks whose halves are in different children, as in BERT and ViT: columns, row, owner of heads.

@@ -21,7 +21,7 @@ from prefect_hone.ray_workers.store.file_names import SURGERY, WEIGHTS
 from prefect_hone.recipe.errors import InputError, StepFailed
 from prefect_hone.recipe.factories import Allowed, use_code
 from prefect_hone.recipe.model import Factory, ModelFactory
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 CODE = """
@@ -128,3 +128,20 @@ def test_a_layer_that_is_not_there_is_named_with_the_one_that_was_meant() -> Non
         require_layers(["first", "secnod"], known, "prune.skip_layers")
     with pytest.raises(InputError, match="the teacher has no layer"):
         require_layers(["x"], known, "distill", "teacher", InputError)
+
+
+def test_a_file_may_have_a_tied_weight_under_any_of_its_names(
+    allowed: Allowed, tmp_path: Path
+) -> None:
+    tied = ModelFactory(factory="module_code:tied")
+    one, other = torch.rand(3, 3), torch.rand(3, 3)
+    for state in (
+        {"0.weight": one}, {"1.weight": one}, {"0.weight": one, "1.weight": one.clone()},
+    ):  # fmt: skip
+        save_file(state, str(tmp_path / WEIGHTS))
+        loaded = load_module(tied, allowed, tmp_path)
+        assert torch.equal(loaded[0].weight, one)
+        assert loaded[0].weight is loaded[1].weight
+    save_file({"0.weight": one, "1.weight": other}, str(tmp_path / WEIGHTS))
+    with pytest.raises(InputError, match=r"ties '0\.weight' and '1\.weight', and"):
+        load_module(tied, allowed, tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from prefect_hone.ray_workers.training.dealing import deal, shuffled
+from prefect_hone.ray_workers.training.dealing import count_steps, deal, shuffled
 
 
 @pytest.mark.parametrize(("parts", "same_size"), [(1, False), (3, False), (4, True)])
@@ -41,3 +41,25 @@ def test_parts_of_a_pipeline_are_filled_up_to_one_size() -> None:
     ((*_, last),) = deal(range(10), 16, readers=1, reader=0, parts=4, same_size=True)
     assert len(last.indices) == 4
     assert last.own == 0
+
+
+def test_no_micro_batch_is_smaller_than_batch_norm_takes() -> None:
+    for samples, batch, world, parts in (
+        (129, 32, 1, 1),
+        (131, 32, 2, 1),
+        (33, 32, 1, 8),
+        (35, 12, 3, 4),
+    ):
+        seen: list[int] = []
+        for rank in range(world):
+            steps = deal(range(samples), batch, world, rank, parts, least=2)
+            assert len(steps) == count_steps(samples, batch, 2 * world)
+            for share in (share for shares in steps for share in shares):
+                assert len(share.indices) == share.own >= 2
+                seen += share.indices
+            whole = [sum(share.weight for share in shares) for shares in steps]
+            assert sum(whole) == pytest.approx(len(whole), rel=0.2)
+        assert sorted(seen) == list(range(samples))
+    assert count_steps(129, 32) == 5
+    assert count_steps(129, 32, 2) == 4
+    assert count_steps(1, 32, 2) == 1

@@ -1,0 +1,102 @@
+"""What a pass over a few samples tells about a model, before it is trained."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...recipe.errors import InputError
+from ..data.calling import call_model
+
+_ONE_VALUE = "more than 1 value per channel"
+
+
+def without_gradient(
+    model: nn.Module, inputs: Any, loss: Callable[[torch.Tensor], torch.Tensor]
+) -> list[str]:
+    """Names of the trainable parameters that no gradient reaches, from a pass in training mode.
+
+    The model is left as it was, and so is the random state.
+
+    Args:
+        model: The whole model, with at least one trainable parameter.
+        inputs: Of a small batch.
+        loss: From the model's main output to a scalar.
+
+    Raises:
+        InputError: Nothing can be trained: all is frozen, or the loss does not depend on it.
+    """
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    refuse_frozen(model)
+    with _untouched(model), torch.enable_grad():
+        value = loss(call_model(model, inputs))
+        if not value.requires_grad:
+            raise InputError(
+                f"the loss does not depend on any parameter, neither {trainable[0][0]} nor another",
+                where="model.factory",
+                do="look for detach(), torch.no_grad() or numpy in the model's forward or the loss",
+            )
+        found = torch.autograd.grad(value, [p for _, p in trainable], allow_unused=True)
+    return [name for (name, _), grad in zip(trainable, found, strict=True) if grad is None]
+
+
+def refuse_frozen(model: nn.Module) -> None:
+    """Refuse to train a model without a trainable parameter.
+
+    Raises:
+        InputError: All are frozen, or there are none.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    if any(p.requires_grad for p in model.parameters()):
+        return
+    frozen = f"all {len(names)} parameters are frozen ({names[0]}, ...)" if names else (
+        "the model has no parameters")  # fmt: skip
+    raise InputError(
+        f"nothing can be trained: {frozen}",
+        where="model.factory",
+        do="leave requires_grad on for what should be trained, or set train.epochs to 0 to use the "
+        "model as it is",
+    )
+
+
+def least_samples(model: nn.Module, inputs: Any) -> int:
+    """The fewest samples of a micro-batch: 2 if batch norm can't take one, else 1.
+
+    Args:
+        model: The whole model; left as it was.
+        inputs: Of a small batch.
+    """
+    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        return 1
+    one = {n: v[:1] for n, v in inputs.items()} if isinstance(inputs, dict) else inputs[:1]
+    with _untouched(model), torch.no_grad():
+        try:
+            call_model(model, one)
+        except ValueError as error:
+            return 2 if _ONE_VALUE in str(error) else 1
+        except RuntimeError:
+            return 1  # it is told where the model is trained
+    return 1
+
+
+@contextlib.contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    """Training mode, after which buffers, mode and random state are what they were."""
+    kept = {name: value.detach().clone() for name, value in model.named_buffers()}
+    modes = [(module, module.training) for module in model.modules()]
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        model.train()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            with torch.no_grad():
+                for name, value in model.named_buffers():
+                    if name in kept and kept[name].shape == value.shape:
+                        value.copy_(kept[name])

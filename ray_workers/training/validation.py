@@ -1,0 +1,61 @@
+"""The metric and the loss on the validation split, over all workers."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.splits import Splits
+from ..metrics import metric as load_metric
+from .dealing import deal
+from .ema import Ema
+from .job import TrainJob
+from .loading import loaded_steps
+from .parallel.axes import Axes
+from .parallel.parallelize import Placed
+from .step import StepRunner
+
+
+def validate(
+    job: TrainJob,
+    splits: Splits,
+    placed: Placed,
+    runner: StepRunner,
+    ema: Ema | None,
+    axes: Axes,
+) -> tuple[float, float]:
+    """The metric and the mean loss, each sample counted once."""
+    measure, spec = load_metric(job.metric, job.allowed), job.train
+    pipelined = axes["pipeline"] > 1
+    parts = spec.parallel.pipeline.microbatches if pipelined else 1
+    dealt = deal(
+        range(len(splits.validation)),
+        spec.batch_size,
+        axes.readers,
+        axes.reader,
+        parts,
+        same_size=pipelined,
+    )
+    found: list[tuple[list[int], Any]] = []
+    loss_sum = counted = 0.0
+    placed.train(False)
+    with ema.in_place() if ema is not None else contextlib.nullcontext():
+        loaded = loaded_steps(splits, splits.validation, dealt, axes, spec)
+        for shares, step in zip(dealt, loaded, strict=True):
+            outputs, loss = runner.evaluate(step)
+            if outputs is None or not axes.owns_outputs or not len(outputs):
+                continue
+            target = torch.cat([batch.target[: batch.own] for batch in step])
+            rows = measure.per_sample(outputs.float().cpu().numpy(), target.cpu().numpy())
+            found.append(([i for s in shares for i in s.indices[: s.own]], rows))
+            loss_sum += loss
+            counted += float(runner.counted)
+    gathered = axes.gather((found, loss_sum, counted))
+    parts_found = [part for worker, _, _ in gathered for part in worker]
+    order = np.argsort(np.concatenate([np.asarray(indices) for indices, _ in parts_found]))
+    rows = np.concatenate([rows for _, rows in parts_found])[order]
+    count = sum(counted for _, _, counted in gathered)
+    return measure.aggregate(rows), sum(loss for _, loss, _ in gathered) / max(count, 1e-12)

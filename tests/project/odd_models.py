@@ -1,0 +1,154 @@
+"""Small models that are unlike a chain of layers: tied, with unused or frozen parts, with state."""
+
+import torch
+from torch import nn
+
+VOCABULARY = 12
+
+
+class TiedLm(nn.Module):
+    """A language model whose head is its embedding; (N, T) tokens to (N, T, V) logits."""
+
+    def __init__(self, tied_buffers=True, tie=True):
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, 8)
+        self.mix = nn.GRU(8, 8, batch_first=True)
+        self.head = nn.Linear(8, VOCABULARY, bias=False)
+        if tie:
+            self.head.weight = self.embed.weight
+        if tied_buffers:
+            self.register_buffer("scale", torch.full((8,), 1.5))
+            self.register_buffer("scale_again", self.scale)
+
+    def forward(self, x):
+        mixed = self.mix(self.embed(x))[0]
+        return self.head(mixed * self.scale_again if hasattr(self, "scale") else mixed)
+
+
+class SharedBlocks(nn.Module):
+    """Blocks of which the first is used twice, and one weight of the last is the first's."""
+
+    def __init__(self):
+        super().__init__()
+        block = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+        other = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+        other[0].weight = block[0].weight
+        self.embed = nn.Embedding(VOCABULARY, 8)
+        self.blocks = nn.ModuleList([block, block, other])
+        self.head = nn.Linear(8, VOCABULARY)
+
+    def forward(self, x):
+        x = self.embed(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+class Lstm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, 8)
+        self.lstm = nn.LSTM(8, 8, num_layers=2, batch_first=True)
+        self.head = nn.Linear(8, VOCABULARY)
+
+    def forward(self, x):
+        return self.head(self.lstm(self.embed(x))[0])
+
+
+class Siamese(nn.Module):
+    """One encoder for both halves of the sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Embedding(VOCABULARY, 8), nn.Linear(8, 8), nn.Tanh())
+        self.head = nn.Linear(16, VOCABULARY)
+
+    def forward(self, x):
+        there, back = self.encoder(x), self.encoder(x.flip(1))
+        return self.head(torch.cat([there, back], -1))
+
+
+class Running(nn.Module):
+    """State of its own: a running mean of its activations, which the forward pass uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, 8)
+        self.head = nn.Linear(8, VOCABULARY)
+        self.register_buffer("mean", torch.zeros(8))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x):
+        x = self.embed(x)
+        out = self.head(x - self.mean)
+        if self.training:
+            with torch.no_grad():
+                self.mean.lerp_(x.mean((0, 1)), 0.1)
+                self.steps += 1
+        return out
+
+
+class UnusedHead(Lstm):
+    """A head that nothing uses, and a scale that is frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Linear(8, 3)
+        self.scale = nn.Parameter(torch.ones(8), requires_grad=False)
+
+    def forward(self, x):
+        return self.head(self.lstm(self.embed(x) * self.scale)[0])
+
+
+class Frozen(Lstm):
+    def __init__(self):
+        super().__init__()
+        self.requires_grad_(False)
+
+
+class Detached(Lstm):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
+class Chain(nn.Sequential):
+    """Can be split into pipeline stages; the first part is frozen, the last has spare weights."""
+
+    def __init__(self):
+        super().__init__(nn.Embedding(VOCABULARY, 8), nn.Linear(8, 8), nn.Tanh(), Last())
+        self[0].requires_grad_(False)
+
+
+class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, VOCABULARY)
+        self.spare = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(x)
+
+
+class Normed(nn.Sequential):
+    """Batch norm of rows of 13 numbers, which can't take one row alone."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(13, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+MODELS = {
+    "tied": TiedLm, "blocks": SharedBlocks, "lstm": Lstm, "siamese": Siamese, "running": Running,
+    "unused": UnusedHead, "frozen": Frozen, "detached": Detached, "chain": Chain, "norm": Normed,
+}  # fmt: skip
+
+
+def odd(kind, **args):
+    return MODELS[kind](**args)
+
+
+def tied_plan(_model, _sequence):
+    return {"embed": "embedding_rowwise", "head": "colwise_gather_output"}
+
+
+def half_tied_plan(_model, _sequence):
+    return {"head": "colwise_gather_output"}
