@@ -74,7 +74,7 @@ class SharedBuffers:
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one.detach(), other.to(one.device))
+    return bool(one.shape == other.shape and torch.equal(one.detach(), other.to(one.device)))
 
 
 def _spread(flat: torch.Tensor, buffers: list[torch.Tensor]) -> None:

@@ -48,7 +48,8 @@ class StepRunner(Protocol):
             of equal samples has one a reader; after `evaluate`, in the unit of the summed loss.
     """
 
-    counted: torch.Tensor
+    @property
+    def counted(self) -> torch.Tensor: ...
 
     def train(self, batches: Sequence[MicroBatch]) -> torch.Tensor:
         """Accumulate a step's gradients; returns the weighted loss of this worker's samples.
