@@ -139,6 +139,35 @@ def odd_value(values: Any) -> tuple[tuple[str | int, ...], str] | None:
     return None
 
 
+def too_large(values: Any) -> tuple[tuple[str | int, ...], str] | None:
+    """Where plain values are together longer than any recipe, and that as a clause; None if not.
+
+    The field that is told is the deepest one that is too large by itself.
+    """
+    path: tuple[str | int, ...] = ()
+    size = _size(values)
+    if size <= LARGEST:
+        return None
+    while isinstance(values, dict) and values:
+        key = max(values, key=lambda name: _size(values[name]))
+        if _size(values[key]) <= LARGEST // 2:
+            break
+        path, values = (*path, str(key)), values[key]
+    return path, (
+        f"it has {size:,} characters, and a recipe at most {LARGEST:,}: write large values into a "
+        "file that your factory reads"
+    )
+
+
+def _size(values: Any) -> int:
+    """Length of plain values as text (characters)."""
+    if isinstance(values, dict):
+        return sum(len(str(key)) + _size(value) for key, value in values.items())
+    if isinstance(values, list | tuple):
+        return sum(map(_size, values))
+    return len(str(values))
+
+
 def _odd_text(text: str) -> str | None:
     if len(text) > _LONGEST_TEXT:
         return f"the text is longer than {_LONGEST_TEXT:,} characters"

@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from .errors import RecipeError, did_you_mean
-from .limits import DEEPEST, odd_value
+from .limits import DEEPEST, LARGEST, odd_value, too_large
 from .schema import Recipe
 from .strict import OWN_CODE
 from .text import FieldPath, Source, parse_value, read_source, yaml_problem
@@ -87,7 +87,7 @@ def parse_recipe(source: Source) -> Recipe:
     Raises:
         RecipeError: With every mistake that was found.
     """
-    odd = odd_value(source.values)
+    odd = odd_value(source.values) or too_large(source.values)
     if odd is not None:
         shown = ".".join(map(str, odd[0])) or "recipe"
         raise RecipeError(f"{_cut(shown)}: {odd[1]}", where=_cut(source.where(odd[0])))
@@ -122,6 +122,12 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
     """
     values = copy.deepcopy(source.values)
     overridden: dict[FieldPath, str] = {}
+    if sum(map(len, overrides)) > LARGEST:
+        raise RecipeError(
+            f"the options together are longer than {LARGEST:,} characters",
+            where="--set",
+            do="write them into the recipe, and large values into a file that your factory reads",
+        )
     for option in overrides:
         path, equals, text = option.partition("=")
         option, parts = _cut(option), path.strip().split(".")

@@ -25,6 +25,14 @@ from .measures import (
 )
 from .model import DataFactory, ModelFactory
 from .passes import Pass
+from .registry_names import (
+    ALIAS,
+    LONGEST_ALIAS,
+    LONGEST_MODEL,
+    MODEL,
+    alias_problem,
+    model_problem,
+)
 from .strict import IMPORT_PATH, NameOrPath, Strict, import_paths, mistake, short_name
 from .targets import Target, expanded
 from .training import Train
@@ -248,15 +256,14 @@ class Registry(Strict):
 
     model: str = Field(
         min_length=1,
-        max_length=200,
-        pattern=r"^[^\s/:@?#%\\'\"`\x00-\x1f\x7f](?:[^/:@?#%\\'\"`\x00-\x1f\x7f]*"
-        r"[^\s/:@?#%\\'\"`\x00-\x1f\x7f])?$",
+        max_length=LONGEST_MODEL,
+        pattern=MODEL,
         description="Name of the registered model.",
     )
     alias: str = Field(
         "champion",
-        max_length=_LONGEST,
-        pattern=r"^[A-Za-z][\w-]*$",
+        max_length=LONGEST_ALIAS,
+        pattern=ALIAS,
         description="Alias for the winner; the replaced version gets the alias 'previous'.",
     )
     proof: Literal["inputs", "synthetic", "off"] = Field(
@@ -266,11 +273,18 @@ class Registry(Strict):
         "random ones, so no data leave with the model; 'off' carries none, and no example.",
     )
 
+    @field_validator("model")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if problem := model_problem(value):
+            raise mistake("model", "the name '{name}' {problem}", name=value, problem=problem)
+        return value
+
     @field_validator("alias")
     @classmethod
     def _free(cls, value: str) -> str:
-        if value == "previous" or value == "latest" or re.fullmatch(r"v\d+", value):
-            raise mistake("alias", "the alias '{alias}' is reserved", alias=value)
+        if problem := alias_problem(value):
+            raise mistake("alias", "the alias '{alias}' {problem}", alias=value, problem=problem)
         return value
 
 

@@ -17,7 +17,16 @@ import typer
 from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
 from ...recipe.machine_errors import machine_error
-from .output import EXIT_NO_READER, OutputLost, flush_output, guard_output, leave
+from ...recipe.service_errors import service_error
+from .output import (
+    EXIT_NO_READER,
+    OutputLost,
+    flush_output,
+    guard_output,
+    leave,
+    only_json,
+    write_json,
+)
 from .signals import Ended
 
 app = typer.Typer(
@@ -39,7 +48,8 @@ def exit_with_message(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def wrapped(*arguments: P.args, **options: P.kwargs) -> None:
         try:
-            command(*arguments, **options)
+            with only_json(bool(options.get("as_json"))):
+                command(*arguments, **options)
         except HoneError as error:
             sys.stderr.write(f"hone: {error}\n")
             raise typer.Exit(error.exit_code) from None
@@ -52,7 +62,7 @@ def exit_with_message(command: Callable[P, None]) -> Callable[P, None]:
             sys.stderr.write("hone: interrupted\n")
             raise typer.Exit(130) from None
         except Exception as error:
-            trouble = machine_error(error)
+            trouble = machine_error(error) or service_error(error)
             if trouble is None:
                 raise
             sys.stderr.write(f"hone: {trouble}\n")
@@ -624,7 +634,7 @@ def _console(stderr: bool = False) -> Any:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    write_json(json.dumps(value, indent=1))
 
 
 def _exit(code: int) -> None:

@@ -27,7 +27,7 @@ from ...recipe.library_messages import telling
 from ...recipe.showable import showable
 from ...recipe.strict import Strict
 from ..engine.settings import Settings
-from .prefect_server import answers, configured_url
+from .prefect_server import configured_url, problem_with
 from .tables import target_rows
 
 _STORE_SECONDS = 15.0
@@ -137,9 +137,12 @@ def _mlflow(settings: Settings) -> Finding:
     uri = settings.tracking
     if not uri.startswith("http"):
         return Finding(subject="MLflow", state="good", text=f"embedded store {uri}")
-    from ...tasks.tracking.health import problem_with
+    from ...tasks.tracking import health
 
-    problem = problem_with(uri, 5)
+    problem = health.problem_with(uri, 5)
+    if problem is None and (refused := health.denied(uri, 5)):
+        text = f"{uri} {refused}: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        return Finding(subject="MLflow", state="bad", text=text)
     if problem is None:
         return Finding(subject="MLflow", state="good", text=uri)
     text = f"{uri} does not answer ({problem}): start it, or unset MLFLOW_TRACKING_URI"
@@ -151,9 +154,12 @@ def _prefect() -> Finding:
     if url is None:
         text = "none configured: each run starts one for itself"
         return Finding(subject="Prefect", state="good", text=text)
-    if answers(url):
+    problem = problem_with(url)
+    if problem is None:
         return Finding(subject="Prefect", state="good", text=url)
-    text = f"{url} does not answer: `prefect server start`, or unset PREFECT_API_URL"
+    text = f"{url} {problem}: `prefect server start`, or unset PREFECT_API_URL"
+    if "denies" in problem:
+        text = f"{url} {problem}: set PREFECT_API_AUTH_STRING to USER:PASSWORD"
     return Finding(subject="Prefect", state="bad", text=text)
 
 

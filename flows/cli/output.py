@@ -87,7 +87,7 @@ class Output:
             os.close(nowhere)
 
     def _note(self, error: OSError) -> None:
-        name = "standard output" if self._stream is sys.__stdout__ else "standard error"
+        name = "standard output" if self._stream is not sys.__stderr__ else "standard error"
         why = "nobody reads" if error.errno in _NO_READER else f"{telling(error)}: can't write"
         text = f"{why} the {name} any more; the run goes on without it"
         if self.log is not None:
@@ -126,9 +126,50 @@ def guard_output() -> None:
             setattr(sys, name, Output(stream))
 
 
+_for_json: list[Any] = []
+
+
+@contextlib.contextmanager
+def only_json(wanted: bool) -> Iterator[None]:
+    """A context in which only `write_json` writes to standard output, and all else to stderr.
+
+    MLflow and other libraries print to standard output, also from C and from processes that they
+    start; so the file descriptor is redirected too. It stays so to the end of the process, because
+    they also print when it ends.
+
+    Args:
+        wanted: Whether the command prints a JSON document.
+    """
+    if not wanted:
+        yield
+        return
+    before = sys.stdout
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if before.fileno() == 1:
+            before.flush()
+            kept = os.fdopen(os.dup(1), "w", encoding="utf-8")
+            os.dup2(2, 1)
+            _for_json.append(Output(kept))
+    if not _for_json:  # no stream of the system's, as in a test
+        _for_json.append(before)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = before
+        _for_json.clear()
+
+
+def write_json(text: str) -> None:
+    """Write a command's JSON document to standard output."""
+    stream = _for_json[-1] if _for_json else sys.stdout
+    stream.write(text + "\n")
+    stream.flush()
+
+
 def go_on_without_reader(log: Path) -> None:
     """Let the command go on when a reader goes away; `log` is told."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, *_for_json):
         if isinstance(stream, Output):
             stream.log = log
 

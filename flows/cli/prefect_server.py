@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from ...recipe.errors import HoneError, ServerUnreachable
+from ...recipe.errors import AccessRefused, HoneError, ServerUnreachable
 from ...recipe.showable import basic_header, without_user
 from ...runtimes.child_environment import minimal
 from ..prefect_private import TEMPORARY_SERVER
@@ -122,6 +122,11 @@ def _die_with_parent() -> None:
 
 def answers(url: str) -> bool:
     """Whether a Prefect API answers, within seconds."""
+    return problem_with(url) is None
+
+
+def problem_with(url: str) -> str | None:
+    """Why a Prefect API can't be used, as a clause; None: it answers."""
     clean, user = without_user(url)
     if user is None and ":" in (both := os.environ.get("PREFECT_API_AUTH_STRING", "")):
         name, _, password = both.partition(":")
@@ -129,9 +134,13 @@ def answers(url: str) -> bool:
     request = urllib.request.Request(f"{clean}/health", headers=basic_header(user))  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-            return int(answer.status) == 200
+            return None if answer.status == 200 else f"does not answer ({answer.status})"
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return f"denies access ({error.code})"
+        return f"does not answer ({error.code})"
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
-        return False
+        return "does not answer"
 
 
 def require_server(url: str) -> None:
@@ -139,10 +148,18 @@ def require_server(url: str) -> None:
 
     Raises:
         ServerUnreachable: It doesn't.
+        AccessRefused: It wants a user and a password, or others.
     """
-    if not answers(url):
+    problem = problem_with(url)
+    if problem is not None and "denies" in problem:
+        raise AccessRefused(
+            f"the Prefect server {problem}",
+            where=f"PREFECT_API_URL={url}",
+            do="set PREFECT_API_AUTH_STRING to USER:PASSWORD, or put them into the URL",
+        )
+    if problem is not None:
         raise ServerUnreachable(
-            "the Prefect server does not answer",
+            f"the Prefect server {problem}",
             where=f"PREFECT_API_URL={url}",
             do="start it with `prefect server start`, or unset PREFECT_API_URL to run without one",
         )

@@ -20,7 +20,9 @@ from ...ray_workers.cluster import (
     require_capacity,
 )
 from ...recipe.errors import HoneError
+from ...recipe.library_messages import telling
 from ...recipe.machine_errors import machine_error
+from ...recipe.service_errors import service_error
 from ...recipe.showable import showable, showable_data
 from ...tasks.outcome import Outcome
 from ...tasks.tracking.health import require_answer
@@ -31,7 +33,7 @@ from ..engine.settings import Settings
 from ..prefect_private import quiet_console, send_what_is_left
 from .console import LiveRows, PlainLines
 from .load import load_for_command
-from .output import go_on_without_reader, leave_at_once
+from .output import go_on_without_reader, leave_at_once, write_json
 from .prefect_server import PrefectServer, configured_url, require_server
 from .signals import ended_by_signals
 
@@ -78,8 +80,7 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
             observer.phase("starting Prefect, Ray and MLflow")
             outcome, flow_run = _run_flow(asked, session.planned(plan), server)
         if as_json:
-            sys.stdout.write(json.dumps(showable_data(outcome.to_json()), indent=1) + "\n")
-            sys.stdout.flush()
+            write_json(json.dumps(showable_data(outcome.to_json()), indent=1))
         else:
             from .tables import show_outcome, show_places
 
@@ -123,12 +124,13 @@ def _run_flow(
         elif isinstance(found, HoneError):
             raise found
         elif isinstance(found, BaseException):
-            trouble = machine_error(found)
+            trouble = machine_error(found) or service_error(found)
             if trouble is not None:
                 raise trouble from found
-            raise HoneError(f"{type(found).__name__}: {found}") from found
+            raise HoneError(f"{type(found).__name__}: {telling(found)}") from found
         else:
-            raise HoneError(f"the flow run ended as {state.name}: {state.message}")
+            said = telling(str(state.message or "no reason was given"))
+            raise HoneError(f"the flow run ended as {state.name}: {said}")
     return result, str(state.state_details.flow_run_id or "")
 
 

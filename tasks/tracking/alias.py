@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...recipe.errors import HoneError, InputError
+from ...recipe.registry_names import require_names
 from . import names
 from .away import insist
 from .ledger import Action, Entry, Event, Ledger, Record, new_intent
@@ -50,6 +51,7 @@ def move_alias(
     """
     import mlflow
 
+    require_names(name, alias)
     if not reason.strip():
         raise InputError(f"a {action} needs a reason", where="reason")
     client = mlflow.MlflowClient(tracking, registry_uri=tracking)

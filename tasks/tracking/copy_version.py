@@ -11,6 +11,7 @@ from typing import Any
 
 from ...ray_workers.scratch import scratch_folder
 from ...recipe.errors import HoneError, InputError
+from ...recipe.registry_names import require_names
 from ...recipe.showable import showable
 from ...runtimes.manifest import model_files
 from . import names
@@ -58,6 +59,7 @@ def copy_version(
     """
     import mlflow
 
+    require_names(name, alias)
     if source == target:
         raise InputError("the version is in this registry already", where=showable(target))
     ours = mlflow.MlflowClient(source, registry_uri=source)

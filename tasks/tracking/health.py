@@ -40,6 +40,21 @@ def problem_with(uri: str, seconds: float = SECONDS) -> str | None:
     return None
 
 
+def denied(uri: str, seconds: float = SECONDS) -> str | None:
+    """That an MLflow server which answers does not let this user in; None: it does."""
+    try:
+        within(
+            seconds + 1,
+            lambda: _ask(uri, seconds, "/api/2.0/mlflow/experiments/search?max_results=1"),
+            lambda: TimeoutError(),
+        )
+    except urllib.error.HTTPError as error:
+        return f"denies access ({error.code})" if error.code in (401, 403) else None
+    except (http.client.HTTPException, OSError, ValueError):
+        return None
+    return None
+
+
 def require_answer(uri: str) -> None:
     """Make sure that an MLflow server answers.
 
@@ -59,7 +74,7 @@ def unreachable(uri: str, why: str) -> ServerUnreachable:
     )
 
 
-def _ask(uri: str, seconds: float) -> None:
+def _ask(uri: str, seconds: float, path: str = "/health") -> None:
     clean, user = without_user(uri)
     if user is None and os.environ.get("MLFLOW_TRACKING_USERNAME"):
         user = (
@@ -67,7 +82,7 @@ def _ask(uri: str, seconds: float) -> None:
             os.environ.get("MLFLOW_TRACKING_PASSWORD", ""),
         )
     request = urllib.request.Request(  # noqa: S310
-        f"{clean.rstrip('/')}/health", headers=basic_header(user)
+        f"{clean.rstrip('/')}{path}", headers=basic_header(user)
     )
     with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
         answer.read(100)

@@ -12,14 +12,15 @@ from typing import Any
 
 from pydantic import Field
 
-from ...recipe.errors import HoneError, InputError
+from ...recipe.errors import HoneError
+from ...recipe.registry_names import require_names
 from ...recipe.strict import Strict
 from ...runtimes.manifest import differences, manifest_digest
 from . import names
 from .account import account
 from .away import insist
-from .ledger import Action, Event, Ledger, Record, all_versions, ledger_name, new_intent
-from .lookup import number_of, version_of
+from .ledger import Action, Event, Ledger, Record, all_versions, new_intent
+from .lookup import found_or_none, number_of, version_of
 from .registered_bytes import held_and_proven, held_at, held_files, location, same_store
 from .self_proof import what_to_do
 from .turn import Turn, turn
@@ -126,6 +127,7 @@ def register(
     """
     import mlflow
 
+    require_names(asked.model, asked.alias)
     client = mlflow.MlflowClient(uri, registry_uri=uri)
     ledger = Ledger(client, asked.model)
     intent = _intent(asked).model_copy(update={"action": Action.REGISTER})
@@ -182,8 +184,7 @@ def promote(uri: str, asked: Promotable, wait: float = 120) -> Promotion:
     """
     import mlflow
 
-    if asked.model.endswith(ledger_name("")):
-        raise InputError("a name that ends in .ledger is for a ledger", where="registry.model")
+    require_names(asked.model, asked.alias)
     client = mlflow.MlflowClient(uri, registry_uri=uri)
     ledger = Ledger(client, asked.model)
     intent = _intent(asked)
@@ -229,7 +230,9 @@ def _promote(uri: str, client: Any, asked: Promotable, mine: Turn) -> Promotion:
     version, new = _registered(uri, client, asked)
     mine.claim(version)
     logged = str(client.get_logged_model(asked.model_id).artifact_location)
-    if location(client, version) != logged and not _holds(uri, client, version, asked):
+    if found_or_none(lambda: location(client, version)) != logged and not _holds(
+        uri, client, version, asked
+    ):
         raise HoneError(
             f"version {version.version} of {asked.model} holds other bytes than those that were "
             "measured; nothing was promoted",
@@ -290,8 +293,8 @@ def _holds(uri: str, client: Any, version: Any, asked: Promotable) -> bool:
     A version may name any place; nothing is fetched from outside the store of the logged model.
     """
     logged = str(client.get_logged_model(asked.model_id).artifact_location)
-    place = location(client, version)
-    return same_store(place, logged) and held_at(uri, place) == asked.files
+    place = found_or_none(lambda: location(client, version))
+    return place is not None and same_store(place, logged) and held_at(uri, place) == asked.files
 
 
 def _verify(uri: str, asked: Promotable, prove: bool = False) -> None:
@@ -313,6 +316,8 @@ def _verify(uri: str, asked: Promotable, prove: bool = False) -> None:
     wrong = differences(asked.files, held)
     if wrong or not asked.files:
         which = f"{wrong[0]} differs" if wrong else "nothing was logged"
+        if asked.files and not held:
+            which = "the files are gone"
         raise HoneError(
             f"MLflow holds other bytes than those that were measured ({which}); nothing was "
             "promoted",

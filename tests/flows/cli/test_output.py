@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from prefect_hone.flows.cli.output import EXIT_NO_READER
 
 PRELUDE = """
 import sys
@@ -37,6 +39,9 @@ def piped(script: str, log: Path, reads: int, **environment: str) -> tuple[int, 
     return process.wait(), read, err
 
 
+COMMAND = (
+    "import typer\napp.app = typer.Typer()\napp.app.command()(app.exit_with_message(command))\n"
+)
 LOTS = "for i in range(20000): print('line', i)\n"
 
 
@@ -87,3 +92,39 @@ def test_what_is_printed_hides_credentials(tmp_path: Path) -> None:
     assert code == 1
     assert "RuntimeError" in err, "a fault of Hone's own keeps its traceback"
     assert CANARY not in out + err
+
+
+def test_only_the_document_of_json_is_on_standard_output(tmp_path: Path) -> None:
+    """MLflow prints "View run" in Python; others print in C, in children, and at exit."""
+    script = (
+        "import atexit, os, subprocess\n"
+        "def command(as_json: bool = True):\n"
+        " print('View run')\n"
+        " os.write(1, b'from C\\n')\n"
+        " subprocess.run(['echo', 'from a child'])\n"
+        " atexit.register(lambda: os.write(1, b'at exit\\n'))\n"
+        " app._print_json({'value': 1})\n"
+        " print('after it')\n"
+        f"{COMMAND}sys.argv = ['hone']\napp.main()"
+    )
+    code, read, err = piped(script, tmp_path / "log", -1)
+    assert code == 0, err
+    assert json.loads(read) == {"value": 1}
+    for said in ("View run", "from C", "from a child", "at exit", "after it"):
+        assert said in err
+
+
+def test_a_lost_reader_of_json_ends_a_command_and_not_a_run(tmp_path: Path) -> None:
+    log = tmp_path / "output.log"
+    script = (
+        "import time; time.sleep(0.3)\n"
+        "def command(as_json: bool = True):\n"
+        " if goes_on: go_on_without_reader(log)\n"
+        f" app._print_json({{'value': 1}})\n{COMMAND}log = Path(sys.argv.pop())\napp.main()"
+    )
+    code, _, err = piped(f"goes_on = True\n{script}", log, 0)
+    assert code == 0, err
+    assert "nobody reads the standard output any more" in log.read_text()
+    code, _, err = piped(f"goes_on = False\n{script}", log, 0)
+    assert code == EXIT_NO_READER, err
+    assert err == ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,11 +15,13 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+from prefect_hone import load_recipe
 from prefect_hone.recipe.errors import HoneError, InputError, ServerUnreachable
-from prefect_hone.tasks.tracking import away, names, registry
+from prefect_hone.recipe.registry_names import model_problem
+from prefect_hone.tasks.tracking import away, ledger, names, registry
 from prefect_hone.tasks.tracking.registered_bytes import held_at, verify
 from prefect_hone.tasks.tracking.registry import promote
-from prefect_hone.tasks.tracking.rollback import history
+from prefect_hone.tasks.tracking.rollback import history, rollback
 
 from ...support.logged_models import aliases, place_of, plain, store
 
@@ -159,6 +163,86 @@ def test_a_champion_whose_files_were_changed_is_not_as_before(uri: str, tmp_path
     assert aliases(uri) == {"champion": "2"}, "what was changed is not gone back to"
     assert names.TAMPERED in mlflow.MlflowClient(uri).get_model_version("wine", "1").tags
     assert verify(uri, "wine", "@champion").holds
+
+
+@pytest.mark.parametrize("how", ["files", "logged model"])
+def test_a_champion_whose_files_are_gone_is_told_and_replaced(
+    uri: str, tmp_path: Path, how: str
+) -> None:
+    first = plain(uri, tmp_path, "a")
+    promote(uri, first)
+    if how == "files":
+        shutil.rmtree(place_of(uri, first.model_id))
+    else:
+        mlflow.MlflowClient(uri).delete_logged_model(first.model_id)
+    said = verify(uri, "wine", "@champion")
+    if how == "files":
+        assert said.sentence == (
+            "version 1 of wine does not hold what was measured: its files are gone"
+        )
+    again = promote(uri, plain(uri, tmp_path, "a"))
+    if not said.holds:
+        assert (again.version, again.new) == ("2", True)
+        assert aliases(uri) == {"champion": "2"}
+    assert verify(uri, "wine", "@champion").holds
+    if not said.holds:
+        with pytest.raises(HoneError, match="version 1 of wine does not hold what was measured"):
+            rollback(uri, "wine", "1", "back", "me")
+
+
+NAMES = ["Müller 3", "a.b", "-x", "日本", "x" * 200, "it & that", "a=b+c", "ß~!$()*,;[]{}|<>"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_is_let_in_works_everywhere(uri: str, tmp_path: Path, name: str) -> None:
+    assert model_problem(name) is None
+    asked = plain(uri, tmp_path, "a").model_copy(update={"model": name, "alias": "Vv_1-ä"})
+    assert promote(uri, asked).version == "1"
+    again = promote(uri, asked)
+    assert (again.version, again.new) == ("1", False)
+    assert verify(uri, name, "@Vv_1-ä").holds
+    assert len(history(uri, name)) == 1
+    assert mlflow.artifacts.download_artifacts(
+        f"models:/{name}@Vv_1-ä", dst_path=str(tmp_path / "got")
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "alias"),
+    [
+        ("O'Neill", "champion"), ("..", "champion"), (".", "champion"), ("..a", "champion"),
+        (" ", "champion"), ("", "champion"), ("a/b", "champion"), ("a:b", "champion"),
+        ("a ", "champion"), ("x" * 300, "champion"), ("wine.ledger", "champion"),
+        ('a"b', "champion"), ("a@b", "champion"), ("a\nb", "champion"),
+        ("wine", "V2"), ("wine", "v3"), ("wine", "Latest"), ("wine", "latest"), ("wine", "2"),
+        ("wine", "a b"), ("wine", "a@b"), ("wine", "previous"), ("wine", "x" * 300), ("wine", ""),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_not_leaves_no_version_behind(
+    uri: str, tmp_path: Path, project: Path, model: str, alias: str
+) -> None:
+    asked = plain(uri, tmp_path, "a").model_copy(update={"model": model, "alias": alias})
+    for change in (promote, registry.register):
+        with pytest.raises(InputError, match=r"the (name|alias) '"):
+            change(uri, asked)
+    assert mlflow.MlflowClient(uri).search_registered_models() == []
+    values = json.dumps({"model": model, "alias": alias})
+    with pytest.raises(InputError, match=r"registry\.(model|alias)"):
+        load_recipe(project / "recipe.yaml", [f"registry={values}"])
+
+
+def test_more_versions_than_a_page_holds_are_searched(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_PAGE", 2)
+    asked = plain(uri, tmp_path, "a")
+    promote(uri, asked)
+    for content in "bcdef":
+        mlflow.MlflowClient(uri).create_model_version("wine", "elsewhere", tags={"is": content})
+    mlflow.MlflowClient(uri).delete_registered_model_alias("wine", "champion")
+    assert len(ledger.all_versions(mlflow.MlflowClient(uri), "wine")) == 6
+    again = promote(uri, asked)
+    assert (again.version, again.new) == ("1", False)
 
 
 def test_a_planted_version_with_hones_tags_is_not_taken(uri: str, tmp_path: Path) -> None:
