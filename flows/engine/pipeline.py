@@ -38,7 +38,7 @@ from .record import (
     registered,
     run_tags,
 )
-from .reporting import record_report, report_of
+from .reporting import record_provenance, record_report, report_of
 from .results import Results
 from .run import Run, open_run
 from .session import Session
@@ -115,7 +115,9 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
         if asked is not None:
             outcome = _promote(outcome, session.settings.tracking, asked)
         record_outcome(run, outcome)
-        drawn = record_report(run, report_of(run, results, outcome))
+        report = report_of(run, results, outcome)
+        record_provenance(run, report, results)
+        drawn = record_report(run, report)
         publish(run, outcome, drawn.pareto)
     return outcome
 

@@ -20,6 +20,7 @@ from ...tasks.report.card import model_card
 from ...tasks.report.contents import DataSaid, Report, StepMade
 from ...tasks.report.page import page
 from ...tasks.report.pictures import Pictures, draw, draw_pareto
+from ...tasks.report.provenance import statement
 from ...tasks.specs.benchmark import BenchmarkFacts
 from ...tasks.specs.check import CheckFacts
 from ...tasks.specs.compress import QuantizeFacts
@@ -27,9 +28,11 @@ from ...tasks.specs.train import TrainFacts
 from ...tasks.tracking import names
 from ...tasks.tracking.names import PARENT
 from .layout import CandidateLayout
-from .results import Results, Settled
+from .results import Results, Settled, StepResult
 from .run import Run
 
+#: File of the statement in a candidate's run.
+PROVENANCE = "provenance.intoto.json"
 #: Files of the report in the parent run.
 PAGE, CONTENTS, CARD = "report.html", "report.json", "model_card.md"
 PICTURES, PICTURE = "pictures", "pareto.png"
@@ -80,18 +83,19 @@ def report_of(run: Run, results: Results, outcome: Outcome) -> Report:
         },
         data=DataSaid(name=facts.data.name, sizes=facts.data.sizes),
         parameters=facts.parameters,
-        steps=tuple(
-            StepMade(
-                label=step.label,
-                key=step.key,
-                cached=step.cached,
-                seconds=step.done.seconds,
-                outputs={name: artifact.sha256 for name, artifact in step.done.outputs.items()},
-            )
-            for step in results.steps
-        ),
+        steps=tuple(map(_made, results.steps)),
         environment=_environment(run, measured),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _made(step: StepResult) -> StepMade:
+    return StepMade(
+        label=step.label,
+        key=step.key,
+        cached=step.cached,
+        seconds=step.done.seconds,
+        outputs={name: artifact.sha256 for name, artifact in step.done.outputs.items()},
     )
 
 
@@ -128,6 +132,24 @@ def record_report(run: Run, report: Report) -> Drawn:
     if drawn.pareto is not None:
         tracker.folder(PARENT, run.session.store.fetch(drawn.pareto), PICTURES)
     return drawn
+
+
+def record_provenance(run: Run, report: Report, results: Results) -> None:
+    """An in-toto statement on each candidate, in its own run in MLflow."""
+    checked = results.layout.check.done
+    given = {} if checked is None else {"samples": checked.outputs["samples"].sha256}
+    if run.runner.code is not None:
+        given["code"] = run.runner.code.sha256
+    shared = (results.layout.check, results.layout.train, results.layout.reference)
+    known = {candidate.name: candidate for candidate in report.outcome.candidates}
+    for way in results.layout.candidates:
+        taken = [step.result for step in (*shared, *way.steps) if step.result is not None]
+        if results.benchmark is not None:
+            taken.append(results.benchmark)
+        steps = {step.label: _made(step) for step in taken}
+        said = statement(report, known[way.name], list(steps.values()), given)
+        if said is not None:
+            run.tracker.text(way.name, json.dumps(said, indent=1), PROVENANCE)
 
 
 def _drawn(report: Report, store: Store) -> Drawn:

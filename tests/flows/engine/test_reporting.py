@@ -1,0 +1,117 @@
+"""The report of a run: what it gathers, what it records, and that a kept picture is not drawn again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from made_runs import (
+    FP32,
+    INT8,
+    MEASURED,
+    NotingTracker,
+    benchmarked,
+    recipe,
+    results,
+    run,
+    session,
+    usual,
+)
+from prefect_hone.flows.engine import reporting
+from prefect_hone.flows.engine.conclude import conclude
+from prefect_hone.flows.engine.reporting import (
+    CARD,
+    CONTENTS,
+    PAGE,
+    PROVENANCE,
+    as_data_url,
+    record_provenance,
+    record_report,
+    report_of,
+)
+from prefect_hone.flows.engine.results import Results
+from prefect_hone.flows.engine.run import Run
+from prefect_hone.flows.engine.runner import Runner
+from prefect_hone.tasks.outcome import Outcome
+from prefect_hone.tasks.report.contents import Report
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Run, Results, Outcome]:
+    """A run with a store of its own, its results and its outcome."""
+    found = results(recipe(), usual(fp32=0.0, int8=0.01), benchmarked(MEASURED))
+    started = run(tmp_path)
+    started.session = session(tmp_path)
+    started.runner = Runner(started.session, started.tracker, None)
+    return started, found, conclude(recipe(), "r1", found)
+
+
+def texts(started: Run, ref: str) -> dict[str, str]:
+    assert isinstance(started.tracker, NotingTracker)
+    return started.tracker.told_texts(ref)
+
+
+def test_it_is_recorded_where_people_look(made: tuple[Run, Results, Outcome]) -> None:
+    started, found, outcome = made
+    report = report_of(started, found, outcome)
+    assert report.data.sizes == {"train": 10, "test": 4}
+    assert {step.label for step in report.steps} >= {"check", "train", "benchmark"}
+    drawn = record_report(started, report)
+    written = texts(started, "parent")
+    assert {PAGE, CONTENTS, CARD} <= set(written)
+    assert Report.model_validate_json(written[CONTENTS]) == report
+    assert drawn.pareto is not None
+    assert as_data_url(started.session.store, drawn.pareto).startswith(
+        "data:image/png;base64,iVBOR"
+    )
+
+
+def test_pictures_are_drawn_once(
+    made: tuple[Run, Results, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, found, outcome = made
+    report = report_of(started, found, outcome)
+    first = record_report(started, report)
+
+    def never(_: Report) -> None:
+        raise AssertionError("they are kept")
+
+    monkeypatch.setattr(reporting, "draw_pareto", never)
+    later = report.model_copy(
+        update={"made": "later", "outcome": outcome.model_copy(update={"run_id": "r2"})}
+    )
+    assert record_report(started, later) == first
+
+
+def test_a_kept_picture_that_is_gone_is_drawn_again(made: tuple[Run, Results, Outcome]) -> None:
+    started, found, outcome = made
+    report = report_of(started, found, outcome)
+    first = record_report(started, report)
+    assert first.pareto is not None
+    (Path(started.session.store.fetch(first.pareto)) / "pareto.png").unlink()
+    again = record_report(started, report)
+    assert again.pareto is not None
+    assert started.session.store.fetch(again.pareto)
+
+
+def test_each_candidate_has_a_statement_of_its_provenance(
+    made: tuple[Run, Results, Outcome],
+) -> None:
+    started, found, outcome = made
+    report = report_of(started, found, outcome)
+    record_provenance(started, report, found)
+    for name in (FP32, INT8):
+        said = json.loads(texts(started, name)[PROVENANCE])
+        assert said["_type"] == "https://in-toto.io/Statement/v1"
+        candidate = next(c for c in outcome.candidates if c.name == name)
+        assert candidate.artifact is not None
+        (subject,) = said["subject"]
+        assert subject == {"name": name, "digest": {"sha256": candidate.artifact.sha256}}
+        definition = said["predicate"]["buildDefinition"]
+        assert definition["externalParameters"]["recipe_digest"] == outcome.recipe_digest
+        assert {m["name"] for m in definition["resolvedDependencies"]} >= {"samples", "torch"}
+        products = {b["name"] for b in said["predicate"]["runDetails"]["byproducts"]}
+        assert {"train/weights", f"compile {name}/model"} <= products
+        other = INT8 if name == FP32 else FP32
+        assert f"compile {other}/model" not in products
