@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import subprocess
 import sys
 
+import cloudpickle
 import pytest
 from prefect.utilities.callables import parameter_schema
 from prefect_hone.flows.operate.deployments import FLOWS, find_flow
 from prefect_hone.recipe.errors import InputError
 
 
-@pytest.mark.parametrize("name", FLOWS)
-def test_it_survives_being_sent_by_value(name: str) -> None:
-    """As `flow.serve` sends it: cloudpickled, to a process that imported nothing of it."""
-    code = (
-        "import cloudpickle, subprocess, sys\n"
-        "from prefect_hone.flows.operate.deployments import find_flow\n"
-        f"sent = cloudpickle.dumps(find_flow({name!r}))\n"
-        "there = 'import cloudpickle, sys; flow = cloudpickle.loads(sys.stdin.buffer.read());"
-        'print(sorted(flow.validate_parameters({p: "1" for p in flow.parameters.required})))\'\n'
-        "subprocess.run([sys.executable, '-c', there], input=sent, check=True)\n"
-    )
+#: Forks a process for each flow, so that Prefect is imported once, and of Hone nothing.
+_LOAD_EACH = """
+import cloudpickle, json, os, pickle, prefect, sys
+for name, sent in pickle.load(sys.stdin.buffer).items():
+    assert not [module for module in sys.modules if module.startswith("prefect_hone")]
+    if os.fork() == 0:
+        flow = cloudpickle.loads(sent)
+        values = {parameter: "1" for parameter in flow.parameters.required}
+        print(json.dumps([name, sorted(flow.validate_parameters(values))]), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def received() -> dict[str, list[str]]:
+    """The parameters of each flow, sent as `flow.serve` sends it: cloudpickled, to a process that
+    imported nothing of it.
+    """
+    sent = {name: cloudpickle.dumps(find_flow(name)) for name in FLOWS}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == str(sorted(find_flow(name).parameters.properties))
+        [sys.executable, "-c", _LOAD_EACH],
+        input=pickle.dumps(sent), capture_output=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    found = dict(map(json.loads, done.stdout.decode().splitlines()))
+    assert set(found) == set(FLOWS), done.stderr.decode()[-2000:]
+    return found
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_it_survives_being_sent_by_value(name: str, received: dict[str, list[str]]) -> None:
+    assert received[name] == sorted(find_flow(name).parameters.properties)
 
 
 @pytest.mark.parametrize("name", FLOWS)
