@@ -48,14 +48,21 @@ def test_a_transformers_folder(tmp_path: Path) -> None:
         transformers_model(str(tmp_path / "bert"))
 
 
-@pytest.fixture
-def exported(tmp_path: Path) -> tuple[Path, nn.Module, torch.Tensor]:
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, nn.Module, torch.Tensor]:
+    """A program, exported once: what has the same bytes is opened once in quarantine."""
+    path = tmp_path_factory.mktemp("saved") / "model.pt2"
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
     x = torch.randn(5, 4)
     axis = torch.export.Dim("batch")
-    torch.export.save(
-        torch.export.export(model, (x,), dynamic_shapes=({0: axis},)), tmp_path / "model.pt2"
-    )
+    torch.export.save(torch.export.export(model, (x,), dynamic_shapes=({0: axis},)), path)
+    return path.read_bytes(), model, x
+
+
+@pytest.fixture
+def exported(saved: tuple, tmp_path: Path) -> tuple[Path, nn.Module, torch.Tensor]:
+    content, model, x = saved
+    (tmp_path / "model.pt2").write_bytes(content)
     return tmp_path / "model.pt2", model, x
 
 
@@ -173,9 +180,20 @@ def write_onnx(model: nn.Module, inputs: dict, path: Path, dynamic: bool = True)
     onnx.save(made.model_proto, path)
 
 
-def test_an_onnx_file_with_several_inputs_and_outputs(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Two]:
+    """An ONNX file, exported once, and its model."""
+    path = tmp_path_factory.mktemp("two") / "two.onnx"
     model = Two()
-    write_onnx(model, TWO, tmp_path / "two.onnx")
+    write_onnx(model, TWO, path)
+    return path.read_bytes(), model
+
+
+def test_an_onnx_file_with_several_inputs_and_outputs(
+    two: tuple[bytes, Two], tmp_path: Path
+) -> None:
+    content, model = two
+    (tmp_path / "two.onnx").write_bytes(content)
     loaded = read(str(tmp_path / "two.onnx"))
     assert isinstance(loaded, OnnxGraph)
     assert loaded.inputs == ["ids", "scale"]
@@ -214,9 +232,9 @@ def test_a_fixed_batch_is_freed_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def beside(tmp_path: Path) -> Path:
+def beside(two: tuple[bytes, Two], tmp_path: Path) -> Path:
     """An ONNX file whose weights lie beside it."""
-    write_onnx(Two(), TWO, tmp_path / "plain.onnx")
+    (tmp_path / "plain.onnx").write_bytes(two[0])
     folder = tmp_path / "model"
     folder.mkdir()
     onnx.save(
@@ -309,14 +327,16 @@ def logged(folder: Path, flavors: dict) -> Path:
     return folder
 
 
-def test_an_mlflow_model_is_read_by_its_flavor(exported: tuple, tmp_path: Path) -> None:
+def test_an_mlflow_model_is_read_by_its_flavor(
+    exported: tuple, two: tuple[bytes, Two], tmp_path: Path
+) -> None:
     path, model, x = exported
     folder = logged(tmp_path / "pt2", {"pytorch": {"model_data": "data"}, "python_function": {}})
     (folder / "data").mkdir()
     path.rename(folder / "data" / "model.pt2")
     assert torch.allclose(read(str(folder))(x), model(x))
     folder = logged(tmp_path / "onnx", {"onnx": {"data": "model.onnx"}})
-    write_onnx(Two(), TWO, folder / "model.onnx")
+    (folder / "model.onnx").write_bytes(two[0])
     assert isinstance(read(str(folder)), OnnxGraph)
     pickled = logged(tmp_path / "pickled", {"pytorch": {"model_data": "data"}})
     with pytest.raises(InputError, match="a pickle, which could hold any code"):
