@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 #: Marks a server process as temporary, as Prefect does for its own.
@@ -57,6 +60,30 @@ def quiet_console() -> None:
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, console):
                 handler.setLevel(logging.CRITICAL + 1)
+
+
+def newest_schema() -> str | None:
+    """The revision of an SQLite database that this Prefect's server would leave as it is.
+
+    Read from the names in its migrations, without importing them or Alembic. None: there are none
+    where they were, and the server has to look by itself.
+    """
+    spec = importlib.util.find_spec("prefect")
+    folders = spec.submodule_search_locations if spec is not None else None
+    revisions, before = set(), set()
+    for folder in folders or ():
+        for file in Path(folder).glob("server/database/_migrations/versions/sqlite/*.py"):
+            text = file.read_text(encoding="utf-8")
+            revisions.update(_names(r"^revision\b[^=\n]*=(.+)$", text))
+            before.update(_names(r"^down_revision\b[^=\n]*=(.+)$", text))
+    newest = revisions - before
+    return newest.pop() if len(newest) == 1 else None
+
+
+def _names(line: str, text: str) -> list[str]:
+    """The quoted names on a line of a migration."""
+    found = re.search(line, text, re.MULTILINE)
+    return re.findall(r"""["'](\w+)["']""", found.group(1)) if found else []
 
 
 def _part(module: str, name: str) -> Any:

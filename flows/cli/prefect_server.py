@@ -7,9 +7,11 @@ uses Prefect's usual database, so `prefect server start` shows the runs afterwar
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ from pathlib import Path
 from ...recipe.errors import AccessRefused, HoneError, ServerUnreachable
 from ...recipe.showable import basic_header, without_user
 from ...runtimes.child_environment import minimal
-from ..prefect_private import TEMPORARY_SERVER
+from ..prefect_private import TEMPORARY_SERVER, newest_schema
 
 #: Services that are not needed without schedules. They would contend for the SQLite file.
 _NOT_NEEDED = (
@@ -63,6 +65,9 @@ class PrefectServer:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "PREFECT_API_URL": self.url,
+            # Types of blocks are for forms; a server with pages registers them when it starts.
+            "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+            **({"PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false"} if _is_current() else {}),
             **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _NOT_NEEDED},
         }
         with held, self._log.open("ab") as log:
@@ -104,6 +109,33 @@ class PrefectServer:
             self._process.terminate()
             self._process.returncode = 0  # nobody waits for it
             self._process = None
+
+
+def _home() -> Path:
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser().absolute()
+
+
+def _has_profiles() -> bool:
+    """Whether Prefect's settings may come from a profile."""
+    named = ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
+    return any(os.environ.get(name) for name in named) or (_home() / "profiles.toml").exists()
+
+
+def _is_current() -> bool:
+    """Whether the server's database has the newest schema. Looking takes the server a second.
+
+    Only for Prefect's usual SQLite file; of another database the server finds out itself.
+    """
+    file = _home() / "prefect.db"
+    elsewhere = any(name.startswith("PREFECT_") and "_DATABASE_" in name for name in os.environ)
+    if elsewhere or _has_profiles() or not file.is_file():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute("SELECT version_num FROM alembic_version").fetchall()
+    except (sqlite3.Error, ValueError):
+        return False
+    return [revision for (revision,) in found] == [newest_schema()]
 
 
 def _absolute(*names: str) -> dict[str, str]:
@@ -169,8 +201,7 @@ def configured_url() -> str | None:
     """The API configured by the environment or Prefect's profile; None if there is none."""
     if os.environ.get("PREFECT_API_URL"):
         return os.environ["PREFECT_API_URL"]
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-    if not (home / "profiles.toml").exists() and not os.environ.get("PREFECT_PROFILE"):
+    if not _has_profiles():
         return None
     from prefect.settings import PREFECT_API_URL
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import re
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -43,6 +45,16 @@ def test_the_console_handler_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("prefect"), "handlers", [ours, other])
     prefect_private.quiet_console()
     assert (ours.level, other.level) == (logging.CRITICAL + 1, logging.NOTSET)
+
+
+def test_the_newest_schema_is_that_of_a_new_database(
+    databases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.closing(sqlite3.connect(databases / "prefect.db")) as database:
+        found = database.execute("SELECT version_num FROM alembic_version").fetchall()
+    assert found == [(prefect_private.newest_schema(),)]
+    monkeypatch.setattr(prefect_private.importlib.util, "find_spec", lambda _: None)
+    assert prefect_private.newest_schema() is None, "then the server looks"
 
 
 def test_prefects_own_loggers_have_the_console_handler() -> None:

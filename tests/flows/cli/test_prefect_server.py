@@ -1,0 +1,101 @@
+"""The server of one command does what a run needs when it starts, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prefect_hone.flows.cli import prefect_server
+from prefect_hone.flows.cli.prefect_server import PrefectServer, configured_url
+
+MIGRATE = "PREFECT_SERVER_DATABASE_MIGRATE_ON_START"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in list(os.environ):
+        if name.startswith("PREFECT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_API_URL", "kept for after the test")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    return tmp_path
+
+
+def started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of a server that would be started."""
+    found: list[dict[str, str]] = []
+
+    def popen(command: list[str], **options: Any) -> SimpleNamespace:
+        found.append(options["env"])
+        return SimpleNamespace(terminate=lambda: None)
+
+    monkeypatch.setattr(prefect_server.subprocess, "Popen", popen)
+    server = PrefectServer(folder / "logs" / "server.log")
+    server.prepare()
+    server.close()
+    (environment,) = found
+    return environment
+
+
+def revise(database: Path, revision: str) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as opened, opened:
+        opened.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+
+
+def test_a_database_with_the_newest_schema_is_not_looked_at_again(
+    home: Path, databases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MIGRATE not in started(home, monkeypatch), "there is no database"
+    shutil.copyfile(databases / "prefect.db", home / "prefect.db")
+    environment = started(home, monkeypatch)
+    assert environment[MIGRATE] == "false"
+    assert environment["PREFECT_SERVER_REGISTER_BLOCKS_ON_START"] == "false"
+    monkeypatch.chdir(home.parent)
+    monkeypatch.setenv("PREFECT_HOME", home.name)
+    assert started(home, monkeypatch)[MIGRATE] == "false", "a relative path"
+
+
+@pytest.mark.parametrize("content", ["an older schema", "no schema", "no database"])
+def test_any_other_database_is_brought_up_to_date(
+    home: Path, databases: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    file = home / "prefect.db"
+    if content == "an older schema":
+        shutil.copyfile(databases / "prefect.db", file)
+        revise(file, "f416ea180ae1")
+    elif content == "no schema":
+        sqlite3.connect(file).close()
+    else:
+        file.write_bytes(b"no database at all" * 100)
+    assert MIGRATE not in started(home, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PREFECT_API_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////elsewhere.db"),
+        ("PREFECT_SERVER_DATABASE_NAME", "other"),
+        ("PREFECT_PROFILE", "ephemeral"),
+        ("PREFECT_PROFILES_PATH", "profiles.toml"),
+    ],
+)
+def test_a_database_that_may_be_elsewhere_is_left_to_the_server(
+    home: Path, databases: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    shutil.copyfile(databases / "prefect.db", home / "prefect.db")
+    monkeypatch.setenv(name, value)
+    assert started(home, monkeypatch).get(MIGRATE) is None
+
+
+def test_without_a_profile_only_the_environment_names_an_api(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert configured_url() == "kept for after the test"
+    monkeypatch.delenv("PREFECT_API_URL")
+    assert configured_url() is None
