@@ -13,7 +13,6 @@ from prefect.utilities.callables import parameter_schema
 from prefect_hone.flows.operate.deployments import FLOWS, find_flow
 from prefect_hone.recipe.errors import InputError
 
-
 #: Forks a process for each flow, so that Prefect is imported once, and of Hone nothing.
 _LOAD_EACH = """
 import cloudpickle, json, os, pickle, prefect, sys
