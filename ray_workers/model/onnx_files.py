@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def read_graph(folder: Path) -> Any:
         return onnx.load(str(folder / GRAPH))
     except Exception as error:
         raise StepFailed(f"the graph can't be read: {telling(error)}", where=GRAPH) from error
+
+
+def graphs_of(graph: Any) -> Iterator[Any]:
+    """A graph, and all graphs within its nodes: the bodies of If, Loop and Scan."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield from graphs_of(inner)
 
 
 def is_large(model: Any) -> bool:

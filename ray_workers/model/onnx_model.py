@@ -21,6 +21,7 @@ from ...recipe.errors import InputError, StepFailed
 from ...recipe.library_messages import telling
 from ..data.calling import INPUT, main_output_name
 from .file_kinds import odd_kind
+from .onnx_files import graphs_of
 
 OUTPUT, BATCH = "output", "batch"
 #: Of a file of weights. ONNX Runtime takes some names with other signs for addresses in memory.
@@ -264,16 +265,6 @@ def _is_fixed(model: Any) -> bool:
     return any(shape.dim and shape.dim[0].HasField("dim_value") for shape in shapes)
 
 
-def _graphs(graph: Any) -> Iterator[Any]:
-    """A graph and all graphs within its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node:
-                    yield from _graphs(inner)
-
-
 def _tensors(model: Any) -> Iterator[Any]:
     """Every tensor anywhere in a model: also in functions, and sparse ones."""
     messages = [model]
@@ -291,11 +282,11 @@ def _rename(graph: Any, old: str, new: str) -> None:
     """Rename a value; another value of that name is renamed first."""
     if old == new:
         return
-    names = {name for inner in _graphs(graph) for node in inner.node for name in node.output}
+    names = {name for inner in graphs_of(graph) for node in inner.node for name in node.output}
     names |= {item.name for item in (*graph.input, *graph.initializer)}
     if new in names:
         _rename(graph, new, f"{new}_inner")
-    for inner in _graphs(graph):
+    for inner in graphs_of(graph):
         for node in inner.node:
             for values in (node.input, node.output):
                 for position, name in enumerate(values):

@@ -36,10 +36,11 @@ from ...recipe.passes import (
     for_processor,
 )
 from ..specs.compress import GraphPassSpec, QuantizeFacts
-from .schemes.accuracy import control, draw, runner_of
+from .schemes.accuracy import control, draw
 from .schemes.fp8 import fp8
 from .schemes.job import QuantizeJob, heavy_nodes, left_in_float
 from .schemes.others import dynamic_int8, half_float, weight_only
+from .schemes.runners import runner_of
 from .schemes.static_int8 import static_int8
 
 

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ....ray_workers.model.onnx_files import Arrays, batch_arrays, is_large, layer_of, write_graph
+from ....ray_workers.model.onnx_files import Arrays, layer_of
 from ....ray_workers.model.sqnr import sqnr_db
-from ....ray_workers.scratch import scratch_folder
-from ....ray_workers.store.file_names import GRAPH
 from ....recipe.passes import AccuracyControl
-from .job import producers
+from .job import producers, sweep
+from .runners import outputs_of
 
 Array = np.ndarray[Any, Any]
 _SENSITIVITY_SAMPLES = 32
@@ -162,7 +161,7 @@ def put_back(quantized: Any, source: Any, layers: Iterable[str]) -> Any:
             node.input[position] = plain(name)
     for output in graph.graph.output:
         _unround_output(graph, output.name, made, chosen)
-    _sweep(graph)
+    sweep(graph)
     return graph
 
 
@@ -200,47 +199,6 @@ def _unpacked(node: Any, values: dict[str, Any]) -> Array:
         np.float32
     )
     return plain
-
-
-def _sweep(graph: Any) -> None:
-    """Remove nodes and constants that are no longer used."""
-    while True:
-        used = {name for node in graph.graph.node for name in node.input}
-        used |= {output.name for output in graph.graph.output}
-        dead = [node for node in graph.graph.node if not any(o in used for o in node.output)]
-        if not dead:
-            break
-        for node in dead:
-            graph.graph.node.remove(node)
-    for item in [item for item in graph.graph.initializer if item.name not in used]:
-        graph.graph.initializer.remove(item)
-
-
-def outputs_of(graph: Any, inputs: Arrays, size: int = 32) -> Array:
-    """A graph's main output, computed by ONNX Runtime."""
-    run = runner_of(graph)
-    return np.concatenate([run(batch) for batch in batch_arrays(inputs, size)])
-
-
-def runner_of(graph: Any) -> Callable[[Arrays], Array]:
-    """A function from inputs by name to the main output."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    with scratch_folder("graph") as folder:
-        source: Any = str(Path(folder) / GRAPH)
-        if is_large(graph):
-            write_graph(copy.deepcopy(graph), Path(folder))  # which empties what it writes
-        else:
-            source = graph.SerializeToString()
-        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-    def run(inputs: Arrays) -> Array:
-        return np.asarray(session.run(["output"], inputs)[0])
-
-    return run
 
 
 def draw(found: Controlled, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ....ray_workers.model.onnx_files import Arrays, is_large, layer_of
+from ....ray_workers.model.onnx_files import Arrays, graphs_of, is_large, layer_of
 
 #: Operators whose cost is in their weights, which quantization is for.
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -48,20 +48,30 @@ class QuantizeJob:
         return is_large(self.graph)
 
     def prepared(self) -> Path:
-        """The graph after shape inference and optimization, as ONNX Runtime's tools require."""
-        from onnxruntime.quantization.shape_inference import quant_pre_process
+        """The graph after shape inference and optimization, as ONNX Runtime's tools require.
 
+        Symbolic shape inference knows fewer operators than ONNX Runtime itself, and fails on some
+        that it knows (a Resize by scales). The tools do with what the others find.
+        """
         target = self.scratch / "prepared.onnx"
         if not target.exists():
-            options: dict[str, Any] = {}
-            if self.large:
-                options = {
-                    "save_as_external_data": True,
-                    "external_data_location": "prepared.data",
-                    "external_data_size_threshold": 1024,
-                }
-            quant_pre_process(str(self.source), str(target), **options)
+            try:
+                self._prepare(target)
+            except Exception:
+                target.unlink(missing_ok=True)
+                self._prepare(target, skip_symbolic_shape=True)
         return target
+
+    def _prepare(self, target: Path, **options: Any) -> None:
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        if self.large:
+            options |= {
+                "save_as_external_data": True,
+                "external_data_location": "prepared.data",
+                "external_data_size_threshold": 1024,
+            }
+        quant_pre_process(str(self.source), str(target), **options)
 
 
 def heavy_nodes(graph: Any) -> list[Any]:
@@ -92,6 +102,70 @@ def masking_nodes(graph: Any) -> list[str]:
         if node.op_type not in _MASKED:
             masked.update(node.output)
     return found
+
+
+def separate_means(graph: Any) -> None:
+    """Keep rounding out of means, in place: they read what was not rounded yet and keep their axes.
+
+    OpenVINO 2026.4 averages 8-bit values over one axis of three wrongly, and so it does if it fuses
+    the rounding of the result into a mean that drops its axis (-5 dB; a transformer that averages
+    its tokens lost everything). A Squeeze after the mean keeps the two apart.
+    """
+    from onnx import helper
+
+    constants = {item.name: item for item in graph.graph.initializer}
+    made = producers(graph)
+    nodes: list[Any] = []
+    for node in graph.graph.node:
+        nodes.append(node)
+        if node.op_type != "ReduceMean" or _axes_of(node, constants) > 1:
+            continue
+        unpacking = made.get(node.input[0])
+        if unpacking is not None and unpacking.op_type == "DequantizeLinear":
+            rounding = made.get(unpacking.input[0])
+            if rounding is not None and rounding.op_type == "QuantizeLinear":
+                node.input[0] = rounding.input[0]
+        keeps = next((a for a in node.attribute if a.name == "keepdims"), None)
+        if len(node.input) > 1 and keeps is not None and not keeps.i:
+            keeps.i = 1
+            output, node.output[0] = node.output[0], f"{node.output[0]}_kept"
+            nodes.append(
+                helper.make_node(
+                    "Squeeze", [node.output[0], node.input[1]], [output], f"{node.name}_squeeze"
+                )
+            )
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    sweep(graph)
+
+
+def _axes_of(node: Any, constants: dict[str, Any]) -> int:
+    """How many axes a reduction is over; 1 if that is not known."""
+    if len(node.input) > 1 and node.input[1] in constants:
+        return int(np.prod(constants[node.input[1]].dims))
+    return next((len(a.ints) for a in node.attribute if a.name == "axes"), 1)
+
+
+def sweep(graph: Any) -> None:
+    """Remove nodes and constants that are no longer used, in place."""
+    while True:
+        used = used_names(graph)
+        dead = [node for node in graph.graph.node if not any(o in used for o in node.output)]
+        if not dead:
+            break
+        for node in dead:
+            graph.graph.node.remove(node)
+    for item in [item for item in graph.graph.initializer if item.name not in used]:
+        graph.graph.initializer.remove(item)
+
+
+def used_names(graph: Any) -> set[str]:
+    """Values that a node, one in a body of a node, or an output of the graph reads."""
+    used = {output.name for output in graph.graph.output}
+    for inner in graphs_of(graph.graph):
+        used |= {name for node in inner.node for name in node.input}
+        used |= {output.name for output in inner.output}
+    return used
 
 
 def producers(graph: Any) -> dict[str, Any]:

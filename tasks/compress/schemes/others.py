@@ -10,8 +10,8 @@ from ....ray_workers.model.onnx_files import PRECISION, layer_of, set_property
 from ....recipe.errors import StepFailed
 from ....recipe.library_messages import telling
 from ....recipe.passes import DynamicInt8, HalfFloat, WeightOnly
+from .by_nncf import dataset, require_nncf
 from .job import HEAVY, QuantizeJob
-from .static_int8 import dataset, require_nncf
 
 #: Smaller weights cost more to unpack than they save.
 _SMALLEST = 512

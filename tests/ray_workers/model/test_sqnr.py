@@ -19,3 +19,15 @@ def test_the_same_bits_and_no_signal_have_numbers_too() -> None:
     assert sqnr_db(ONES * 0, ONES * 0) == LARGEST_SQNR
     assert sqnr_db(ONES * 0, ONES) == -LARGEST_SQNR
     assert sqnr_db(ONES.astype(np.float64), ONES + 1e-12) == LARGEST_SQNR
+
+
+def test_outputs_that_are_not_finite_are_the_worst_unless_they_should_be_so() -> None:
+    broken = ONES.copy()
+    broken[0, 0] = np.nan
+    assert sqnr_db(ONES, broken) == -LARGEST_SQNR
+    masked = ONES.copy()
+    masked[0, 0] = -np.inf
+    assert sqnr_db(ONES, masked) == sqnr_db(masked, ONES) == -LARGEST_SQNR
+    assert sqnr_db(masked, masked) == sqnr_db(broken, broken) == LARGEST_SQNR
+    quieter = np.where(np.isfinite(masked), masked * 0.9, masked)
+    assert sqnr_db(masked, quieter) == pytest.approx(20, abs=1e-4)

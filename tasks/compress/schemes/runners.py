@@ -1,0 +1,43 @@
+"""Graphs as functions: what a quantization scheme judges its result by."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....ray_workers.model.onnx_files import Arrays, batch_arrays, is_large, write_graph
+from ....ray_workers.scratch import scratch_folder
+from ....ray_workers.store.file_names import GRAPH
+
+Array = np.ndarray[Any, Any]
+
+
+def outputs_of(graph: Any, inputs: Arrays, size: int = 32) -> Array:
+    """A graph's main output, computed by ONNX Runtime."""
+    run = runner_of(graph)
+    return np.concatenate([run(batch) for batch in batch_arrays(inputs, size)])
+
+
+def runner_of(graph: Any) -> Callable[[Arrays], Array]:
+    """A function from inputs by name to the main output."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    with scratch_folder("graph") as folder:
+        source: Any = str(Path(folder) / GRAPH)
+        if is_large(graph):
+            write_graph(copy.deepcopy(graph), Path(folder))  # which empties what it writes
+        else:
+            source = graph.SerializeToString()
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+    def run(inputs: Arrays) -> Array:
+        return np.asarray(session.run(["output"], inputs)[0])
+
+    return run

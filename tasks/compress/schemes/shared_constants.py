@@ -1,0 +1,56 @@
+"""Constants that several layers share: one for each layer while a tool quantizes, one again after.
+
+A block that is called twice has one weight and one bias in the graph. NNCF refuses some shared
+weights, and its bias correction of one call changes the bias of every other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from .job import heavy_nodes
+
+#: Smaller constants aren't worth looking for.
+_SMALLEST = 64  # bytes
+
+
+def unshare(graph: Any) -> bool:
+    """Give each convolution and matrix product weights and biases of its own, in place.
+
+    Returns:
+        Whether any were shared.
+    """
+    constants = {item.name: item for item in graph.graph.initializer}
+    owners: dict[str, str] = {}
+    shared = False
+    for node in heavy_nodes(graph):
+        for position, name in enumerate(node.input):
+            if name not in constants or owners.setdefault(name, node.name) == node.name:
+                continue
+            copy = graph.graph.initializer.add()
+            copy.CopyFrom(constants[name])
+            copy.name = f"{name}_of_{node.name}"
+            node.input[position] = copy.name
+            shared = True
+    return shared
+
+
+def merge_equal(graph: Any) -> None:
+    """Let values that are computed from equal constants share one, in place."""
+    kept: dict[bytes, str] = {}
+    renamed: dict[str, str] = {}
+    outputs = {item.name for item in graph.graph.output}
+    for item in list(graph.graph.initializer):
+        if item.ByteSize() < _SMALLEST or item.name in outputs:
+            continue
+        name, item.name = item.name, ""
+        digest = hashlib.sha256(item.SerializeToString(deterministic=True)).digest()
+        item.name = name
+        if kept.setdefault(digest, name) != name:
+            renamed[name] = kept[digest]
+            graph.graph.initializer.remove(item)
+    for node in graph.graph.node:
+        for position, name in enumerate(node.input):
+            if name in renamed:
+                node.input[position] = renamed[name]
