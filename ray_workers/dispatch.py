@@ -27,6 +27,7 @@ from .events import Begun, Event, Report
 from .memory import PeakMemory
 from .scratch import lasting_folder
 from .store.artifacts import Artifact, Store
+from .user_warnings import told_warnings
 from .worker_death import cause_of_death
 from .workspace import Result, Workspace, user_code
 
@@ -125,7 +126,8 @@ def execute(job: StepJob, report: Report) -> Done:
             cpus=job.cpus,
         )
         watch = PeakMemory() if job.watch_memory else contextlib.nullcontext()
-        with user_code(job.code, job.store, job.cache, job.allowed), watch:
+        code = user_code(job.code, job.store, job.cache, job.allowed)
+        with code, told_warnings(report, job.allowed), watch:
             result = function(workspace)
         outputs = {
             name: store.put(folder, kind) for name, (folder, kind) in workspace.outputs.items()

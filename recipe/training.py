@@ -19,6 +19,22 @@ class Resources(Strict):
     gpus: float = Field(0, ge=0, description="GPUs per worker.")
 
 
+class Loading(Strict):
+    """How each training worker is fed with samples, beside the step."""
+
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="Processes of each worker that read and augment samples (a count); 0: the "
+        "worker reads by itself. None: 0 if a sample takes less than 1 ms, else one per CPU of the "
+        "worker, at least 2. The samples and their random augmentation are the same with any.",
+    )
+    prefetch: int = Field(2, ge=1, description="Batches that each process reads ahead (a count).")
+    pin_memory: bool = Field(
+        True, description="Copy to a GPU from pinned memory, while the GPU computes."
+    )
+
+
 class Checkpointing(Strict):
     """When checkpoints are written, and how many are kept."""
 
@@ -95,6 +111,7 @@ class Train(Strict):
     deterministic: bool = Field(
         False, description="Deterministic kernels only: same seed and mesh, same bits."
     )
+    loading: Loading = Field(Loading(), description="How workers are fed with samples.")
     seed: int = Field(0, ge=0, description="Seed for weights, shuffling and splits.")
     checkpoint: Checkpointing = Field(
         Checkpointing(), description="When to write checkpoints, and how many to keep."

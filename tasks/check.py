@@ -12,8 +12,9 @@ import math
 import torch
 from safetensors.numpy import save_file
 
+from ..ray_workers.data.asking import ask
 from ..ray_workers.data.calling import Arrays, call_model
-from ..ray_workers.data.splits import Splits, batches, few_samples, fingerprints, split, stack
+from ..ray_workers.data.splits import Seen, Splits, batches, few_samples, look_through, split, stack
 from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.model.module import initial
 from ..ray_workers.model.onnx_model import OnnxGraph, count_parameters
@@ -22,7 +23,12 @@ from ..ray_workers.training.broadcasts import refuse_broadcast
 from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import Loss, make_loss
 from ..ray_workers.training.parallel.parallelize import check_mesh
-from ..ray_workers.training.probe import least_samples, refuse_frozen, without_gradient
+from ..ray_workers.training.probe import (
+    dtype_advice,
+    least_samples,
+    refuse_frozen,
+    without_gradient,
+)
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import InputError
 from ..recipe.factories import origin, users_line
@@ -33,6 +39,8 @@ from .specs.check import CheckFacts, CheckSpec, DataFact, MemoryFact, TensorFact
 SAMPLES = 64
 #: Metrics of classes, which take targets of the outputs' shape for labels.
 _OF_CLASSES = ("accuracy", "f1_macro")
+#: How long train is searched for samples of the test split (s).
+LOOKING = 20.0
 #: Largest number of calibration inputs.
 CALIBRATION = 4096
 
@@ -44,9 +52,10 @@ def check(work: Workspace[CheckSpec]) -> Result:
         InputError: The model can't be trained or evaluated, or splits overlap.
     """
     spec = work.spec
-    data = work.allowed.call(spec.data.factory, spec.data.args, "data.factory")
+    data = ask(spec.data, work.allowed, work.report)
     splits = split(data, spec.seed)
-    overlaps = _check_overlaps(splits)
+    test = look_through("test", splits.test)
+    overlaps = _check_overlaps(splits, test)
     torch.manual_seed(spec.seed)
     model = initial(spec.model, work.allowed)
     if isinstance(model, OnnxGraph) and spec.trains:
@@ -62,6 +71,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
             do="give Data(train=...), or set train.epochs to 0 to use the model as it is",
         )
     loss = make_loss(spec.loss, work.allowed, class_weights=spec.train.class_weights)
+    _check_finite(model, splits, test)
     outputs = _try_one_batch(model, splits, spec, loss, work)
     train = spec.train
     few = few_samples(splits)
@@ -94,18 +104,34 @@ def check(work: Workspace[CheckSpec]) -> Result:
     )  # fmt: skip
 
 
-def _check_overlaps(splits: Splits) -> int:
+def _check_overlaps(splits: Splits, test: Seen) -> int:
     """Refuse a calibration or validation split that shares samples with test; count train's."""
-    test = fingerprints(splits.test)
     for name in sorted(splits.given):
-        shared = len(fingerprints(getattr(splits, name)) & test)
+        shared = len(look_through(name, getattr(splits, name)).digests & test.digests)
         if shared:
             raise InputError(
                 f"{shared} samples of the {name} split are also in the test split",
                 where=f"data.factory: Data.{name}",
                 do=f"remove them, or omit {name}: it is then taken from train",
             )
-    return len(fingerprints(splits.head) & test)
+    return len(look_through("train", splits.head, LOOKING).digests & test.digests)
+
+
+def _check_finite(model: torch.nn.Module, splits: Splits, test: Seen) -> None:
+    """Refuse a test sample with NaN, if the model makes NaN of it."""
+    if test.not_finite is None:
+        return
+    index, part = test.not_finite
+    inputs, _ = next(batches(splits, splits.test, [[index]]))
+    model.eval()
+    with torch.no_grad():
+        outputs = call_model(model, inputs)
+    if not outputs.isfinite().all():
+        raise InputError(
+            f"sample {index} has NaN in {part}, and the model's output for it is not finite",
+            where="data.factory: Data.test",
+            do="remove the sample, fill in a number, or let the model take NaN",
+        )
 
 
 def _try_one_batch(
@@ -130,7 +156,8 @@ def _try_one_batch(
                 f"the model can't take a batch of the data (inputs {shapes}): "
                 f"{type(error).__name__}: {telling(error)}{_at(error)}",
                 where=origin(spec.model.factory, spec.model.args),
-                do="make the model's forward fit the inputs that the data factory gives",
+                do=dtype_advice(model, inputs)
+                or "make the model's forward fit the inputs that the data factory gives",
             ) from error
     if outputs.shape[:1] != (count,):
         raise InputError(

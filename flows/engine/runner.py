@@ -13,6 +13,7 @@ from ...ray_workers.dispatch import Done, StepJob, dispatch
 from ...ray_workers.events import EpochEnd, Event, Metric, Note, Progress
 from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted
 from ...ray_workers.store.file_lock import locked
+from ...ray_workers.user_warnings import WARNING
 from ...recipe.errors import HoneError, StepTimeout
 from ...recipe.showable import showable
 from ...tasks.keys import cache_key, lineage_key
@@ -116,6 +117,9 @@ class Runner:
         def report(event: Event) -> None:
             if isinstance(event, Progress | Note | EpochEnd):
                 event = dataclasses.replace(event, text=showable(event.text))
+            if isinstance(event, Note) and event.text.startswith(WARNING):
+                self.note(event.text)  # once in a run, whichever steps it comes from
+                return
             if isinstance(event, Metric):
                 self.tracker.metric(ref, event.name, event.value, event.step, event.time_ms)
                 return

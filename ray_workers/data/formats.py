@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ...recipe.data import Data
 from ...recipe.errors import InputError
+from .iterable_datasets import IterableDatasets
 from .ray_datasets import RayDatasets
 from .split_format import SplitFormat
 from .torch_datasets import TorchDatasets
 
 #: In the order in which they are tried; the user's own, `Data.format`, is tried first.
-FORMATS: tuple[SplitFormat, ...] = (RayDatasets(), TorchDatasets())
+FORMATS: tuple[SplitFormat, ...] = (RayDatasets(), IterableDatasets(), TorchDatasets())
 
 
 def format_of(name: str, data: Data) -> SplitFormat:

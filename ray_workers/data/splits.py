@@ -6,18 +6,20 @@ Validation and calibration default to seeded slices of train and are never taken
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Subset, default_collate
+from torch.utils.data import default_collate
 
 from ...recipe.data import Data
 from ...recipe.errors import InputError
-from .calling import INPUT, Arrays, arrays
+from .calling import Arrays, arrays
+from .fetching import Fetcher, Part, Wanted, fields, named_inputs
 from .formats import format_of
 from .split_format import Feed, SplitFormat
 
@@ -72,6 +74,7 @@ def split(data: Any, seed: int) -> Splits:
                 do="give Data(train=None, calibration=..., test=...)",
             )
         data = replace(data, train=data.calibration, validation=data.validation or data.calibration)
+    _refuse_same_object(data)
     given = {n for n in ("validation", "calibration") if getattr(data, n) is not None}
     form = format_of("train", data)
     streams = form.streams
@@ -98,11 +101,11 @@ def split(data: Any, seed: int) -> Splits:
                 where="data.factory",
                 do="give Data(validation=...), or more training samples",
             )
-        validation, order = Subset(data.train, sorted(order[:cut])), order[cut:]
-        train = Subset(data.train, sorted(order))
+        validation, order = Part(data.train, sorted(order[:cut])), order[cut:]
+        train = Part(data.train, sorted(order))
     calibration = data.calibration
     if calibration is None:
-        calibration = head if streams else Subset(data.train, order[:_CALIBRATION_SAMPLES])
+        calibration = head if streams else Part(data.train, order[:_CALIBRATION_SAMPLES])
     return Splits(
         train=train,
         validation=validation,
@@ -145,6 +148,27 @@ def feed_of(data: Any, seed: int) -> Iterator[Feed | None]:
         yield feed
 
 
+#: Splits that must be data sets of their own.
+_APART = (
+    ("train", "test"),
+    ("validation", "test"),
+    ("calibration", "test"),
+    ("train", "validation"),
+)
+
+
+def _refuse_same_object(data: Data) -> None:
+    for one, other in _APART:
+        if getattr(data, one) is not None and getattr(data, one) is getattr(data, other):
+            raise InputError(
+                f"Data.{one} and Data.{other} are the same data set",
+                where=f"data.factory: Data.{other}",
+                do="split it in two parts"
+                if other == "test"
+                else f"omit {other}: a tenth of train is then taken for it",
+            )
+
+
 def _check_split(name: str, dataset: Any) -> None:
     where = f"data.factory: Data.{name}"
     if len(dataset) == 0:
@@ -160,13 +184,15 @@ def batches(
     splits: Splits, dataset: Any, index_batches: Sequence[Sequence[int]]
 ) -> Iterator[tuple[Any, torch.Tensor]]:
     """The batches `(inputs, target)` of the given indices, in order."""
-    loader = DataLoader(
-        dataset,
-        batch_sampler=cast(Any, [list(indices) for indices in index_batches]),
-        collate_fn=splits.collate,
-    )
-    for inputs, target in loader:
-        yield inputs, torch.as_tensor(target)
+    fetcher = Fetcher(dataset, splits.collate, split_name(splits, dataset))
+    yield from (fetcher.batch(Wanted(indices)) for indices in index_batches)
+
+
+def split_name(splits: Splits, dataset: Any) -> str:
+    """The name of a split, as the data factory calls it."""
+    if isinstance(dataset, Part):
+        return "train"
+    return next((name for name in SPLITS if getattr(splits, name) is dataset), "train")
 
 
 @dataclass(frozen=True)
@@ -209,14 +235,71 @@ def stack(splits: Splits, dataset: Any, count: int) -> Arrays:
 
 def fingerprints(dataset: Any) -> set[bytes]:
     """A digest of the inputs of each sample, to tell whether two splits overlap."""
-    found = set()
+    return look_through("", dataset).digests
+
+
+@dataclass
+class Seen:
+    """What looking through a split found.
+
+    Attributes:
+        digests: Of the inputs of each sample.
+        looked_at: How many samples were looked at.
+        not_finite: The first sample that has NaN in an input, and which input; None: there is none.
+    """
+
+    digests: set[bytes] = field(default_factory=set)
+    looked_at: int = 0
+    not_finite: tuple[int, str] | None = None
+
+
+def look_through(name: str, dataset: Any, seconds: float = float("inf")) -> Seen:
+    """Look at the samples of a split.
+
+    Args:
+        name: Of the split.
+        dataset: The split.
+        seconds: After which no further sample is read (s).
+
+    Raises:
+        InputError: A sample can't be read, or its target is NaN.
+    """
+    seen, ends = Seen(), time.monotonic() + seconds
+    fetcher = Fetcher(dataset, None, name)
     for index in range(len(dataset)):
-        inputs = dataset[index][0]
+        sample = fetcher.sample(index)
         digest = hashlib.sha256()
-        named = inputs if isinstance(inputs, dict) else {INPUT: inputs}
-        for name, value in sorted(named.items()):
-            array = np.ascontiguousarray(torch.as_tensor(value).numpy())
-            digest.update(f"{name}{array.dtype}{array.shape}".encode())
-            digest.update(array.tobytes())
-        found.add(digest.digest())
-    return found
+        for part, value in sorted(named_inputs(sample).items()):
+            digest.update(part.encode())
+            digest.update(_bytes_of(value))
+        seen.digests.add(digest.digest())
+        seen.looked_at += 1
+        for part, value in fields(sample):
+            if _has_nan(value):
+                if part == "the target":
+                    raise InputError(
+                        f"the target of sample {index} is NaN",
+                        where=f"data.factory: Data.{name}",
+                        do="remove the sample, or give it a target",
+                    )
+                seen.not_finite = seen.not_finite or (index, part)
+        if time.monotonic() > ends:
+            break
+    return seen
+
+
+def _bytes_of(value: Any) -> bytes:
+    try:
+        array = np.ascontiguousarray(torch.as_tensor(value).numpy())
+    except (TypeError, ValueError, RuntimeError):
+        return repr(value).encode()  # a text, say, which a collate of the user's turns into numbers
+    return f"{array.dtype}{array.shape}".encode() + array.tobytes()
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, float):
+        return value != value
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return bool(np.isnan(value).any())
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and bool(
+        value.isnan().any())  # fmt: skip

@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -28,11 +27,11 @@ from ..events import Report
 from ..model.module import initial, load_module
 from .buffers import SharedBuffers
 from .checkpoints import Checkpoints
-from .dealing import count_steps, deal, shuffled
+from .dealing import count_steps
 from .ema import Ema
 from .gradients import clip, reduce_partial_gradients
 from .job import TrainJob
-from .loading import loaded_steps
+from .loading import Loader, TrainBatches, same_everywhere
 from .log import Log
 from .measure import CommunicationShare, flops_per_sample, peak_flops
 from .objectives import Objective, Taught, make_objective, prepare_lesson
@@ -40,9 +39,8 @@ from .optim import make_optimizers, rate_factor, set_rate
 from .parallel.axes import Axes
 from .parallel.parallelize import parallelize, replicates
 from .probe import least_samples, refuse_frozen, without_gradient
-from .ray_batches import streamed_steps
 from .state import TrainState
-from .step import MicroBatch, make_step_runner
+from .step import make_step_runner
 from .system import SystemMonitor
 from .validation import validate
 from .watch import LossWatch, Passed, agree, divide
@@ -71,6 +69,7 @@ def train_loop(
     stop: StopRequested | None = None,
     objective: Objective | None = None,
     feed: Feed | None = None,
+    data: Any = None,
 ) -> None:
     """Train, from the last checkpoint if there is one. The result is in the checkpoints.
 
@@ -80,6 +79,7 @@ def train_loop(
         stop: Checked whenever the loss is; a request to any worker stops all, after a checkpoint.
         objective: Instead of the recipe's.
         feed: Access to the train split if it streams.
+        data: What the data factory returned; None: it is called.
 
     Raises:
         InputError: The factories fail, or what they return can't be trained.
@@ -89,7 +89,8 @@ def train_loop(
     spec, axes = job.train, Axes.of_this_worker(job.train.mesh)
     stop = stop or StopRequested()
     _prepare(job, axes)
-    splits = _splits(job, feed)
+    splits = _splits(job, feed, data)
+    same_everywhere(splits, axes)
     samples = few_samples(splits)
     model = _make_model(job, samples.inputs)
     flops = flops_per_sample(model, samples) if axes.rank == 0 else 0.0
@@ -118,11 +119,11 @@ def train_loop(
     log = Log(report, axes.rank == 0, checkpoints, spec.epochs, steps)
     for note in placed.notes:
         log.note(note)
-    step = _resume(state, checkpoints, log, steps_per_epoch)
+    step = _resume(state, checkpoints, log, steps_per_epoch, len(splits.train))
 
     def save(quality: float | None) -> None:
         log.saved(step)
-        rest = {**state.values(), "mesh": axes.sizes}
+        rest = {**state.values(), "mesh": axes.sizes, "samples": len(splits.train)}
         checkpoints.save(state.tensors(), step, step // steps_per_epoch, quality, rest)
 
     communication = CommunicationShare(step + 3, 2, enabled=axes.world > 1)
@@ -130,6 +131,8 @@ def train_loop(
     reached = torch.tensor(peak_flops(axes.device, _DTYPES[spec.precision]), device=axes.device)
     peak = float(axes.everywhere(reached))
     buffers = SharedBuffers(placed, axes)
+    batches = TrainBatches(splits, spec, axes, feed, least)
+    judging = Loader(splits, splits.validation, spec, axes)
     watch = LossWatch(spec.stop_on_spike, checkpoints)
     waiting: deque[Passed] = deque()
 
@@ -150,7 +153,7 @@ def train_loop(
         for epoch in range(step // steps_per_epoch, spec.epochs):
             placed.train(True)
             epoch_started, first = time.perf_counter(), step
-            for share in _dealt(splits, job, axes, feed, least, epoch, step % steps_per_epoch):
+            for share in batches.steps(epoch, step % steps_per_epoch):
                 if (sending := communication.at(step)) is not None:
                     log.metric("train/communication_share", sending, step)
                 torch.manual_seed(mixed_seed(spec.seed, step, axes.reader))
@@ -193,7 +196,7 @@ def train_loop(
             if flops:
                 log.metric("train/flops_per_s", flops * speed, step - 1)
                 log.metric("train/flops_utilization", flops * speed / peak, step - 1)
-            quality, validation_loss = validate(job, splits, placed, runner, ema, axes)
+            quality, validation_loss = validate(job, splits, judging, placed, runner, ema, axes)
             log.metric("validation/loss", validation_loss, step - 1)
             log.metric(f"validation/{short_name(job.metric)}", quality, step - 1)
             log.metrics(monitor.sample(), step - 1)
@@ -201,6 +204,8 @@ def train_loop(
             log.epoch(epoch, mean_loss, short_name(job.metric), quality)
     finally:
         communication.close()
+        batches.close()
+        judging.close()
         checkpoints.close()
     axes.barrier()
 
@@ -242,11 +247,21 @@ def _may_lack_gradients(
     return bool(without_gradient(model, inputs, lambda outputs: outputs.float().sum()))
 
 
-def _resume(state: TrainState, checkpoints: Checkpoints, log: Log, steps_per_epoch: int) -> int:
+def _resume(
+    state: TrainState, checkpoints: Checkpoints, log: Log, steps_per_epoch: int, samples: int
+) -> int:
     """Load the last complete checkpoint, whichever mesh wrote it; returns the next step."""
     found = checkpoints.latest()
     if found is None:
         return 0
+    before = found.rest.get("samples", samples)
+    if before != samples:
+        raise InputError(
+            f"train had {before} samples when training was interrupted, and has {samples} now",
+            where="data.factory",
+            do="let the factory return the same data at each call, or change data.version to train "
+            "anew",
+        )
     state.load(checkpoints, found)
     log.restore(found.step)
     epoch, rest = divmod(found.step, steps_per_epoch)
@@ -255,10 +270,11 @@ def _resume(state: TrainState, checkpoints: Checkpoints, log: Log, steps_per_epo
     return found.step
 
 
-def _splits(job: TrainJob, feed: Feed | None) -> Splits:
+def _splits(job: TrainJob, feed: Feed | None, data: Any) -> Splits:
     if feed is not None:
         return feed.splits
-    data = job.allowed.call(job.data.factory, job.data.args, "data.factory")
+    if data is None:
+        data = job.allowed.call(job.data.factory, job.data.args, "data.factory")
     splits = split(data, job.train.seed)
     if splits.streams:
         raise InputError(
@@ -267,18 +283,3 @@ def _splits(job: TrainJob, feed: Feed | None) -> Splits:
             do="train with `hone run`, or give a torch dataset",
         )
     return splits
-
-
-def _dealt(
-    splits: Splits, job: TrainJob, axes: Axes, feed: Feed | None, least: int, epoch: int, skip: int
-) -> Iterator[list[MicroBatch]]:
-    """This worker's micro-batches of each step of an epoch, from a step on."""
-    spec = job.train
-    pipelined = axes["pipeline"] > 1
-    parts = spec.parallel.pipeline.microbatches if pipelined else spec.accumulate
-    if feed is not None:
-        yield from streamed_steps(feed, axes, spec.batch_size, parts, pipelined, epoch, skip, least)
-        return
-    order = shuffled(len(splits.train), spec.seed, epoch)
-    dealt = deal(order, spec.batch_size, axes.readers, axes.reader, parts, pipelined, least)
-    yield from loaded_steps(splits, splits.train, dealt[skip:], axes, spec)

@@ -166,6 +166,8 @@ class CrossEntropy:
     class_weights: tuple[float, ...] = ()
 
     def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> Counted:
+        if not targets.is_floating_point():
+            targets = targets.long()
         of_class = targets
         if outputs.ndim > 2 and class_axis(outputs.shape, targets.shape) != 1:
             outputs, of_class = outputs.flatten(0, -2), targets.flatten()
@@ -182,7 +184,7 @@ class CrossEntropy:
 
     def weights(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """How much each position counts; the shape of the class numbers."""
-        counts = targets != IGNORED
+        counts = targets.long() != IGNORED
         of_classes = self._of_classes(outputs)
         if of_classes is None:
             return counts.float()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -63,6 +63,26 @@ def refuse_frozen(model: nn.Module) -> None:
     )
 
 
+def dtype_advice(model: nn.Module, inputs: Any) -> str | None:
+    """What to do about inputs whose type is not that of the weights; None if it is."""
+    wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    values = inputs.values() if isinstance(inputs, Mapping) else (
+        inputs if isinstance(inputs, tuple | list) else (inputs,))  # fmt: skip
+    for value in values:
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != wanted:
+            return (
+                f"the inputs are {_name(value.dtype)} and the model's weights {_name(wanted)}: "
+                f"convert the data (x.to(torch.{_name(wanted)})), or the model in its factory"
+            )
+        if isinstance(value, torch.Tensor) and value.dtype == torch.bool:
+            return "the inputs are bool: convert what the model computes with (x.float())"
+    return None
+
+
+def _name(dtype: torch.dtype | None) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def least_samples(model: nn.Module, inputs: Any) -> int:
     """The fewest samples of a micro-batch: 2 if batch norm can't take one, else 1.
 
@@ -72,7 +92,7 @@ def least_samples(model: nn.Module, inputs: Any) -> int:
     """
     if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         return 1
-    one = {n: v[:1] for n, v in inputs.items()} if isinstance(inputs, dict) else inputs[:1]
+    one = _first(inputs)
     with _untouched(model), torch.no_grad():
         try:
             call_model(model, one)
@@ -81,6 +101,15 @@ def least_samples(model: nn.Module, inputs: Any) -> int:
         except RuntimeError:
             return 1  # it is told where the model is trained
     return 1
+
+
+def _first(inputs: Any) -> Any:
+    """A batch of the first sample."""
+    if isinstance(inputs, Mapping):
+        return {name: _first(value) for name, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return tuple(_first(value) for value in inputs)
+    return None if inputs is None else inputs[:1]
 
 
 @contextlib.contextmanager

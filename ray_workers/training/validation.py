@@ -13,7 +13,7 @@ from ..metrics import metric as load_metric
 from .dealing import deal
 from .ema import Ema
 from .job import TrainJob
-from .loading import loaded_steps
+from .loading import Loader
 from .parallel.axes import Axes
 from .parallel.parallelize import Placed
 from .step import StepRunner
@@ -22,6 +22,7 @@ from .step import StepRunner
 def validate(
     job: TrainJob,
     splits: Splits,
+    loader: Loader,
     placed: Placed,
     runner: StepRunner,
     ema: Ema | None,
@@ -43,8 +44,7 @@ def validate(
     loss_sum = counted = 0.0
     placed.train(False)
     with ema.in_place() if ema is not None else contextlib.nullcontext():
-        loaded = loaded_steps(splits, splits.validation, dealt, axes, spec)
-        for shares, step in zip(dealt, loaded, strict=True):
+        for shares, step in zip(dealt, loader.steps(dealt, -1, 0), strict=True):
             outputs, loss = runner.evaluate(step)
             if outputs is None or not axes.owns_outputs or not len(outputs):
                 continue

@@ -1,5 +1,9 @@
 """Small data that are unlike rows of numbers: padded, weighted, of other types, or faulty."""
 
+import random
+import warnings
+
+import numpy as np
 import torch
 from prefect_hone import Data
 from torch.utils.data import TensorDataset
@@ -28,3 +32,85 @@ def one_hot():
     x = torch.randn(40, 13, generator=generator)
     y = torch.nn.functional.one_hot(torch.arange(40) % 3, 3).float()
     return Data(train=TensorDataset(x[:30], y[:30]), test=TensorDataset(x[30:], y[30:]))
+
+
+class Rows(torch.utils.data.Dataset):
+    """Rows of 13 numbers, each with a class; what `change` makes of a sample."""
+
+    def __init__(self, count, start=0, change=None):
+        self.count, self.start, self.change = count, start, change
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index >= self.count:
+            raise IndexError(index)
+        generator = torch.Generator().manual_seed(self.start + index)
+        sample = torch.randn(13, generator=generator), index % 3
+        return sample if self.change is None else self.change(index, *sample)
+
+
+class Given(torch.utils.data.IterableDataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        for index in range(len(self.rows)):
+            yield self.rows[index]
+
+
+class Counted(Given):
+    def __len__(self):
+        return len(self.rows)
+
+
+def augmented(_index, x, y):
+    """Random by all three generators that people use."""
+    return x + torch.rand(13) + random.random() + float(np.random.rand()), y
+
+
+def at_seven(make):
+    return lambda index, x, y: make(x, y) if index == 7 else (x, y)
+
+
+def as_double(_index, x, y):
+    return x.double(), y
+
+
+def as_whole(_index, x, y):
+    return x.long(), y
+
+
+def told(_index, x, y):
+    warnings.warn("rows are made up", UserWarning, stacklevel=1)
+    return x, y
+
+
+CHANGES = {
+    "text": at_seven(lambda x, y: ("a cat", y)),
+    "none": at_seven(lambda x, y: (x, None)),
+    "raises": at_seven(lambda x, y: (x / 0, int("cat"))),
+    "nan input": at_seven(lambda x, y: (x * float("nan"), y)),
+    "nan target": at_seven(lambda x, y: (x, float("nan"))),
+    "float64": as_double, "integers": as_whole, "augmented": augmented, "told": told,
+}  # fmt: skip
+
+
+def rows(kind=None, split="train", count=40):
+    """The split of that name has the change, or is of the kind `iterable` or `counted`."""
+    made = {"train": Rows(count), "test": Rows(12, 1000)}
+    change = CHANGES.get(kind)
+    if change is not None:
+        inner = made[split]
+        made[split] = Rows(inner.count, inner.start, change)
+    if kind in ("iterable", "counted"):
+        made = {n: (Given if kind == "iterable" else Counted)(r) for n, r in made.items()}
+    if kind == "same":
+        made["test"] = made["train"]
+    if kind == "short collate":
+        made["collate"] = lambda s: (
+            torch.stack([x for x, _ in s[1:]]),
+            torch.tensor([y for _, y in s]),
+        )
+    return Data(**made)

@@ -308,3 +308,17 @@ def test_check_tells_what_no_gradient_reaches(bench: Bench) -> None:
     assert done.notes == [
         "no gradient reaches spare.weight, spare.bias: what nothing uses is not trained"
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("float64", "the inputs are float64 and the model's weights float32"),
+        ("nan input", "Data.test: sample 7 has NaN in the input, and the model's output"),
+        ("text", "Data.test: sample 7 has 'a cat' as the input"),
+    ],
+)
+def test_check_names_the_sample(bench: Bench, kind: str, said: str) -> None:
+    split = "train" if kind == "float64" else "test"
+    with pytest.raises(InputError, match=said):
+        bench.check(data={"factory": "odd_data:rows", "args": {"kind": kind, "split": split}})

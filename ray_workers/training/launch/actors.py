@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ....recipe.errors import HoneError, StepCrashed
+from ...data.asking import ask
 from ...data.split_format import Feed
 from ...data.splits import feed_of
 from ...events import Note, Report
@@ -25,6 +26,7 @@ from ...workspace import Workspace, user_code
 from ..job import TrainJob
 from .elastic import GrowthPolicy, free_room, ray_resources, wait_for_room
 from .failures import FailurePolicy, says_most
+from .shared_data import sent
 from .worker import WorkerConfig, as_hone_error, backend, config_of, prepare, run_loop
 
 _LOOK_SECONDS = 0.1
@@ -47,8 +49,8 @@ def fit(job: TrainJob, work: Workspace[Any]) -> None:
         HoneError: What a worker raised.
     """
     policy = FailurePolicy(job.train.max_failures)
-    with _fed(job, work) as feed:
-        config = config_of(job, work, feed)
+    with _fed(job, work) as (feed, data):
+        config = config_of(job, work, feed, data)
         while True:
             try:
                 _attempt(config)
@@ -69,12 +71,19 @@ def _attempt(config: WorkerConfig) -> None:
 
 
 @contextmanager
-def _fed(job: TrainJob, work: Workspace[Any]) -> Iterator[Feed | None]:
-    """Access to a streamed train split; the data factory is then called only here."""
+def _fed(job: TrainJob, work: Workspace[Any]) -> Iterator[tuple[Feed | None, Any]]:
+    """Access to a streamed train split, and a reference to data that are sent.
+
+    The factory of either is called only here.
+    """
     with user_code(work.code, work.store_url, work.cache_url, job.allowed):
-        data = job.allowed.call(job.data.factory, job.data.args, "data.factory")
+        started = time.monotonic()
+        data = ask(job.data, job.allowed, work.report)
+        seconds = time.monotonic() - started
         with feed_of(data, job.train.seed) as feed:
-            yield feed
+            reference = sent(data, seconds) if feed is None else None
+            del data
+            yield feed, reference
 
 
 class _Place(NamedTuple):

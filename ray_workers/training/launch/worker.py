@@ -4,6 +4,7 @@ code, runs the loop, and explains errors.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from ....recipe.library_messages import telling
 from ....recipe.training import Resources
 from ...events import Report
 from ...store.artifacts import Artifact
+from ...user_warnings import told_warnings
 from ...workspace import user_code
 from ..job import TrainJob
+from .shared_data import received
 
 if TYPE_CHECKING:
     from ...data.split_format import Feed
@@ -34,6 +37,7 @@ class WorkerConfig:
         store: URL of the store.
         cache: Local folder for artifacts of a remote store.
         feed: Access to a streamed train split, if it is one.
+        data: A reference to the data, if they are sent (`shared_data.py`).
     """
 
     job: TrainJob
@@ -42,6 +46,7 @@ class WorkerConfig:
     store: str
     cache: str
     feed: Feed | None = None
+    data: Any = None
 
 
 def backend(resources: Resources) -> str:
@@ -67,10 +72,16 @@ def prepare(job: TrainJob, gpu: int) -> None:
 
 def run_loop(config: WorkerConfig, stop: StopRequested) -> None:
     """Run the loop in the current process group."""
+    import torch.distributed as dist
+
     from ..loop import train_loop
 
     with user_code(config.code, config.store, config.cache, config.job.allowed):
-        train_loop(config.job, config.report, stop, feed=config.feed)
+        data = received(config.data)
+        first = not dist.is_initialized() or dist.get_rank() == 0
+        told = told_warnings(config.report, config.job.allowed)
+        with told if first else contextlib.nullcontext():
+            train_loop(config.job, config.report, stop, feed=config.feed, data=data)
 
 
 def as_hone_error(error: Exception) -> HoneError:
@@ -94,6 +105,6 @@ _LOST = (
 )
 
 
-def config_of(job: TrainJob, work: Any, feed: Any) -> WorkerConfig:
+def config_of(job: TrainJob, work: Any, feed: Any, data: Any = None) -> WorkerConfig:
     """From the step's workspace."""
-    return WorkerConfig(job, work.report, work.code, work.store_url, work.cache_url, feed)
+    return WorkerConfig(job, work.report, work.code, work.store_url, work.cache_url, feed, data)

@@ -142,3 +142,14 @@ def test_a_checkpoint_holds_no_pickled_code(project: Path, tmp_path: Path) -> No
     (checkpoint,) = Checkpoints(str(tmp_path / "ck"), True).all()
     kinds = {path.suffix for path in Path(checkpoint.path).iterdir()}
     assert kinds == {".safetensors", ".sha256", ".json"}
+
+
+def test_a_data_set_that_changed_its_length_is_refused(project: Path, tmp_path: Path) -> None:
+    first = job(project, tmp_path / "ck", epochs=1)
+    rows = {"factory": "odd_data:rows", "args": {"count": 40}}
+    first = TrainJob.model_validate({**dict(first), "data": rows})
+    train_loop(first, lambda _: None)
+    longer = {**rows, "args": {"count": 50}}
+    again = TrainJob.model_validate({**dict(first), "data": longer})
+    with pytest.raises(InputError, match=r"train had 36 samples .* and has 45 now"):
+        train_loop(again, lambda _: None)
