@@ -33,8 +33,16 @@ def told_warnings(report: Report, allowed: Allowed) -> Iterator[None]:
         return
     owner, told = os.getpid(), set()
 
-    def show(message: Any, category: type[Warning], file: str, line: int, *_: Any) -> None:
-        text = f"{WARNING}{users_file(file)}:{line}: {category.__name__}: {own_words(message)}"
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: Any = None,
+        line: str | None = None,
+    ) -> None:
+        said = own_words(message if isinstance(message, Warning) else UserWarning(message))
+        text = f"{WARNING}{users_file(filename)}:{lineno}: {category.__name__}: {said}"
         if os.getpid() == owner and text not in told:  # a forked process has no report of its own
             told.add(text)
             report(Note(text))
