@@ -19,6 +19,7 @@ from .specs.check import CheckFacts, CheckSpec
 from .specs.compile import CompileSpec
 from .specs.compress import GraphPassSpec, ModulePassFacts, ModulePassSpec, QuantizeFacts
 from .specs.export import ExportSpec
+from .specs.layer_parity import LayerParityFacts, LayerParitySpec
 from .specs.train import TrainFacts, TrainSpec
 from .specs.validate import ReferenceSpec, ValidateSpec
 
@@ -117,6 +118,15 @@ EXPORT = Step(
     outputs=frozenset({"graph"}),
     runs_user_code=True,
     retries=1,
+)
+LAYER_PARITY = Step(
+    "layer-parity",
+    f"{_TASKS}.validate.layer_parity:compare",
+    LayerParitySpec,
+    inputs=frozenset({"reference", "graph", "samples"}),
+    facts=LayerParityFacts,
+    retries=1,
+    told_by_candidates=True,
 )
 VALIDATE = Step(
     "validate",

@@ -19,6 +19,7 @@ from ...tasks.specs.check import CheckSpec, looked_at
 from ...tasks.specs.compile import CompileSpec
 from ...tasks.specs.compress import GraphPassSpec, Judge, ModulePassSpec
 from ...tasks.specs.export import ExportSpec
+from ...tasks.specs.layer_parity import LayerParitySpec
 from ...tasks.specs.train import TrainSpec
 from ...tasks.specs.validate import ReferenceSpec, ValidateSpec
 from ...tasks.steps import (
@@ -26,6 +27,7 @@ from ...tasks.steps import (
     BENCHMARK,
     CHECK,
     EXPORT,
+    LAYER_PARITY,
     REFERENCE,
     TRAIN,
     VALIDATE,
@@ -155,6 +157,8 @@ def lay_out_variant(
             )
             graph = laid.output("graph")
             on_graph.append(laid.handle)
+    if len(on_graph) > 1:
+        on_graph.append(_layer_parity(recipe, here, submit, shared, exported, (variant, graph)))
     return VariantLayout(variant, module, graph, tuple(on_module), tuple(on_graph))
 
 
@@ -297,6 +301,29 @@ def _export(
 ) -> Laid[H]:
     call = EXPORT.call(label, ExportSpec(model=recipe.model), timeout=recipe.timeouts.step)
     return _hand(submit, call, {"weights": module, "inputs": check.output("calibration")})
+
+
+def _layer_parity(
+    recipe: Recipe,
+    here: Surroundings,
+    submit: Submit[H],
+    shared: Shared[H],
+    exported: Laid[H],
+    compressed: tuple[Variant, tuple[H, str]],
+) -> H:
+    """Compare a compressed graph with the exported one, layer by layer."""
+    variant, graph = compressed
+    call = LAYER_PARITY.call(
+        f"layer-parity {variant.name}",
+        LayerParitySpec(processor=here.processor.identity()),
+        timeout=recipe.timeouts.step,
+    )
+    sources = {
+        "reference": exported.output("graph"),
+        "graph": graph,
+        "samples": shared.check.output("samples"),
+    }
+    return _hand(submit, call, sources).handle
 
 
 def _pass_label(variant: Variant, position: int) -> str:

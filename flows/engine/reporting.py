@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import platform
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ...tasks.report.provenance import statement
 from ...tasks.specs.benchmark import BenchmarkFacts
 from ...tasks.specs.check import CheckFacts
 from ...tasks.specs.compress import QuantizeFacts
+from ...tasks.specs.layer_parity import LayerParityFacts
 from ...tasks.specs.train import TrainFacts
 from ...tasks.tracking import names
 from ...tasks.tracking.names import PARENT
@@ -78,6 +80,7 @@ def report_of(run: Run, results: Results, outcome: Outcome) -> Report:
         timings=measured.measured,
         curves=curves,
         sensitivity={n: q.sensitivity_db for n, q in quantized.items() if q and q.sensitivity_db},
+        layers={n: found for way in results.layout.candidates for n, found in _layers(way)},
         left_alone={
             n: dict(q.left_in_float) for n, q in quantized.items() if q and q.left_in_float
         },
@@ -97,6 +100,13 @@ def _made(step: StepResult) -> StepMade:
         seconds=step.done.seconds,
         outputs={name: artifact.sha256 for name, artifact in step.done.outputs.items()},
     )
+
+
+def _layers(way: CandidateLayout[Settled]) -> Iterator[tuple[str, LayerParityFacts]]:
+    """The parity of a candidate's layers, if its graph was compressed."""
+    for step in way.shared:
+        if step.result is not None and step.result.step.facts is LayerParityFacts:
+            yield way.name, step.result.done.facts_as(LayerParityFacts)
 
 
 def _quantized(way: CandidateLayout[Settled]) -> QuantizeFacts | None:
@@ -177,6 +187,7 @@ def _pictures_key(report: Report) -> str:
         include={
             "outcome": {"candidates", "baseline", "winner"},
             "timings": True, "curves": True, "sensitivity": True, "left_alone": True,
+            "layers": True,
         },
     )  # fmt: skip
     parts = {

@@ -13,6 +13,7 @@ from ...recipe.strict import Strict
 from ..decide import primary_batch
 from ..outcome import Candidate, Outcome
 from ..specs.benchmark import Timing
+from ..specs.layer_parity import LayerParityFacts
 from ..specs.train import Curve
 
 #: Name of the baseline in the measurements.
@@ -53,6 +54,7 @@ class Report(Strict):
         timings: Latencies of candidates and baseline, by name and batch size.
         curves: Of the training: values by step.
         sensitivity: SQNR with only one layer quantized (dB), by candidate and layer.
+        layers: Parity of the layers of each candidate whose graph was compressed.
         left_alone: Layers that compression left as they were, by candidate, each with a reason.
         data: The data set.
         parameters: Of the trained model (a count).
@@ -66,6 +68,7 @@ class Report(Strict):
     timings: dict[str, dict[str, Timing]] = Field(default_factory=dict)
     curves: dict[str, Curve] = Field(default_factory=dict)
     sensitivity: dict[str, dict[str, float]] = Field(default_factory=dict)
+    layers: dict[str, LayerParityFacts] = Field(default_factory=dict)
     left_alone: dict[str, dict[str, str]] = Field(default_factory=dict)
     data: DataSaid
     parameters: int

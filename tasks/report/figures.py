@@ -1,44 +1,28 @@
-"""Figures of a report: as SVG that stands within a page, or as PNG.
-
-matplotlib draws them. In the page, colors are its CSS variables, so one figure serves light, dark
-and printed pages; text stays text.
-"""
+"""Figures of a report, as matplotlib draws them; `drawing.py` writes them as SVG or PNG."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...recipe.measures import MEASURES, METRICS
 from ..outcome import Candidate
 from .contents import BASELINE, Report
+from .drawing import PAGE, scale, settings, write_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colors that stand for the page's variables of these names.
-PAGE = {
-    "ink": "#010101", "dim": "#020202", "line": "#030303", "winner": "#040404",
-    "passed": "#050505", "failed": "#060606", "baseline": "#070707",
-}  # fmt: skip
-#: Colors of a picture without a page around it.
-PLAIN = {
-    "ink": "#1b1f24", "dim": "#57606a", "line": "#d0d7de", "winner": "#0a7d33",
-    "passed": "#1f6feb", "failed": "#b35900", "baseline": "#57606a",
-}  # fmt: skip
 _WIDTH = 7.2  # inches
 _MOST_LABELS = 12
 _MOST_LAYERS = 40
 _MOST_ROWS = 30
-#: From this ratio of the largest to the smallest value on, an axis is logarithmic.
-_WIDE = 8
+#: Outputs that are this good (dB) are drawn as exact.
+_EXACT = 100
 
 Point = tuple[float, float, Candidate]
 
@@ -94,12 +78,13 @@ class Figures:
             self._gate_lines(axes)
             latencies = [x for x, _, _ in points]
             eager = report.outcome.baseline.get("latency/p50_ms")
-            _scale(axes, latencies if eager is None else [*latencies, eager])
+            scale(axes, latencies if eager is None else [*latencies, eager])
             axes.margins(x=0.12, y=0.12)
             axes.set_xlabel(f"latency p50 (ms), batch size {report.batch}")
             axes.set_ylabel(f"{report.recipe.quality.name} on the test split")
             figure.draw_without_rendering()  # only now it is known where the points lie
-            _write_names(axes, self._named(points), self._colors["ink"])
+            named = [(x, y, candidate.name) for x, y, candidate in self._named(points)]
+            write_names(axes, named, self._colors["ink"])
         return figure
 
     def rounds(self) -> Figure | None:
@@ -130,7 +115,7 @@ class Figures:
                           color=self._colors["ink"])  # fmt: skip
             shown = ["PyTorch eager" if n == BASELINE else n for n in reversed(names)]
             axes.set_yticks(range(len(names)), shown)
-            _scale(axes, [1e3 * s for n in names for launch in timed[n].rounds for s in launch])
+            scale(axes, [1e3 * s for n in names for launch in timed[n].rounds for s in launch])
             axes.set_xlabel(f"median of each round (ms), batch size {report.batch}")
         return figure
 
@@ -176,13 +161,33 @@ class Figures:
             axes.set_xlabel("SQNR of the outputs with only this layer quantized (dB)")
         return figure
 
+    def layers(self, candidate: str) -> Figure | None:
+        """SQNR along the graph, layer by layer; where it departs is named."""
+        facts = self._report.layers.get(candidate)
+        if facts is None or not facts.layers:
+            return None
+        with self._drawing(2.8) as drawing:
+            figure, axes = drawing.figure, drawing.axes[0]
+            decibels = [min(layer.sqnr_db, _EXACT) for layer in facts.layers]
+            axes.plot(range(len(decibels)), decibels, color=self._colors["passed"], lw=1.2,
+                      marker=".", ms=4)  # fmt: skip
+            for i, layer in enumerate(facts.layers):
+                if layer.layer == facts.departs_at:
+                    axes.plot([i], [decibels[i]], color=self._colors["failed"], marker="o", ms=7)
+                    axes.annotate(layer.layer, (i, decibels[i]), xytext=(8, -3),
+                                  textcoords="offset points", fontsize=8,
+                                  color=self._colors["failed"])  # fmt: skip
+            axes.set_xlabel("layers, from input to output")
+            axes.set_ylabel("SQNR of the output (dB)")
+        return figure
+
     @contextmanager
     def _drawing(self, height: float, columns: int = 1) -> Iterator[Drawing]:
         """A figure (inches) with its axes; matplotlib's settings are put back afterwards."""
         import matplotlib as mpl
         from matplotlib.figure import Figure
 
-        with mpl.rc_context(_settings(self._colors)):
+        with mpl.rc_context(settings(self._colors)):
             figure = Figure(figsize=(_WIDTH, height), layout="constrained")
             both = list(figure.subplots(1, columns, squeeze=False)[0])
             yield Drawing(figure, both)
@@ -280,89 +285,3 @@ def frontier(points: Sequence[tuple[float, float]], higher: bool) -> list[tuple[
         if not best or (y > best[-1][1] if higher else y < best[-1][1]):
             best.append((x, y))
     return best
-
-
-def svg(figure: Figure, label: str, salt: str) -> str:
-    """A figure as an `<svg>` element that takes its colors from the page.
-
-    Args:
-        figure: The figure, drawn in the colors `PAGE`.
-        label: What it shows, for those who can't see it.
-        salt: Makes its ids unique in the page, and the same each time.
-    """
-    import matplotlib as mpl
-
-    written = io.StringIO()
-    with mpl.rc_context({**_settings(PAGE), "svg.hashsalt": salt}):
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None},
-                       transparent=True)  # fmt: skip
-    text = written.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    for name, color in PAGE.items():
-        text = text.replace(color, f"var(--{name})")
-    text = re.sub(r'<g id="point ([^"]*)">', r"<g><title>\1</title>", text)
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # the same in every figure
-    text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
-
-
-def png(figure: Figure) -> bytes:
-    """A figure in the colors `PLAIN`, on white."""
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=130, facecolor="#ffffff")
-    return written.getvalue()
-
-
-def _settings(colors: dict[str, str]) -> dict[str, Any]:
-    return {
-        "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
-        "text.color": colors["ink"], "axes.labelcolor": colors["dim"],
-        "axes.edgecolor": colors["line"], "xtick.color": colors["line"],
-        "ytick.color": colors["line"], "xtick.labelcolor": colors["dim"],
-        "ytick.labelcolor": colors["dim"], "axes.facecolor": "none",
-        "figure.facecolor": "none", "text.parse_math": False,
-    }  # fmt: skip
-
-
-def _scale(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic x-axis with numbers as people write them, if the values are far apart."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    if min(values) <= 0 or max(values) < _WIDE * min(values):
-        return
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-#: Of names of points: size of a letter, and offsets from the point that are tried (points, 1/72").
-_LETTER = (4.5, 9.0)
-_OFFSETS = ((9, 6), (9, -13), (9, 18), (9, -25), (9, 30), (9, -37), (9, 42), (9, -49), (9, 54))
-
-
-def _write_names(axes: Axes, points: list[Point], color: str) -> None:
-    """Write names beside points, where they don't lie on each other; one without room has none."""
-    scale = 72 / axes.figure.dpi
-    taken: list[tuple[float, float, float, float]] = []
-    for x, y, candidate in points:
-        left, middle = (float(v) * scale for v in axes.transData.transform((x, y)))
-        for right, up in _OFFSETS:
-            box = (left + right, middle + up, left + right + _LETTER[0] * len(candidate.name),
-                   middle + up + _LETTER[1])  # fmt: skip
-            if any(_on_each_other(box, other) for other in taken):
-                continue
-            taken.append(box)
-            line = {"arrowstyle": "-", "relpos": (0, 0.5), "color": color, "lw": 0.4, "alpha": 0.6}
-            axes.annotate(candidate.name, (x, y), xytext=(right, up), textcoords="offset points",
-                          fontsize=8, color=color, zorder=5,
-                          arrowprops=line if abs(up) > 13 else None)  # fmt: skip
-            break
-
-
-def _on_each_other(
-    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
-) -> bool:
-    """Whether two boxes (left, bottom, right, top) overlap."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

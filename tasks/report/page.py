@@ -73,6 +73,7 @@ def page(report: Report, pictures: Pictures) -> str:
         timing_rows=timing_rows(report),
         pictures=_as_markup(pictures.plain),
         sensitivity=_as_markup(pictures.sensitivity),
+        layers=_as_markup(pictures.layers),
         recipe=recipe_text(report),
     )
 

@@ -86,7 +86,7 @@ def test_what_candidates_share_is_computed_once() -> None:
     kinds = [call.step.name for call in book.calls.values()]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "check": 1, "train": 1, "reference": 1, "export": 2, "compress": 3, "compile": 9,
-        "validate": 9,
+        "validate": 9, "layer-parity": 2,
     }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_one_candidate_can_be_laid_out_alone() -> None:
     candidate = lay_out_candidate(asked, here, book, shared, variant, asked.targets[0])
     assert list(book.calls) == [
         "check", "train", "reference", "export", "compress int8",
-        "compile int8@onnxruntime-cpu", "validate int8@onnxruntime-cpu",
+        "layer-parity int8", "compile int8@onnxruntime-cpu", "validate int8@onnxruntime-cpu",
     ]  # fmt: skip
     lay_out_benchmark(asked, here, book, shared, [candidate])
     assert book.inputs["benchmark"]["int8@onnxruntime-cpu"] == (
@@ -152,7 +152,7 @@ def test_the_processor_decides_bits_and_is_in_the_keys_of_what_it_changes() -> N
     }
     assert changed == {
         "compress int8", "compress slim (2: quantize)",
-        *(label for label in new.calls if label.startswith("validate")),
+        *(label for label in new.calls if label.startswith(("validate", "layer-parity"))),
         *(label for label in new.calls if label.endswith("inductor-cpu")),
     }  # fmt: skip
 

@@ -46,7 +46,7 @@ EVERYTHING = planned("check")
         ),
         (
             ["compress:int8"],
-            {"compress int8", "benchmark"}
+            {"compress int8", "layer-parity int8", "benchmark"}
             | {f"{s} int8@onnxruntime-cpu" for s in ("compile", "validate")},
         ),
         (["validate"], {"benchmark", *(f"validate {c}" for c in (made.FP32, made.INT8))}),
