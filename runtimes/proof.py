@@ -243,6 +243,7 @@ def _read(folder: Path, said: dict[str, Any]) -> Proof:
     measured = said["measured"]
     if not is_list_of(str, names) or not is_list_of(int, said["shape"]) or not said["shape"]:
         raise ValueError("its inputs or its shape are not listed")
+    shape = tuple(said["shape"])
     every, least = said["every"], said["least_db"]
     if type(every) is not int or every < 1 or not FARTHEST <= float(least) <= CLOSEST:
         raise ValueError("its tolerance is none that Hone writes")
@@ -250,10 +251,13 @@ def _read(folder: Path, said: dict[str, Any]) -> Proof:
         inputs = {name: _array(folder / f"input-{i}.npy") for i, name in enumerate(names)}
     else:
         inputs = {name: _drawn(int(seed) + i, drawn[name]) for i, name in enumerate(names)}
+    output = _array(folder / "output.npy")
+    if min(shape) < 0 or output.shape != (shape[0], math.ceil(math.prod(shape[1:]) / every)):
+        raise ValueError("its output has another shape than it says")
     return Proof(
         inputs,
-        _array(folder / "output.npy"),
-        tuple(said["shape"]),
+        output,
+        shape,
         every,
         float(least),
         Circumstances(

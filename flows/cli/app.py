@@ -27,7 +27,7 @@ from .output import (
     only_json,
     write_json,
 )
-from .signals import Ended
+from .signals import Ended, ended_by_signals
 
 app = typer.Typer(
     name="hone",
@@ -133,10 +133,11 @@ def plan(
     from .load import load_for_command
     from .tables import show_code, show_plan
 
-    loaded, session = load_for_command(recipe, overrides or [], redo=redo or [])
-    session.dry = not estimate  # which loads the model from the store
-    made = make_plan(loaded, session)
-    memory = plan_memory(loaded, made, session, estimate)
+    with ended_by_signals():
+        loaded, session = load_for_command(recipe, overrides or [], redo=redo or [])
+        session.dry = not estimate  # which loads the model from the store
+        made = make_plan(loaded, session)
+        memory = plan_memory(loaded, made, session, estimate)
     code = None if session.code is None else shipped_code(session.code, session.recipe)
     if as_json:
         steps = [
@@ -147,12 +148,14 @@ def plan(
         skipped = {c.name: c.unavailable.reason for c in made.candidates if c.unavailable}
         said = {**memory.model_dump(mode="json"), "fits": memory.fits} if memory else None
         _print_json({"recipe": loaded.name, "digest": loaded.digest(), "steps": steps,
-                     "skipped": skipped, "memory": said,
+                     "skipped": skipped, "memory": said, "notes": session.notes,
                      "code": code and code.to_json()})  # fmt: skip
     else:
         show_plan(_console(), made, loaded, memory)
         if code is not None:
             show_code(_console(), code)
+        for note in session.notes:
+            _console().print(note, highlight=False, markup=False)
     unsigned = refused(session.store)
     if unsigned is not None:
         _console(stderr=True).print(f"! {unsigned}", highlight=False, markup=False)

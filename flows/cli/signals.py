@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,6 +20,9 @@ from types import FrameType
 _PATIENCE = 45.0
 #: Longest wait for an import to be over (s).
 _IMPORTING = 2.0
+#: Files whose code is not cut in half. An exception within an import can leave its lock held, and
+#: whoever imports next hangs; grimp's Rust code panics at one, with a message of its own.
+_WHOLE = re.compile(r"<frozen importlib|.*[/\\]site-packages[/\\]grimp[/\\]")
 
 
 class Ended(KeyboardInterrupt):
@@ -54,8 +58,8 @@ class _Ending:
         self._asked: float | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self._first is None and _imports(frame):
-            self._after_the_import(number)
+        if self._first is None and _is_within(frame):
+            self._after_it(number)
             return
         if self._first is None:
             self._first = number
@@ -65,8 +69,13 @@ class _Ending:
             sys.stderr.write("hone: ending at once\n")
             self._at_once()
 
-    def _after_the_import(self, number: int) -> None:
-        """An exception within an import can leave its lock held: whoever imports next hangs."""
+    @property
+    def first(self) -> int | None:
+        """The signal that asked for the end."""
+        return self._first
+
+    def _after_it(self, number: int) -> None:
+        """Once what is not cut in half is over."""
         self._asked = self._asked or time.monotonic()
         if time.monotonic() - self._asked > _IMPORTING:  # at the beginning of a run
             self._first = number
@@ -85,10 +94,10 @@ class _Ending:
         timer.start()
 
 
-def _imports(frame: FrameType | None) -> bool:
-    """Whether a module is being imported there."""
+def _is_within(frame: FrameType | None) -> bool:
+    """Whether something runs there that is not cut in half."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        if _WHOLE.match(frame.f_code.co_filename):
             return True
         frame = frame.f_back
     return False
@@ -116,6 +125,11 @@ def ended_by_signals(at_last: Callable[[], None] = lambda: None) -> Iterator[Non
             before[name] = signal.signal(name, end)
     try:
         yield
+    except BaseException as error:
+        if end.first is None or isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        # What a library has made of the interruption: an error of its own, or a panic.
+        raise Ended(end.first) from error
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)

@@ -25,7 +25,8 @@ from ...recipe.objectives import DistillObjective
 from ...recipe.passes import DistillPass
 from ...recipe.regular_files import copy_regular, files_in, open_regular
 from ...recipe.schema import Recipe
-from .fetching import fetch
+from .fetching import fetch, unusable_weights
+from .seen_before import recalled, remember
 from .session import Session
 
 _KINDS = {
@@ -195,8 +196,8 @@ def _look(path: Path, kind: str, where: str) -> None:
 
 
 def _keep_logged(uri: str, field: str, session: Session) -> str:
-    """Store a model from MLflow; returns its place in the store."""
-    from ...tasks.tracking.logged_models import download
+    """Store a model from MLflow; returns its place in the store. A plan only asks where it is."""
+    from ...tasks.tracking.logged_models import download, locate
 
     settings, where = session.settings, f"{field}: {uri}"
     session.access.model_uri(uri, field)
@@ -209,6 +210,9 @@ def _keep_logged(uri: str, field: str, session: Session) -> str:
 
     with scratch_folder("logged") as folder:
         try:
+            if session.dry:
+                locate(uri, settings.tracking, permit)
+                return recalled(uri, "", where, session)
             found = download(uri, settings.tracking, str(folder), permit).resolve()
         except HoneError:
             raise
@@ -220,8 +224,10 @@ def _keep_logged(uri: str, field: str, session: Session) -> str:
             ) from error
         if not found.is_dir():
             _look(found, found.suffix, where)
-            return f"{_keep({found.name: found}, where, session)}/{found.name}"
-        return _keep(files_in(found, where), where, session)
+            kept, name = _keep_files({found.name: found}, where, session), found.name
+        else:
+            kept, name = _keep_files(files_in(found, where), where, session), ""
+    return remember(uri, kept, name, session)
 
 
 def _refuse_format(name: str, where: str, session: Session) -> None:
@@ -232,7 +238,12 @@ def _refuse_format(name: str, where: str, session: Session) -> None:
 
 
 def _keep(files: dict[str, Path], where: str, session: Session) -> str:
-    """Store files by name; returns their place. The same files are read once."""
+    """Store files by name; returns their place."""
+    return _keep_files(files, where, session).uri
+
+
+def _keep_files(files: dict[str, Path], where: str, session: Session) -> Artifact:
+    """Store files by name. The same files are read once."""
     for name in files:
         _refuse_format(name, where, session)
     seen = [(name, str(p), (s := p.stat()).st_size, s.st_mtime_ns) for name, p in files.items()]
@@ -242,14 +253,14 @@ def _keep(files: dict[str, Path], where: str, session: Session) -> str:
         with contextlib.suppress(ValueError):  # of another version
             artifact = session.store.located(Artifact.model_validate(known))
             if session.store.holds(artifact):
-                return artifact.uri
+                return artifact
     with scratch_folder("model") as folder:
         for relative, path in files.items():
             copy_regular(path, Path(folder) / relative, where)
         artifact = _put(Path(folder), "model", session)
     if not session.dry:
         session.store.write_record(record, artifact.model_dump(mode="json"))
-    return artifact.uri
+    return artifact
 
 
 def _put(folder: Path, kind: str, session: Session) -> Artifact:
@@ -277,6 +288,8 @@ def _weights(given: str, field: str, session: Session) -> str:
         open_regular(real, where).close()
         _look_at_weights(real, where)
         return f"{_keep({WEIGHTS: real}, where, session)}/{WEIGHTS}"
+    if session.dry:
+        return recalled(given, WEIGHTS, where, session)
     with scratch_folder("weights") as folder:
         local = Path(folder) / WEIGHTS
         try:
@@ -291,7 +304,7 @@ def _weights(given: str, field: str, session: Session) -> str:
             ) from None
         _look_at_weights(local, where)
         kept = _put(Path(folder), "weights", session)
-    return f"{kept.uri}/{WEIGHTS}"
+    return remember(given, kept, WEIGHTS, session)
 
 
 def _look_at_weights(path: Path, where: str) -> None:
@@ -306,9 +319,4 @@ def _look_at_weights(path: Path, where: str) -> None:
         except (SafetensorError, OSError) as error:
             problem = telling(error)
     if problem is not None:
-        raise InputError(
-            f"the weights can't be loaded: {problem}",
-            where=where,
-            do="give the safetensors file of this very model "
-            "(safetensors.torch.save_model writes it)",
-        )
+        raise unusable_weights(problem, where)

@@ -55,7 +55,9 @@ class Session:
         secrets: The given recipe's texts with credentials, by what stands for them in `recipe`.
         kept: Place in the store of each file, folder or MLflow model that the recipe names, copied
             once at the start of a run.
-        dry: Whether files that the recipe names are only looked at, and not put into the store.
+        dry: Whether files that the recipe names are only looked at, and not put into the store;
+            nothing is downloaded.
+        notes: What a dry session could not look at, in sentences.
     """
 
     recipe: Recipe
@@ -73,6 +75,7 @@ class Session:
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     kept: dict[str, str] = field(default_factory=dict)
     dry: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def allowed(self) -> Allowed:

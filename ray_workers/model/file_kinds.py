@@ -18,6 +18,10 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"<", "it is a text file (HTML or XML)"),
 )
 
+_METADATA = "__metadata__"
+_LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
+_LEAST = 9  # bytes, by which a safetensors file is known: the header's length and its first sign
+
 
 def odd_kind(path: Path, *, archive: bool = False) -> str | None:
     """What a file is instead of a model, as a clause; None if its first bytes don't tell.
@@ -31,6 +35,10 @@ def odd_kind(path: Path, *, archive: bool = False) -> str | None:
             first = stream.read(64)
     except OSError:
         return None
+    return _odd_beginning(first, archive=archive)
+
+
+def _odd_beginning(first: bytes, *, archive: bool = False) -> str | None:
     if not first:
         return "it is empty"
     for magic, said in _MAGIC:
@@ -41,24 +49,43 @@ def odd_kind(path: Path, *, archive: bool = False) -> str | None:
 
 def safetensors_problem(path: Path) -> str | None:
     """Why a file is not a complete safetensors file; None if it is, or if that is unknown."""
-    said = odd_kind(path)
     size = path.stat().st_size
-    if said is not None or size < 8:
-        return said or "it is cut off"
     with path.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        if length > 100_000_000:
-            return "it is not a safetensors file"
-        header = stream.read(length)
-    if len(header) < length:
-        return "it is cut off" if header.startswith(b"{") else "it is not a safetensors file"
+        head = stream.read(64)
+        length = int.from_bytes(head[:8], "little")
+        head += stream.read(max(0, min(8 + length, 8 + _LONGEST_HEADER) - 64))
     try:
-        tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
-        whole = 8 + length + max((int(t["data_offsets"][1]) for t in tensors.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return None
+        whole = safetensors_size(head)
+    except ValueError as error:
+        return str(error)
+    if whole is None:
+        return (_odd_beginning(head) if size < _LEAST else None) or "it is cut off"
     if size < whole:
         return f"it is cut off: {size:,} of {whole:,} bytes"
     if size > whole:
         return f"it has {size - whole:,} bytes after its end"
     return None
+
+
+def safetensors_size(head: bytes) -> int | None:
+    """The size of a safetensors file (bytes), by its beginning; None: more of that is needed.
+
+    Raises:
+        ValueError: It is no safetensors file; the text says what it is.
+    """
+    if len(head) < _LEAST:
+        return None
+    (length,) = struct.unpack("<Q", head[:8])
+    if length > _LONGEST_HEADER or head[8:9] != b"{":
+        raise ValueError(_odd_beginning(head) or "it is not a safetensors file")
+    if len(head) < 8 + length:
+        return None
+    try:
+        said = json.loads(head[8 : 8 + length])
+        ends = [tensor["data_offsets"][1] for name, tensor in said.items() if name != _METADATA]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        raise ValueError("its header is not that of a safetensors file") from None
+    if not all(type(end) is int and end >= 0 for end in ends):
+        raise ValueError("its header is not that of a safetensors file")
+    whole: int = 8 + length + max(ends, default=0)
+    return whole

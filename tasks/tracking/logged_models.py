@@ -8,6 +8,7 @@ from typing import Any
 
 from .global_uris import global_uris
 
+_SQLITE = "sqlite:///"
 _MOST_STEPS = 5  # from a version to a run or to another model
 
 
@@ -26,9 +27,7 @@ def download(uri: str, tracking: str, folder: str, permit: Callable[[str], None]
     import mlflow
 
     with global_uris(tracking):
-        found = list(locations(uri, tracking))
-        for location in found:
-            permit(location)
+        found = locate(uri, tracking, permit)
         if uri.startswith("models:/") and len(found) == 1:  # an alias may move in the meantime
             uri = found[0]
         return Path(
@@ -38,8 +37,28 @@ def download(uri: str, tracking: str, folder: str, permit: Callable[[str], None]
         )
 
 
+def locate(uri: str, tracking: str, permit: Callable[[str], None]) -> list[str]:
+    """Where a model's files are, all of them permitted; nothing is downloaded.
+
+    Args:
+        uri: `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `runs:/RUN/NAME`.
+        tracking: The tracking server, which is the registry too.
+        permit: Raises if a model's files may not be read where the server says that they are.
+
+    Raises:
+        Exception: MLflow's own error, or that of `permit`.
+    """
+    with global_uris(tracking):
+        found = list(locations(uri, tracking))
+    for location in found:
+        permit(location)
+    return found
+
+
 def locations(uri: str, tracking: str) -> Iterator[str]:
     """Where the server says that a model's files are; MLflow looks at each of them."""
+    if tracking.startswith(_SQLITE) and not Path(tracking.removeprefix(_SQLITE)).exists():
+        raise ValueError("its database does not exist yet")  # MLflow would create it
     from mlflow import MlflowClient
     from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
     from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository

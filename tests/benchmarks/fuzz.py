@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 _TESTS = Path(__file__).resolve().parents[1]
-_EXAMPLES = 500  # of each property in a round
+_EXAMPLES = 100  # of each property in a round: few, so that a failure is soon shown again
 
 
 def main(minutes: float) -> int:

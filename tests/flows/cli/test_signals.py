@@ -20,7 +20,7 @@ from prefect_hone.flows.cli.signals import Ended, ended_by_signals
 """
 
 
-def end_of(script: str, *names: signal.Signals, timeout: float = 20) -> tuple[int, str, float]:
+def end_of(script: str, *names: signal.Signals, timeout: float = 60) -> tuple[int, str, float]:
     """Run a script, send a signal after each line; exit code, what it printed, seconds since."""
     process = subprocess.Popen(
         [sys.executable, "-c", PRELUDE + script],
@@ -148,6 +148,69 @@ except Ended as error:
     assert code == 143
     assert ("whole" in said) is whole
     assert seconds < 15
+
+
+def test_what_panics_at_an_interruption_is_not_cut_in_half() -> None:
+    """grimp, which reads the imports for the cache keys, spends its time in Rust."""
+    code, said, seconds = end_of(
+        """
+import grimp
+try:
+    with ended_by_signals():
+        grimp.build_graph("grimp", cache_dir=None)
+        print("ready", flush=True)
+        while True:
+            grimp.build_graph("prefect_hone", cache_dir=None)
+except Ended as error:
+    sys.exit(error.exit_code)
+""",
+        signal.SIGTERM,
+    )
+    assert code == 143
+    assert "panicked" not in said
+    assert "Traceback" not in said
+    assert seconds < 30, "2 s"
+
+
+@pytest.mark.parametrize("made", ["OSError('cut')", "HoneError('the run was interrupted')"])
+def test_what_a_library_makes_of_an_interruption_is_one(made: str) -> None:
+    code, said, _ = end_of(
+        f"""
+from prefect_hone.flows.cli.app import exit_with_message
+from prefect_hone.recipe.errors import HoneError
+import typer
+@exit_with_message
+def command():
+    with ended_by_signals():
+        try:
+            print("ready", flush=True)
+            time.sleep(20)
+        except KeyboardInterrupt:
+            raise {made}
+try:
+    command()
+except typer.Exit as error:
+    sys.exit(error.exit_code)
+""",
+        signal.SIGINT,
+    )
+    assert (code, said) == (130, "ready\nhone: interrupted\n")
+
+
+def test_ctrl_c_before_the_command_line_is_imported_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(20)\n")
+    code, said, _ = end_of(
+        f"""
+sys.path.insert(0, {str(tmp_path)!r})
+sys.modules.pop("typer", None)
+for name in [n for n in sys.modules if n.endswith("flows.cli.app")]:
+    del sys.modules[name]
+from prefect_hone.flows.cli.start import main
+main()
+""",
+        signal.SIGINT,
+    )
+    assert (code, said) == (130, "ready\nhone: interrupted\n")
 
 
 def test_a_thread_that_is_not_the_main_one_gets_no_handler() -> None:

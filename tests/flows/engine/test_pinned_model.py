@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any, ClassVar
 import made_runs as made
 import pytest
 import torch
+from prefect_hone.flows.engine import fetching
 from prefect_hone.flows.engine.pinned_model import pinned
 from prefect_hone.flows.engine.session import Session
 from prefect_hone.recipe.access_policy import AccessPolicy, Origin
@@ -219,8 +221,28 @@ def test_a_record_in_the_store_does_not_choose_another_file(
         assert pinned(with_weights("w.safetensors"), person).model.weights == first
 
 
+def _header_of(size: int) -> bytes:
+    """The beginning of a safetensors file that says that it has this many bytes."""
+    tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    header = json.dumps({"a": tensor}).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
 class _Server(http.server.BaseHTTPRequestHandler):
     seen: ClassVar[list[str]] = []
+    sent: ClassVar[int] = 0
+    endless: ClassVar[dict[str, bytes]] = {
+        "/models/endless": save({"a": torch.zeros(2)}),
+        "/models/noise": b"",
+        "/models/huge": _header_of(2**50),
+        "/models/endless-header": (10**8).to_bytes(8, "little") + b"{",
+    }
+
+    def _send_for_ever(self, content: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.wfile.write(content)
+            while _Server.sent < 2 * 10**9:
+                _Server.sent += self.wfile.write(bytes(2**20))
 
     def do_GET(self) -> None:
         self.seen.append(self.path)
@@ -231,6 +253,9 @@ class _Server(http.server.BaseHTTPRequestHandler):
             return
         self.send_response(200)
         self.end_headers()
+        if self.path in self.endless:
+            self._send_for_ever(self.endless[self.path])
+            return
         self.wfile.write(KEY if self.path.endswith("key") else save({"a": torch.zeros(2)}))
 
     def log_message(self, *_: object) -> None:
@@ -239,7 +264,7 @@ class _Server(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served() -> Iterator[str]:
-    _Server.seen = []
+    _Server.seen, _Server.sent = [], 0
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -258,6 +283,93 @@ def test_weights_from_a_server_that_is_listed(tmp_path: Path, served: str) -> No
     with pytest.raises(InputError, match="may not read this URL"):
         pinned(with_weights(f"{served}/other/w"), session)
     assert _Server.seen == ["/models/w", "/models/key"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("endless", "the server sends more than the file says it has"),
+        ("noise", "it is not a safetensors file"),
+        ("huge", "the weights have 1,125,899.9 GB, and"),
+        ("endless-header", "its header is not that of a safetensors file"),
+    ],
+)
+@pytest.mark.parametrize("origin", [Origin.COMMAND_LINE, Origin.PARAMETER])
+def test_a_server_that_sends_for_ever_fills_no_disk(
+    tmp_path: Path, served: str, origin: Origin, name: str, said: str
+) -> None:
+    pytest.importorskip("aiohttp")
+    session = session_of(tmp_path, origin, f"{served}/models")
+    with pytest.raises(InputError, match=said):
+        pinned(with_weights(f"{served}/models/{name}"), session)
+    assert _Server.sent < 400 * 10**6, "no more than buffers hold, or the longest header"
+    assert stored(tmp_path) == []
+
+
+def test_a_server_that_sends_slowly_is_given_up(
+    tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(fetching, "_AFTER", -1.0)
+    monkeypatch.setattr(fetching, "_SLOWEST", 10**12)
+    session = session_of(tmp_path, Origin.PARAMETER, f"{served}/models")
+    with pytest.raises(InputError, match=r"the server is too slow: \d+ bytes in 0 s"):
+        pinned(with_weights(f"{served}/models/w"), session)
+
+
+def test_a_plan_downloads_nothing_and_says_what_it_goes_by(tmp_path: Path, served: str) -> None:
+    pytest.importorskip("aiohttp")
+    session = session_of(tmp_path, Origin.PARAMETER, f"{served}/models")
+    asked = with_weights(f"{served}/models/w")
+    dry = replace(session, dry=True, kept={}, notes=[])
+    unknown = pinned(asked, dry).model.weights
+    assert _Server.seen == []
+    assert stored(tmp_path) == []
+    assert dry.notes == [f"model.weights: {served}/models/w is not looked at until the run"]
+
+    kept = pinned(asked, session).model.weights
+    again = replace(session, dry=True, kept={}, notes=[])
+    assert pinned(asked, again).model.weights == kept != unknown
+    assert _Server.seen == ["/models/w"]
+    (note,) = again.notes
+    assert "is taken as the last run got it; a run downloads it again" in note
+    with pytest.raises(InputError, match="may not read this URL"):
+        pinned(with_weights(f"{served}/other/w"), replace(session, dry=True, kept={}))
+
+
+def test_a_plan_asks_mlflow_only_where_a_model_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect_hone.tasks.tracking import logged_models
+
+    logged, fetched = transformers_folder(tmp_path / "mlartifacts" / "m"), []
+    (logged / "MLmodel").write_text("flavors: {transformers: {}}")
+
+    def download(**_: str) -> str:
+        fetched.append(1)
+        return str(logged)
+
+    monkeypatch.setattr(logged_models, "locations", lambda *_: [str(logged)])
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", download)
+    session = session_of(tmp_path, Origin.COMMAND_LINE)
+    dry = replace(session, dry=True, kept={}, notes=[])
+    pinned(with_source("models:/m/1"), dry)
+    assert fetched == []
+    assert dry.notes == ["model.source: models:/m/1 is not looked at until the run"]
+    kept = pinned(with_source("models:/m/1"), session).model.args
+    assert fetched == [1]
+    again = replace(session, dry=True, kept={}, notes=[])
+    assert pinned(with_source("models:/m/1"), again).model.args == kept
+    assert fetched == [1]
+
+
+def test_a_plan_makes_no_database_to_look_for_a_model(tmp_path: Path) -> None:
+    made_for = session_of(tmp_path, Origin.COMMAND_LINE)
+    settings = replace(made_for.settings, tracking=f"sqlite:///{tmp_path}/mlflow.db")
+    session = replace(made_for, settings=settings, dry=True)
+    with pytest.raises(InputError, match="its database does not exist yet"):
+        pinned(with_source("models:/m/1"), session)
+    assert not list(tmp_path.rglob("*.db"))
 
 
 @pytest.mark.parametrize("origin", [Origin.COMMAND_LINE, Origin.PARAMETER])
