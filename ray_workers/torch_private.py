@@ -8,9 +8,10 @@ it: there is no substitute for any of them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,52 @@ def tree_leaves(tree: Any) -> list[Any]:
     """A model's outputs in the order in which the exporter names them."""
     leaves: list[Any] = _part("torch.utils._pytree", "tree_leaves")(tree)
     return leaves
+
+
+def oblivious_sizes() -> contextlib.AbstractContextManager[None]:
+    """Sizes of 1 take the same path through a model as larger ones while it is exported."""
+
+    part: Any = _part("torch.fx.experimental._config", "patch")
+    context: contextlib.AbstractContextManager[None] = part(backed_size_oblivious=True)
+    return context
+
+
+@contextlib.contextmanager
+def recurrent_operators(model: Any) -> Iterator[None]:
+    """LSTM and GRU stay one operator each while a model is exported, for any length.
+
+    torch would unroll them over the length of the example. Only their shapes are computed then, so
+    what is traced must not be decomposed in another way before it is converted.
+    """
+    import torch
+
+    def shapes(inputs: Any, states: Any, *settings: Any) -> tuple[Any, ...]:
+        many = isinstance(states, tuple | list)
+        states = list(states) if many else [states]
+        both = 2 if settings[-2] else 1
+        width = both * states[0].shape[-1]
+        out = inputs.new_empty((inputs.shape[0], inputs.shape[1], width))
+        return (out, *(state.new_empty(state.shape) for state in states))
+
+    recurrent = [m for m in model.modules() if isinstance(m, torch.nn.LSTM | torch.nn.GRU)]
+    if not recurrent or any(getattr(m, "proj_size", 0) for m in recurrent):
+        yield
+        return
+    keys = [
+        getattr(torch._C.DispatchKey, name) for name in ("CompositeImplicitAutograd", "Autograd")
+    ]
+    operators = [torch.ops.aten.lstm.input, torch.ops.aten.gru.input]
+    before = [dict(operator.py_kernels) for operator in operators]
+    try:
+        for operator in operators:
+            operator.py_kernels.update(dict.fromkeys(keys, shapes))
+            operator._dispatch_cache.clear()
+        yield
+    finally:
+        for operator, kernels in zip(operators, before, strict=True):
+            operator.py_kernels.clear()
+            operator.py_kernels.update(kernels)
+            operator._dispatch_cache.clear()
 
 
 def make_package(program: Any, path: Path, settings: dict[str, Any]) -> None:

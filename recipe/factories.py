@@ -307,6 +307,16 @@ def users_line(error: BaseException) -> str | None:
     return found
 
 
+def users_place() -> str | None:
+    """`FILE:LINE in FUNCTION` of the user's code that is running now; None if none of it is."""
+    allowed = Allowed.from_environment()
+    for frame, line in traceback.walk_stack(None):
+        if _is_users(frame, allowed):
+            name = str(frame.f_globals.get("__name__", ""))
+            return f"{_shown(frame.f_code.co_filename, name)}:{line} in {frame.f_code.co_name}"
+    return None
+
+
 def users_file(path: str) -> str:
     """A file of the user's code as their folder has it, wherever a worker keeps its copy."""
     return _shown(path, "")

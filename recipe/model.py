@@ -36,6 +36,19 @@ class ModelFactory(Factory):
         "train.epochs 0 they are the model.",
     )
 
+    output: str | None = Field(
+        None,
+        description="Which of several outputs the loss and quality look at: its name in the "
+        "dictionary or dataclass that the model returns, or output_0, output_1, ... in a tuple; "
+        "none: logits if there is one, else the first. All outputs are exported and served.",
+    )
+    dynamic_axes: dict[str, dict[int, str]] = Field(
+        {},
+        description="Axes of inputs, besides the batch, that stay of any size: from an input's "
+        "name and the axis to a name (tokens: {1: length}); the one input of a model is called "
+        "input. Axes that differ in the data are found without this.",
+    )
+
     @field_validator("factory", mode="before")
     @classmethod
     def _moved(cls, value: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .errors import RuntimeFailed, as_plain_data
-from .predict import Arrays, Predict
+from .predict import Arrays, Outputs, Predict, main_of
 
 #: A timing slice makes at least this many calls, after one that is not counted.
 _MIN_CALLS = 2
@@ -52,7 +52,9 @@ class _Child:
                 load = getattr(importlib.import_module(module), name)
                 self._predict = load(Path(folder), options)
             case ("predict", inputs):
-                return np.asarray(self._loaded()(inputs))
+                return main_of(self._loaded()(inputs))
+            case ("outputs", inputs):
+                return _plain(self._loaded()(inputs))
             case ("prepare", batches):
                 self._batches = batches
                 self._loaded()(batches[0])
@@ -68,12 +70,20 @@ class _Child:
         return self._predict
 
 
+def _plain(outputs: Outputs) -> Outputs:
+    if isinstance(outputs, dict):
+        return {name: np.asarray(value) for name, value in outputs.items()}
+    return np.asarray(outputs)
+
+
 def _time_calls(predict: Predict, batches: list[Arrays], seconds: float) -> list[float]:
     predict(batches[-1])  # wakes caches and threads after a pause; not counted
     durations: list[float] = []
     clock = time.perf_counter
     end = clock() + seconds
-    while len(durations) < _MIN_CALLS or clock() < end:
+    vary = len({tuple(value.shape for value in batch.values()) for batch in batches}) > 1
+    # Batches of different sizes take different times: each counts as often as the others.
+    while len(durations) < _MIN_CALLS or clock() < end or (vary and len(durations) % len(batches)):
         batch = batches[len(durations) % len(batches)]
         started = clock()
         predict(batch)

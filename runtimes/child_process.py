@@ -22,7 +22,7 @@ import numpy as np
 from . import child
 from .child_environment import minimal, without_keys
 from .errors import RuntimeDied, RuntimeFailed, RuntimeSilent
-from .predict import Array, Arrays, LoadOptions
+from .predict import Array, Arrays, LoadOptions, Outputs
 
 #: The interpreter of another environment, and the environment variables that it needs.
 Interpreter = tuple[str, dict[str, str]]
@@ -107,6 +107,12 @@ class ChildProcess:
         """The main output (N, ...) for inputs (N, ...) by name."""
         self._send(("predict", inputs))
         return np.asarray(self._answer())
+
+    def outputs(self, inputs: Arrays) -> Outputs:
+        """All outputs for inputs (N, ...) by name: the only one, or each by its name."""
+        self._send(("outputs", inputs))
+        found: Outputs = self._answer()
+        return found
 
     def close(self) -> None:
         """End the child, in whatever state it is."""

@@ -25,12 +25,14 @@ class CompiledArtifact:
         inputs: Names of the inputs in the model's order, if the runtime takes them by position.
         batch_sizes: The sizes that it is compiled for; None: any, with one program.
         settings: What else the runtime's `load` needs to know; plain data.
+        outputs: The model's own names of its outputs, the main one first; none if it has one only.
     """
 
     runtime: str
     inputs: tuple[str, ...] = ()
     batch_sizes: tuple[int, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
         (folder / SETTINGS).write_text(json.dumps(asdict(self), indent=1) + "\n")
@@ -45,9 +47,11 @@ class CompiledArtifact:
         said = plain_object(folder / SETTINGS)
         runtime, inputs = said.get("runtime"), said.get("inputs")
         sizes, settings = said.get("batch_sizes"), said.get("settings")
+        outputs = said.get("outputs", [])  # an earlier Hone wrote none
         for name, good in {
             "runtime": isinstance(runtime, str),
             "inputs": is_list_of(str, inputs),
+            "outputs": is_list_of(str, outputs),
             "batch_sizes": sizes is None
             or (is_list_of(int, sizes) and bool(sizes) and all(0 < s <= _LARGEST for s in sizes)),
             "settings": isinstance(settings, dict),
@@ -60,6 +64,7 @@ class CompiledArtifact:
         return CompiledArtifact(
             runtime=said["runtime"],
             inputs=tuple(said["inputs"]),
+            outputs=tuple(outputs),
             batch_sizes=None if sizes is None else tuple(sizes),
             settings=said["settings"],
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import in_fixed_batches
-from .predict import Array, Arrays, LoadOptions, Predict
+from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs
 
 NAME = "executorch"
 LIBRARIES: Mapping[str, str] = {"executorch": "executorch", "torch": "torch"}
@@ -44,12 +44,12 @@ def load(folder: Path, options: LoadOptions) -> Predict:
         method = program.load_method("forward")
         kept.append(program)
 
-        def predict(inputs: Arrays) -> Array:
+        def predict(inputs: Arrays) -> Outputs:
             arguments = [
                 torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in artifact.inputs
             ]
-            output: Array = method.execute(arguments)[0].numpy().copy()
-            return output
+            found = [output.numpy().copy() for output in method.execute(arguments)]
+            return as_outputs(found, artifact.outputs)
 
         return predict
 

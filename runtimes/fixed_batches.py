@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .predict import Array, Arrays, Predict
+from .predict import Array, Arrays, Outputs, Predict
 
 
 def in_fixed_batches(programs: dict[int, Predict]) -> Predict:
@@ -17,11 +17,12 @@ def in_fixed_batches(programs: dict[int, Predict]) -> Predict:
     """
     sizes = sorted(programs, reverse=True)
 
-    def predict(inputs: Arrays) -> Array:
+    def predict(inputs: Arrays) -> Outputs:
         count = len(next(iter(inputs.values())))
         if count in programs:
             return programs[count](inputs)
-        outputs, done = [], 0
+        parts: list[Outputs] = []
+        done = 0
         while done < count:
             left = count - done
             size = next((s for s in sizes if s <= left), sizes[-1])
@@ -31,11 +32,28 @@ def in_fixed_batches(programs: dict[int, Predict]) -> Predict:
                     name: np.concatenate([v, np.repeat(v[-1:], size - len(v), axis=0)])
                     for name, v in part.items()
                 }
-            outputs.append(np.asarray(programs[size](part))[:left])
+            parts.append(_rows(programs[size](part), left))
             done += size
-        return np.concatenate(outputs)
+        return _joined(parts)
 
     return predict
+
+
+def _rows(outputs: Outputs, count: int) -> Outputs:
+    if isinstance(outputs, dict):
+        return {name: np.asarray(value)[:count] for name, value in outputs.items()}
+    return np.asarray(outputs)[:count]
+
+
+def _joined(parts: Sequence[Outputs]) -> Outputs:
+    first = parts[0]
+    if not isinstance(first, dict):
+        return np.concatenate([part for part in parts if not isinstance(part, dict)])
+    found: dict[str, list[Array]] = {name: [] for name in first}
+    for part in parts:
+        for name, value in part.items() if isinstance(part, dict) else ():
+            found[name].append(value)
+    return {name: np.concatenate(values) for name, values in found.items()}
 
 
 def for_batch_sizes(

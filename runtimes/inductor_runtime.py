@@ -11,7 +11,7 @@ from typing import Any
 
 from .compiled_artifact import CompiledArtifact
 from .errors import RuntimeFailed
-from .predict import Array, Arrays, LoadOptions, Predict
+from .predict import Array, Arrays, LoadOptions, Outputs, Predict, as_outputs
 
 NAME = "inductor"
 LIBRARIES: Mapping[str, str] = {"torch": "torch"}
@@ -53,15 +53,20 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     model = _open(folder / PACKAGE)
     names = artifact.inputs
 
-    def predict(inputs: Arrays) -> Array:
+    def predict(inputs: Arrays) -> Outputs:
         with torch.inference_mode():
             arguments = [torch.from_numpy(inputs[name]) for name in names]
             if settings.device == "cuda":
                 arguments = [a.cuda(non_blocking=True) for a in arguments]
-            output: Array = model(*arguments).float().cpu().numpy()
-            return output
+            return as_outputs(_arrays(model(*arguments)), artifact.outputs)
 
-    return _replayed(model, names) if settings.cuda_graphs else predict
+    return _replayed(model, artifact) if settings.cuda_graphs else predict
+
+
+def _arrays(outputs: Any) -> list[Array]:
+    """Tensors on any device as arrays; floating-point ones as float32."""
+    tensors = outputs if isinstance(outputs, tuple | list) else [outputs]
+    return [(t.float() if t.is_floating_point() else t).cpu().numpy() for t in tensors]
 
 
 def _open(package: Path) -> Any:
@@ -81,10 +86,11 @@ def _open(package: Path) -> Any:
     return aoti_load_package(str(package))
 
 
-def _replayed(model: Any, names: tuple[str, ...]) -> Predict:
+def _replayed(model: Any, artifact: CompiledArtifact) -> Predict:
     """With a CUDA graph for each shape of inputs: recorded at the first call, then replayed."""
     import torch
 
+    names = artifact.inputs
     graphs: dict[tuple[Any, ...], tuple[Any, list[Any], Any]] = {}
 
     def record(inputs: Arrays) -> tuple[Any, list[Any], Any]:
@@ -100,7 +106,7 @@ def _replayed(model: Any, names: tuple[str, ...]) -> Predict:
             output = model(*held)
         return graph, held, output
 
-    def predict(inputs: Arrays) -> Array:
+    def predict(inputs: Arrays) -> Outputs:
         key = tuple(inputs[name].shape for name in names)
         if key not in graphs:
             graphs[key] = record(inputs)
@@ -108,7 +114,6 @@ def _replayed(model: Any, names: tuple[str, ...]) -> Predict:
         for tensor, name in zip(held, names, strict=True):
             tensor.copy_(torch.from_numpy(inputs[name]), non_blocking=True)
         graph.replay()
-        found: Array = output.float().cpu().numpy()
-        return found
+        return as_outputs(_arrays(output), artifact.outputs)
 
     return predict

@@ -10,7 +10,7 @@ import numpy as np
 
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import in_fixed_batches
-from .predict import Array, Arrays, LoadOptions, Predict
+from .predict import Array, Arrays, LoadOptions, Outputs, Predict, as_outputs
 
 NAME = "litert"
 LIBRARIES: Mapping[str, str] = {"ai_edge_litert": "ai-edge-litert"}
@@ -39,17 +39,33 @@ def load(folder: Path, options: LoadOptions) -> Predict:
         )
         interpreter.allocate_tensors()
         places = interpreter.get_input_details()
-        output = interpreter.get_output_details()[0]
+        outputs = _in_order(interpreter)
 
-        def predict(inputs: Arrays) -> Array:
+        def predict(inputs: Arrays) -> Outputs:
             for place, name in zip(places, artifact.inputs, strict=True):
                 interpreter.set_tensor(place["index"], _rounded(inputs[name], place))
             interpreter.invoke()
-            return _plain(interpreter.get_tensor(output["index"]), output)
+            found = [_plain(interpreter.get_tensor(o["index"]), o) for o in outputs]
+            return as_outputs(found, artifact.outputs)
 
         return predict
 
     return in_fixed_batches({size: compiled(size) for size in artifact.batch_sizes or ()})
+
+
+def _in_order(interpreter: Any) -> list[dict[str, Any]]:
+    """The outputs in the model's order: the converter may permute them, the signature names them
+    `output_0`, `output_1`.
+    """
+    details = {place["name"]: place for place in interpreter.get_output_details()}
+    signatures = interpreter.get_signature_list()
+    if len(details) < 2 or not signatures:
+        return list(details.values())
+    key = next(iter(signatures))
+    runner = interpreter.get_signature_runner(key)
+    named = runner.get_output_details()
+    order = sorted(named, key=lambda name: int(name.rpartition("_")[2]))
+    return [details[named[name]["name"]] for name in order]
 
 
 def _rounded(value: Array, place: dict[str, Any]) -> Array:
@@ -68,7 +84,9 @@ def _rounded(value: Array, place: dict[str, Any]) -> Array:
 def _plain(value: Array, place: dict[str, Any]) -> Array:
     """An int8 output as float."""
     scale, zero = place["quantization"]
-    if value.dtype == np.float32 or not scale:
-        return value.astype(np.float32)
+    if not scale:
+        return value if value.dtype.kind in "iub" else value.astype(np.float32)
+    if value.dtype == np.float32:
+        return value
     plain: Array = ((value.astype(np.float32) - zero) * scale).astype(np.float32)
     return plain

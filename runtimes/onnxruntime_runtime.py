@@ -9,7 +9,7 @@ from typing import Any
 
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import for_batch_sizes
-from .predict import Array, Arrays, LoadOptions, Predict
+from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs
 from .tensorrt_cache import tensorrt_cache
 
 NAME = "onnxruntime"
@@ -74,9 +74,10 @@ def load(folder: Path, options: LoadOptions) -> Predict:
             str(folder / GRAPH), chosen, providers=_providers(settings)
         )
 
-        def predict(inputs: Arrays) -> Array:
-            output: Array = session.run(["output"], inputs)[0]
-            return output
+        wanted = ["output", *artifact.outputs[1:]]
+
+        def predict(inputs: Arrays) -> Outputs:
+            return as_outputs(session.run(wanted, inputs), artifact.outputs)
 
         return predict
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import for_batch_sizes
-from .predict import Array, Arrays, LoadOptions, Predict
+from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs
 
 NAME = "openvino"
 LIBRARIES: Mapping[str, str] = {"openvino": "openvino"}
@@ -75,12 +75,12 @@ def load(folder: Path, options: LoadOptions) -> Predict:
             model.reshape({port: _with_batch(port, size) for port in model.inputs})
         program = core.compile_model(model, settings.device, hints)
         request = program.create_infer_request()
-        output = program.output("output")
+        ports = [program.output(name) for name in ("output", *artifact.outputs[1:])]
 
-        def predict(inputs: Arrays, _held: Any = weights) -> Array:
-            # The next call reuses the request's buffer, so the caller gets a copy.
-            found: Array = request.infer(inputs, share_inputs=True)[output].copy()
-            return found
+        def predict(inputs: Arrays, _held: Any = weights) -> Outputs:
+            found = request.infer(inputs, share_inputs=True)
+            # The next call reuses the request's buffers, so the caller gets copies.
+            return as_outputs([found[port].copy() for port in ports], artifact.outputs)
 
         return predict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -10,8 +10,26 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
-#: From inputs (N, ...) by name to the main output (N, ...).
-Predict = Callable[[Arrays], Array]
+#: The one output of a model, or its outputs by name, the main one first; each (N, ...).
+Outputs = Array | Arrays
+#: From inputs (N, ...) by name to outputs.
+Predict = Callable[[Arrays], Outputs]
+
+
+def main_of(outputs: Outputs) -> Array:
+    """The output that was measured: the only one, or the first."""
+    found = next(iter(outputs.values())) if isinstance(outputs, dict) else outputs
+    return np.asarray(found)
+
+
+def as_outputs(values: Sequence[Array], names: Sequence[str]) -> Outputs:
+    """What a `Predict` returns.
+
+    Args:
+        values: The outputs, the main one first.
+        names: Their names; none if there is one output only.
+    """
+    return dict(zip(names, values, strict=True)) if names else values[0]
 
 
 class AllowedCode(TypedDict):

@@ -28,7 +28,7 @@ from .circumstances import Circumstances, circumstances
 from .compiled_artifact import CompiledArtifact, is_list_of, plain_object
 from .errors import RuntimeFailed, telling_line
 from .opening import runtime
-from .predict import Array, Arrays, Predict
+from .predict import Array, Arrays, Predict, main_of
 
 #: Folder in a model's data.
 PROOF = "proof"
@@ -150,7 +150,7 @@ class Proof:
             "runtime were altered"
         )  # fmt: skip
         try:
-            found = self.distance(np.asarray(predict(self.inputs)))
+            found = self.distance(main_of(predict(self.inputs)))
         except Exception as error:
             raise Unproven(
                 f"the model can't run its own proof ({telling_line(error)}): {reason}",

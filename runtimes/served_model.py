@@ -35,7 +35,7 @@ from .manifest import (
     that_matter,
 )
 from .opening import open_artifact
-from .predict import Array, LoadOptions, Predict
+from .predict import LoadOptions, Outputs, Predict
 from .proof import prove
 from .registered_version import registered_digest
 
@@ -98,14 +98,18 @@ class ModelDescription:
 
 
 class ServedModel:
-    """A candidate as MLflow serves it: numpy arrays in, the main output out."""
+    """A candidate as MLflow serves it: numpy arrays in, the outputs out."""
 
     def __init__(self, predict: Predict, inputs: tuple[str, ...]) -> None:
         self._predict = predict
         self._inputs = inputs
 
-    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Array:
-        """Outputs (N, ...) for a batch: an array (N, ...), or arrays by input name."""
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Outputs:
+        """Outputs (N, ...) for a batch: an array (N, ...), or arrays by input name.
+
+        One output is an array, several are a dictionary by the model's own names, first the one
+        that quality was measured by.
+        """
         if isinstance(model_input, dict):
             return self._predict({name: np.asarray(model_input[name]) for name in self._inputs})
         if len(self._inputs) > 1:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .predict import Array, Arrays, LoadOptions, Predict
+from .compiled_artifact import CompiledArtifact
+from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs
 
 NAME = "tensorflow"
 LIBRARIES: Mapping[str, str] = {"tensorflow": "tensorflow_cpu"}
@@ -32,9 +33,12 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     model = tf.saved_model.load(str(folder / SAVED))
     serve = model.signatures["serving_default"]
 
-    def predict(inputs: Arrays, _held: Any = model) -> Array:  # variables live as long as it does
+    outputs = CompiledArtifact.read(folder).outputs
+    keys = ["output", *(f"output_{i}" for i in range(1, len(outputs)))]
+
+    def predict(inputs: Arrays, _held: Any = model) -> Outputs:  # variables live as long as it does
         arguments = {name: tf.constant(value) for name, value in inputs.items()}
-        output: Array = serve(**arguments)["output"].numpy()
-        return output
+        found = serve(**arguments)
+        return as_outputs([found[key].numpy() for key in keys], outputs)
 
     return predict

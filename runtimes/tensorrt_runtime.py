@@ -11,7 +11,7 @@ from typing import Any
 
 from .compiled_artifact import CompiledArtifact
 from .errors import RuntimeFailed
-from .predict import Array, Arrays, LoadOptions, Predict
+from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs
 
 NAME = "tensorrt"
 LIBRARIES: Mapping[str, str] = {"tensorrt": "tensorrt", "torch": "torch"}
@@ -40,7 +40,8 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     import tensorrt as trt
     import torch
 
-    built_with = TensorRtSettings(**CompiledArtifact.read(folder).settings).version
+    artifact = CompiledArtifact.read(folder)
+    built_with = TensorRtSettings(**artifact.settings).version
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine((folder / ENGINE).read_bytes())
     if engine is None:
@@ -54,7 +55,11 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     takes = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
 
-    def predict(inputs: Arrays) -> Array:
+    wanted = ["output", *artifact.outputs[1:]]
+    kinds = {name: getattr(torch, trt.nptype(engine.get_tensor_dtype(name)).__name__)
+             for name in wanted}  # fmt: skip
+
+    def predict(inputs: Arrays) -> Outputs:
         held: dict[str, Any] = {}
         with torch.cuda.stream(stream):
             for name in takes:
@@ -62,12 +67,12 @@ def load(folder: Path, options: LoadOptions) -> Predict:
                 context.set_input_shape(name, tuple(held[name].shape))
             for name in set(names) - set(takes):
                 shape = tuple(context.get_tensor_shape(name))
-                held[name] = torch.empty(shape, dtype=torch.float32, device="cuda")
+                kind = kinds.get(name, torch.float32)
+                held[name] = torch.empty(shape, dtype=kind, device="cuda")
             for name, tensor in held.items():
                 context.set_tensor_address(name, tensor.data_ptr())
             context.execute_async_v3(stream.cuda_stream)
         stream.synchronize()
-        output: Array = held["output"].cpu().numpy()
-        return output
+        return as_outputs([held[name].cpu().numpy() for name in wanted], artifact.outputs)
 
     return predict

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .compiled_artifact import CompiledArtifact
-from .predict import Array, Arrays, LoadOptions, Predict
+from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs
 
 NAME = "xla"
 LIBRARIES: Mapping[str, str] = {"jax": "jax", "safetensors": "safetensors"}
@@ -32,7 +32,8 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     """
     from safetensors.numpy import load_file
 
-    names = CompiledArtifact.read(folder).inputs
+    artifact = CompiledArtifact.read(folder)
+    names = artifact.inputs
     jax = _with_threads(int(options.get("threads") or 0))
     program = jax.export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
     kept = load_file(str(folder / WEIGHTS))
@@ -40,8 +41,9 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     weights = [jax.numpy.asarray(kept[name]) for name in sorted(kept)]
     call = jax.jit(program.call)
 
-    def predict(inputs: Arrays) -> Array:
-        return np.asarray(call(weights, tuple(inputs[name] for name in names)))
+    def predict(inputs: Arrays) -> Outputs:
+        found = call(weights, tuple(inputs[name] for name in names))
+        return as_outputs([np.asarray(value) for value in found], artifact.outputs)
 
     return predict
 

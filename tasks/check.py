@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 
 import torch
-from safetensors.numpy import save_file
 
 from ..ray_workers.data.asking import ask
-from ..ray_workers.data.calling import Arrays, call_model
-from ..ray_workers.data.splits import Seen, Splits, batches, few_samples, look_through, split, stack
+from ..ray_workers.data.calling import Arrays, arrays, call_model, chosen_output, main_output_name
+from ..ray_workers.data.splits import Seen, Splits, batches, few_samples, look_through, split
 from ..ray_workers.metrics import metric as load_metric
+from ..ray_workers.model.axes import Varying
 from ..ray_workers.model.module import initial
 from ..ray_workers.model.onnx_model import OnnxGraph, count_parameters
-from ..ray_workers.store.file_names import SAMPLES_FILE
+from ..ray_workers.model.real_inputs import output_shapes, real_inputs
 from ..ray_workers.training.broadcasts import refuse_broadcast
 from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import Loss, make_loss
@@ -72,16 +72,20 @@ def check(work: Workspace[CheckSpec]) -> Result:
         )
     loss = make_loss(spec.loss, work.allowed, class_weights=spec.train.class_weights)
     _check_finite(model, splits, test)
-    outputs = _try_one_batch(model, splits, spec, loss, work)
+    _try_one_batch(model, splits, spec, loss, work)
     train = spec.train
     few = few_samples(splits)
     placement = check_mesh(model, train, work.allowed, few.inputs)
     memory = estimate(model, train, work.allowed, few)
-    samples = stack(splits, splits.test, SAMPLES)
-    calibration = stack(splits, splits.calibration, CALIBRATION)
-    _check_alike(samples, calibration)
+    axes = spec.model.dynamic_axes
+    samples = real_inputs(splits, splits.test, SAMPLES, spec.batch_sizes, axes)
+    calibration = real_inputs(splits, splits.calibration, CALIBRATION, declared=axes)
+    _check_alike(samples.stacked, calibration.stacked)
     for name, values in (("samples", samples), ("calibration", calibration)):
-        save_file(_contiguous(values), str(work.output(name, "inputs") / SAMPLES_FILE))
+        values.write(work.output(name, "inputs"))
+    returned = output_shapes(model.eval(), samples)
+    main = main_output_name(list(returned), chosen_output(model))
+    returned = {main: returned.pop(main), **returned}
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "calibration", "test")}
     parameters = count_parameters(model)
     notes = [*placement, *(_try_training(model, splits, spec, loss) if spec.trains else [])]
@@ -96,9 +100,13 @@ def check(work: Workspace[CheckSpec]) -> Result:
             data=DataFact(name=splits.name, sizes=sizes),
             parameters=parameters,
             memory=MemoryFact(**dict(memory)),
-            inputs={n: TensorFact(shape=v.shape[1:], dtype=str(v.dtype))
-                    for n, v in samples.items()},
-            output=TensorFact(shape=tuple(outputs.shape[1:]), dtype="float32"),
+            inputs={name: TensorFact(shape=_sizes(name, value.shape, samples.varying),
+                                     dtype=str(value.dtype))
+                    for name, value in samples.stacked.items()},
+            output=TensorFact(shape=tuple(returned[main][1]), dtype="float32"),
+            outputs={name: TensorFact(shape=tuple(shape), dtype=kind)
+                     for name, (kind, shape) in returned.items()},
+            varying=tuple(map(str, samples.varying)),
         ),
         notes=notes,
     )  # fmt: skip
@@ -150,8 +158,7 @@ def _try_one_batch(
         except InputError:
             raise
         except Exception as error:
-            shapes = {n: tuple(v.shape) for n, v in inputs.items()} if isinstance(
-                inputs, dict) else tuple(inputs.shape)  # fmt: skip
+            shapes = ", ".join(f"{n} {v.shape}" for n, v in arrays(inputs).items())
             raise InputError(
                 f"the model can't take a batch of the data (inputs {shapes}): "
                 f"{type(error).__name__}: {telling(error)}{_at(error)}",
@@ -233,5 +240,6 @@ def _check_alike(samples: Arrays, calibration: Arrays) -> None:
             )
 
 
-def _contiguous(values: Arrays) -> Arrays:
-    return {name: value.copy(order="C") for name, value in values.items()}
+def _sizes(name: str, shape: tuple[int, ...], varying: tuple[Varying, ...]) -> tuple[int, ...]:
+    free = {axis.axis for axis in varying if axis.input == name}
+    return tuple(-1 if i in free else size for i, size in enumerate(shape) if i)

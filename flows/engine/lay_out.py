@@ -99,6 +99,7 @@ def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H
                 loss=recipe.train.loss,
                 train=looked_at(recipe.train),
                 trains=recipe.train.epochs > 0,
+                batch_sizes=recipe.benchmark.batch_sizes,
             ),
             loads=(metric,),
             timeout=limit,

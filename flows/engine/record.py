@@ -232,6 +232,7 @@ def _model(
         options={"threads": run.recipe.benchmark.threads},
         inputs=facts.inputs,
         output=facts.output,
+        outputs=facts.outputs,
         example=(
             str(run.session.store.fetch(checked.artifact("samples")) / SAMPLES_FILE)
             if shown == "inputs"

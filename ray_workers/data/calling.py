@@ -1,67 +1,211 @@
-"""How a model is called with a batch, and which of its outputs is used.
+"""How a model is called with a batch, what its outputs are called, and which of them is used.
 
-A model takes one tensor, or a dictionary of them by name; runtimes take numpy arrays by name.
+A model takes one tensor, a tuple of them, or a dictionary by name; values may be tuples and
+dictionaries themselves, and None where an argument is left out. Runtimes take numpy arrays by name:
+`arrays` gives each tensor the name of its place (`input`; `input_0`, `input_1`; `image`,
+`boxes.0`), and `tensors` rebuilds the batch from the names alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from ...recipe.errors import InputError
+from ...recipe.errors import InputError, did_you_mean
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
-#: Name of a model's input if it takes one tensor.
-INPUT = "input"
+#: Name of a model's input if it takes one tensor; of its output if it returns one.
+INPUT, OUTPUT = "input", "output"
+#: Attribute of a module: the name of the output that loss and quality look at, if the recipe says.
+_CHOSEN = "hone_output"
+_POSITION = re.compile(rf"{INPUT}_(\d+)")
 
 
 def call_model(model: Any, inputs: Any) -> torch.Tensor:
     """The model's main output for a batch: see `main_output`."""
-    return main_output(model(**inputs) if isinstance(inputs, dict) else model(inputs))
+    return main_output(called(model, inputs), chosen_output(model))
 
 
-def main_output_name(names: Sequence[str]) -> str:
-    """The main one of several outputs: `logits`, as transformers names it, or the first."""
-    return "logits" if "logits" in names else names[0]
+def called(model: Any, inputs: Any) -> Any:
+    """All that a model returns for a batch: a dictionary is given by name, a tuple in order."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
 
 
-def main_output(outputs: Any) -> torch.Tensor:
-    """The main output of a model that may return a tensor, a sequence or a mapping.
+def choose_output(model: torch.nn.Module, name: str | None) -> torch.nn.Module:
+    """Remember with a module which of its outputs is the main one; None leaves it open."""
+    if name is not None:
+        setattr(model, _CHOSEN, name)
+    return model
+
+
+def chosen_output(model: Any) -> str | None:
+    """The name that `choose_output` gave, also through a wrapper such as DDP's."""
+    found = getattr(model, _CHOSEN, None) or getattr(getattr(model, "module", None), _CHOSEN, None)
+    return found if isinstance(found, str) else None
+
+
+def named_outputs(outputs: Any) -> dict[str, torch.Tensor]:
+    """Every tensor that a model returned, by the name of its place.
+
+    A tensor alone is `output`; those of a mapping or dataclass have its names, those of a sequence
+    are `output_0`, `output_1`; inner ones are joined by a point (`hidden_states.0`). What is no
+    tensor is left out.
+    """
+    return dict(_walk(outputs, ""))
+
+
+def _walk(value: Any, place: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield place or OUTPUT, value
+        return
+    if isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
+        items = [(str(key), value[key]) for key in value.keys()]  # noqa: SIM118 (not only mappings)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        items = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        items = list(zip(value._fields, value, strict=True))
+    elif isinstance(value, tuple | list):
+        items = [(str(i) if place else f"{OUTPUT}_{i}", item) for i, item in enumerate(value)]
+    else:
+        return
+    for name, item in items:
+        yield from _walk(item, f"{place}.{name}" if place else name)
+
+
+def main_output_name(names: Sequence[str], chosen: str | None = None) -> str:
+    """The main one of several outputs: the chosen one; else `logits`, as transformers names it, or
+    the first.
 
     Raises:
-        InputError: There is no tensor in it.
+        InputError: The model has no output of the chosen name.
     """
-    if isinstance(outputs, torch.Tensor):
+    if chosen is not None:
+        if chosen not in names:
+            raise InputError(
+                f"the model has no output '{chosen}': {did_you_mean(chosen, names)}",
+                where="model.output",
+            )
+        return chosen
+    return next((n for n in names if n == "logits" or n.startswith("logits.")), names[0])
+
+
+def main_output(outputs: Any, chosen: str | None = None) -> torch.Tensor:
+    """The main output of a model that may return a tensor, a sequence, a mapping or a dataclass.
+
+    Raises:
+        InputError: There is no tensor in it, or none of the chosen name.
+    """
+    if isinstance(outputs, torch.Tensor) and chosen in (None, OUTPUT):
         return outputs
-    if (isinstance(outputs, dict) or hasattr(outputs, "keys")) and (values := dict(outputs)):
-        return main_output(values[main_output_name(list(values))])
-    if isinstance(outputs, tuple | list) and outputs:
-        return main_output(outputs[0])
-    raise InputError(
-        f"the model returned a {type(outputs).__name__}, expected a tensor, or a tuple or "
-        "dictionary of tensors",
-        where="model.factory",
-    )
+    named = named_outputs(outputs)
+    if not named:
+        raise InputError(
+            f"the model returned a {type(outputs).__name__}, expected a tensor, or a tuple or "
+            "dictionary of tensors",
+            where="model.factory",
+        )
+    return named[main_output_name(list(named), chosen)]
 
 
 def move(inputs: Any, device: torch.device, without_waiting: bool = False) -> Any:
     """A batch's inputs on a device; without waiting, if they are in pinned memory."""
-    if isinstance(inputs, dict):
-        return {n: v.to(device, non_blocking=without_waiting) for n, v in inputs.items()}
-    return inputs.to(device, non_blocking=without_waiting)
+    return mapped(inputs, lambda value: value.to(device, non_blocking=without_waiting))
+
+
+def mapped(inputs: Any, change: Callable[[Any], Any]) -> Any:
+    """A batch's inputs with each tensor changed; what is None stays None."""
+    if isinstance(inputs, Mapping):
+        return {name: mapped(value, change) for name, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return tuple(mapped(value, change) for value in inputs)
+    return inputs if inputs is None else change(inputs)
 
 
 def arrays(inputs: Any) -> Arrays:
-    """A batch's inputs as numpy arrays by name."""
-    named = inputs if isinstance(inputs, dict) else {INPUT: inputs}
-    return {str(name): torch.as_tensor(value).numpy() for name, value in named.items()}
+    """A batch's inputs as numpy arrays by the name of their place; None is left out.
+
+    Raises:
+        InputError: A value is no tensor of numbers, or a name has a point in it.
+    """
+    return {name: _as_array(name, value) for name, value in flat_inputs(inputs)}
+
+
+def flat_inputs(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """The inputs of a batch or a sample by the name of their place; None is left out."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if "." in str(name):
+                raise InputError(
+                    f"an input is called '{name}': names of inputs can't have a point",
+                    where="data.factory",
+                    do="rename it in the samples, and the argument of the model's forward",
+                )
+            yield from flat_inputs(item, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            yield from flat_inputs(item, f"{place}.{index}" if place else f"{INPUT}_{index}")
+    elif value is not None:
+        yield place or INPUT, value
+
+
+def _as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
+    try:
+        found: np.ndarray[Any, Any] = torch.as_tensor(value).numpy()
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+        raise InputError(
+            f"the input '{name}' is of type {kind}, which runtimes can't take",
+            where="data.factory",
+            do="give tensors of float64, float32, float16, integers or bool",
+        ) from error
+    if found.ndim == 0:
+        raise InputError(
+            f"the input '{name}' is one number for the whole batch, without a batch axis",
+            where="data.factory: Data.collate",
+            do="give one value for each sample, shape (N,), or make it an argument of the factory",
+        )
+    return found
 
 
 def tensors(named: Arrays) -> Any:
-    """The inverse of `arrays`."""
-    made = {name: torch.from_numpy(value) for name, value in named.items()}
-    return made[INPUT] if list(made) == [INPUT] else made
+    """The inverse of `arrays`; what was None in between is None again."""
+    return rebuilt({name: torch.from_numpy(value) for name, value in named.items()})
+
+
+def rebuilt(named: Mapping[str, Any]) -> Any:
+    """A batch from values by the names of their places."""
+    if list(named) == [INPUT]:
+        return named[INPUT]
+    tree: dict[str, Any] = {}
+    for name, value in named.items():
+        *path, last = name.split(".")
+        inner = tree
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    if all(_POSITION.fullmatch(name) for name in tree):
+        tree = {name.rpartition("_")[2]: value for name, value in tree.items()}
+        return _sequence(tree)
+    return {name: _closed(value) for name, value in tree.items()}
+
+
+def _closed(value: Any) -> Any:
+    """An inner part of a batch: a dictionary whose keys are positions is a tuple."""
+    if not isinstance(value, dict):
+        return value
+    if all(name.isdecimal() for name in value):
+        return _sequence(value)
+    return {name: _closed(inner) for name, inner in value.items()}
+
+
+def _sequence(items: dict[str, Any]) -> tuple[Any, ...]:
+    last = max(map(int, items))
+    return tuple(_closed(items.get(str(index))) for index in range(last + 1))

@@ -19,6 +19,7 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, origin
 from ...recipe.library_messages import telling
 from ...recipe.model import Factory, ModelFactory
+from ..data.calling import choose_output
 from ..scratch import scratch_folder
 from ..store.artifacts import verify_kept
 from ..store.file_names import WEIGHTS
@@ -72,6 +73,7 @@ def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()
         InputError: The factory returns no module, or an operation does not fit it.
     """
     model = make_module(factory, allowed, "model.factory")
+    chosen = getattr(factory, "output", None)
     for operation in operations:
         match operation:
             case Student():
@@ -81,7 +83,7 @@ def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()
             case Factorize(ranks=ranks):
                 for name, rank in ranks.items():
                     factorize(model, name, rank, weights=False)
-    return model
+    return choose_output(model, chosen)
 
 
 def initial(factory: ModelFactory, allowed: Allowed) -> nn.Module:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _LAYER = "hone.layer"
 #: Property of a graph: the floating-point format that it should be computed in.
 PRECISION = "hone.precision"
+#: Property of a graph: the model's own names of its outputs, the main one first.
+_OUTPUTS = "hone.outputs"
+#: Property of a graph: the axes that vary besides the batch, with the sizes that were seen.
+AXES = "hone.axes"
 #: Above this many bytes the weights are stored beside the graph: protobuf's limit is 2 GB.
 _BESIDE_ABOVE = 1_500_000_000
 
@@ -109,6 +114,50 @@ def write_graph(model: Any, folder: Path) -> None:
     )
 
 
+def set_outputs(model: Any, names: Sequence[str]) -> None:
+    """Keep the model's own names of its outputs, the main one, `output`, first."""
+    set_property(model, _OUTPUTS, json.dumps(list(names)))
+
+
+def outputs_of(model: Any) -> tuple[str, ...]:
+    """What `set_outputs` kept; empty if the graph has one output only."""
+    said = property_of(model, _OUTPUTS)
+    names = tuple(json.loads(said)) if said else ()
+    return names if len(names) > 1 else ()
+
+
+def name_outputs(model: Any, names: Mapping[str, str]) -> None:
+    """Give the outputs of a graph besides the main one the model's own names.
+
+    Args:
+        model: Its main output is called `output`.
+        names: From the name in the graph to the model's.
+    """
+    inputs = {item.name for item in model.graph.input}
+    for old, new in names.items():
+        if old != OUTPUT and new != OUTPUT and new not in inputs:
+            rename_value(model.graph, old, new)
+
+
+def rename_value(graph: Any, old: str, new: str) -> None:
+    """Rename a value; another value of that name is renamed first."""
+    if old == new:
+        return
+    names = {name for inner in graphs_of(graph) for node in inner.node for name in node.output}
+    names |= {item.name for item in (*graph.input, *graph.initializer)}
+    if new in names:
+        rename_value(graph, new, f"{new}_inner")
+    for inner in graphs_of(graph):
+        for node in inner.node:
+            for values in (node.input, node.output):
+                for position, name in enumerate(values):
+                    if name == old:
+                        values[position] = new
+        for item in (*inner.input, *inner.output, *inner.initializer):
+            if item.name == old:
+                item.name = new
+
+
 def name_layers(model: Any) -> None:
     """Keep only each node's layer of the exporter's metadata: the rest contains local paths."""
     for node in model.graph.node:
@@ -121,7 +170,7 @@ def name_layers(model: Any) -> None:
 
 
 def restore_layers(model: Any, source: Any) -> None:
-    """Restore nodes' layers where a tool dropped them: by name, then by output."""
+    """Restore what a tool dropped: nodes' layers by name, then by output; outputs and axes."""
     by_name = {node.name: layer_of(node) for node in source.graph.node}
     by_output = {output: layer_of(node) for node in source.graph.node for output in node.output}
     for node in model.graph.node:
@@ -133,6 +182,11 @@ def restore_layers(model: Any, source: Any) -> None:
         if layer and node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             entry = node.metadata_props.add()
             entry.key, entry.value = _LAYER, layer
+
+    kept = {entry.key for entry in model.metadata_props}
+    for entry in source.metadata_props:
+        if entry.key in (_OUTPUTS, AXES) and entry.key not in kept:
+            set_property(model, entry.key, entry.value)
 
 
 def set_property(model: Any, name: str, value: str) -> None:

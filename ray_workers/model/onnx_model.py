@@ -7,7 +7,7 @@ it with that reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,9 +19,10 @@ from torch import nn
 
 from ...recipe.errors import InputError, StepFailed
 from ...recipe.library_messages import telling
-from ..data.calling import INPUT, main_output_name
+from ..data.calling import INPUT, chosen_output, main_output_name
+from .axes import Varying
 from .file_kinds import odd_kind
-from .onnx_files import graphs_of
+from .onnx_files import rename_value
 
 OUTPUT, BATCH = "output", "batch"
 #: Of a file of weights. ONNX Runtime takes some names with other signs for addresses in memory.
@@ -104,7 +105,7 @@ class OnnxGraph(nn.Module):
     def __deepcopy__(self, _memo: Any) -> OnnxGraph:
         return OnnxGraph(self.path)
 
-    def exported(self, example: dict[str, Any]) -> tuple[Any, str]:
+    def exported(self, example: dict[str, Any], varying: Sequence[Varying] = ()) -> tuple[Any, str]:
         """The graph in the form of a torch module's export, and its main output's original name.
 
         One unnamed input is called `input`, the main output `output`, the first axis of each
@@ -112,20 +113,23 @@ class OnnxGraph(nn.Module):
 
         Args:
             example: Real inputs by name, at least 2 samples, by which the batch axis is tried.
+            varying: Other axes that must be free.
 
         Raises:
-            StepFailed: Its batch axis can't be freed.
+            StepFailed: Its batch axis can't be freed, or another one that varies is fixed.
         """
         model = onnx.load(str(self.path))
         constants = {item.name for item in model.graph.initializer}
         for item in [item for item in model.graph.input if item.name in constants]:
             model.graph.input.remove(item)
         outputs = [item.name for item in model.graph.output]
-        main = main_output_name(outputs)
+        main = main_output_name(outputs, chosen_output(self))
+        _check_varying(model, varying, self.inputs, self.path.name)
         if list(example) == [INPUT]:
-            _rename(model.graph, self.inputs[0], INPUT)
-        for index, name in enumerate(outputs):
-            _rename(model.graph, name, OUTPUT if name == main else f"{OUTPUT}_{index}")
+            rename_value(model.graph, self.inputs[0], INPUT)
+        others = {OUTPUT: f"{OUTPUT}_other"} if main != OUTPUT else {}
+        for name in outputs:
+            rename_value(model.graph, name, OUTPUT if name == main else others.get(name, name))
         free_batch(model)
         _name_nodes(model)
         self._check_batch(example, main)
@@ -250,6 +254,18 @@ def model_files(path: Path, where: str | None = None) -> list[Path]:
     return list(found)
 
 
+def _check_varying(model: Any, varying: Sequence[Varying], inputs: list[str], where: str) -> None:
+    shapes = {item.name: item.type.tensor_type.shape.dim for item in model.graph.input}
+    for axis in varying:
+        dims = shapes.get(inputs[0] if axis.input == INPUT else axis.input, ())
+        if axis.axis < len(dims) and dims[axis.axis].HasField("dim_value"):
+            raise StepFailed(
+                f"{axis} varies in the data, and the graph fixes it to {dims[axis.axis].dim_value}",
+                where=where,
+                do="export it again with this axis dynamic, or pad the data to that size",
+            )
+
+
 def free_batch(model: Any) -> None:
     """Make the first axis of every input and output dynamic, named `batch`."""
     for item in (*model.graph.input, *model.graph.output):
@@ -276,25 +292,6 @@ def _tensors(model: Any) -> Iterator[Any]:
         for field, value in message.ListFields():
             if field.message_type is not None:
                 messages.extend([value] if hasattr(value, "ListFields") else value)
-
-
-def _rename(graph: Any, old: str, new: str) -> None:
-    """Rename a value; another value of that name is renamed first."""
-    if old == new:
-        return
-    names = {name for inner in graphs_of(graph) for node in inner.node for name in node.output}
-    names |= {item.name for item in (*graph.input, *graph.initializer)}
-    if new in names:
-        _rename(graph, new, f"{new}_inner")
-    for inner in graphs_of(graph):
-        for node in inner.node:
-            for values in (node.input, node.output):
-                for position, name in enumerate(values):
-                    if name == old:
-                        values[position] = new
-        for item in (*inner.input, *inner.output, *inner.initializer):
-            if item.name == old:
-                item.name = new
 
 
 def _name_nodes(model: Any) -> None:

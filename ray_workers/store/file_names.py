@@ -10,6 +10,9 @@ GRAPH = "model.onnx"
 WEIGHTS_BESIDE = "model.onnx.data"
 #: Real inputs of a model.
 SAMPLES_FILE = "samples.safetensors"
+#: Beside them, where other axes than the batch vary: which ones, and batches at their own sizes.
+AXES_FILE = "axes.json"
+BATCHES_FILE = "batches.safetensors"
 #: The reference's statistics of each sample.
 STATISTICS = "statistics.safetensors"
 #: Folders in a candidate's proofs: with real rows, and with random ones.

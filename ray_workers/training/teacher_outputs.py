@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data.calling import arrays, call_model
+from ..data.calling import arrays, call_model, mapped
 
 #: A full cache is dropped if its hit rate is below `_WORTHWHILE` after `_PATIENCE` times as many
 #: requests as it has samples.
@@ -87,6 +87,4 @@ def _keys(inputs: Any) -> list[bytes]:
 
 
 def _rows(inputs: Any, chosen: list[int]) -> Any:
-    if isinstance(inputs, dict):
-        return {name: value[chosen] for name, value in inputs.items()}
-    return inputs[chosen]
+    return mapped(inputs, lambda value: value[chosen])

@@ -34,7 +34,8 @@ def load(folder: Path, options: LoadOptions) -> Predict:
 
     def predict(inputs: Arrays) -> Array:
         with torch.inference_mode():
-            output: Array = call_model(model, tensors(inputs)).numpy()
-            return output
+            output = call_model(model, tensors(inputs))
+            found: Array = (output.float() if output.is_floating_point() else output).numpy()
+            return found
 
     return predict

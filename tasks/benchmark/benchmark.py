@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ...ray_workers.machine_lock import alone
+from ...ray_workers.model.axes import read_batches
 from ...ray_workers.model.onnx_files import load_inputs
 from ...ray_workers.runtime_process import RuntimeProcess, interpreter_for
 from ...ray_workers.workspace import Result, Workspace
@@ -55,7 +56,10 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
     def progress(share: float) -> None:
         work.progress(int(100 * share), 100)
 
-    batches = {size: _batches_of(samples, size) for size in spec.batch_sizes}
+    folder = work.inputs["samples"]
+    batches = {
+        size: read_batches(folder, size) or _batches_of(samples, size) for size in spec.batch_sizes
+    }
     with alone(work.note, hone_home()):
         timings = run_session(entrants, batches, spec.seconds, spec.launches, progress)
     if BASELINE in timings.failed:

@@ -79,7 +79,9 @@ def compile_package(
             f"Inductor can't compile the model: {telling(error)}", where=target.kind
         ) from error
     inputs = tuple(program.inputs)
-    CompiledArtifact(runtime=NAME, inputs=inputs, settings=asdict(settings)).write(folder)
+    CompiledArtifact(
+        runtime=NAME, inputs=inputs, settings=asdict(settings), outputs=program.outputs
+    ).write(folder)
     return Result(params={"compile/precision": target.precision, "compile/int8": step is not None})
 
 
@@ -92,11 +94,14 @@ def _cast(inner: Any, dtype: Any, device: str) -> Any:
             super().__init__()
             self.inner = inner
 
-        def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
+        def forward(self, *arguments: torch.Tensor) -> Any:
             moved = [
                 a.to(device, dtype) if a.is_floating_point() else a.to(device) for a in arguments
             ]
-            out: torch.Tensor = self.inner(*moved).float()
-            return out
+            out = self.inner(*moved)
+            return tuple(map(_float, out)) if isinstance(out, tuple) else _float(out)
+
+    def _float(value: torch.Tensor) -> torch.Tensor:
+        return value.float() if value.is_floating_point() else value
 
     return Cast()

@@ -17,6 +17,7 @@ def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -
     """
     from ...ray_workers.model.onnx_files import (
         PRECISION,
+        outputs_of,
         property_of,
         read_graph,
         rewrite_graph,
@@ -47,6 +48,7 @@ def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -
         runtime=NAME,
         batch_sizes=None if sizes is None else tuple(sorted({1, *sizes})),
         settings=asdict(settings),
+        outputs=outputs_of(source),
     )
     artifact.write(folder)
     return Result(

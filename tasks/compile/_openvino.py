@@ -58,10 +58,11 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
     """
     import openvino
 
-    from ...ray_workers.model.onnx_files import PRECISION, property_of, read_graph
+    from ...ray_workers.model.onnx_files import PRECISION, outputs_of, property_of, read_graph
     from ...ray_workers.store.file_names import GRAPH
 
-    wish = property_of(read_graph(work.inputs["graph"]), PRECISION)
+    source = read_graph(work.inputs["graph"])
+    wish = property_of(source, PRECISION)
     if wish == "fp8":
         raise StepFailed("OpenVINO does not support fp8", where=target.kind, do="use a GPU target")
     precision = wish if wish in PRECISIONS and target.precision == "fp32" else target.precision
@@ -82,6 +83,7 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
         runtime=NAME,
         batch_sizes=None if sizes is None else tuple(sorted({1, *sizes})),
         settings=asdict(OpenVinoSettings(device, precision, target.streams, threads)),
+        outputs=outputs_of(source),
     )
     artifact.write(folder)
     return Result(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,21 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...ray_workers.data.calling import (
+    INPUT,
+    Arrays,
+    called,
+    chosen_output,
+    main_output_name,
+    named_outputs,
+    rebuilt,
+)
+from ...ray_workers.model.axes import Varying, read_axes, read_batches
 from ...ray_workers.model.export_errors import as_export_error
 from ...ray_workers.model.module import load_module
-from ...ray_workers.model.onnx_files import Arrays, load_inputs
+from ...ray_workers.model.onnx_files import load_inputs
 from ...ray_workers.model.onnx_model import torch_module
+from ...ray_workers.model.tracing import example_of, quiet, trace
 from ...ray_workers.workspace import Workspace
 from ...recipe.errors import StepFailed
 from ..specs.compile import CompileSpec
@@ -25,8 +35,11 @@ class Program:
     """A module to compile, and what a target needs to know about it.
 
     Attributes:
-        model: In evaluation mode; its output is the main output alone.
+        model: In evaluation mode; takes inputs in order, and returns its output, or all of them as
+            a tuple, the main one first.
         inputs: Real inputs by name, each (N, ...).
+        outputs: The model's own names of its outputs, the main one first; none if it has one only.
+        varying: Axes besides the batch that differ in the data.
         passes: The variant's passes on the graph.
     """
 
@@ -35,9 +48,29 @@ class Program:
         assert spec.model is not None  # the layout gives it to targets of modules  # noqa: S101 (narrows a type)
         inner = load_module(spec.model, work.allowed, work.inputs["module"])
         torch_module(inner, spec.target.kind)
-        self.inputs: Arrays = load_inputs(work.inputs["calibration"])
+        folder = work.inputs["calibration"]
+        self.inputs: Arrays = load_inputs(folder)
+        self.varying: tuple[Varying, ...] = read_axes(folder)
+        self._batches = read_batches(folder)
         self.passes = spec.passes
-        self.model = MainOutput(inner, list(self.inputs)).eval()
+        self.outputs = _outputs(inner, {name: v[:2] for name, v in self.inputs.items()})
+        self.model = InOrder(inner, list(self.inputs), self.outputs).eval()
+        if len(self.outputs) == 1:
+            self.outputs = ()
+
+    def require_fixed_shapes(self, kind: str) -> None:
+        """Refuse data of more than one shape.
+
+        Raises:
+            StepFailed: Naming the axis that varies.
+        """
+        if self.varying:
+            raise StepFailed(
+                f"{kind} compiles programs of fixed shapes, and {self.varying[0]} varies in the "
+                "data",
+                where=kind,
+                do="pad all samples to one size in the data's factory, or leave this target out",
+            )
 
     def arguments(self, count: int) -> tuple[Any, ...]:
         """Inputs of a batch in the model's order, repeated if there are too few."""
@@ -53,21 +86,36 @@ class Program:
             model: Instead of the module, such as a quantized one.
 
         Raises:
-            StepFailed: Naming what can't be exported.
+            StepFailed: Naming what can't be exported, or the line that fixes an axis.
         """
-        axis = torch.export.Dim("batch", min=1, max=4096)
-        shapes: Any = tuple({0: axis} for _ in self.inputs) if dynamic else None
-        chosen = self.model if model is None else model
+        if dynamic and model is None:
+            return self._traced()
+        auto = torch.export.Dim.AUTO
+        free: dict[str, Any] = {name: {0: auto} for name in self.inputs}
+        for axis in self.varying:
+            free[axis.input][axis.axis] = auto
+        shapes = tuple(free.values()) if dynamic else None
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                named = {"arguments": shapes} if model is None and shapes is not None else shapes
+            with quiet():
                 return torch.export.export(
-                    chosen, self.arguments(max(2, count) if dynamic else count),
-                    dynamic_shapes=named,
-                )  # fmt: skip
+                    self.model if model is None else model,
+                    self.arguments(max(2, count) if dynamic else count),
+                    dynamic_shapes=shapes,
+                )
         except Exception as error:
             raise as_export_error(error) from error
+
+    def _traced(self) -> Any:
+        names = list(self.inputs)
+        if len(names) == 1:
+            ours = {names[0]: INPUT}
+        else:
+            ours = {name: f"{INPUT}_{i}" for i, name in enumerate(names)}
+        example = example_of([*self._batches, self.inputs])
+        given = {ours[name]: example[name] for name in names}
+        varying = [axis.model_copy(update={"input": ours[axis.input]}) for axis in self.varying]
+        users = {own: name for name, own in ours.items()}
+        return trace(self.model, given, varying, users).program
 
     def quantization(self, kind: str, can: dict[str, str]) -> dict[str, Any] | None:
         """The one quantize pass of the variant, or None.
@@ -101,32 +149,41 @@ class Program:
         ]
 
 
-class MainOutput(nn.Module):
-    """A model called with positional inputs, whose only output is the main one.
+class InOrder(nn.Module):
+    """A model that takes its inputs in order, and returns a tensor, or a tuple of all its outputs.
 
     Args:
         inner: The model.
-        names: Of its inputs; one is passed positionally, several by keyword.
+        names: Of its inputs, as `arrays` names them.
+        outputs: Names of its outputs, in the order in which they are returned.
     """
 
-    def __init__(self, inner: nn.Module, names: list[str]) -> None:
+    def __init__(self, inner: nn.Module, names: list[str], outputs: tuple[str, ...]) -> None:
         super().__init__()
         self.inner = inner
         self.names = names
+        self.outputs = outputs
 
-    def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
-        from ...ray_workers.data.calling import call_model
+    def forward(self, *arguments: torch.Tensor) -> Any:
+        batch = rebuilt(dict(zip(self.names, arguments, strict=True)))
+        found = named_outputs(called(self.inner, batch))
+        if len(self.outputs) == 1:
+            return found[self.outputs[0]]
+        return tuple(found[name] for name in self.outputs)
 
-        if len(self.names) == 1:
-            return call_model(self.inner, tensors_named(self.names, arguments))
-        return call_model(self.inner, dict(zip(self.names, arguments, strict=True)))
 
-
-def tensors_named(names: list[str], arguments: tuple[torch.Tensor, ...]) -> Any:
-    """What a model takes: a tensor, or a dictionary by name."""
-    from ...ray_workers.data.calling import INPUT
-
-    return arguments[0] if names == [INPUT] else dict(zip(names, arguments, strict=True))
+def _outputs(model: nn.Module, batch: Arrays) -> tuple[str, ...]:
+    """Names of a model's outputs, the main one first; one that is returned twice only once."""
+    with torch.no_grad():
+        tensors = {name: torch.from_numpy(value) for name, value in batch.items()}
+        found = named_outputs(called(model, rebuilt(tensors)))
+    main = main_output_name(list(found), chosen_output(model))
+    order = [main, *(name for name in found if name != main)]
+    kept: list[str] = []
+    for name in order:
+        if not any(found[name] is found[other] for other in kept):
+            kept.append(name)
+    return tuple(kept)
 
 
 def quantized_pt2e(program: Program, quantizer: Any, step: dict[str, Any]) -> nn.Module:
@@ -153,4 +210,4 @@ def save_for_environment(program: Program, step: dict[str, Any] | None, folder: 
     np.savez(folder / "calibration.npz", *columns)
 
 
-__all__ = ["MainOutput", "Program", "quantized_pt2e", "save_for_environment"]
+__all__ = ["InOrder", "Program", "quantized_pt2e", "save_for_environment"]

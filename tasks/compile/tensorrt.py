@@ -35,7 +35,8 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
     """
     import tensorrt as trt
 
-    from ...ray_workers.model.onnx_files import PRECISION, property_of, read_graph
+    from ...ray_workers.model.axes import axes_of_graph
+    from ...ray_workers.model.onnx_files import PRECISION, outputs_of, property_of, read_graph
     from ...ray_workers.store.file_names import GRAPH
 
     target = work.spec.target
@@ -64,9 +65,15 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        rest = tuple(tensor.shape)[1:]
+        least, most = list(tensor.shape), list(tensor.shape)
+        for axis in axes_of_graph(source):
+            if axis.input == tensor.name:
+                least[axis.axis], most[axis.axis] = axis.least, axis.most
         profile.set_shape(
-            tensor.name, (1, *rest), (target.usual_batch, *rest), (target.largest_batch, *rest)
+            tensor.name,
+            (1, *least[1:]),
+            (target.usual_batch, *most[1:]),
+            (target.largest_batch, *most[1:]),
         )
     config.add_optimization_profile(profile)
     timing = tensorrt_cache() / f"tensorrt-{trt.__version__}.timing"
@@ -79,7 +86,7 @@ def compile_graph(work: Workspace[CompileSpec]) -> Result:
     folder = work.output("model", "tensorrt")
     (folder / ENGINE).write_bytes(bytes(engine))
     settings = asdict(TensorRtSettings(trt.__version__))
-    CompiledArtifact(runtime=NAME, settings=settings).write(folder)
+    CompiledArtifact(runtime=NAME, settings=settings, outputs=outputs_of(source)).write(folder)
     return Result(
         params={
             "compile/precision": target.precision,

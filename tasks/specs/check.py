@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from ...recipe.strict import Strict
 from ...recipe.training import Train
 from .base import Facts, Judged
@@ -21,11 +23,13 @@ class CheckSpec(Judged):
     loss: Of the training.
     train: The training; all fields that the check does not use have their defaults.
     trains: Whether anything will be trained.
+    batch_sizes: Of the benchmark, which gets batches at their own sizes.
     """
 
     loss: str
     train: Train
     trains: bool = True
+    batch_sizes: tuple[int, ...] = (1,)
 
 
 def looked_at(train: Train) -> Train:
@@ -39,7 +43,7 @@ class TensorFact(Strict):
     """A tensor without its batch axis.
 
     Attributes:
-        shape: Sizes of the other axes.
+        shape: Sizes of the other axes; -1: any.
         dtype: As numpy names it.
     """
 
@@ -76,6 +80,8 @@ class CheckFacts(Facts):
     memory: Memory of a training worker.
     inputs: Of the model, by name.
     output: Its main output.
+    outputs: All outputs by the model's own names, the main one first.
+    varying: Axes of inputs besides the batch that differ between samples, in words.
     """
 
     data: DataFact
@@ -83,3 +89,5 @@ class CheckFacts(Facts):
     memory: MemoryFact
     inputs: dict[str, TensorFact]
     output: TensorFact
+    outputs: dict[str, TensorFact] = Field(default_factory=dict)
+    varying: tuple[str, ...] = ()

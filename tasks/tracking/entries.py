@@ -143,6 +143,8 @@ class ModelEntry(Strict):
         options: For what opens it.
         inputs: Of the model, by name.
         output: The main one.
+        outputs: All of them by the model's own names, the main one first; an earlier Hone wrote
+            none.
         example: File of real inputs; empty if no data may leave.
         proof: Folder of the proof that the model carries; empty if it carries none.
         proof_kind: `inputs` or `synthetic`.
@@ -165,6 +167,7 @@ class ModelEntry(Strict):
     params: dict[str, str]
     tags: dict[str, str]
     proof: str = ""
+    outputs: dict[str, TensorFact] = Field(default_factory=dict)
     proof_kind: Literal["inputs", "synthetic"] = "inputs"
 
 

@@ -41,14 +41,19 @@ def write_model(entry: ModelEntry, folder: Path, scratch: Path) -> dict[str, str
     from mlflow.types import Schema, TensorSpec
     from safetensors.numpy import load_file
 
-    inputs, output = entry.inputs, entry.output
+    inputs, outputs = entry.inputs, entry.outputs
     single = list(inputs) == ["input"]
+    several = len(outputs) > 1
+    shown_outputs = outputs if several else {"output": entry.output}
     signature = ModelSignature(
         inputs=Schema([
             TensorSpec(np.dtype(spec.dtype), (-1, *spec.shape), None if single else name)
             for name, spec in inputs.items()
         ]),
-        outputs=Schema([TensorSpec(np.dtype(output.dtype), (-1, *output.shape))]),
+        outputs=Schema([
+            TensorSpec(np.dtype(spec.dtype), (-1, *spec.shape), name if several else None)
+            for name, spec in shown_outputs.items()
+        ]),
     )  # fmt: skip
     data = scratch / "data"
     shutil.copytree(entry.folder, data / FILES)

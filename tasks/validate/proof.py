@@ -15,7 +15,7 @@ from ...recipe.errors import StepFailed
 from ...runtimes.circumstances import circumstances
 from ...runtimes.compiled_artifact import CompiledArtifact
 from ...runtimes.opening import runtime
-from ...runtimes.predict import Arrays, Predict
+from ...runtimes.predict import Arrays, Predict, main_of
 from ...runtimes.proof import MOST_BYTES, ROWS, Proof, Synthetic
 
 _SEED = 20_240_229
@@ -38,11 +38,11 @@ def write_proofs(
     row = max(1, sum(values[:1].nbytes for values in real.values()))
     rows = max(1, min(ROWS, MOST_BYTES // row))
     inputs = {name: np.ascontiguousarray(values[:rows]) for name, values in real.items()}
-    Proof.of(inputs, predict(inputs), parity_db, measured).write(folder / REAL_PROOF, None)
+    Proof.of(inputs, main_of(predict(inputs)), parity_db, measured).write(folder / REAL_PROOF, None)
     like = {name: Synthetic.like(values, rows) for name, values in real.items()}
     drawn = {name: one.values(_SEED + i) for i, (name, one) in enumerate(like.items())}
     try:
-        outputs = predict(drawn)
+        outputs = main_of(predict(drawn))
     except StepFailed:
         return
     if np.isfinite(outputs).all():

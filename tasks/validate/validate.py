@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from ...ray_workers.data.calling import arrays, call_model
-from ...ray_workers.data.splits import batch_indices, batches, split
+from ...ray_workers.data.calling import (
+    arrays,
+    called,
+    chosen_output,
+    main_output_name,
+    named_outputs,
+)
+from ...ray_workers.data.splits import Splits, batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.model.module import load_module
 from ...ray_workers.runtime_process import RuntimeProcess, interpreter_for
@@ -17,7 +24,7 @@ from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ...recipe.strict import short_name
-from ...runtimes.predict import Arrays
+from ...runtimes.predict import Arrays, Outputs, main_of
 from ..specs.validate import ValidateSpec
 from .groups import Array, group_quality
 from .interval import bootstrap, quality_interval
@@ -27,6 +34,8 @@ from .reference import BATCH
 
 #: Samples of the test split whose outputs are compared with the trained model's.
 _PARITY_SAMPLES = 256
+#: Samples that are predicted one by one, at their own sizes.
+_ALONE = 3
 
 
 def validate(work: Workspace[ValidateSpec]) -> Result:
@@ -46,7 +55,8 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
     trained = load_module(spec.model, work.allowed, work.inputs["weights"])
     measure = load_metric(spec.metric, work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
-    rows, expected, found = [], [], []
+    rows: list[Array] = []
+    compared = _Compared()
     threads = max(1, int(work.cpus))
     options = work.loader_options(threads, spec.options)
     real: Arrays = {}
@@ -58,15 +68,15 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
         ):
             named = arrays(inputs)
             real = real or named
-            outputs = runtime.predict(named)
-            _check_outputs(outputs, len(group))
-            rows.append(measure.per_sample(outputs, target.numpy()))
+            outputs = runtime.outputs(named)
+            main = main_of(outputs)
+            _check_outputs(main, len(group))
+            rows.append(measure.per_sample(main, target.numpy()))
             if group[0] < _PARITY_SAMPLES:
-                with torch.inference_mode():
-                    expected.append(call_model(trained, inputs).float().numpy())
-                found.append(outputs)
+                compared.add(_of_torch(trained, inputs), outputs)
             work.progress(group[-1] + 1, len(splits.test))
-        apart = parity(np.concatenate(expected), np.concatenate(found))
+        _try_alone(splits, trained, runtime)
+        apart = compared.metrics()
         write_proofs(
             work.output("proof", "proof"),
             work.inputs["model"],
@@ -104,6 +114,94 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
             statistics, reference, kept["targets"], measure.aggregate, spec.higher_is_better
         )
     return Result(metrics=metrics)
+
+
+class _Compared:
+    """Outputs of the trained model and of the candidate, batch by batch, by name."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[str, tuple[list[Array], list[Array]]] = {}
+
+    def add(self, expected: Arrays, outputs: Outputs) -> None:
+        """Add a batch.
+
+        Args:
+            expected: Outputs of the trained model, the main one first.
+            outputs: The candidate's.
+
+        Raises:
+            StepFailed: One has another shape.
+        """
+        first = next(iter(expected))
+        found = outputs if isinstance(outputs, dict) else {first: outputs}
+        for name, value in found.items():
+            # A target of the user's own may name its outputs otherwise: only the main one is known.
+            truth = expected.get(name)
+            if truth is None:
+                continue
+            if truth.shape != value.shape:
+                raise StepFailed(
+                    f"the candidate's output '{name}' has shape {value.shape}, the trained model's "
+                    f"{truth.shape}",
+                    where="validate",
+                )
+            pair = self._pairs.setdefault(name, ([], []))
+            pair[0].append(truth)
+            pair[1].append(value)
+
+    def metrics(self) -> dict[str, float]:
+        """Parity of the main output, and of each other one under its name."""
+        metrics: dict[str, float] = {}
+        for index, (name, (expected, found)) in enumerate(self._pairs.items()):
+            measured = parity(expected, found)
+            if index:
+                measured = {
+                    f"parity/{name}/{key.rpartition('/')[2]}": value
+                    for key, value in measured.items()
+                    if np.isfinite(value)
+                }
+            metrics |= measured
+        return metrics
+
+
+def _of_torch(model: torch.nn.Module, inputs: Any) -> Arrays:
+    """The trained model's outputs by name, the main one first."""
+    with torch.inference_mode():
+        named = named_outputs(called(model, inputs))
+    main = main_output_name(list(named), chosen_output(model))
+    ordered = {main: named[main], **named}
+    return {
+        name: (value.float() if value.is_floating_point() else value).numpy()
+        for name, value in ordered.items()
+    }
+
+
+def _try_alone(splits: Splits, trained: torch.nn.Module, runtime: RuntimeProcess) -> None:
+    """Predict a few samples one by one: at other sizes than those of a batch that was padded.
+
+    Raises:
+        StepFailed: The candidate can't take one; with its sizes.
+    """
+    rows = [[int(i)] for i in np.linspace(0, len(splits.test) - 1, _ALONE)]
+    for inputs, _ in batches(splits, splits.test, rows):
+        named = arrays(inputs)
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in named.items())
+        try:
+            found = runtime.predict(named)
+        except StepFailed as error:
+            raise StepFailed(
+                f"the candidate can't take one sample alone ({shapes}): {error.what}",
+                where=error.where or "validate",
+                do=error.do,
+            ) from error
+        _check_outputs(found, 1)
+        expected = next(iter(_of_torch(trained, inputs).values()))
+        if found.shape != expected.shape:
+            raise StepFailed(
+                f"the candidate's output for one sample ({shapes}) has shape {found.shape}, the "
+                f"trained model's {expected.shape}: it was compiled for one size only",
+                where="validate",
+            )
 
 
 def _size(folder: Path) -> int:

@@ -197,9 +197,10 @@ def _check_split(model: nn.Module, names: Sequence[str], where: str) -> None:
 
 def _check_chain(model: nn.Module, names: Sequence[str], sample: Any, where: str) -> None:
     """Check that the chain of submodules computes what the model computes."""
-    if isinstance(sample, dict):
+    if not isinstance(sample, torch.Tensor):
         raise InputError(
-            "a pipeline takes models of one input tensor; this data gives a dictionary",
+            "a pipeline takes models of one input tensor; this data gives a "
+            f"{'dictionary' if isinstance(sample, dict) else 'tuple'}",
             where=where,
             do="give the inputs as one tensor, or train without the axis 'pipeline'",
         )

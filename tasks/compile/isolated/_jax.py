@@ -19,10 +19,10 @@ def as_jax(path: Path) -> tuple[list[Any], Callable[..., Any], list[Any]]:
     """A program's weights, a JAX function of weights and inputs, and the shapes of its inputs.
 
     Args:
-        path: A `torch.export` program with one output.
+        path: A `torch.export` program.
 
     Returns:
-        Arrays; a function `f(weights, inputs)` that returns the output; and a
+        Arrays; a function `f(weights, inputs)` that returns a tuple of outputs; and a
         `jax.ShapeDtypeStruct` for each input, whose first axis is symbolic if it is dynamic.
     """
     import jax
@@ -33,7 +33,7 @@ def as_jax(path: Path) -> tuple[list[Any], Callable[..., Any], list[Any]]:
         from torchax.export import exported_program_to_jax
     program = torch.export.load(path)
     weights, function = exported_program_to_jax(program)
-    return list(weights), lambda w, inputs: function(w, inputs)[0], _shapes(program)
+    return list(weights), lambda w, inputs: tuple(function(w, inputs)), _shapes(program)
 
 
 def _shapes(program: Any) -> list[Any]:

@@ -36,6 +36,7 @@ def build_in_environment(work: Workspace[CompileSpec], kind: str, can: dict[str,
         StepCrashed: It died; with the signal.
     """
     program = Program(work)
+    program.require_fixed_shapes(kind)
     step = program.quantization(kind, can)
     if step is not None and step.get("engine") == "nncf":
         work.note(f"{kind} quantizes by its own tools, not by nncf")
@@ -69,6 +70,7 @@ def build_in_environment(work: Workspace[CompileSpec], kind: str, can: dict[str,
         runtime=kind,
         inputs=tuple(program.inputs),
         batch_sizes=None if sizes is None else tuple(sizes),
+        outputs=program.outputs,
     )
     artifact.write(folder)
     return Result(params={"compile/batch_axis": artifact.batch_axis, **found["params"]})

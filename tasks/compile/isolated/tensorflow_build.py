@@ -15,7 +15,9 @@ from ....runtimes.tensorflow_runtime import SAVED
 
 
 def main(job: dict[str, Any]) -> None:
-    """Write a SavedModel with the signature `serving_default`: inputs by name to `output`."""
+    """Write a SavedModel with the signature `serving_default`: inputs by name to `output`,
+    and the further outputs as `output_1`, `output_2`.
+    """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import jax
     import numpy as np
@@ -40,7 +42,8 @@ def main(job: dict[str, Any]) -> None:
     ]
 
     def serve(*arguments: Any) -> dict[str, Any]:
-        return {"output": converted(held, *arguments)}
+        main, *others = converted(held, *arguments)
+        return {"output": main, **{f"output_{i + 1}": v for i, v in enumerate(others)}}
 
     traced = tf.function(serve, autograph=False, input_signature=specs)
     module = tf.Module()

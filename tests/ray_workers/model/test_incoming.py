@@ -19,7 +19,7 @@ from prefect_hone.ray_workers.model.incoming import keras_model, program, read, 
 from prefect_hone.ray_workers.model.module import save_module
 from prefect_hone.ray_workers.model.onnx_model import OnnxGraph, model_files, torch_module
 from prefect_hone.recipe.errors import InputError, StepFailed
-from prefect_hone.tasks.compile.program import MainOutput
+from prefect_hone.tasks.compile.program import InOrder
 from safetensors.torch import save_file
 from steps_bench import Bench
 from torch import nn
@@ -151,7 +151,7 @@ def test_a_program_is_exported_again(exported: tuple, tmp_path: Path) -> None:
     session = InferenceSession(str(bench.store.fetch(graph) / "model.onnx"))
     found = session.run(["output"], {"input": x.numpy()})[0]
     assert np.allclose(found, model(x).detach(), atol=1e-6)
-    within = MainOutput(read(str(path)), ["input"]).eval()  # as targets that take modules do
+    within = InOrder(read(str(path)), ["input"], ("output",)).eval()
     assert torch.allclose(torch.export.export(within, (x,)).module()(x), model(x))
 
 
@@ -201,7 +201,7 @@ def test_an_onnx_file_with_several_inputs_and_outputs(
     assert loaded.parameter_count >= 10 * 4 + 4 * 3 + 3
     graph, main = loaded.exported({name: value.numpy() for name, value in TWO.items()})
     assert main == "logits"
-    assert [output.name for output in graph.graph.output] == ["output_0", "output"]
+    assert [output.name for output in graph.graph.output] == ["hidden", "output"]
     assert {i.type.tensor_type.shape.dim[0].dim_param for i in graph.graph.input} == {"batch"}
     session = InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(["output"], {name: value.numpy() for name, value in TWO.items()})[0]
