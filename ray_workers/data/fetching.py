@@ -16,7 +16,7 @@ from torch.utils.data import Subset
 
 from ...recipe.errors import HoneError, InputError
 from ...recipe.factories import raised
-from .calling import INPUT
+from .calling import INPUT, flat_inputs
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,8 @@ class Fetcher:
         self, inputs: Any, target: torch.Tensor, samples: list[Any], indices: Sequence[int]
     ) -> None:
         parts = {"the target": target}
-        if isinstance(inputs, dict):
-            parts |= {f"the input '{name}'": value for name, value in inputs.items()}
-        elif isinstance(inputs, torch.Tensor):
-            parts["the inputs"] = inputs
+        for name, value in flat_inputs(inputs):
+            parts["the inputs" if name == INPUT else f"the input '{name}'"] = value
         for part, value in parts.items():
             if isinstance(value, torch.Tensor) and value.shape[:1] == (len(indices),):
                 continue

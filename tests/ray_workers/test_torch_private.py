@@ -96,3 +96,16 @@ def test_what_is_gone_is_named() -> None:
     assert "constraints.txt" in str(caught.value.do)
     with pytest.raises(HoneError, match="_flatten"):
         torch_private.flatten(object(), "both")
+
+
+def test_a_recurrent_layer_is_one_operator_while_it_is_exported() -> None:
+    model = nn.Sequential(nn.LSTM(3, 4, batch_first=True)).eval()
+    x = torch.randn(2, 5, 3)
+    expected = model(x)[0]
+    auto = torch.export.Dim.AUTO
+    with torch_private.recurrent_operators(model), torch_private.oblivious_sizes():
+        program = torch.export.export(model, (x,), dynamic_shapes=({0: auto, 1: auto},))
+    assert "aten.lstm.input" in {str(node.target) for node in program.graph.nodes}
+    assert torch.equal(model(x)[0], expected), "torch's own is back"
+    longer = torch.randn(3, 9, 3)
+    assert torch.allclose(program.module()(longer)[0], model(longer)[0])
