@@ -109,6 +109,8 @@ MEASURES: dict[str, Measure] = {
                 header="drop", format="{:+.4f}".format, shows_interval=False, from_width=120),
         Measure("quality.worst_group", "the metric's", None, by_group=True),
         Measure("quality.worst_group_drop", "the metric's", False, by_group=True),
+        Measure("flips.rate", "fraction of samples", False, has_interval=True),
+        Measure("flips.wrong_rate", "fraction of samples", False, has_interval=True),
         Measure("latency.p50_ms", "ms a call", False, per_batch=True, has_interval=True,
                 header="p50 (ms)", format=milliseconds),
         Measure("latency.p90_ms", "ms a call", False, per_batch=True),

@@ -21,7 +21,7 @@ from .specs.compress import GraphPassSpec, ModulePassFacts, ModulePassSpec, Quan
 from .specs.export import ExportSpec
 from .specs.layer_parity import LayerParityFacts, LayerParitySpec
 from .specs.train import TrainFacts, TrainSpec
-from .specs.validate import ReferenceSpec, ValidateSpec
+from .specs.validate import ReferenceSpec, ValidateFacts, ValidateSpec
 
 S = TypeVar("S", bound=Spec)
 
@@ -134,6 +134,7 @@ VALIDATE = Step(
     ValidateSpec,
     inputs=frozenset({"weights", "model", "statistics"}),
     outputs=frozenset({"proof"}),
+    facts=ValidateFacts,
     runs_user_code=True,
     retries=1,
 )

@@ -27,6 +27,7 @@ from ...tasks.specs.check import CheckFacts
 from ...tasks.specs.compress import QuantizeFacts
 from ...tasks.specs.layer_parity import LayerParityFacts
 from ...tasks.specs.train import TrainFacts
+from ...tasks.specs.validate import ValidateFacts
 from ...tasks.tracking import names
 from ...tasks.tracking.names import PARENT
 from .layout import CandidateLayout
@@ -80,6 +81,11 @@ def report_of(run: Run, results: Results, outcome: Outcome) -> Report:
         timings=measured.measured,
         curves=curves,
         sensitivity={n: q.sensitivity_db for n, q in quantized.items() if q and q.sensitivity_db},
+        judged={
+            way.name: way.validated.done.facts_as(ValidateFacts)
+            for way in results.layout.candidates
+            if way.validated is not None and way.validated.done is not None
+        },
         layers={n: found for way in results.layout.candidates for n, found in _layers(way)},
         left_alone={
             n: dict(q.left_in_float) for n, q in quantized.items() if q and q.left_in_float
@@ -187,7 +193,7 @@ def _pictures_key(report: Report) -> str:
         include={
             "outcome": {"candidates", "baseline", "winner"},
             "timings": True, "curves": True, "sensitivity": True, "left_alone": True,
-            "layers": True,
+            "layers": True, "judged": True,
         },
     )  # fmt: skip
     parts = {

@@ -15,6 +15,7 @@ from ..outcome import Candidate, Outcome
 from ..specs.benchmark import Timing
 from ..specs.layer_parity import LayerParityFacts
 from ..specs.train import Curve
+from ..specs.validate import ValidateFacts
 
 #: Name of the baseline in the measurements.
 BASELINE = "baseline"
@@ -55,6 +56,7 @@ class Report(Strict):
         curves: Of the training: values by step.
         sensitivity: SQNR with only one layer quantized (dB), by candidate and layer.
         layers: Parity of the layers of each candidate whose graph was compressed.
+        judged: Flips, and quality by group, of each candidate that was validated.
         left_alone: Layers that compression left as they were, by candidate, each with a reason.
         data: The data set.
         parameters: Of the trained model (a count).
@@ -69,6 +71,7 @@ class Report(Strict):
     curves: dict[str, Curve] = Field(default_factory=dict)
     sensitivity: dict[str, dict[str, float]] = Field(default_factory=dict)
     layers: dict[str, LayerParityFacts] = Field(default_factory=dict)
+    judged: dict[str, ValidateFacts] = Field(default_factory=dict)
     left_alone: dict[str, dict[str, str]] = Field(default_factory=dict)
     data: DataSaid
     parameters: int

@@ -21,6 +21,7 @@ _WIDTH = 7.2  # inches
 _MOST_LABELS = 12
 _MOST_LAYERS = 40
 _MOST_ROWS = 30
+_MOST_GROUPS = 25
 #: Outputs that are this good (dB) are drawn as exact.
 _EXACT = 100
 
@@ -159,6 +160,24 @@ class Figures:
             axes.barh(range(len(names)), decibels, color=colors, height=0.7)
             axes.set_yticks(range(len(names)), [name[-44:] for name in names], fontsize=7)
             axes.set_xlabel("SQNR of the outputs with only this layer quantized (dB)")
+        return figure
+
+    def groups(self, candidate: str) -> Figure | None:
+        """Quality of each group, trained model (hollow) and candidate (full, with its interval)."""
+        facts = self._report.judged.get(candidate)
+        shown = list(reversed(facts.groups[:_MOST_GROUPS])) if facts is not None else []
+        if not shown:
+            return None
+        with self._drawing(0.9 + 0.24 * len(shown)) as drawing:
+            figure, axes = drawing.figure, drawing.axes[0]
+            for row, group in enumerate(shown):
+                color = self._colors["failed" if group.drop > 0 else "passed"]
+                axes.plot([group.low, group.high], [row, row], color=self._colors["line"], lw=3)
+                axes.plot([group.before, group.after], [row, row], color=color, lw=1)
+                axes.plot([group.before], [row], marker="o", ms=6, mfc="none", color=color)
+                axes.plot([group.after], [row], marker="o", ms=5, color=color)
+            axes.set_yticks(range(len(shown)), [f"{g.group}  (n={g.count})" for g in shown])
+            axes.set_xlabel(f"{self._report.recipe.quality.name} of each group")
         return figure
 
     def layers(self, candidate: str) -> Figure | None:

@@ -74,6 +74,8 @@ def page(report: Report, pictures: Pictures) -> str:
         pictures=_as_markup(pictures.plain),
         sensitivity=_as_markup(pictures.sensitivity),
         layers=_as_markup(pictures.layers),
+        groups=_as_markup(pictures.groups),
+        flip_rows=flip_rows(report),
         recipe=recipe_text(report),
     )
 
@@ -196,4 +198,22 @@ def timing_rows(report: Report) -> list[Row]:
                 Cell(f"{timing.calls:,.0f}", timing.calls),
             )
             rows.append(Row("PyTorch eager" if name == BASELINE else name, cells))
+    return rows
+
+
+def flip_rows(report: Report) -> list[Row]:
+    """How many answers of each candidate flipped, and whether chance explains it."""
+    rows = []
+    for name, facts in report.judged.items():
+        flips = facts.flips
+        if flips is None:
+            continue
+        cells = (
+            Cell(str(flips.broken), flips.broken),
+            Cell(str(flips.repaired), flips.repaired),
+            Cell(f"{(flips.broken + flips.repaired) / flips.count:.2%}"),
+            Cell(f"{flips.p_value:.3g}", flips.p_value),
+            Cell(", ".join(map(str, flips.broken_samples[:12]))),
+        )
+        rows.append(Row(name, cells, "winner" if name == report.outcome.winner else ""))
     return rows

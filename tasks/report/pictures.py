@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from ...recipe.strict import Strict
 from .contents import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: What each picture shows, for those who can't see it.
 _LABELS = {
@@ -22,11 +28,13 @@ class Pictures(Strict):
         plain: By name: `pareto`, `rounds`, `training`; only those that there is data for.
         sensitivity: Sensitivity of layers, by candidate.
         layers: SQNR along the graph, by candidate.
+        groups: Quality by group, by candidate.
     """
 
     plain: dict[str, str] = Field(default_factory=dict)
     sensitivity: dict[str, str] = Field(default_factory=dict)
     layers: dict[str, str] = Field(default_factory=dict)
+    groups: dict[str, str] = Field(default_factory=dict)
 
 
 def draw(report: Report) -> Pictures:
@@ -38,21 +46,26 @@ def draw(report: Report) -> Pictures:
     drawn = {
         "pareto": figures.pareto(), "rounds": figures.rounds(), "training": figures.training(),
     }  # fmt: skip
-    sensitivity = {name: figures.sensitivity(name) for name in report.sensitivity}
-    layers = {name: figures.layers(name) for name in report.layers}
     return Pictures(
         plain={n: svg(figure, _LABELS[n], n) for n, figure in drawn.items() if figure is not None},
-        sensitivity={
-            name: svg(figure, f"Sensitivity of the layers of {name}", name)
-            for name, figure in sensitivity.items()
-            if figure is not None
-        },
-        layers={
-            name: svg(figure, f"Signal-to-noise ratio of the layers of {name}", f"layers-{name}")
-            for name, figure in layers.items()
-            if figure is not None
-        },
+        sensitivity=_of_each(report.sensitivity, figures.sensitivity, "Sensitivity of the layers"),
+        layers=_of_each(report.layers, figures.layers, "Signal-to-noise ratio of the layers"),
+        groups=_of_each(report.judged, figures.groups, "Quality by group"),
     )
+
+
+def _of_each(
+    names: Iterable[str], drawn: Callable[[str], Figure | None], label: str
+) -> dict[str, str]:
+    """A picture of each candidate that there is data for."""
+    from .drawing import svg
+
+    figures = {name: drawn(name) for name in names}
+    return {
+        name: svg(figure, f"{label} of {name}", f"{label} {name}")
+        for name, figure in figures.items()
+        if figure is not None
+    }
 
 
 def draw_pareto(report: Report) -> bytes | None:

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from .base import Judged
+from ...recipe.strict import Strict
+from .base import Facts, Judged
 
 
 class ReferenceSpec(Judged):
@@ -29,3 +30,51 @@ class ValidateSpec(Judged):
     environment: str | None
     options: dict[str, JsonValue] = Field(default_factory=dict)
     processor: dict[str, JsonValue] | None = None
+
+
+class GroupFact(Strict):
+    """The quality of a group of samples.
+
+    Attributes:
+        group: Its label.
+        count: Its samples.
+        before: Quality of the trained model.
+        after: Quality of the candidate, with its 95 % interval (`low`, `high`).
+        drop: Loss of quality; positive is worse.
+    """
+
+    group: str
+    count: int
+    before: float
+    after: float
+    low: float
+    high: float
+    drop: float
+
+
+class FlipFacts(Strict):
+    """Samples that one of two models has right and the other wrong.
+
+    Attributes:
+        broken: How many only the trained model has right.
+        repaired: How many only the candidate has right.
+        count: All samples.
+        p_value: Of McNemar's exact test.
+        broken_samples: Some indices in the test split of broken samples.
+    """
+
+    broken: int
+    repaired: int
+    count: int
+    p_value: float
+    broken_samples: tuple[int, ...] = ()
+
+
+class ValidateFacts(Facts):
+    """Attributes:
+    flips: None if a sample isn't just right or wrong.
+    groups: The quality by group, the largest loss first.
+    """
+
+    flips: FlipFacts | None = None
+    groups: tuple[GroupFact, ...] = ()

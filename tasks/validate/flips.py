@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from ..specs.validate import FlipFacts
 from .interval import wilson
 
 Array = np.ndarray[Any, Any]
+_SHOWN = 50  # samples
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Flips:
     Attributes:
         broken: Indices of samples that only the trained model has right.
         repaired: Indices of samples that only the candidate has right.
-        count: All samples.
+        count: All samples that count.
     """
 
     broken: tuple[int, ...]
@@ -44,6 +46,16 @@ class Flips:
         tail: float = sum(math.comb(flipped, k) for k in range(fewer + 1)) / 2**flipped
         return min(1.0, 2 * tail)
 
+    def fact(self) -> FlipFacts:
+        """The counts, and some of the broken samples, for a report."""
+        return FlipFacts(
+            broken=len(self.broken),
+            repaired=len(self.repaired),
+            count=self.count,
+            p_value=self.p_value,
+            broken_samples=self.broken[:_SHOWN],
+        )
+
     def metrics(self) -> dict[str, float]:
         """Rates with their 95 % intervals, and the p-value, under MLflow's names."""
         found = {"flips/p_value": self.p_value}
@@ -61,7 +73,7 @@ def flips(reference: Array, candidate: Array, higher_is_better: bool = True) -> 
     """Compare answers that are right or wrong, sample by sample.
 
     Args:
-        reference: Statistics of the trained model, (N, k).
+        reference: Statistics of the trained model, (N, k); NaN: the sample doesn't count.
         candidate: Statistics of the candidate for the same samples, (N, k).
         higher_is_better: Whether 1 is right.
 
@@ -71,11 +83,15 @@ def flips(reference: Array, candidate: Array, higher_is_better: bool = True) -> 
     for statistics in (reference, candidate):
         if statistics.ndim != 2 or statistics.shape[1] != 1 or not len(statistics):
             return None
-        if not np.isin(statistics, (0.0, 1.0)).all():
+        if not np.isin(statistics[~np.isnan(statistics)], (0.0, 1.0)).all():
             return None
-    right, now = reference[:, 0] == higher_is_better, candidate[:, 0] == higher_is_better
+    counts = ~np.isnan(reference[:, 0]) & ~np.isnan(candidate[:, 0])
+    if not counts.any():
+        return None
+    right = counts & (reference[:, 0] == higher_is_better)
+    now = counts & (candidate[:, 0] == higher_is_better)
     return Flips(
         broken=tuple(int(i) for i in np.flatnonzero(right & ~now)),
         repaired=tuple(int(i) for i in np.flatnonzero(~right & now)),
-        count=len(reference),
+        count=int(counts.sum()),
     )

@@ -26,7 +26,7 @@ from ...recipe.errors import StepFailed
 from ...recipe.strict import short_name
 from ...runtimes.predict import Arrays, Outputs, main_of
 from ..specs.validate import ValidateSpec
-from .groups import Array, group_quality
+from .changes import Array, changes
 from .interval import bootstrap, quality_interval
 from .parity import parity
 from .proof import write_proofs
@@ -109,11 +109,11 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
         "size/ratio": _size(work.inputs["weights"]) / size,
         **apart,
     }
-    if spec.groups:
-        metrics |= group_quality(
-            statistics, reference, kept["targets"], measure.aggregate, spec.higher_is_better
-        )
-    return Result(metrics=metrics)
+    targets = kept["targets"] if spec.groups else None
+    changed, facts = changes(
+        statistics, reference, targets, measure.aggregate, spec.higher_is_better
+    )
+    return Result(metrics=metrics | changed, facts=facts)
 
 
 class _Compared:

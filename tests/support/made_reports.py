@@ -7,6 +7,7 @@ from prefect_hone.flows.engine.conclude import conclude
 from prefect_hone.tasks.benchmark.benchmark import BASELINE
 from prefect_hone.tasks.report.contents import DataSaid, Report, StepMade
 from prefect_hone.tasks.specs.train import Curve
+from prefect_hone.tasks.specs.validate import FlipFacts, GroupFact, ValidateFacts
 
 
 def made_report() -> Report:
@@ -25,6 +26,16 @@ def made_report() -> Report:
             "validation/accuracy": Curve(steps=(500, 999), values=(0.8, 0.9)),
         },
         sensitivity={INT8: {f"layers.{i}.conv": 10.0 + i for i in range(8)}},
+        judged={
+            INT8: ValidateFacts(
+                flips=FlipFacts(broken=3, repaired=1, count=40, p_value=0.625, broken_samples=(4, 9, 30)),
+                groups=tuple(
+                    GroupFact(group=str(i), count=10, before=0.9, after=0.7 + i / 10, low=0.4, high=0.95,
+                              drop=0.2 - i / 10)
+                    for i in range(3)
+                ),
+            )
+        },
         left_alone={INT8: {"layers.0.conv": "too sensitive"}},
         data=DataSaid(name="wine-data", sizes={"train": 100, "test": 40}),
         parameters=12_345,

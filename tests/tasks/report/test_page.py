@@ -98,6 +98,7 @@ def test_what_users_wrote_is_escaped(report: Report) -> None:
 def test_pictures_take_their_colors_from_the_page(pictures: Pictures) -> None:
     assert set(pictures.plain) == {"pareto", "rounds", "training"}
     assert set(pictures.sensitivity) == {INT8}
+    assert set(pictures.groups) == {INT8}
     for picture in (*pictures.plain.values(), *pictures.sensitivity.values()):
         assert "var(--ink)" in picture or "var(--dim)" in picture
         assert not re.search(r"#0[1-7]0[1-7]0[1-7]\b", picture)

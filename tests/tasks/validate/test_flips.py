@@ -20,6 +20,12 @@ def test_both_ways_are_told_apart() -> None:
     assert metrics["flips/rate_low"] < 0.6 < metrics["flips/rate_high"]
 
 
+def test_samples_that_do_not_count_are_left_out() -> None:
+    found = flips(column(1, np.nan, 1), column(0, np.nan, 1))
+    assert found == Flips(broken=(0,), repaired=(), count=2)
+    assert flips(column(np.nan), column(np.nan)) is None
+
+
 def test_where_a_lower_value_is_right() -> None:
     found = flips(column(0, 0, 1), column(1, 0, 1), higher_is_better=False)
     assert found is not None

@@ -1,0 +1,46 @@
+"""What compression changed for whom: flips, and quality by group, paired on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..specs.validate import ValidateFacts
+from .flips import flips
+from .groups import group_quality, group_table
+
+Array = np.ndarray[Any, Any]
+
+
+def changes(
+    candidate: Array,
+    reference: Array,
+    targets: Array | None,
+    aggregate: Callable[[Array], float],
+    higher_is_better: bool,
+) -> tuple[dict[str, float], ValidateFacts]:
+    """Compare a candidate's answers with those of the trained model.
+
+    Args:
+        candidate: Statistics of the candidate, (N, k).
+        reference: Statistics of the trained model for the same samples, (N, k).
+        targets: The label of each sample, (N,), if quality by group is asked for.
+        aggregate: From statistics to the metric.
+        higher_is_better: Direction of the metric.
+
+    Returns:
+        Metrics under MLflow's names, and what a report shows.
+
+    Raises:
+        InputError: The targets are not labels.
+    """
+    flipped = flips(reference, candidate, higher_is_better)
+    metrics = {} if flipped is None else flipped.metrics()
+    facts = ValidateFacts(flips=None if flipped is None else flipped.fact())
+    if targets is not None:
+        given = (candidate, reference, targets, aggregate, higher_is_better)
+        metrics |= group_quality(*given)
+        facts = facts.model_copy(update={"groups": tuple(group_table(*given))})
+    return metrics, facts

@@ -1,0 +1,46 @@
+"""Whom compression hurts: a model that is broken for one class passes the accuracy, and is seen here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from prefect_hone.ray_workers.metrics import accuracy
+from prefect_hone.recipe.errors import InputError
+from prefect_hone.tasks.validate.changes import changes
+
+LABELS = np.repeat(np.arange(10), 20)
+
+
+def answers(wrong: dict[int, int]) -> np.ndarray:
+    """Right but for so many samples of some labels."""
+    right = np.ones((len(LABELS), 1))
+    for label, count in wrong.items():
+        right[np.flatnonzero(label == LABELS)[:count]] = 0
+    return right
+
+
+def test_one_broken_class_is_seen_although_the_accuracy_hardly_moves() -> None:
+    trained, broken = answers({3: 1}), answers({3: 6})
+    assert accuracy.aggregate(trained) - accuracy.aggregate(broken) < 0.03
+    metrics, facts = changes(broken, trained, LABELS, accuracy.aggregate, True)
+    assert metrics["quality/worst_group_drop"] == pytest.approx(0.25)
+    assert metrics["quality/worst_group_drop_label"] == 3
+    assert metrics["flips/wrong_rate"] == pytest.approx(5 / 200)
+    first = facts.groups[0]
+    assert (first.group, first.count, first.before, first.after) == ("3", 20, 0.95, 0.7)
+    assert first.low < 0.7 < first.high
+    assert all(group.drop == 0 for group in facts.groups[1:])
+    assert facts.flips is not None
+    assert facts.flips.p_value == pytest.approx(2 / 2**5)
+
+
+def test_without_groups_only_flips_are_looked_at() -> None:
+    metrics, facts = changes(answers({1: 1}), answers({2: 1}), None, accuracy.aggregate, True)
+    assert metrics["flips/rate"] == pytest.approx(2 / 200)
+    assert "quality/worst_group" not in metrics
+    assert facts.groups == ()
+
+
+def test_targets_that_are_no_labels_are_refused() -> None:
+    with pytest.raises(InputError, match="one integer target per sample"):
+        changes(answers({}), answers({}), LABELS / 2.0, accuracy.aggregate, True)
