@@ -133,7 +133,7 @@ class TensorParallel(Strict):
     plan: NameOrPath = Field(
         "auto",
         description="auto: the model's tensor_parallel_plan(), transformers' plan for it, or one "
-        "derived from the layers' names; else an import path 'module:function' of (model, "
+        "derived from how layers are connected; else an import path 'module:function' of (model, "
         "sequence) -> {layer pattern: style}.",
     )
     sequence: bool = Field(

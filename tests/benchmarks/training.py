@@ -1,12 +1,13 @@
 """What training on a mesh costs, each as a ratio within one run.
 
-    python tests/benchmarks/training.py [start|throughput|memory|checkpoint|teacher|faults ...]
+    python tests/benchmarks/training.py [start|throughput|memory|checkpoint|teacher|faults|loading]
 
 start       from `fit` to the first step and from the last step to the end: our actors and Ray Train
 throughput  samples a second under our actors and Ray Train over those under torchrun
 memory      parameters, gradients and optimizer of a worker with shard 4 over those of one process
 checkpoint  how long saving stops training: asynchronous over synchronous
 teacher     an epoch of distillation, teacher's outputs known over computed; the same final loss
+loading     samples a second: slow samples over plain torch, others over a former commit
 faults      ten kills at random moments: the same final loss, each step once
 """
 
@@ -277,14 +278,127 @@ def faults(kills: int = 10) -> None:
         print(f"  the same bits at every step: {found == expected}")
 
 
+_ROWS = """
+import time, torch
+from prefect_hone import Data
+from torch import nn
+from torch.utils.data import Dataset
+
+class Rows(Dataset):
+    def __init__(self, count, seconds):
+        self.x = torch.randn(count, 256, generator=torch.Generator().manual_seed(count))
+        self.seconds = seconds
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        if self.seconds:
+            time.sleep(self.seconds)
+        return self.x[index], index % 10
+
+def rows(count, seconds):
+    made = [Rows(count, seconds), Rows(64, 0), Rows(65, 0)]
+    return Data(train=made[0], validation=made[1], test=made[2])
+
+def net():
+    return nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
+"""
+
+
+def _fed_speed(folder: Path, seconds: float, workers: int, package: Path | None) -> float:
+    """Samples a second of Hone's loop in one process, of the package at a path or of this one."""
+    loading = {"loading": {"workers": workers}} if package is None else {}
+    job = {
+        "model": {"factory": "bench_rows:net"},
+        "data": {"factory": "bench_rows:rows",
+                 "args": {"count": 256 if seconds else 8192, "seconds": seconds}},
+        "train": {"epochs": 4, "batch_size": 32, **loading},
+        "metric": "accuracy", "higher_is_better": True, "allowed": {"modules": ["bench_rows"]},
+        "checkpoints": str(folder / f"ck{time.monotonic_ns()}"),
+    }  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(job))
+    environment = {**os.environ, "PYTHONPATH": str(package)} if package else {**os.environ}
+    subprocess.run(
+        [sys.executable, str(HERE / "training.py"), "--fed", str(folder)],
+        check=True, env=environment, capture_output=True,
+    )  # fmt: skip
+    speeds = json.loads((folder / "speeds.json").read_text())
+    return statistics.median(speeds[1:])
+
+
+def _fed(folder: Path) -> None:
+    """In a process of its own."""
+    import torch
+    from prefect_hone.ray_workers.events import Metric
+    from prefect_hone.ray_workers.training.job import TrainJob
+    from prefect_hone.ray_workers.training.loop import train_loop
+    from prefect_hone.recipe.factories import use_code
+
+    torch.set_num_threads(1)
+    use_code(folder)
+    speeds: list[float] = []
+
+    def report(event: Any) -> None:
+        if isinstance(event, Metric) and event.name == "train/samples_per_s":
+            speeds.append(event.value)
+
+    train_loop(TrainJob.model_validate_json((folder / "job.json").read_text()), report)
+    (folder / "speeds.json").write_text(json.dumps(speeds))
+
+
+def _plain_speed(folder: Path, seconds: float, workers: int) -> float:
+    """Samples a second of a plain torch loop with a DataLoader, epochs after the first."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    sys.path.insert(0, str(folder))
+    import bench_rows
+
+    torch.set_num_threads(1)
+    model, data = bench_rows.net(), bench_rows.rows(256, seconds)
+    optimizer = torch.optim.AdamW(model.parameters())
+    loader = DataLoader(data.train, 32, shuffle=True, num_workers=workers, persistent_workers=True)
+    speeds = []
+    for _ in range(4):
+        began = time.perf_counter()
+        for x, y in loader:
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        speeds.append(len(data.train) / (time.perf_counter() - began))
+    return statistics.median(speeds[1:])
+
+
+def loading(tries: int = 5, before: str = "b6dadba") -> None:
+    """Samples that take 10 ms beside plain torch; that take nothing beside a former commit."""
+    print("samples a second in one process, epochs after the first")
+    slow, fast = [], []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "bench_rows.py").write_text(_ROWS)
+        package = folder / "before" / "prefect_hone"
+        package.mkdir(parents=True)
+        archive = subprocess.run(["git", "archive", before], cwd=HERE, check=True,
+                                 capture_output=True)  # fmt: skip
+        subprocess.run(["tar", "-x", "-C", str(package)], input=archive.stdout, check=True)
+        for _ in range(tries):
+            slow.append(_fed_speed(folder, 0.01, 2, None) / _plain_speed(folder, 0.01, 2))
+            fast.append(_fed_speed(folder, 0, 0, None) / _fed_speed(folder, 0, 0, package.parent))
+    row("10 ms a sample, 2 processes: over plain torch", slow, note="at least 0.90")
+    row(f"nothing to read: over commit {before}", fast, note="at least 1")
+
+
 BENCHMARKS = {
     "start": start, "throughput": throughput, "memory": memory, "checkpoint": checkpoint,
-    "teacher": teacher, "faults": faults,
+    "teacher": teacher, "faults": faults, "loading": loading,
 }  # fmt: skip
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--loop"]:
         _loop(Path(sys.argv[2]))
+    elif sys.argv[1:2] == ["--fed"]:
+        _fed(Path(sys.argv[2]))
     else:
         for name in sys.argv[1:] or list(BENCHMARKS):
             BENCHMARKS[name]()

@@ -129,6 +129,16 @@ class Last(nn.Module):
         return self.head(x)
 
 
+class Plain(nn.Sequential):
+    """Nothing but layers, without names; the first batches are read through an embedding."""
+
+    def __init__(self):
+        super().__init__(
+            nn.Embedding(VOCABULARY, 8), nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 8),
+            nn.Tanh(), nn.Linear(8, VOCABULARY),
+        )  # fmt: skip
+
+
 class Normed(nn.Sequential):
     """Batch norm of rows of 13 numbers, which can't take one row alone."""
 
@@ -138,7 +148,7 @@ class Normed(nn.Sequential):
 
 MODELS = {
     "tied": TiedLm, "blocks": SharedBlocks, "lstm": Lstm, "siamese": Siamese, "running": Running,
-    "unused": UnusedHead, "frozen": Frozen, "detached": Detached, "chain": Chain, "norm": Normed,
+    "unused": UnusedHead, "frozen": Frozen, "detached": Detached, "chain": Chain, "norm": Normed, "plain": Plain,
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ Column- and row-parallel linear layers (Shoeybi et al., "Megatron-LM",
 https://arxiv.org/abs/1909.08053) and sequence parallel between them (Korthikanti et al.,
 https://arxiv.org/abs/2205.05198), through torch's DTensor. A plan says for each layer how it is
 split: the model's own, a transformers model's, a function that the recipe names, or one that is
-derived from the names of the layers and verified on a batch.
+derived from how the layers are connected (attention: from their names) and verified on a batch.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ....recipe.factories import Allowed
 from ....recipe.parallel import TensorParallel
 from ...model.ties import replace_parameter, tied_parameters
 from .axes import Axes
+from .connections import find_pairs
 
 IMPLEMENT = (
     "give the model a method tensor_parallel_plan(sequence_parallel) that returns "
@@ -66,7 +67,7 @@ class TensorPlan:
     Attributes:
         source: Where the plan comes from, in words.
         styles: A style, by name or as torch's object, for each layer or pattern of layers.
-        derived: Whether it was derived from names, so that it must be verified.
+        derived: Whether it was derived, so that it must be verified.
         heads: Modules whose number of heads is divided, with the attribute's name.
     """
 
@@ -102,7 +103,7 @@ def plan_for(model: nn.Module, spec: TensorParallel, workers: int, allowed: Allo
                 where="train.parallel.tensor.sequence",
                 do=IMPLEMENT,
             )
-        plan = _derive(model)
+        plan = _derive(model, workers)
     _check(model, plan, workers)
     return plan
 
@@ -319,20 +320,35 @@ def _head_attributes(module: nn.Module | None, name: str) -> tuple[tuple[str, st
     return tuple((name, a) for a in _HEADS if isinstance(getattr(module, a, None), int))
 
 
-def _derive(model: nn.Module) -> TensorPlan:
-    """A plan from the names of layers; a block is split only if it has both halves."""
+def _derive(model: nn.Module, workers: int) -> TensorPlan:
+    """A plan from how layers are connected, and attention's from their names, which tell its heads.
+
+    A block is split only if it has both halves.
+    """
     styles: dict[str, str | ParallelStyle] = {}
     heads: list[tuple[str, str]] = []
     for group in groups_of(model):
         styles |= dict.fromkeys(group.columns, "colwise")
         styles[group.row] = "rowwise"
         heads += group.heads
+    for pair in find_pairs(model, styles):
+        if pair.width % workers == 0 and not _in_attention(model, pair.row):
+            styles |= dict.fromkeys(pair.columns, "colwise")
+            styles[pair.row] = "rowwise"
     if not styles:
         raise InputError(
-            "the model has no attention or MLP block that can be split by the names of its layers",
+            "no layers of the model can be split: no attention is known by its layers' names, and "
+            f"no linear layer of a width that {workers} divides leads to another through "
+            "activations only",
             where="train.mesh.tensor",
             do=IMPLEMENT,
         )
     return TensorPlan(
-        "a plan derived from the layers' names", styles, derived=True, heads=tuple(heads)
+        "a plan derived from how layers are connected", styles, derived=True, heads=tuple(heads)
     )
+
+
+def _in_attention(model: nn.Module, layer: str) -> bool:
+    """Whether a layer belongs to torch's attention, whose kernel takes whole matrices."""
+    parent = model.get_submodule(layer.rpartition(".")[0])
+    return isinstance(parent, nn.MultiheadAttention | nn.TransformerEncoderLayer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ import torch
 from gang import plain, together, train
 from prefect_hone.ray_workers.training.checkpoints import Checkpoints
 from prefect_hone.ray_workers.training.job import TrainJob
-from prefect_hone.ray_workers.training.loop import _check as check_loss
 from prefect_hone.ray_workers.training.loop import train_loop
 from prefect_hone.ray_workers.training.parallel.axes import Axes
 from prefect_hone.ray_workers.training.parallel.blocks import find_blocks
 from prefect_hone.ray_workers.training.parallel.parallelize import check_mesh, parallelize
 from prefect_hone.ray_workers.training.parallel.pipeline import balance
 from prefect_hone.ray_workers.training.parallel.tensor import plan_for
+from prefect_hone.ray_workers.training.watch import LossWatch
 from prefect_hone.recipe.errors import InputError, StepFailed
 from prefect_hone.recipe.factories import Allowed, use_code
 from prefect_hone.recipe.parallel import TensorParallel
@@ -131,11 +130,15 @@ def test_deterministic_is_the_same_bits(tmp_path: Path) -> None:
 
 def test_a_loss_that_leaps_stops_the_training(tmp_path: Path) -> None:
     checkpoints = Checkpoints(str(tmp_path), False)
-    recent = deque([1.0] * 50, maxlen=50)
-    check_loss(2.9, recent, 3.0, 50, 1, checkpoints)
+    watch, early = (LossWatch(3.0, checkpoints) for _ in range(2))
+    for step in range(50):
+        watch.look(1.0, step, 0)
+    watch.look(2.9, 50, 1)
     with pytest.raises(StepFailed, match=r"the loss leapt to 3.1 at step 51 .* 3 times the median"):
-        check_loss(3.1, recent, 3.0, 51, 1, checkpoints)
-    check_loss(3.1, deque([1.0] * 49, maxlen=50), 3.0, 49, 1, checkpoints)  # too early to tell
+        watch.look(3.1, 51, 1)
+    for step in range(49):
+        early.look(1.0, step, 0)
+    early.look(3.1, 49, 1)  # too early to tell
 
 
 @pytest.mark.slow
