@@ -80,6 +80,10 @@ class StepFailed(HoneError):
     """A step ran and could not do its work (an operator can't be exported, a loss became NaN)."""
 
 
+class NothingChanged(StepFailed):
+    """A pass found nothing to change: its variant would be another one under its name."""
+
+
 class StepCrashed(HoneError):
     """The process that ran a step died (a signal, out of memory, a lost node)."""
 
@@ -113,6 +117,7 @@ _BY_NAME: dict[str, type[HoneError]] = {
         InputError,
         RecipeError,
         StepFailed,
+        NothingChanged,
         StepCrashed,
         Preempted,
         StepTimeout,

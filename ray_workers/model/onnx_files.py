@@ -169,6 +169,15 @@ def name_layers(model: Any) -> None:
         node.doc_string = ""
 
 
+def name_nodes(model: Any) -> None:
+    """Give each node a name of its own, also those in bodies."""
+    seen: set[str] = set()
+    for index, node in enumerate(node for graph in graphs_of(model.graph) for node in graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}"
+        seen.add(node.name)
+
+
 def restore_layers(model: Any, source: Any) -> None:
     """Restore what a tool dropped: nodes' layers by name, then by output; outputs and axes."""
     by_name = {node.name: layer_of(node) for node in source.graph.node}

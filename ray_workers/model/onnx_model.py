@@ -22,7 +22,8 @@ from ...recipe.library_messages import telling
 from ..data.calling import INPUT, chosen_output, main_output_name
 from .axes import Varying
 from .file_kinds import odd_kind
-from .onnx_files import rename_value
+from .onnx_files import name_nodes, rename_value
+from .regular_graph import regular
 
 OUTPUT, BATCH = "output", "batch"
 #: Of a file of weights. ONNX Runtime takes some names with other signs for addresses in memory.
@@ -118,10 +119,7 @@ class OnnxGraph(nn.Module):
         Raises:
             StepFailed: Its batch axis can't be freed, or another one that varies is fixed.
         """
-        model = onnx.load(str(self.path))
-        constants = {item.name for item in model.graph.initializer}
-        for item in [item for item in model.graph.input if item.name in constants]:
-            model.graph.input.remove(item)
+        model = regular(onnx.load(str(self.path)), self.path.name)
         outputs = [item.name for item in model.graph.output]
         main = main_output_name(outputs, chosen_output(self))
         _check_varying(model, varying, self.inputs, self.path.name)
@@ -131,7 +129,7 @@ class OnnxGraph(nn.Module):
         for name in outputs:
             rename_value(model.graph, name, OUTPUT if name == main else others.get(name, name))
         free_batch(model)
-        _name_nodes(model)
+        name_nodes(model)
         self._check_batch(example, main)
         return model, main
 
@@ -292,11 +290,3 @@ def _tensors(model: Any) -> Iterator[Any]:
         for field, value in message.ListFields():
             if field.message_type is not None:
                 messages.extend([value] if hasattr(value, "ListFields") else value)
-
-
-def _name_nodes(model: Any) -> None:
-    seen: set[str] = set()
-    for index, node in enumerate(model.graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{index}"
-        seen.add(node.name)

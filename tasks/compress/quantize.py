@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -14,18 +15,21 @@ import numpy as np
 from ...ray_workers.data.calling import arrays
 from ...ray_workers.data.splits import batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.model.float32_form import as_float32, has_other_floats
 from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.onnx_files import (
+    graphs_of,
     layer_of,
     load_inputs,
     read_graph,
     restore_layers,
     write_graph,
 )
+from ...ray_workers.model.regular_graph import regular
 from ...ray_workers.processor import processor
 from ...ray_workers.store.file_names import GRAPH
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import HoneError, StepFailed
+from ...recipe.errors import HoneError, NothingChanged, StepFailed
 from ...recipe.library_messages import telling
 from ...recipe.passes import (
     DynamicInt8,
@@ -36,9 +40,10 @@ from ...recipe.passes import (
     for_processor,
 )
 from ..specs.compress import GraphPassSpec, QuantizeFacts
+from .coverage import PUT_BACK, SKIPPED, of_quantization, tell
 from .schemes.accuracy import control, draw
 from .schemes.fp8 import fp8
-from .schemes.job import QuantizeJob, heavy_nodes, left_in_float
+from .schemes.job import RECURRENT, QuantizeJob, heavy_nodes, reaches_bodies
 from .schemes.others import dynamic_int8, half_float, weight_only
 from .schemes.runners import runner_of
 from .schemes.static_int8 import static_int8
@@ -51,31 +56,74 @@ def apply(work: Workspace[GraphPassSpec]) -> Result:
     `sensitivity`.
 
     Raises:
-        StepFailed: No layer can be quantized (with their names), a layer to skip does not exist,
-            or the calibration inputs don't fit the graph.
+        NothingChanged: No layer can be quantized; with their names and reasons.
+        StepFailed: A layer to skip does not exist, or the calibration inputs don't fit the graph.
     """
     spec = for_processor(work.spec.compression, processor().saturates_int8)
-    source = read_graph(work.inputs["graph"])
-    if not heavy_nodes(source):
-        found = ", ".join(sorted({node.op_type for node in source.graph.node}))
-        raise StepFailed(
-            f"there is nothing to quantize: no convolution or matrix product among {found}",
-            where="quantize",
-        )
+    source = regular(read_graph(work.inputs["graph"]), "quantize")
+    notes: list[str] = []
+    kind = has_other_floats(source)
+    if isinstance(spec, HalfFloat):
+        if kind == spec.scheme.replace("fp16", "float16").replace("bf16", "bfloat16"):
+            raise NothingChanged(f"the weights are {kind} already", where="quantize.scheme")
+    elif kind is not None:
+        as_float32(source)
+        notes.append(f"what stays in floating point is computed in fp32, not in {kind}")
+    write_graph(copy.deepcopy(source), work.scratch)
     samples = 1 if isinstance(spec, DynamicInt8 | HalfFloat) else spec.samples
     job = QuantizeJob(
-        source=work.inputs["graph"] / GRAPH,
+        source=work.scratch / GRAPH,
         graph=source,
         scratch=work.scratch,
         inputs=load_inputs(work.inputs["calibration"], samples),
         skipped=_nodes_to_skip(source, () if isinstance(spec, HalfFloat) else spec.skip_layers),
+        notes=notes,
     )
+    _require_layers_to_quantize(job, spec)
     graph = _quantized(job, spec)
     restore_layers(graph, source)
-    if not isinstance(spec, StaticInt8):
+    if isinstance(spec, HalfFloat):
         write_graph(graph, work.output("graph", "onnx"))
         return Result(params=_scheme_params(spec), notes=job.notes)
-    return _static_result(work, spec, job, graph)
+    if isinstance(spec, StaticInt8):
+        return _static_result(work, spec, job, graph)
+    coverage = of_quantization(
+        job, graph, spec.scheme, dict.fromkeys(spec.skip_layers, SKIPPED), _BITS[spec.scheme]
+    )
+    result = Result(params=_scheme_params(spec), notes=job.notes)
+    result.facts = QuantizeFacts(coverage=coverage)
+    tell(result, coverage, "quantized", "quantize")
+    write_graph(graph, work.output("graph", "onnx"))
+    return result
+
+
+_BITS = {"static-int8": 8, "dynamic-int8": 8, "weight-int8": 8, "weight-int4": 4, "fp8": 8}
+
+
+def _require_layers_to_quantize(job: QuantizeJob, spec: Any) -> None:
+    """Refuse a graph in which the scheme could not quantize anything.
+
+    Raises:
+        NothingChanged: With what the graph has, and what to do.
+    """
+    if isinstance(spec, HalfFloat) or heavy_nodes(job.graph):
+        return
+    operators = {node.op_type for graph in graphs_of(job.graph.graph) for node in graph.node}
+    bodies = reaches_bodies(job.graph)
+    if (bodies or operators & {*RECURRENT}) and spec.scheme == "weight-int8":
+        return
+    if bodies and spec.scheme == "dynamic-int8":
+        return
+    what = "no convolution or matrix product among " + ", ".join(sorted(operators))
+    do = None
+    if bodies or operators & {*RECURRENT}:
+        what = (
+            "its layers are in the bodies of If, Loop or Scan"
+            if bodies
+            else f"its layers are recurrent ({', '.join(sorted(operators & {*RECURRENT}))})"
+        ) + f", which {spec.scheme} does not reach"
+        do = "use scheme weight-int8"
+    raise NothingChanged(f"there is nothing to quantize: {what}", where="quantize", do=do)
 
 
 def _scheme_params(spec: Any) -> dict[str, Any]:
@@ -118,20 +166,28 @@ def _quantized(job: QuantizeJob, spec: Any) -> Any:
             f"the graph can't be quantized: {type(error).__name__}: {telling(error)}"
             f"{_culprit(str(error), job.graph)}",
             where="quantize",
+            do=_instead(spec),
         ) from error
     finally:
         log.setLevel(level)
 
 
+def _instead(spec: Any) -> str:
+    """What else a user can try where a tool fails."""
+    if isinstance(spec, StaticInt8):
+        return f"try engine: {'nncf' if spec.engine == 'onnxruntime' else 'onnxruntime'}"
+    if isinstance(spec, WeightOnly) and spec.scheme == "weight-int8":
+        return "try scheme: static-int8"
+    return "try scheme: weight-int8"
+
+
 def _static_result(
     work: Workspace[GraphPassSpec], spec: StaticInt8, job: QuantizeJob, graph: Any
 ) -> Result:
-    heavy = heavy_nodes(graph)
-    left = left_in_float(graph)
-    if len(left) == len(heavy):
-        named = ", ".join(f"{layer} ({op})" for layer, op in left[:5])
-        raise StepFailed(f"no layer could be quantized: {named}", where="quantize")
+    reasons = dict.fromkeys(spec.skip_layers, SKIPPED)
+    coverage = of_quantization(job, graph, spec.scheme, reasons, _BITS[spec.scheme])
     result = Result(notes=job.notes)
+    tell(result, coverage, "quantized", "quantize")
     put_back: list[str] = []
     sensitivity: dict[str, float] = {}
     if spec.accuracy_control is not None:
@@ -159,21 +215,22 @@ def _static_result(
                 f"accuracy control could not hold {spec.accuracy_control.at_most:g} with "
                 f"{len(put_back)} layers back"
             )
-        left = left_in_float(graph)
+        reasons |= dict.fromkeys(put_back, PUT_BACK)
+        coverage = of_quantization(job, graph, spec.scheme, reasons, _BITS[spec.scheme])
+        result.metrics["coverage/fraction"] = coverage.fraction
     write_graph(graph, work.output("graph", "onnx"))
-    wanted = {*spec.skip_layers, *put_back}
-    unwanted = [entry for entry in left if entry[0] not in wanted]
-    if unwanted:
-        named = ", ".join(f"{layer} ({op})" for layer, op in unwanted[:5])
-        result.notes.append(f"{len(unwanted)} layers stay in floating point: {named}")
-    result.params = {
+    result.params |= {
         **_scheme_params(spec),
-        "quantize/layers": len(heavy) - len(left),
-        "quantize/layers_left_in_float": len(left),
+        "quantize/layers": len(coverage.done),
+        "quantize/layers_left_in_float": len(coverage.left),
         "quantize/calibration_samples": len(next(iter(job.inputs.values()))),
         "quantize/layers_put_back": len(put_back),
     }
-    result.facts = QuantizeFacts(left_in_float=tuple(left), sensitivity_db=sensitivity)
+    result.facts = QuantizeFacts(
+        left_in_float=tuple((layer.layer, layer.operator) for layer in coverage.left),
+        sensitivity_db=sensitivity,
+        coverage=coverage,
+    )
     return result
 
 
@@ -202,7 +259,7 @@ def _drop_on_validation(work: Workspace[GraphPassSpec], source: Any) -> Any:
 
 def _nodes_to_skip(model: Any, layers: tuple[str, ...]) -> list[str]:
     by_layer: dict[str, list[str]] = {}
-    for node in model.graph.node:
+    for node in (node for graph in graphs_of(model.graph) for node in graph.node):
         by_layer.setdefault(layer_of(node), []).append(str(node.name))
     require_layers(layers, by_layer, "quantize.skip_layers")
     return [name for layer in layers for name in by_layer[layer]]

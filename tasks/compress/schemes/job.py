@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ....ray_workers.model.onnx_files import Arrays, graphs_of, is_large, layer_of
+from ....ray_workers.model.onnx_files import Arrays, graphs_of, is_large
 
 #: Operators whose cost is in their weights, which quantization is for.
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+#: Layers with weights at their inputs 1 and 2.
+RECURRENT = ("LSTM", "GRU", "RNN")
 _HUGE = 1e9  # no activation's size
 #: Operators that masks are for, and after which their huge values are gone. Not Clip, whose bound
 #: may be a mask, nor TopK, which selects masked values if too few others are left.
@@ -75,8 +77,18 @@ class QuantizeJob:
 
 
 def heavy_nodes(graph: Any) -> list[Any]:
-    """Convolutions and matrix products."""
+    """Convolutions and matrix products of the main graph."""
     return [node for node in graph.graph.node if node.op_type in HEAVY]
+
+
+def reaches_bodies(graph: Any) -> bool:
+    """Whether the bodies of If, Loop and Scan have convolutions, matrix products or recurrences."""
+    return any(
+        node.op_type in (*HEAVY, *RECURRENT)
+        for inner in graphs_of(graph.graph)
+        if inner is not graph.graph
+        for node in inner.node
+    )
 
 
 def masking_nodes(graph: Any) -> list[str]:
@@ -168,19 +180,11 @@ def used_names(graph: Any) -> set[str]:
     return used
 
 
+def constants_in(graph: Any) -> dict[str, Any]:
+    """Constants of one graph by name."""
+    return {item.name: item for item in graph.initializer}
+
+
 def producers(graph: Any) -> dict[str, Any]:
     """The node that computes each value."""
     return {output: node for node in graph.graph.node for output in node.output}
-
-
-def left_in_float(graph: Any) -> list[tuple[str, str]]:
-    """Layer and operator of each heavy node that has an input or a weight in floating point."""
-    made = producers(graph)
-    return [
-        (layer_of(node), str(node.op_type))
-        for node in heavy_nodes(graph)
-        if any(
-            made.get(name) is None or made[name].op_type != "DequantizeLinear"
-            for name in node.input[:2]
-        )
-    ]

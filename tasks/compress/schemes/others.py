@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ....ray_workers.model.onnx_files import PRECISION, layer_of, set_property
+from ....ray_workers.model.onnx_files import PRECISION, graphs_of, layer_of, set_property
 from ....recipe.errors import StepFailed
 from ....recipe.library_messages import telling
 from ....recipe.passes import DynamicInt8, HalfFloat, WeightOnly
 from .by_nncf import dataset, require_nncf
-from .job import HEAVY, QuantizeJob
+from .job import HEAVY, RECURRENT, QuantizeJob, constants_in, reaches_bodies, used_names
 
 #: Smaller weights cost more to unpack than they save.
 _SMALLEST = 512
@@ -32,19 +32,9 @@ def dynamic_int8(job: QuantizeJob, spec: DynamicInt8) -> Any:
         nodes_to_exclude=job.skipped,
         op_types_to_quantize=["MatMul", "Gemm"],
         use_external_data_format=job.large,
+        extra_options={"EnableSubgraph": True} if reaches_bodies(job.graph) else {},
     )
-    made = onnx.load(str(target))
-    if not any(
-        node.op_type in ("MatMulInteger", "DynamicQuantizeMatMul") for node in made.graph.node
-    ):
-        layers = sorted({layer_of(n) for n in job.graph.graph.node if n.op_type in HEAVY})
-        raise StepFailed(
-            "dynamic-int8 quantizes matrix products with constant weights, and the graph has none "
-            f"(layers: {', '.join(layers[:5])})",
-            where="quantize.scheme",
-            do="use static-int8 for convolutions",
-        )
-    return made
+    return onnx.load(str(target))
 
 
 def weight_only(job: QuantizeJob, spec: WeightOnly) -> Any:
@@ -59,46 +49,57 @@ def weight_only(job: QuantizeJob, spec: WeightOnly) -> Any:
 
 
 def _int8(job: QuantizeJob) -> Any:
-    """Symmetric int8 with one scale per output channel."""
+    """Symmetric int8 with one scale per output channel, also in bodies of If, Loop and Scan."""
+    import onnx
+
+    graph = onnx.load(str(job.source))
+    owners = {
+        name: (inner, item)
+        for inner in graphs_of(graph.graph)
+        for name, item in constants_in(inner).items()
+    }
+    done: dict[str, str] = {}
+    added: dict[str, Any] = {}
+    for inner in graphs_of(graph.graph):
+        for node in inner.node:
+            if node.op_type not in (*HEAVY, *RECURRENT) or node.name in job.skipped:
+                continue
+            for position in (1, 2) if node.op_type in RECURRENT else (1,):
+                name = node.input[position] if len(node.input) > position else ""
+                if name not in owners or np.prod(owners[name][1].dims) < _SMALLEST:
+                    continue
+                if name not in done:
+                    owner, item = owners[name]
+                    done[name] = f"{name}_unpacked"
+                    added[name] = _unpacking(owner, item, node)
+                node.input[position] = done[name]
+    for name, unpacking in added.items():
+        owners[name][0].node.insert(0, unpacking)
+    used = used_names(graph)
+    for name in done:
+        if name not in used:
+            owners[name][0].initializer.remove(owners[name][1])
+    return graph
+
+
+def _unpacking(owner: Any, item: Any, node: Any) -> Any:
+    """Round a weight, and the node that unpacks it."""
     import onnx
     from onnx import numpy_helper
 
-    graph = onnx.load(str(job.source))
-    values = {item.name: item for item in graph.graph.initializer}
-    done: dict[str, str] = {}
-    added: list[Any] = []
-    for node in graph.graph.node:
-        if node.op_type not in HEAVY or node.name in job.skipped or len(node.input) < 2:
-            continue
-        name = node.input[1]
-        if name not in values or np.prod(values[name].dims) < _SMALLEST:
-            continue
-        if name not in done:
-            weight = numpy_helper.to_array(values[name]).astype(np.float32)
-            axis = _output_axis(node, weight.ndim)
-            others = tuple(i for i in range(weight.ndim) if i != axis)
-            scale = np.maximum(np.abs(weight).max(axis=others), 1e-12) / 127
-            shape = [1] * weight.ndim
-            shape[axis] = -1
-            rounded = np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
-            for suffix, array in (("_int8", rounded), ("_scale", scale.astype(np.float32))):
-                graph.graph.initializer.append(numpy_helper.from_array(array, name + suffix))
-            made = onnx.helper.make_node(
-                "DequantizeLinear", [f"{name}_int8", f"{name}_scale"], [f"{name}_unpacked"],
-                name=f"{name}_unpack", axis=axis,
-            )  # fmt: skip
-            added.append(made)
-            done[name] = f"{name}_unpacked"
-        node.input[1] = done[name]
-    nodes = [*added, *graph.graph.node]
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    for name in done:
-        if not any(name in node.input for node in graph.graph.node):
-            graph.graph.initializer.remove(values[name])
-    if not done:
-        raise StepFailed("no layer's weights are worth quantizing", where="quantize")
-    return graph
+    name, weight = item.name, numpy_helper.to_array(item).astype(np.float32)
+    axis = _output_axis(node, weight.ndim)
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = np.maximum(np.abs(weight).max(axis=others), 1e-12) / 127
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    rounded = np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
+    for suffix, array in (("_int8", rounded), ("_scale", scale.astype(np.float32))):
+        owner.initializer.append(numpy_helper.from_array(array, name + suffix))
+    return onnx.helper.make_node(
+        "DequantizeLinear", [f"{name}_int8", f"{name}_scale"], [f"{name}_unpacked"],
+        name=f"{name}_unpack", axis=axis,
+    )  # fmt: skip
 
 
 def _output_axis(node: Any, dimensions: int) -> int:
@@ -108,7 +109,7 @@ def _output_axis(node: Any, dimensions: int) -> int:
     if node.op_type == "Gemm":
         transposed = any(a.name == "transB" and a.i for a in node.attribute)
         return 0 if transposed else 1
-    return 1 if node.op_type == "ConvTranspose" else 0
+    return 1 if node.op_type in ("ConvTranspose", *RECURRENT) else 0
 
 
 def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
