@@ -131,6 +131,7 @@ MEASURES: dict[str, Measure] = {
                 header="SQNR", format="{:.0f} dB".format, from_width=160),
         Measure("parity.cosine", "cosine of outputs", True),
         Measure("parity.max_abs_error", "the output's", False),
+        Measure("coverage.fraction", "share of the layers' weights that each pass changed", True),
     )
 }  # fmt: skip
 

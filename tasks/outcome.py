@@ -21,6 +21,8 @@ class CandidateStatus(StrEnum):
     """It was measured, but a gate failed."""
     FAILED = "failed"
     """One of its steps failed."""
+    UNCHANGED = "unchanged"
+    """One of its passes found nothing to change."""
     SKIPPED = "skipped"
     """Its target does not run on this machine."""
 

@@ -25,6 +25,7 @@ _STYLES = {
     CandidateStatus.PASSED: "",
     CandidateStatus.GATED: "yellow",
     CandidateStatus.FAILED: "red",
+    CandidateStatus.UNCHANGED: "dim",
     CandidateStatus.SKIPPED: "dim",
 }
 

@@ -97,17 +97,33 @@ def _candidate(
     )
     broken = next((step for step in way.steps if step.result is None), None)
     if broken is not None:
-        return _with(candidate, error=broken.error)
+        status = CandidateStatus.UNCHANGED if broken.unchanged else CandidateStatus.FAILED
+        return _with(candidate, status=status, error=broken.error)
     metrics = dict(_done(way.validated).metrics)
     if way.name in benchmarked.failed:
         error = HoneError.from_dict(benchmarked.failed[way.name].model_dump())
         return _with(candidate, error=f"benchmark: {error}", metrics=metrics)
     metrics |= timing_metrics(recipe, benchmarked.measured[way.name], uncompressed)
     metrics["memory/peak_bytes"] = float(benchmarked.memory[way.name])
+    metrics |= _coverage(way)
     gates = judge(recipe, metrics)
     passed = all(gate.passed for gate in gates)
     status = CandidateStatus.PASSED if passed else CandidateStatus.GATED
     return _with(candidate, status=status, metrics=metrics, gates=gates)
+
+
+def _coverage(way: CandidateLayout[Settled]) -> dict[str, float]:
+    """The smallest share of layers that a pass of the candidate changed; 1 where it has no pass.
+
+    No number where passes on the graph are left to a target that compiles the module.
+    """
+    name = MEASURES["coverage.fraction"].mlflow("")
+    if way.target.takes == "module" and any(p.works_on == "graph" for p in way.variant.passes):
+        return {}
+    found = [
+        step.done.metrics[name] for step in way.shared if step.done and name in step.done.metrics
+    ]
+    return {name: min(found, default=1.0)}
 
 
 def _with(candidate: Candidate, **fields: object) -> Candidate:

@@ -13,7 +13,7 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.futures import PrefectFuture
 
 from ...ray_workers.store.artifacts import Artifact
-from ...recipe.errors import HoneError, InputError
+from ...recipe.errors import HoneError, InputError, NothingChanged
 from ...recipe.showable import showable
 from ...tasks.steps import BENCHMARK, Call
 from .layout import Layout
@@ -129,7 +129,8 @@ def settled(future: Future) -> Settled:
         return Settled(None, showable(str(future.state.message)))
     error = future.result(raise_on_failure=False)
     told = isinstance(error, HoneError)
-    return Settled(None, str(error) if told else showable(str(future.state.message or error)))
+    said = str(error) if told else showable(str(future.state.message or error))
+    return Settled(None, said, unchanged=isinstance(error, NothingChanged))
 
 
 def settled_layout(layout: Layout[Future]) -> Layout[Settled]:

@@ -88,7 +88,9 @@ def report_of(run: Run, results: Results, outcome: Outcome) -> Report:
         },
         layers={n: found for way in results.layout.candidates for n, found in _layers(way)},
         left_alone={
-            n: dict(q.left_in_float) for n, q in quantized.items() if q and q.left_in_float
+            n: {one.layer: f"{one.operator}: {one.left_because}" for one in q.coverage.left}
+            for n, q in quantized.items()
+            if q and q.coverage and q.coverage.left
         },
         data=DataSaid(name=facts.data.name, sizes=facts.data.sizes),
         parameters=facts.parameters,

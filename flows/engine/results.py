@@ -35,10 +35,17 @@ class StepResult(Strict):
 
 @dataclass(frozen=True)
 class Settled:
-    """A step that has ended: its result, or why it has none."""
+    """A step that has ended: its result, or why it has none.
+
+    Attributes:
+        result: None if it failed.
+        error: Why.
+        unchanged: Whether it failed because there was nothing to change.
+    """
 
     result: StepResult | None
     error: str = ""
+    unchanged: bool = False
 
     @property
     def done(self) -> Done | None:

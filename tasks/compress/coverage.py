@@ -44,8 +44,8 @@ def of_quantization(
                 continue
             if node.op_type not in (*HEAVY, *RECURRENT) or (weights_only and not count):
                 continue
-            rounded = [name in unpacked or _is_unpacked(outer, name) for name in node.input[:2]]
-            done = rounded[1] if weights_only else all(rounded)
+            rounded = [name in unpacked or _is_unpacked(outer, name) for name in node.input[:3]]
+            done = any(rounded[1:]) if weights_only else all(rounded[:2])
             body = graph is not made.graph
             why = None if done else reasons.get(layer_of(node)) or _why(node, count, scheme, body)
             layers.append(_entry(node, count, why))

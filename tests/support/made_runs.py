@@ -120,11 +120,13 @@ class OverAtOnce:
         failing: What steps die of, by label.
         metrics: What steps measured, by label.
         cached: Labels of steps that are kept from before.
+        unchanged: Labels of failing steps that found nothing to change.
     """
 
     failing: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     cached: set[str] = field(default_factory=set)
+    unchanged: set[str] = field(default_factory=set)
     done: list[StepResult] = field(default_factory=list)
 
     def __call__(
@@ -133,7 +135,7 @@ class OverAtOnce:
         if any(step.result is None for step in (*(s for s, _ in inputs.values()), *after)):
             return Settled(None, "a step before it failed")
         if call.label in self.failing:
-            return Settled(None, self.failing[call.label])
+            return Settled(None, self.failing[call.label], call.label in self.unchanged)
         made = Done(
             outputs={name: artifact(f"{call.label}/{name}") for name in call.step.outputs},
             metrics=self.metrics.get(call.label, {}),

@@ -59,6 +59,25 @@ def test_a_missing_number_never_passes_its_gate(missing: str) -> None:
     assert "no candidate passed every gate" in outcome.why
 
 
+def test_a_pass_that_changed_nothing_makes_no_candidate_and_no_failure() -> None:
+    steps = usual(fp32=0.0)
+    steps.failing["compress int8"] = "nothing was quantized: first (it is in skip_layers)"
+    steps.unchanged.add("compress int8")
+    outcome = concluded(steps, benchmarked({BASELINE: 4.0, FP32: 2.0}))
+    left = of(outcome, INT8)
+    assert left.status is CandidateStatus.UNCHANGED
+    assert left.error == "nothing was quantized: first (it is in skip_layers)"
+    assert outcome.winner == FP32
+
+
+def test_coverage_is_that_of_the_pass_that_changed_least() -> None:
+    steps = usual()
+    steps.metrics["compress int8"] = {"coverage/fraction": 0.75}
+    outcome = concluded(steps, benchmarked({BASELINE: 4.0, FP32: 2.0, INT8: 1.0}))
+    assert of(outcome, INT8).metrics["coverage/fraction"] == 0.75
+    assert of(outcome, FP32).metrics["coverage/fraction"] == 1, "it has no pass"
+
+
 def test_a_step_that_failed_is_said_of_its_candidate_alone() -> None:
     steps = usual(fp32=0.0)
     steps.failing["compress int8"] = "there is nothing to quantize"
