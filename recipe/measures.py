@@ -71,6 +71,10 @@ class Measure:
         format: How the table shows it.
         shows_interval: Whether the table shows its interval.
         from_width: Smallest terminal width that shows the column (characters).
+        of_median: Whether it follows from the median duration of a call, so that the rounds of a
+            benchmark tell whether two candidates differ in it.
+        without_champion: Of a measure that compares with today's champion: the one that orders
+            candidates the same way where there is no champion; None: it compares with none.
     """
 
     name: str
@@ -83,10 +87,17 @@ class Measure:
     format: Callable[[float], str] = "{:.4g}".format
     shows_interval: bool = True
     from_width: int = 0
+    of_median: bool = False
+    without_champion: str | None = None
 
     def mlflow(self, metric: str) -> str:
         """Its name in MLflow, where the recipe's metric is called `metric`."""
         return mlflow_name(self.name, metric)
+
+    @property
+    def is_of_champion(self) -> bool:
+        """Whether it compares with today's champion, measured in the same run."""
+        return self.without_champion is not None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,25 +118,34 @@ MEASURES: dict[str, Measure] = {
                 header="quality", format="{:.4f}".format, from_width=120),
         Measure("quality.drop", "the metric's", False, has_interval=True,
                 header="drop", format="{:+.4f}".format, shows_interval=False, from_width=120),
+        Measure("quality.drop_from_champion", "the metric's", False, has_interval=True,
+                header="drop from champion", format="{:+.4f}".format, shows_interval=False,
+                from_width=120, without_champion="quality.drop"),
         Measure("quality.worst_group", "the metric's", None, by_group=True),
         Measure("quality.worst_group_drop", "the metric's", False, by_group=True),
         Measure("flips.rate", "fraction of samples", False, has_interval=True),
         Measure("flips.wrong_rate", "fraction of samples", False, has_interval=True),
         Measure("latency.p50_ms", "ms a call", False, per_batch=True, has_interval=True,
-                header="p50 (ms)", format=milliseconds),
+                header="p50 (ms)", format=milliseconds, of_median=True),
         Measure("latency.p90_ms", "ms a call", False, per_batch=True),
         Measure("latency.p99_ms", "ms a call", False, per_batch=True,
                 header="p99 (ms)", format=milliseconds, from_width=160),
         Measure("latency.calls", "calls that were timed", True, per_batch=True),
         Measure("latency.ratio", "times faster than PyTorch eager", True, per_batch=True,
-                has_interval=True, header="× eager", format="{:.2f}".format),
+                has_interval=True, header="× eager", format="{:.2f}".format, of_median=True),
         Measure("latency.ratio_to_uncompressed", "times faster than the best uncompressed", True,
                 per_batch=True, has_interval=True, header="× best uncompressed",
-                format="{:.2f}".format, from_width=160),
-        Measure("throughput.samples_per_s", "samples a second", True, per_batch=True),
+                format="{:.2f}".format, from_width=160, of_median=True),
+        Measure("latency.ratio_to_champion", "times faster than today's champion", True,
+                per_batch=True, has_interval=True, header="× champion", format="{:.2f}".format,
+                of_median=True, without_champion="latency.ratio"),
+        Measure("throughput.samples_per_s", "samples a second", True, per_batch=True,
+                of_median=True),
         Measure("size.bytes", "bytes of files", False,
                 header="size", format=bytes_in_words, from_width=120),
         Measure("size.ratio", "times smaller than the trained weights", True),
+        Measure("size.ratio_to_champion", "times smaller than today's champion", True,
+                without_champion="size.ratio"),
         Measure("memory.peak_bytes", "bytes of memory, at most", False),
         Measure("parity.sqnr_db", "dB", True,
                 header="SQNR", format="{:.0f} dB".format, from_width=160),
@@ -151,6 +171,12 @@ def mlflow_name(name: str, metric: str = "value") -> str:
 def find_measure(name: str) -> Measure | None:
     """The measure with a name, or with a bound of that name; None if there is none."""
     return _BY_NAME.get(name)
+
+
+def is_of_champion(name: str) -> bool:
+    """Whether the measure with a name, or a bound of that name, compares with the champion."""
+    measure = find_measure(name)
+    return measure is not None and measure.is_of_champion
 
 
 def measure_names() -> tuple[str, ...]:

@@ -9,18 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapSerializer,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from .errors import did_you_mean
 from .limits import odd_value
 from .measures import (
     BOUNDS,
     LOSSES,
+    MEASURES,
     METRICS,
     described_measures,
     find_measure,
+    is_of_champion,
     measure_names,
 )
 from .model import DataFactory, ModelFactory
@@ -43,6 +53,7 @@ _NOT_A_METRIC = {
     for name in measure_names()
     if name.startswith("quality.") and find_measure(name) is not None
 }
+_RATIO_TO_UNCOMPRESSED = "latency.ratio_to_uncompressed"
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
 #: Names are joined in MLflow's and in files' names, which have at most 250 characters.
 _LONGEST = 100
@@ -80,6 +91,26 @@ def _check_batch_size(metric: str, batch_size: int | None) -> None:
         raise mistake("batch_size", "'{metric}' does not depend on the batch size", metric=metric)
 
 
+def _check_confidence(metric: str, confidence: float) -> None:
+    """Refuse `confidence` for what has no interval, and for a bound, which is one end of it."""
+    if confidence != CONFIDENCE:
+        raise mistake(
+            "confidence",
+            "confidence can only be {known}: intervals are measured at 95 %",
+            known=CONFIDENCE,
+        )
+    measure = find_measure(metric)
+    own = measure is None and not metric.endswith(BOUNDS)  # quality.METRIC
+    if not own and (measure is None or not measure.has_interval or metric != measure.name):
+        able = ", ".join(m.name for m in MEASURES.values() if m.has_interval)
+        raise mistake(
+            "confidence",
+            "'{metric}' has no 95 % interval that confidence could ask for; these have one: {able}",
+            metric=metric,
+            able=able,
+        )
+
+
 class Quality(Strict):
     """What 'good' means."""
 
@@ -94,6 +125,13 @@ class Quality(Strict):
     )
     groups: Literal["label"] | None = Field(
         None, description="Also measure the quality of each group; 'label' groups by the target."
+    )
+
+    suspicious_gain: float = Field(
+        0.05,
+        gt=0,
+        description="A candidate that is better than the trained model by more than this share of "
+        "its quality, certainly, is suspicious: promotion auto then asks a person.",
     )
 
     @field_validator("metric")
@@ -199,6 +237,10 @@ class Benchmark(Strict):
         return value
 
 
+#: Of every interval that is measured.
+CONFIDENCE = 0.95
+
+
 class Gate(Strict):
     """A measure, and the limit that a candidate must meet."""
 
@@ -211,6 +253,11 @@ class Gate(Strict):
     batch_size: int | None = Field(
         None, ge=1, description="Batch size of a latency or throughput measure (samples)."
     )
+    confidence: float | None = Field(
+        None,
+        description="0.95: the limit must hold for the bound of the 95 % interval, not only for "
+        "the value. Of measures that have an interval.",
+    )
 
     @field_validator("metric")
     @classmethod
@@ -222,7 +269,40 @@ class Gate(Strict):
         if (self.at_most is None) == (self.at_least is None):
             raise mistake("limit", "give either at_most or at_least")
         _check_batch_size(self.metric, self.batch_size)
+        if self.confidence is not None:
+            _check_confidence(self.metric, self.confidence)
         return self
+
+    @property
+    def judged(self) -> str:
+        """The measure that is compared with the limit: itself, or the bound of its interval."""
+        if self.confidence is None:
+            return self.metric
+        return f"{self.metric}{BOUNDS[1] if self.at_most is not None else BOUNDS[0]}"
+
+
+def _none_or_gates(value: Any, gates: ValidatorFunctionWrapHandler) -> Any:
+    if value == NO_GATES:
+        return value
+    if not isinstance(value, list | tuple):
+        raise mistake("gates", "gates are a list, or 'none'")
+    return gates(tuple(value))  # a list would be refused, where it came from JSON
+
+
+def _said_gates(value: Any, gates: SerializerFunctionWrapHandler) -> Any:
+    return value if isinstance(value, str) else gates(value)
+
+
+#: What turns the default gates off.
+NO_GATES: Final = "none"
+if TYPE_CHECKING:
+    Gates = tuple[Gate, ...] | Literal["none"]
+else:  # of a union, each mistake would be told once for each of its members
+    Gates = Annotated[
+        tuple[Gate, ...],
+        WrapValidator(_none_or_gates, json_schema_input_type=tuple[Gate, ...] | Literal["none"]),
+        WrapSerializer(_said_gates),
+    ]
 
 
 class Select(Strict):
@@ -328,7 +408,13 @@ class Recipe(Strict):
         min_length=1, description="Runtimes to compile each variant for."
     )
     benchmark: Benchmark = Field(Benchmark(), description="How to benchmark.")
-    gates: tuple[Gate, ...] = Field((), description="Limits that a winner must meet.")
+    gates: Gates = Field(
+        (),
+        description="Limits that a winner must meet. Without any, the defaults hold: quality lost "
+        "at most the half-width of the trained model's 95 % interval or 1 %, whichever is more; an "
+        "uncompressed candidate within rounding of the trained model; nothing slower and larger "
+        "than the trained model in PyTorch eager. 'none' turns all of them off.",
+    )
     select: Select = Field(
         Select(minimize="latency.p50_ms"), description="Which candidate wins among those that pass."
     )
@@ -370,7 +456,7 @@ class Recipe(Strict):
         _unique("target", [t.name for t in self.targets])
         sizes = self.benchmark.batch_sizes
         for what, size in [
-            *((f"gates.{i}", g.batch_size) for i, g in enumerate(self.gates)),
+            *((f"gates.{i}", g.batch_size) for i, g in enumerate(self.own_gates)),
             ("select", self.select.batch_size),
         ]:
             if size is not None and size not in sizes:
@@ -382,9 +468,11 @@ class Recipe(Strict):
                     size=size,
                     sizes=list(sizes),
                 )
-        for i, name in enumerate([*(g.metric for g in self.gates), self.select.metric]):
-            where = f"gates.{i}" if i < len(self.gates) else "select"
+        for i, name in enumerate([*(g.metric for g in self.own_gates), self.select.metric]):
+            where = f"gates.{i}" if i < len(self.own_gates) else "select"
             measure = find_measure(name)
+            if measure is not None and measure.name == _RATIO_TO_UNCOMPRESSED:
+                self._require_uncompressed(where, name)
             if measure is not None and measure.by_group and self.quality.groups is None:
                 raise mistake(
                     "groups",
@@ -402,6 +490,27 @@ class Recipe(Strict):
                     metric=self.quality.name,
                 )
         return self
+
+    def _require_uncompressed(self, where: str, name: str) -> None:
+        if all(variant.passes for variant in self.variants):
+            raise mistake(
+                "uncompressed",
+                "{where} asks for '{name}', but no variant is uncompressed: add one without "
+                "passes, or ask for latency.ratio",
+                where=where,
+                name=name,
+            )
+
+    @property
+    def own_gates(self) -> tuple[Gate, ...]:
+        """The gates that it names itself."""
+        return () if isinstance(self.gates, str) else self.gates
+
+    @property
+    def compares_with_champion(self) -> bool:
+        """Whether a gate or `select` names a measure that compares with today's champion."""
+        asked = [*(gate.metric for gate in self.own_gates), self.select.metric]
+        return any(map(is_of_champion, asked))
 
     def factories(self) -> list[tuple[str, str]]:
         """Every import path in it, with the field that it is in."""

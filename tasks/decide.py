@@ -1,15 +1,18 @@
-"""Decide: gates, and which candidate wins. Pure functions of the measurements."""
+"""Decide: the gates, the recipe's own or the defaults. Pure functions of the measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import Field
-
-from ..recipe.measures import find_measure, mlflow_name
+from ..recipe.measures import bytes_in_words, find_measure, is_of_champion, mlflow_name
 from ..recipe.schema import Gate, Recipe
 from ..recipe.strict import Strict
+from .todays_champion import TodaysChampion
+
+#: Loss of quality that the default gates allow, as a share of the trained model's.
+_USUAL_LOSS = 0.01
+_PARITY = "parity.sqnr_db"
 
 
 class GateResult(Strict):
@@ -22,6 +25,11 @@ class GateResult(Strict):
         value: The measured value; None if there is none.
         margin: Distance to the limit (negative: failed by that much), in the measure's unit.
         passed: Whether it passed.
+        default: Whether it holds without the recipe asking for it.
+        said: Why it passed or failed, where the numbers don't say so.
+        champion: The version that was the champion when the gate compared with it, `none` if there
+            was none; None if the gate does not compare with the champion.
+        alias: The alias that made that version the champion.
     """
 
     metric: str
@@ -30,20 +38,26 @@ class GateResult(Strict):
     value: float | None
     margin: float | None
     passed: bool
+    default: bool = False
+    said: str | None = None
+    champion: str | None = None
+    alias: str | None = None
 
 
-class Measured(Strict):
-    """A candidate with all of its measurements.
+@dataclass(frozen=True)
+class Beside:
+    """What a candidate is judged beside its own measurements.
 
     Attributes:
-        name: Of the candidate.
-        metrics: Under MLflow's names.
-        rounds: Median duration of each round (s), by launch, at the batch size that selects.
+        baseline: Of the trained model in PyTorch eager, under MLflow's names.
+        rounding_db: Of an uncompressed candidate: how near rounding leaves its outputs to the
+            trained model's; None for a compressed one.
+        champion: Today's champion, if the recipe compares with it.
     """
 
-    name: str
-    metrics: dict[str, float]
-    rounds: list[list[float]] = Field(default_factory=list)
+    baseline: dict[str, float] = field(default_factory=dict)
+    rounding_db: float | None = None
+    champion: TodaysChampion | None = None
 
 
 def primary_batch(recipe: Recipe) -> int:
@@ -61,59 +75,126 @@ def metric_name(recipe: Recipe, measure: str, batch_size: int | None) -> str:
     return name if size == primary_batch(recipe) else f"{name}_batch_{size}"
 
 
-def judge(recipe: Recipe, metrics: dict[str, float]) -> tuple[GateResult, ...]:
-    """The result of each gate of the recipe."""
-    return tuple(_judge_gate(recipe, gate, metrics) for gate in recipe.gates)
+def gates_by(recipe: Recipe) -> Literal["recipe", "default", "none"]:
+    """Whose gates a candidate must pass."""
+    if isinstance(recipe.gates, str):
+        return "none"
+    return "recipe" if recipe.gates else "default"
 
 
-def _judge_gate(recipe: Recipe, gate: Gate, metrics: dict[str, float]) -> GateResult:
-    value = metrics.get(metric_name(recipe, gate.metric, gate.batch_size))
+def judge(
+    recipe: Recipe, metrics: dict[str, float], beside: Beside | None = None
+) -> tuple[GateResult, ...]:
+    """The result of each gate: the recipe's, or the defaults if it has none.
+
+    An uncompressed candidate must equal the trained model up to rounding, whatever the recipe's
+    gates are; this is listed beside gates of the recipe's own only if it fails. A recipe that has a
+    gate on `parity.sqnr_db` decides that itself.
+    """
+    if isinstance(recipe.gates, str):
+        return ()
+    around = beside or Beside()
+    if not recipe.own_gates:
+        return default_gates(recipe, metrics, around)
+    own = tuple(_judge_gate(recipe, gate, metrics, around.champion) for gate in recipe.own_gates)
+    rounding = _rounding(metrics, around)
+    decided = any(gate.metric == _PARITY for gate in recipe.own_gates)
+    return own if rounding is None or rounding.passed or decided else (*own, rounding)
+
+
+def _judge_gate(
+    recipe: Recipe, gate: Gate, metrics: dict[str, float], champion: TodaysChampion | None
+) -> GateResult:
     upper = gate.at_most is not None
     limit = float(gate.at_most if gate.at_most is not None else gate.at_least or 0.0)
-    margin = None if value is None else (limit - value if upper else value - limit)
-    shown = gate.metric if gate.batch_size is None else f"{gate.metric} (batch {gate.batch_size})"
-    return GateResult(
-        metric=shown,
-        bound="at_most" if upper else "at_least",
-        limit=limit,
-        value=value,
-        margin=margin,
-        passed=margin is not None and margin >= 0,
+    batch = "" if gate.batch_size is None else f" (batch {gate.batch_size})"
+    result = _compared(
+        f"{gate.judged}{batch}",
+        "at_most" if upper else "at_least",
+        limit,
+        metrics.get(metric_name(recipe, gate.judged, gate.batch_size)),
+    )
+    if not is_of_champion(gate.metric):
+        return result
+    said = "today's champion was not looked up" if champion is None else champion.unmeasured
+    first = champion is not None and champion.is_absent
+    return result.model_copy(
+        update={
+            "champion": None if champion is None else champion.said,
+            "alias": None if champion is None else champion.alias,
+            "said": said if result.value is None else None,
+            "passed": result.passed or first,
+        }
     )
 
 
-def pick(recipe: Recipe, passing: Sequence[Measured]) -> tuple[Measured | None, str]:
-    """The best of those that pass every gate, and why in a sentence.
+def _compared(
+    metric: str, bound: Literal["at_most", "at_least"], limit: float, value: float | None
+) -> GateResult:
+    margin = None
+    if value is not None:
+        margin = limit - value if bound == "at_most" else value - limit
+    passed = margin is not None and margin >= 0
+    return GateResult(
+        metric=metric, bound=bound, limit=limit, value=value, margin=margin, passed=passed
+    )
 
-    Of candidates with the same value the first one in the recipe's order wins.
+
+def default_gates(
+    recipe: Recipe, metrics: dict[str, float], beside: Beside
+) -> tuple[GateResult, ...]:
+    """The gates of a recipe that has none: quality, rounding, and slower as well as larger."""
+    limit = usual_loss(recipe, beside.baseline)
+    quality = _compared("quality.drop", "at_most", limit, metrics.get("quality/drop"))
+    rounding = _rounding(metrics, beside)
+    results = (quality, *(() if rounding is None else (rounding,)), _worth_it(metrics, beside))
+    return tuple(result.model_copy(update={"default": True}) for result in results)
+
+
+def usual_loss(recipe: Recipe, baseline: dict[str, float]) -> float:
+    """The loss of quality that the default gates allow, in the metric's unit.
+
+    It is the distance from the trained model's quality to the worse end of its 95 % interval, or
+    1 % of the quality, whichever is larger.
     """
-    wanted = metric_name(recipe, recipe.select.metric, recipe.select.batch_size)
-    lower = recipe.select.minimize is not None
-    able = [candidate for candidate in passing if wanted in candidate.metrics]
-    if not able:
-        return None, "no candidate passed every gate"
-    ordered = sorted(able, key=lambda c: c.metrics[wanted] if lower else -c.metrics[wanted])
-    best = ordered[0]
-    aim = "lowest" if lower else "highest"
-    size = recipe.select.batch_size
-    at = f" at batch size {size}" if size is not None else ""
-    value = best.metrics[wanted]
-    why = f"it has the {aim} {recipe.select.metric}{at} ({value:.4g})"
-    if len(ordered) == 1:
-        return best, f"{why}; no other candidate passed every gate"
-    second = ordered[1]
-    why += f", before {second.name} ({second.metrics[wanted]:.4g})"
-    timed = find_measure(recipe.select.metric)
-    if timed is not None and timed.per_batch and _alike(best, second):
-        why += "; at 95 % confidence the two can't be told apart"
-    return best, why
+    name = mlflow_name("quality.value", recipe.quality.name)
+    value = baseline.get(name, 0.0)
+    worse = baseline.get(f"{name}_low" if recipe.quality.rises else f"{name}_high", value)
+    return max(abs(value - worse), _USUAL_LOSS * abs(value))
 
 
-def _alike(first: Measured, second: Measured) -> bool:
-    """Whether the 95 % interval of their ratio, round by round, contains 1."""
-    from .benchmark.statistics import ratio
+def _rounding(metrics: dict[str, float], beside: Beside) -> GateResult | None:
+    """Whether an uncompressed candidate's outputs are the trained model's; None for others."""
+    if beside.rounding_db is None:
+        return None
+    found = metrics.get(mlflow_name(_PARITY))
+    result = _compared(_PARITY, "at_least", beside.rounding_db, found)
+    said = (
+        None
+        if result.passed
+        else "nothing was compressed, so the runtime itself computes something else than the "
+        "trained model"
+    )
+    return result.model_copy(update={"default": True, "said": said})
 
-    if not first.rounds or not second.rounds:
-        return False
-    _, low, high = ratio(second.rounds, first.rounds)
-    return low <= 1 <= high
+
+def _worth_it(metrics: dict[str, float], beside: Beside) -> GateResult:
+    """Whether a candidate is faster or smaller than what it replaces: the champion, if it was
+    measured beside it, else the trained model in PyTorch eager.
+    """
+    champion = beside.champion
+    measured = champion is not None and bool(champion.metrics)
+    held = champion.metrics if champion is not None and measured else beside.baseline
+    what = "today's champion" if measured else "the trained model in PyTorch eager"
+    measure = "latency.ratio_to_champion" if measured else "latency.ratio"
+    value, high = (metrics.get(mlflow_name(name)) for name in (measure, f"{measure}_high"))
+    size, held_size = metrics.get("size/bytes"), held.get("size/bytes")
+    result = _compared(measure, "at_least", 1.0, value)
+    if value is None or high is None or size is None or held_size is None:
+        return result.model_copy(update={"passed": False})
+    sizes = f"{bytes_in_words(size)}, {what} {bytes_in_words(held_size)}"
+    if high >= 1:
+        return result.model_copy(update={"passed": True})
+    if size <= held_size:
+        return result.model_copy(update={"passed": True, "said": f"slower, but no larger: {sizes}"})
+    return result.model_copy(update={"said": f"slower, and larger too: {sizes}"})

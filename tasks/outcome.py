@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
+from ..recipe.measures import find_measure
 from ..recipe.schema import PromotionMode
 from ..recipe.strict import Strict
+from .choose import Compared
 from .decide import GateResult
+from .todays_champion import TodaysChampion
 
 
 class CandidateStatus(StrEnum):
@@ -52,6 +55,8 @@ class Candidate(Strict):
         metrics: Under MLflow's names.
         gates: The result of each gate.
         notes: Notes of its steps.
+        against_winner: How long it takes as a multiple of the winner's time, where both were timed.
+        suspicious: Why its quality is too good to be believed without a look; None if it is not.
     """
 
     name: str
@@ -63,6 +68,12 @@ class Candidate(Strict):
     metrics: dict[str, float] = Field(default_factory=dict)
     gates: tuple[GateResult, ...] = ()
     notes: tuple[str, ...] = ()
+    against_winner: Compared | None = None
+    suspicious: str | None = None
+
+    @property
+    def failed_gates(self) -> tuple[GateResult, ...]:
+        return tuple(gate for gate in self.gates if not gate.passed)
 
 
 class Champion(Strict):
@@ -103,7 +114,8 @@ class Outcome(Strict):
         run_id: MLflow's id of the parent run.
         winner: Name of the candidate that wins, whether or not it has been promoted yet.
         champion: The winner in the registry; None: the registry is unchanged.
-        promotion: What the recipe asks to do with the winner.
+        promotion: What is done with the winner, as the recipe asks; `approve` in place of `auto` if
+            the winner is suspicious.
         pending: The winner in the registry, if its alias has not moved: a dry run, or one that a
             person has to approve.
         why: Why it won, or why none did.
@@ -112,6 +124,10 @@ class Outcome(Strict):
         seconds: Duration of each step that was computed (s).
         cached: Steps whose cached result was used.
         notes: Notes about the whole run.
+        today: Today's champion before this run, if the recipe compares with it.
+        select: The measure that selects, as the recipe has it.
+        metric: Name of the recipe's metric.
+        gates_by: Whose gates they are: the recipe's, the defaults, or none.
     """
 
     recipe: str
@@ -127,6 +143,16 @@ class Outcome(Strict):
     seconds: dict[str, float]
     cached: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    today: TodaysChampion | None = None
+    select: str = ""
+    metric: str = ""
+    gates_by: Literal["recipe", "default", "none"] = "recipe"
+
+    @property
+    def is_of_speed(self) -> bool:
+        """Whether candidates are selected by what the rounds of the benchmark compare."""
+        measure = find_measure(self.select)
+        return measure is not None and measure.of_median
 
     @property
     def winning(self) -> Candidate | None:

@@ -21,7 +21,13 @@ from .specs.compress import GraphPassSpec, ModulePassFacts, ModulePassSpec, Quan
 from .specs.export import ExportSpec
 from .specs.layer_parity import LayerParityFacts, LayerParitySpec
 from .specs.train import TrainFacts, TrainSpec
-from .specs.validate import ReferenceSpec, ValidateFacts, ValidateSpec
+from .specs.validate import (
+    CompareFacts,
+    CompareSpec,
+    ReferenceSpec,
+    ValidateFacts,
+    ValidateSpec,
+)
 
 S = TypeVar("S", bound=Spec)
 
@@ -133,8 +139,18 @@ VALIDATE = Step(
     f"{_TASKS}.validate.validate:validate",
     ValidateSpec,
     inputs=frozenset({"weights", "model", "statistics"}),
-    outputs=frozenset({"proof"}),
+    outputs=frozenset({"proof", "statistics"}),
     facts=ValidateFacts,
+    runs_user_code=True,
+    retries=1,
+)
+COMPARE = Step(
+    "compare",
+    f"{_TASKS}.validate.compare:compare",
+    CompareSpec,
+    inputs=frozenset({"champion"}),
+    facts=CompareFacts,
+    takes_candidates=True,
     runs_user_code=True,
     retries=1,
 )
@@ -149,6 +165,9 @@ BENCHMARK = Step(
     retries=1,
     holds_the_machine=True,
 )
+
+#: Stands for what a run is given and does not compute: the registered bytes of today's champion.
+GIVEN = Step("given", "", Spec, outputs=frozenset({"model"}))
 
 #: Import path of the function that loads the baseline of every benchmark.
 BASELINE_LOADER = f"{_TASKS}.benchmark.baseline:load"
@@ -235,8 +254,13 @@ def loader_module(kind: str) -> str:
 
 def loader(kind: str) -> str:
     """Import path of the function that opens a target's artifact."""
-    function = "load_measured" if kind == IMPORT else "load"
-    return f"{loader_module(kind)}:{function}"
+    return runtime_loader(runtime_of(kind))
+
+
+def runtime_loader(runtime: str) -> str:
+    """Import path of the function that opens a runtime's artifact."""
+    function = "load_measured" if runtime == IMPORTED else "load"
+    return f"{_ROOT}.runtimes.{runtime}_runtime:{function}"
 
 
 def metric_module(metric: str) -> str:
@@ -254,8 +278,12 @@ def builder_modules(kind: str) -> tuple[str, ...]:
 
 def requirement_files(kind: str) -> tuple[str, ...]:
     """The requirements file of a target's isolated environment, if it has one."""
-    own = target_class(kind).environment
-    return (f"runtimes/isolated/{own}.txt",) if own is not None else ()
+    return requirements_of_environment(target_class(kind).environment)
+
+
+def requirements_of_environment(name: str | None) -> tuple[str, ...]:
+    """The requirements file of an isolated environment; none for None."""
+    return (f"runtimes/isolated/{name}.txt",) if name is not None else ()
 
 
 @dataclass(frozen=True)

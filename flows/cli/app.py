@@ -148,7 +148,7 @@ def plan(
         skipped = {c.name: c.unavailable.reason for c in made.candidates if c.unavailable}
         said = {**memory.model_dump(mode="json"), "fits": memory.fits} if memory else None
         _print_json({"recipe": loaded.name, "digest": loaded.digest(), "steps": steps,
-                     "skipped": skipped, "memory": said, "notes": session.notes,
+                     "skipped": skipped, "memory": said, "notes": [*session.notes, *made.told],
                      "code": code and code.to_json()})  # fmt: skip
     else:
         show_plan(_console(), made, loaded, memory)
@@ -332,6 +332,33 @@ def copy(
     from .registry import copy_command
 
     copy_command(_console(), model, to, name, who)
+
+
+@app.command()
+@exit_with_message
+def why(
+    run: Annotated[
+        str, typer.Argument(help="MLflow's id of a run, or a recipe's name for its newest run.")
+    ],
+    candidate: Annotated[
+        str | None,
+        typer.Argument(help="A candidate, as in int8@openvino-cpu. Default: all, in short."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Why a candidate of a run won or lost: its gates with their margins, and how it compares with
+    the winner and with the champion.
+    """
+    from .why import candidate_of, explained, outcome_of
+
+    outcome = outcome_of(run)
+    text = explained(outcome, candidate)
+    if as_json:
+        asked = [candidate_of(outcome, candidate)] if candidate else list(outcome.candidates)
+        said = {"run": outcome.run_id, "winner": outcome.winner, "why": outcome.why, "text": text}
+        _print_json({**said, "candidates": [c.model_dump(mode="json") for c in asked]})
+    else:
+        _console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

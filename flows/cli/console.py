@@ -15,6 +15,27 @@ from rich.text import Text
 
 from ...ray_workers.events import EpochEnd, Event, Note, Progress
 
+#: Steps without which there is no candidate: their errors end the run, or are told of candidates.
+_NEEDED = frozenset({"check", "train", "reference", "export", "benchmark"})
+
+
+class _Failures:
+    """Tells each error of a step once: here, or at the end of the run if that is what it ends.
+
+    Attributes:
+        told: The errors that were told here.
+    """
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
+
+    def sentence(self, label: str, error: str) -> str:
+        """What is said of a step that failed; empty if its error is told at the end."""
+        if label.partition(" ")[0] in _NEEDED:
+            return ""
+        self.told.add(error)
+        return error
+
 
 class PlainLines:
     """One line when something is done. For pipes, logs and `--json` (then on standard error)."""
@@ -23,6 +44,7 @@ class PlainLines:
         self._console = console
         self._started = time.monotonic()
         self._lock = threading.Lock()
+        self.failures = _Failures()
 
     def _line(self, text: str) -> None:
         with self._lock:
@@ -51,7 +73,8 @@ class PlainLines:
         self._line(f"{label}: {'cached' if cached else f'done in {seconds:.1f} s'}")
 
     def failed(self, label: str, error: str) -> None:
-        self._line(f"{label}: failed: {error}")
+        said = self.failures.sentence(label, error)
+        self._line(f"{label}: failed: {said}" if said else f"{label}: failed")
 
     def note(self, text: str) -> None:
         self._line(f"note: {text}")
@@ -65,6 +88,7 @@ class LiveRows:
         self._lock = threading.RLock()
         self._phase = "starting"
         self._rows: dict[str, _Row] = {}
+        self.failures = _Failures()
         self._live = Live(
             console=console, get_renderable=self._render, refresh_per_second=8, transient=True
         )
@@ -107,7 +131,8 @@ class LiveRows:
     def failed(self, label: str, error: str) -> None:
         with self._lock:
             self._rows.pop(label, None)
-            self._print(f"[red]✗[/] {escape(label)}  {escape(error)}")
+            said = self.failures.sentence(label, error) or "failed"
+            self._print(f"[red]✗[/] {escape(label)}  {escape(said)}")
 
     def note(self, text: str) -> None:
         with self._lock:

@@ -84,7 +84,7 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
         else:
             from .tables import show_outcome, show_places
 
-            show_outcome(console, outcome, recipe)
+            show_outcome(console, outcome, recipe, observer.failures.told)
             show_places(console, session.settings, outcome, url, flow_run)
     return 0 if outcome.winner is not None else EXIT_NO_CHAMPION
 

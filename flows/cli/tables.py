@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from ...runtimes.isolated.environment import environment
 from ...tasks.compile import target_functions
 from ...tasks.keys import library_version
 from ...tasks.outcome import CandidateStatus, Outcome
-from ...tasks.report.table import HEADERS, caption, headers_for, headline, ordered, rows
+from ...tasks.report.table import caption, headers, headline, ordered, rows
 from ..engine.memory_plan import MemoryPlan
 from ..engine.plan import Plan, needs
 from ..engine.settings import Settings
@@ -34,18 +35,29 @@ _STYLES = {
 _MOST_NAMES = 8
 
 
-def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
-    """The table of candidates, who won and why, and what failed."""
-    styles = ["dim", *(_STYLES[candidate.status] for candidate in ordered(outcome))]
+def show_outcome(
+    console: Console, outcome: Outcome, recipe: Recipe, told: Collection[str] = ()
+) -> None:
+    """The table of candidates, who won and why, and what failed.
+
+    Args:
+        console: Where to.
+        outcome: Of the run.
+        recipe: Of the run.
+        told: Errors that were shown while it ran.
+    """
+    names, all_rows = headers(outcome), rows(outcome, recipe)
+    found = [_STYLES[candidate.status] for candidate in ordered(outcome)]
+    styles = [*["dim"] * (len(all_rows) - len(found)), *found]
     winner = outcome.winner
     table = Table(header_style="bold", expand=False, pad_edge=False)
-    shown = [HEADERS.index(header) for header in headers_for(console.width)]
+    shown = [names.index(header) for header in headers(outcome, console.width)]
     for i in shown:
-        is_number = 0 < i < len(HEADERS) - 1
+        is_number = 0 < i < len(names) - 1
         table.add_column(
-            HEADERS[i], justify="right" if is_number else "left", no_wrap=i < len(HEADERS) - 1
+            names[i], justify="right" if is_number else "left", no_wrap=i < len(names) - 1
         )
-    for style, row in zip(styles, rows(outcome, recipe), strict=True):
+    for style, row in zip(styles, all_rows, strict=True):
         cells = [f"★ {row[0]}" if row[0] == winner else row[0], *row[1:]]
         table.add_row(
             *(escape(cells[i].replace(" [", "\n[")) for i in shown),
@@ -53,10 +65,13 @@ def show_outcome(console: Console, outcome: Outcome, recipe: Recipe) -> None:
         )
     console.print()
     console.print(table)
-    console.print(caption(recipe), style="dim", highlight=False)
+    console.print(caption(recipe, outcome), style="dim", highlight=False)
+    failed: dict[str, list[str]] = {}
     for candidate in outcome.candidates:
-        if candidate.error:
-            console.print(f"[red]{escape(candidate.name)}[/]: {escape(candidate.error)}")
+        if candidate.error and candidate.error not in told:
+            failed.setdefault(candidate.error, []).append(candidate.name)
+    for error, names_of_it in failed.items():
+        console.print(f"[red]{escape(', '.join(names_of_it))}[/]: {escape(error)}")
     style = "green" if outcome.winner else "yellow"
     console.print(f"\n[bold {style}]{escape(headline(outcome))}[/]", highlight=False)
 
@@ -113,6 +128,8 @@ def show_plan(console: Console, plan: Plan, recipe: Recipe, memory: MemoryPlan |
         f"models:/{recipe.registry.model}@{recipe.registry.alias}",
         highlight=False,
     )
+    for text in plan.told:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     console.print(_memory_line(memory), highlight=False)
 
 

@@ -6,21 +6,48 @@ Pure: the result depends on the arguments alone, and there are no side effects.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ...ray_workers.dispatch import Done
 from ...recipe.errors import HoneError
 from ...recipe.measures import MEASURES, mlflow_name
 from ...recipe.schema import Recipe
-from ...tasks.benchmark.benchmark import BASELINE
+from ...tasks.benchmark.benchmark import BASELINE, CHAMPION
 from ...tasks.benchmark.statistics import ratio
-from ...tasks.decide import Measured, judge, pick, primary_batch
+from ...tasks.choose import Measured, compare, pick
+from ...tasks.decide import Beside, gates_by, judge, primary_batch
 from ...tasks.outcome import ArtifactSaid, Candidate, CandidateStatus, Outcome
 from ...tasks.specs.benchmark import BenchmarkFacts, Timing
+from ...tasks.specs.validate import CompareFacts
+from ...tasks.todays_champion import TodaysChampion
 from .layout import CandidateLayout
 from .results import Results, Settled
 
 #: Median duration of each round (s), by launch.
 Rounds = list[list[float]]
+
+
+@dataclass(frozen=True)
+class _Measurements:
+    """What candidates are measured by and beside.
+
+    Attributes:
+        recipe: What was asked for.
+        benchmarked: The timings.
+        uncompressed: The rounds of the fastest candidate without passes, by batch size.
+        baseline: Measurements of the trained model in PyTorch eager.
+        today: Today's champion, if the recipe compares with it.
+        champion: The champion's rounds, by batch size; empty if it was not timed.
+        drops: Loss of quality of each candidate from the champion's, under MLflow's names.
+    """
+
+    recipe: Recipe
+    benchmarked: BenchmarkFacts
+    uncompressed: dict[int, Rounds]
+    baseline: dict[str, float]
+    today: TodaysChampion | None
+    champion: dict[int, Rounds]
+    drops: dict[str, dict[str, float]]
 
 
 def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
@@ -31,42 +58,76 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
         run_id: MLflow's id of the parent run.
         results: The results of its steps.
     """
-    benchmarked = BenchmarkFacts()
-    if results.benchmark is not None:
-        benchmarked = results.benchmark.done.facts_as(BenchmarkFacts)
-    plain = [way.name for way in results.layout.candidates if not way.variant.passes]
-    uncompressed = _fastest(recipe, benchmarked, plain)
-    candidates = tuple(
-        _candidate(recipe, way, benchmarked, uncompressed) for way in results.layout.candidates
-    )
-    size = primary_batch(recipe)
+    measured = _measurements(recipe, results)
+    benchmarked, size = measured.benchmarked, primary_batch(recipe)
+    candidates = tuple(_candidate(measured, way) for way in results.layout.candidates)
     passing = [
         Measured(name=c.name, metrics=c.metrics, rounds=benchmarked.timing(c.name, size).rounds)
         for c in candidates
         if c.status is CandidateStatus.PASSED
     ]
-    winner, why = pick(recipe, passing)
-    if not benchmarked.measured:
+    winner, why = pick(recipe, passing, measured.today, len(candidates))
+    if not any(way.name in benchmarked.measured for way in results.layout.candidates):
         why = "no candidate could be measured"
+    best = next((c for c in candidates if winner is not None and c.name == winner.name), None)
+    promotion = recipe.promotion
+    if best is not None and best.suspicious:
+        why += f"; but {best.suspicious}"
+        promotion = "approve" if promotion == "auto" else promotion
     return Outcome(
         recipe=recipe.name,
         recipe_digest=recipe.digest(),
         run_id=run_id,
         winner=None if winner is None else winner.name,
-        promotion=recipe.promotion,
+        promotion=promotion,
         why=why,
-        baseline=_baseline(recipe, results, benchmarked),
-        candidates=candidates,
+        baseline=measured.baseline,
+        candidates=tuple(_beside_winner(c, winner, benchmarked, size) for c in candidates),
         seconds={r.label: round(r.done.seconds, 3) for r in results.steps if not r.cached},
         cached=tuple(r.label for r in results.steps if r.cached),
         notes=results.notes,
+        today=measured.today,
+        select=recipe.select.metric,
+        metric=recipe.quality.name,
+        gates_by=gates_by(recipe),
     )
+
+
+def _measurements(recipe: Recipe, results: Results) -> _Measurements:
+    benchmarked = BenchmarkFacts()
+    if results.benchmark is not None:
+        benchmarked = results.benchmark.done.facts_as(BenchmarkFacts)
+    plain = [way.name for way in results.layout.candidates if not way.variant.passes]
+    today = measured_champion(recipe, results, benchmarked)
+    timed = [] if today is None else [today.same_as or CHAMPION]
+    drops = CompareFacts()
+    if results.compared is not None and results.compared.done is not None:
+        drops = results.compared.done.facts_as(CompareFacts)
+    return _Measurements(
+        recipe,
+        benchmarked,
+        _fastest(recipe, benchmarked, plain),
+        _baseline(recipe, results, benchmarked),
+        today,
+        _fastest(recipe, benchmarked, timed),
+        drops.drops,
+    )
+
+
+def _beside_winner(
+    candidate: Candidate, winner: Measured | None, benchmarked: BenchmarkFacts, size: int
+) -> Candidate:
+    """A candidate with how long it takes as a multiple of the winner's time."""
+    if winner is None or candidate.name == winner.name or not candidate.status.is_measured:
+        return candidate
+    rounds = benchmarked.timing(candidate.name, size).rounds
+    return _with(candidate, against_winner=compare(rounds, winner.rounds))
 
 
 def _fastest(
     recipe: Recipe, benchmarked: BenchmarkFacts, names: Iterable[str]
 ) -> dict[int, Rounds]:
-    """By batch size, the rounds of the fastest of these candidates that was timed."""
+    """By batch size, the rounds of the fastest of these that was timed."""
     timed = [name for name in names if name in benchmarked.measured]
     fastest: dict[int, Rounds] = {}
     for size in recipe.benchmark.batch_sizes if timed else ():
@@ -75,12 +136,8 @@ def _fastest(
     return fastest
 
 
-def _candidate(
-    recipe: Recipe,
-    way: CandidateLayout[Settled],
-    benchmarked: BenchmarkFacts,
-    uncompressed: dict[int, Rounds],
-) -> Candidate:
+def _candidate(measured: _Measurements, way: CandidateLayout[Settled]) -> Candidate:
+    recipe, benchmarked = measured.recipe, measured.benchmarked
     candidate = Candidate(
         name=way.name,
         variant=way.variant.name,
@@ -103,13 +160,49 @@ def _candidate(
     if way.name in benchmarked.failed:
         error = HoneError.from_dict(benchmarked.failed[way.name].model_dump())
         return _with(candidate, error=f"benchmark: {error}", metrics=metrics)
-    metrics |= timing_metrics(recipe, benchmarked.measured[way.name], uncompressed)
+    timings = benchmarked.measured[way.name]
+    metrics |= timing_metrics(recipe, timings, measured.uncompressed, measured.champion)
     metrics["memory/peak_bytes"] = float(benchmarked.memory[way.name])
     metrics |= _coverage(way)
-    gates = judge(recipe, metrics)
+    metrics |= _from_champion(measured, way.name, metrics)
+    rounding = None if way.variant.passes else way.target.rounding_db
+    gates = judge(recipe, metrics, Beside(measured.baseline, rounding, measured.today))
     passed = all(gate.passed for gate in gates)
     status = CandidateStatus.PASSED if passed else CandidateStatus.GATED
-    return _with(candidate, status=status, metrics=metrics, gates=gates)
+    doubt = suspicion(recipe, metrics, measured.baseline)
+    return _with(candidate, status=status, metrics=metrics, gates=gates, suspicious=doubt)
+
+
+def _from_champion(
+    measured: _Measurements, name: str, metrics: dict[str, float]
+) -> dict[str, float]:
+    """How a candidate's quality and size compare with today's champion's."""
+    today = measured.today
+    if today is None or today.unmeasured is not None:
+        return {}
+    found = dict(measured.drops.get(name, {}))
+    held, own = today.metrics.get("size/bytes"), metrics.get("size/bytes")
+    if held and own:
+        found["size/ratio_to_champion"] = held / own
+    return found
+
+
+def suspicion(recipe: Recipe, metrics: dict[str, float], baseline: dict[str, float]) -> str | None:
+    """Why a candidate's quality is too good to be believed; None if it is not.
+
+    It is if the whole 95 % interval of its gain over the trained model, paired on the same samples,
+    lies beyond a share of the trained model's quality (`quality.suspicious_gain`).
+    """
+    value = baseline.get(mlflow_name("quality.value", recipe.quality.name))
+    least_gain = -metrics.get("quality/drop_high", 0.0)
+    if value is None or least_gain <= recipe.quality.suspicious_gain * abs(value):
+        return None
+    gain = -metrics["quality/drop"]
+    return (
+        f"it is suspicious: its {recipe.quality.name} is {gain:.4g} better than the trained "
+        f"model's ({value:.4g}), which compression does not explain; see whether a pass trained on "
+        "test data or the trained model is broken, before a person approves it"
+    )
 
 
 def _coverage(way: CandidateLayout[Settled]) -> dict[str, float]:
@@ -144,7 +237,10 @@ def _done(step: Settled | None) -> Done:
 
 
 def timing_metrics(
-    recipe: Recipe, measured: dict[str, Timing], uncompressed: dict[int, Rounds]
+    recipe: Recipe,
+    measured: dict[str, Timing],
+    uncompressed: dict[int, Rounds],
+    champion: dict[int, Rounds],
 ) -> dict[str, float]:
     """MLflow's names for the timings: plain ones for the main batch size, and one for each size.
 
@@ -152,14 +248,19 @@ def timing_metrics(
         recipe: Determines the main batch size.
         measured: Of a candidate, by batch size.
         uncompressed: The rounds of the fastest candidate without passes, by batch size.
+        champion: The rounds of today's champion, by batch size.
     """
     metrics: dict[str, float] = {}
     for size, timing in measured.items():
         found = _named(timing)
-        if int(size) in uncompressed:
-            bounded = ratio(uncompressed[int(size)], timing.rounds)
-            names = MEASURES["latency.ratio_to_uncompressed"].names
-            found |= {mlflow_name(n): value for n, value in zip(names, bounded, strict=True)}
+        for measure, other in (
+            ("latency.ratio_to_uncompressed", uncompressed),
+            ("latency.ratio_to_champion", champion),
+        ):
+            if int(size) in other:
+                bounded = ratio(other[int(size)], timing.rounds)
+                names = MEASURES[measure].names
+                found |= {mlflow_name(n): value for n, value in zip(names, bounded, strict=True)}
         if int(size) == primary_batch(recipe):
             metrics |= found
         metrics |= {f"{name}_batch_{size}": value for name, value in found.items()}
@@ -182,7 +283,28 @@ def _baseline(recipe: Recipe, results: Results, benchmarked: BenchmarkFacts) -> 
         return {}
     metrics = dict(results.layout.reference.done.metrics)
     if BASELINE in benchmarked.measured:
-        metrics |= timing_metrics(recipe, benchmarked.measured[BASELINE], {})
+        metrics |= timing_metrics(recipe, benchmarked.measured[BASELINE], {}, {})
         metrics["memory/peak_bytes"] = float(benchmarked.memory[BASELINE])
     metrics["size/bytes"] = float(_done(results.layout.train).outputs["weights"].bytes)
     return metrics
+
+
+def measured_champion(
+    recipe: Recipe, results: Results, benchmarked: BenchmarkFacts
+) -> TodaysChampion | None:
+    """Today's champion with what this run measured of it, or with why it measured nothing."""
+    beside = results.layout.champion
+    today = results.champion
+    if today is None or today.unmeasured is not None or beside is None:
+        return today
+    if beside.done is None:
+        return today.model_copy(update={"problem": beside.error})
+    name = today.same_as or CHAMPION
+    if name in benchmarked.failed:
+        error = HoneError.from_dict(benchmarked.failed[name].model_dump())
+        return today.model_copy(update={"problem": str(error)})
+    metrics = dict(beside.done.metrics)
+    if name in benchmarked.measured:
+        metrics |= timing_metrics(recipe, benchmarked.measured[name], {}, {})
+        metrics["memory/peak_bytes"] = float(benchmarked.memory[name])
+    return today.model_copy(update={"metrics": metrics})

@@ -7,14 +7,10 @@ same layout, so a plan always matches the run. Nothing here depends on the machi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ...recipe.errors import InputError
 from ...recipe.passes import Pass, for_processor
 from ...recipe.schema import Recipe, Variant
 from ...recipe.targets import AnyTarget
-from ...tasks.specs.base import Judged
-from ...tasks.specs.benchmark import BenchmarkEntry, BenchmarkSpec
 from ...tasks.specs.check import CheckSpec, looked_at
 from ...tasks.specs.compile import CompileSpec
 from ...tasks.specs.compress import GraphPassSpec, Judge, ModulePassSpec
@@ -23,8 +19,6 @@ from ...tasks.specs.layer_parity import LayerParitySpec
 from ...tasks.specs.train import TrainSpec
 from ...tasks.specs.validate import ReferenceSpec, ValidateSpec
 from ...tasks.steps import (
-    BASELINE_LOADER,
-    BENCHMARK,
     CHECK,
     EXPORT,
     LAYER_PARITY,
@@ -41,7 +35,19 @@ from ...tasks.steps import (
     module_pass_step,
     requirement_files,
 )
-from .layout import CandidateLayout, H, Laid, Layout, Shared, Submit, VariantLayout
+from .lay_out_measurements import lay_out_champion
+from .layout import (
+    CandidateLayout,
+    ChampionEntrant,
+    H,
+    Laid,
+    Layout,
+    Shared,
+    Submit,
+    VariantLayout,
+    hand,
+    judged_by,
+)
 from .surroundings import Surroundings
 
 
@@ -65,7 +71,12 @@ def check_targets(recipe: Recipe, here: Surroundings) -> None:
             )
 
 
-def lay_out(recipe: Recipe, here: Surroundings, submit: Submit[H]) -> Layout[H]:
+def lay_out(
+    recipe: Recipe,
+    here: Surroundings,
+    submit: Submit[H],
+    champion: ChampionEntrant[H] | None = None,
+) -> Layout[H]:
     """Submit every step up to validation, each once, however many candidates share it."""
     shared = lay_out_shared(recipe, submit)
     candidates: list[CandidateLayout[H]] = []
@@ -75,7 +86,10 @@ def lay_out(recipe: Recipe, here: Surroundings, submit: Submit[H]) -> Layout[H]:
             lay_out_candidate(recipe, here, submit, shared, laid, target)
             for target in recipe.targets
         ]
-    return Layout(shared, tuple(candidates))
+    beside = None
+    if champion is not None:
+        beside = lay_out_champion(recipe, here, submit, shared, champion)
+    return Layout(shared, tuple(candidates), beside)
 
 
 def lay_out_shared(recipe: Recipe, submit: Submit[H]) -> Shared[H]:
@@ -87,10 +101,10 @@ def lay_out_shared(recipe: Recipe, submit: Submit[H]) -> Shared[H]:
 
 def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H], Laid[H]]:
     """Check, train, and the reference: the trained model's own quality."""
-    judged = _judged(recipe)
+    judged = judged_by(recipe)
     metric = metric_module(judged.metric)
     limit = recipe.timeouts.step
-    check = _hand(
+    check = hand(
         submit,
         CHECK.call(
             "check",
@@ -105,7 +119,7 @@ def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H
             timeout=limit,
         ),
     )
-    train = _hand(
+    train = hand(
         submit,
         TRAIN.call(
             "train",
@@ -123,7 +137,7 @@ def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H
         ),
         after=[check.handle],
     )
-    reference = _hand(
+    reference = hand(
         submit,
         REFERENCE.call("reference", ReferenceSpec(**dict(judged)), loads=(metric,), timeout=limit),
         {"weights": train.output("weights")},
@@ -141,7 +155,7 @@ def lay_out_variant(
     for label, compression in passes:
         if compression.works_on == "module":
             call = _module_pass(recipe, variant, compression, label)
-            laid = _hand(submit, call, {"module": module})
+            laid = hand(submit, call, {"module": module})
             module = laid.output("module")
             on_module.append(laid.handle)
     exported = shared.export
@@ -151,7 +165,7 @@ def lay_out_variant(
     takes_graph = any(target.takes == "graph" for target in recipe.targets)
     for label, compression in passes if takes_graph else ():
         if compression.works_on == "graph":
-            laid = _hand(
+            laid = hand(
                 submit,
                 _graph_pass(recipe, here, compression, label),
                 {"graph": graph, "calibration": shared.check.output("calibration")},
@@ -178,12 +192,12 @@ def lay_out_candidate(
     unavailable = here.availability(target)
     if unavailable is not None:
         return CandidateLayout(name, laid.variant, target, common, unavailable)
-    judged = _judged(recipe)
+    judged = judged_by(recipe)
     reserved = {"candidate": name, "gpus": 1 if target.gpu else 0, "timeout": recipe.timeouts.step}
     sources = {"graph": laid.graph}
     if on_module:
         sources = {"module": laid.module, "calibration": shared.check.output("calibration")}
-    compiled = _hand(
+    compiled = hand(
         submit,
         compile_step(target).call(
             f"compile {name}",
@@ -200,7 +214,7 @@ def lay_out_candidate(
         ),
         sources,
     )
-    validated = _hand(
+    validated = hand(
         submit,
         VALIDATE.call(
             f"validate {name}",
@@ -228,80 +242,11 @@ def lay_out_candidate(
     )
 
 
-def lay_out_benchmark(
-    recipe: Recipe,
-    here: Surroundings,
-    submit: Submit[H],
-    shared: Shared[H],
-    able: Sequence[CandidateLayout[H]],
-) -> H:
-    """Submit the benchmark of the candidates that were validated.
-
-    It reserves every core, so no other step of the run works beside it.
-    """
-    inputs = {
-        "weights": shared.train.output("weights"),
-        "samples": shared.check.output("samples"),
-    }
-    for candidate in able:
-        assert candidate.compiled is not None  # noqa: S101 (narrows a type)
-        inputs[candidate.name] = (candidate.compiled, "model")
-    kinds = dict.fromkeys(candidate.target.kind for candidate in able)
-    call = BENCHMARK.call(
-        "benchmark",
-        BenchmarkSpec(
-            candidates=tuple(
-                BenchmarkEntry(
-                    name=candidate.name,
-                    loader=loader(candidate.target.kind),
-                    environment=candidate.target.environment,
-                    options=dict(candidate.target.loader_options),
-                )
-                for candidate in able
-            ),
-            model=recipe.model,
-            baseline=BASELINE_LOADER,
-            processor=str(here.processor),
-            **dict(recipe.benchmark),
-        ),
-        loads=(BASELINE_LOADER.partition(":")[0], *map(loader_module, kinds)),
-        files=tuple(dict.fromkeys(file for kind in kinds for file in requirement_files(kind))),
-        cpus=here.cores,
-        gpus=1 if any(candidate.target.gpu for candidate in able) else 0,
-        timeout=recipe.timeouts.step,
-    )
-    after = [candidate.validated for candidate in able if candidate.validated is not None]
-    return _hand(submit, call, inputs, after).handle
-
-
-def _hand(
-    submit: Submit[H],
-    call: Call,
-    inputs: dict[str, tuple[H, str]] | None = None,
-    after: Sequence[H] = (),
-) -> Laid[H]:
-    """Submit a step.
-
-    Raises:
-        ValueError: Its inputs are not those that it declares.
-    """
-    given, declared = set(inputs or {}), call.step.inputs
-    if given != declared and not (call.step.takes_candidates and given > declared):
-        raise ValueError(f"{call.label} takes {sorted(declared)}, not {sorted(given)}")
-    return Laid(call, submit(call, inputs or {}, after))
-
-
-def _judged(recipe: Recipe) -> Judged:
-    return Judged(
-        model=recipe.model, data=recipe.data, metric=recipe.quality.metric, seed=recipe.train.seed
-    )
-
-
 def _export(
     recipe: Recipe, submit: Submit[H], module: tuple[H, str], check: Laid[H], label: str
 ) -> Laid[H]:
     call = EXPORT.call(label, ExportSpec(model=recipe.model), timeout=recipe.timeouts.step)
-    return _hand(submit, call, {"weights": module, "inputs": check.output("calibration")})
+    return hand(submit, call, {"weights": module, "inputs": check.output("calibration")})
 
 
 def _layer_parity(
@@ -324,7 +269,7 @@ def _layer_parity(
         "graph": graph,
         "samples": shared.check.output("samples"),
     }
-    return _hand(submit, call, sources).handle
+    return hand(submit, call, sources).handle
 
 
 def _pass_label(variant: Variant, position: int) -> str:
@@ -342,7 +287,7 @@ def _graph_pass(recipe: Recipe, here: Surroundings, compression: Pass, label: st
     """A pass on the graph, for this processor, which quantization's measurements and bits depend
     on.
     """
-    judged = _judged(recipe)
+    judged = judged_by(recipe)
     judges = compression.looks_at_validation
     higher = recipe.quality.rises
     return graph_pass_step(compression).call(
@@ -359,7 +304,7 @@ def _graph_pass(recipe: Recipe, here: Surroundings, compression: Pass, label: st
 
 def _module_pass(recipe: Recipe, variant: Variant, compression: Pass, label: str) -> Call:
     """A pass on the torch module; one that trains has its own workers."""
-    judged = _judged(recipe)
+    judged = judged_by(recipe)
     trains = compression.trains
     return module_pass_step(compression).call(
         label,

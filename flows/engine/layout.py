@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from ...recipe.schema import Variant
+from pydantic import JsonValue
+
+from ...recipe.schema import Recipe, Variant
 from ...recipe.targets import AnyTarget
 from ...tasks.compile import Unavailable
-from ...tasks.steps import (
-    Call,
-)
+from ...tasks.specs.base import Judged
+from ...tasks.steps import Call
 
 H = TypeVar("H")
 G = TypeVar("G")
@@ -127,11 +128,39 @@ class CandidateLayout(Generic[H]):
 
 
 @dataclass(frozen=True)
+class ChampionEntrant(Generic[H]):
+    """Today's champion among the inputs of a layout.
+
+    Attributes:
+        version: Its number in the registry.
+        digest: Of all files of that version.
+        runtime: Name of the runtime that opens its artifact.
+        options: Further options of what opens it.
+        gpu: Whether it runs on a GPU.
+        model: Where its artifact comes from.
+    """
+
+    version: str
+    digest: str
+    runtime: str
+    options: dict[str, JsonValue]
+    gpu: bool
+    model: tuple[H, str]
+
+
+@dataclass(frozen=True)
 class Layout(Generic[H]):
-    """All steps before the benchmark."""
+    """All steps before the benchmark.
+
+    Attributes:
+        shared: The steps that all candidates share.
+        candidates: Those of each candidate.
+        champion: The validation of today's champion, if the recipe compares with it.
+    """
 
     shared: Shared[H]
     candidates: tuple[CandidateLayout[H], ...]
+    champion: H | None = None
 
     def map(self, over: Callable[[H], G]) -> Layout[G]:
         """The same steps, with other handles, such as their results."""
@@ -139,6 +168,7 @@ class Layout(Generic[H]):
         return Layout(
             Shared(*(Laid(step.call, over(step.handle)) for step in shared)),
             tuple(candidate.map(over) for candidate in self.candidates),
+            None if self.champion is None else over(self.champion),
         )
 
     @property
@@ -156,3 +186,27 @@ class Layout(Generic[H]):
     @property
     def export(self) -> H:
         return self.shared.export.handle
+
+
+def hand(
+    submit: Submit[H],
+    call: Call,
+    inputs: dict[str, tuple[H, str]] | None = None,
+    after: Sequence[H] = (),
+) -> Laid[H]:
+    """Submit a step.
+
+    Raises:
+        ValueError: Its inputs are not those that it declares.
+    """
+    given, declared = set(inputs or {}), call.step.inputs
+    if given != declared and not (call.step.takes_candidates and given > declared):
+        raise ValueError(f"{call.label} takes {sorted(declared)}, not {sorted(given)}")
+    return Laid(call, submit(call, inputs or {}, after))
+
+
+def judged_by(recipe: Recipe) -> Judged:
+    """What every judgement of quality of a recipe has in common."""
+    return Judged(
+        model=recipe.model, data=recipe.data, metric=recipe.quality.metric, seed=recipe.train.seed
+    )

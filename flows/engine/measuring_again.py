@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from ...recipe.errors import HoneError, InputError
-from ...recipe.measures import BOUNDS, MEASURES
-from ...recipe.schema import Recipe
+from ...recipe.measures import BOUNDS, MEASURES, is_of_champion
+from ...recipe.schema import NO_GATES, Recipe
 from ...recipe.strict import Strict
 from ...tasks.outcome import Outcome
 from ...tasks.report.table import failure
@@ -86,12 +86,26 @@ def measure_again(recipe: Recipe, session: Session, which: str) -> State[Any]:
 
 
 def _only(recipe: Recipe, version: RegisteredVersion) -> Recipe:
-    """The recipe with nothing but the version's candidate, and without promotion."""
+    """The recipe with nothing but the version's candidate, and without promotion.
+
+    Gates that compare with today's champion are for those that would replace it.
+    """
+    gates = recipe.gates
+    if not isinstance(gates, str):
+        gates = tuple(gate for gate in gates if not is_of_champion(gate.metric))
+        gates = gates or (NO_GATES if recipe.gates else ())
+    select = Recipe.model_fields["select"].default if recipe.compares_with_champion else None
     for variant in recipe.variants:
         for target in recipe.targets:
             if candidate_name(variant, target) == version.candidate:
                 return recipe.model_copy(
-                    update={"variants": (variant,), "targets": (target,), "promotion": "off"}
+                    update={
+                        "variants": (variant,),
+                        "targets": (target,),
+                        "promotion": "off",
+                        "gates": gates,
+                        "select": select or recipe.select,
+                    }
                 )
     raise InputError(
         f"the recipe has no candidate {version.candidate}, which version {version.version} is",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -17,6 +17,7 @@ from ...recipe.errors import HoneError, InputError
 from ...recipe.schema import Recipe
 from ...tasks.outcome import Outcome
 from ...tasks.report.table import headline
+from ...tasks.steps import GIVEN
 from ...tasks.tracking.entries import RunStatus
 from ...tasks.tracking.names import TRAINING
 from ...tasks.tracking.registry import Promotable
@@ -24,9 +25,11 @@ from . import events
 from .assets import of_model
 from .conclude import conclude
 from .dead_flow_runs import HONE_TAG, end_dead_flow_runs, name_owner
-from .lay_out import lay_out, lay_out_benchmark
-from .plan import make_plan
-from .prefect_tasks import Steps, need, settled_layout
+from .lay_out import lay_out
+from .lay_out_measurements import CHAMPION, lay_out_benchmark, lay_out_comparison
+from .layout import CandidateLayout, ChampionEntrant, Layout
+from .plan import Plan, make_plan
+from .prefect_tasks import Future, Steps, need, settled, settled_layout
 from .promotion import promote_task, register_task
 from .publish import publish
 from .record import (
@@ -39,7 +42,7 @@ from .record import (
     run_tags,
 )
 from .reporting import record_provenance, record_report, report_of
-from .results import Results
+from .results import Results, Settled, StepResult
 from .run import Run, open_run
 from .session import Session
 from .surroundings import here
@@ -106,7 +109,7 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
         record_start(run)  # before a step that is kept tells of itself
         if plan.starts_workers:
             require_workers(recipe, session)
-        results = _take_steps(plan.recipe, run)
+        results = _take_steps(plan, run)
         session.observer.phase("deciding and promoting")
         outcome = conclude(recipe, run.run_id, results)
         record_results(run, results, outcome)
@@ -146,15 +149,17 @@ def _promote(outcome: Outcome, tracking: str, asked: Promotable) -> Outcome:
     return registered(outcome, found)
 
 
-def _take_steps(recipe: Recipe, run: Run) -> Results:
+def _take_steps(plan: Plan, run: Run) -> Results:
     """All steps up to validation, then the benchmark of the candidates that passed it.
 
     Raises:
         HoneError: A step that every candidate needs failed.
     """
+    recipe = plan.recipe
     steps = Steps(run.runner)
     surroundings = here(run.session.allowed, run.session.code)
-    layout = lay_out(recipe, surroundings, steps)
+    champion = _given(plan)
+    layout = lay_out(recipe, surroundings, steps, champion)
     need(layout.check)
     need(layout.train)
     run.tracker.finish(TRAINING, RunStatus.FINISHED)
@@ -167,12 +172,54 @@ def _take_steps(recipe: Recipe, run: Run) -> Results:
     for step in (layout.reference, layout.export):
         if not able:
             need(step)
-    measured = None
+    today, compared, measured = None, None, None
+    if plan.champion is not None:
+        same = plan.champion.same_as(
+            (c.name, c.compiled.result().artifact("model").sha256, c.target)
+            for c in able
+            if c.compiled is not None
+        )
+        today = plan.champion.today.model_copy(update={"same_as": same})
+        compared = _compare(recipe, steps, champion, layout, able)
+        if same is not None or compared is None:
+            champion = None  # it is timed as that candidate, or can't be opened
     if able:
-        measured = need(lay_out_benchmark(recipe, surroundings, steps, layout.shared, able))
+        measured = need(
+            lay_out_benchmark(recipe, surroundings, steps, layout.shared, able, champion)
+        )
     return Results(
-        settled_layout(layout), measured, tuple(steps.results()), tuple(run.runner.notes)
+        settled_layout(layout),
+        measured,
+        tuple(steps.results()),
+        tuple(run.runner.notes),
+        today,
+        compared,
     )
+
+
+def _given(plan: Plan) -> ChampionEntrant[Future] | None:
+    """Today's champion as an input of the layout; None if the recipe compares with none."""
+    found = plan.champion
+    if found is None or found.artifact is None:
+        return None
+    sha256 = found.artifact.sha256
+    given = StepResult(step=GIVEN, label=CHAMPION, key=sha256, cached=True, done=found.given)
+    return found.entrant(cast(Future, given))  # Prefect passes on what is no future
+
+
+def _compare(
+    recipe: Recipe,
+    steps: Steps,
+    champion: ChampionEntrant[Future] | None,
+    layout: Layout[Future],
+    able: list[CandidateLayout[Future]],
+) -> Settled | None:
+    """The comparison of candidates with today's champion, if that could be validated."""
+    if champion is None or layout.champion is None or not able:
+        return None
+    if settled(layout.champion).result is None:
+        return None
+    return settled(lay_out_comparison(recipe, steps, champion, layout.champion, able))
 
 
 def name_flow_run(recipe: Recipe) -> None:

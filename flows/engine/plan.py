@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from ...ray_workers.dispatch import Done
 from ...recipe.schema import Recipe
 from ...tasks.keys import cache_key
-from ...tasks.steps import Call
-from .lay_out import check_targets, lay_out, lay_out_benchmark, lay_out_training
+from ...tasks.specs.base import Spec
+from ...tasks.specs.check import CheckFacts
+from ...tasks.steps import GIVEN, Call
+from .certainty import unsure_gates
+from .champion_today import FoundChampion, find_champion
+from .lay_out import check_targets, lay_out, lay_out_training
+from .lay_out_measurements import CHAMPION, lay_out_benchmark, lay_out_comparison
 from .layout import CandidateLayout, Layout
 from .pinned_model import pinned
 from .records import find_record
@@ -50,11 +55,13 @@ class Plan:
         recipe: The recipe, with its model's files in the store.
         steps: All steps in order.
         layout: How they are connected.
+        champion: Today's champion, if the recipe compares with it.
     """
 
     recipe: Recipe
     steps: list[PlannedStep]
     layout: Layout[PlannedStep]
+    champion: FoundChampion | None = None
 
     @property
     def candidates(self) -> tuple[CandidateLayout[PlannedStep], ...]:
@@ -63,6 +70,18 @@ class Plan:
     @property
     def to_compute(self) -> list[PlannedStep]:
         return [step for step in self.steps if not step.cached]
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What is known of gates before anything runs: certainty, and today's champion."""
+        done = self.layout.check.done
+        sizes = {} if done is None else done.facts_as(CheckFacts).data.sizes
+        told = unsure_gates(self.recipe, sizes.get("test"))
+        if self.champion is not None:
+            today = self.champion.today
+            beside = f"{today.name}: is measured beside the candidates"
+            told.append(f"champion: {today.unmeasured}" if today.unmeasured else beside)
+        return tuple(told)
 
     @property
     def again(self) -> frozenset[str]:
@@ -86,12 +105,26 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
     check_targets(recipe, surroundings)
     look_up = _LookUp(session)
     fixed = pinned(recipe, session)
-    layout = lay_out(fixed, surroundings, look_up)
+    champion = find_champion(fixed, session)
+    entrant = None
+    if champion is not None and champion.artifact is not None:
+        entrant = champion.entrant(PlannedStep(GIVEN.call(CHAMPION, Spec()), champion.given))
+    layout = lay_out(fixed, surroundings, look_up, entrant)
     able = [candidate for candidate in layout.candidates if candidate.compiled is not None]
+    if able and entrant is not None and layout.champion is not None:
+        lay_out_comparison(fixed, look_up, entrant, layout.champion, able)
     if able:
-        lay_out_benchmark(fixed, surroundings, look_up, layout.shared, able)
+        made = [(c.name, _sha256(c.compiled), c.target) for c in able]
+        same = None if champion is None else champion.same_as(made)
+        timed = None if same else entrant
+        lay_out_benchmark(fixed, surroundings, look_up, layout.shared, able, timed)
     check_redo(session.redo, [step.call for step in look_up.steps])
-    return Plan(fixed, look_up.steps, layout)
+    return Plan(fixed, look_up.steps, layout, champion)
+
+
+def _sha256(compiled: PlannedStep | None) -> str:
+    done = None if compiled is None else compiled.done
+    return "" if done is None else done.outputs["model"].sha256
 
 
 def plan_training(recipe: Recipe, session: Session) -> tuple[Recipe, list[PlannedStep]]:

@@ -14,7 +14,7 @@ from prefect.artifacts import (
 from ...ray_workers.store.artifacts import Artifact
 from ...recipe.showable import showable
 from ...tasks.outcome import Outcome
-from ...tasks.report.table import HEADERS, headline, markdown, rows
+from ...tasks.report.table import headers, headline, markdown, rows
 from .reporting import PAGE, as_data_url
 from .run import Run
 
@@ -32,7 +32,7 @@ def publish(run: Run, outcome: Outcome, pareto: Artifact | None) -> None:
     name = recipe.name.replace("_", "-")
     said = headline(outcome)
     create_table_artifact(
-        table=[dict(zip(HEADERS, row, strict=True)) for row in rows(outcome, recipe)],
+        table=[dict(zip(headers(outcome), row, strict=True)) for row in rows(outcome, recipe)],
         key=f"{name}-candidates",
         description=said,
     )

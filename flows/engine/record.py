@@ -199,6 +199,8 @@ def _record_candidate(
         tags[names.ERROR] = candidate.error
     if candidate.artifact is not None:
         tags[names.SHA256] = candidate.artifact.sha256
+    if candidate.suspicious:
+        tags[names.SUSPICIOUS] = candidate.suspicious
     for gate in candidate.gates:
         tags[names.gate_tag(gate.metric)] = "passed" if gate.passed else "failed"
     tracker.tags(candidate.name, tags)
@@ -291,7 +293,10 @@ def promotable(run: Run, outcome: Outcome) -> Promotable | None:
             where=where,
             do="; ".join(run.tracker.problems) or None,
         )
-    verdict = [gate.model_dump(mode="json") for gate in winner.gates]
+    verdict = [
+        gate.model_dump(mode="json", exclude={"said"}, exclude_defaults=True)
+        for gate in winner.gates
+    ]
     return Promotable(
         model=run.recipe.registry.model,
         alias=run.recipe.registry.alias,
@@ -300,6 +305,7 @@ def promotable(run: Run, outcome: Outcome) -> Promotable | None:
         files=run.tracker.model_files(winner.name),
         recipe_digest=run.recipe.digest(),
         why=outcome.why,
+        compared_with=next((g.champion for g in winner.gates if g.champion is not None), None),
         description=version_description(outcome, run.recipe, winner, model_id),
         model_description=model_description(run.recipe),
         tags={
@@ -338,7 +344,16 @@ def record_outcome(run: Run, outcome: Outcome) -> None:
     tracker, recipe = run.tracker, run.recipe
     tracker.text(PARENT, json.dumps(outcome.to_json(), indent=1), "outcome.json")
     tracker.text(PARENT, markdown(outcome, recipe), "outcome.md")
-    tags = {names.WHY: outcome.why, names.MLFLOW_NOTE: run_description(outcome, recipe)}
+    tags = {
+        names.WHY: outcome.why,
+        names.GATES: outcome.gates_by,
+        names.MLFLOW_NOTE: run_description(outcome, recipe),
+    }
+    if outcome.today is not None:
+        tags[names.COMPARED_WITH] = outcome.today.said
+        before = _in_order(outcome.today.metrics, recipe)
+        metrics = {names.of_todays_champion(n): value for n, value in before.items()}
+        tracker.metrics(PARENT, metrics)
     best = outcome.winning
     if best is not None:
         tags[names.WINNER] = best.name

@@ -9,6 +9,7 @@ from ...ray_workers.dispatch import Done
 from ...ray_workers.store.artifacts import Artifact
 from ...recipe.strict import Strict
 from ...tasks.steps import Step
+from ...tasks.todays_champion import TodaysChampion
 from .layout import Layout
 
 
@@ -61,9 +62,13 @@ class Results:
         benchmark: None if no candidate got that far.
         steps: Results of all steps that succeeded, in order.
         notes: Notes about the whole run.
+        champion: Today's champion, if the recipe compares with it; nothing is measured of it yet.
+        compared: The comparison of the candidates' quality with the champion's, if there is one.
     """
 
     layout: Layout[Settled]
     benchmark: StepResult | None
     steps: tuple[StepResult, ...]
     notes: tuple[str, ...] = ()
+    champion: TodaysChampion | None = None
+    compared: Settled | None = None

@@ -30,6 +30,8 @@ from ..specs.benchmark import BenchmarkFacts, BenchmarkSpec, Failure, Timing
 from .statistics import latency, ratio, round_medians
 
 BASELINE = "baseline"
+#: Today's champion among the entrants; a candidate's name has an @ in it.
+CHAMPION = "champion"
 _SLICE = 0.05  # s of a candidate's timing in a round
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
 
@@ -37,7 +39,8 @@ _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
 def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
     """Time the candidates against the baseline.
 
-    Inputs: `weights`, `samples` (real inputs), and each candidate under its name.
+    Inputs: `weights`, `samples` (real inputs), each candidate under its name, and today's champion
+    as `champion` if the recipe compares with it.
 
     Raises:
         HoneError: The baseline itself can't run. A candidate that fails is named in the facts.
@@ -47,7 +50,7 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
     model = {"model": spec.model.model_dump(mode="json")}
     eager = work.loader_options(spec.threads, model)
     entrants = [Entrant(BASELINE, spec.baseline, work.inputs["weights"], eager)]
-    for entry in spec.candidates:
+    for entry in (*spec.candidates, *([spec.champion] if spec.champion else [])):
         folder = work.inputs[entry.name]
         python = interpreter_for(entry.environment)
         options = work.loader_options(spec.threads, entry.options)

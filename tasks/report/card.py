@@ -101,9 +101,9 @@ def _measurements(report: Report, best: Candidate) -> list[str]:
             trained = cell(measure, report.outcome.baseline, metric)
             rows.append(f"| {told.replace('quality', metric, 1)} | {value} | {trained} |")
     gates = [
-        f"- {gate.metric} {'≤' if gate.bound == 'at_most' else '≥'} {gate.limit:g}: "
+        f"- {gate.metric} {'≤' if gate.bound == 'at_most' else '≥'} {gate.limit:.4g}: "
         + (f"passed with {gate.value:.4g}" if gate.passed and gate.value is not None
-           else f"failed, {failure(gate)}")
+           else f"passed, {gate.said}" if gate.passed else f"failed, {failure(gate)}")
         for gate in best.gates
     ]  # fmt: skip
     benchmark = report.recipe.benchmark

@@ -238,7 +238,7 @@ class Figures:
     def _gate_lines(self, axes: Axes) -> None:
         """Limits of gates on the two axes."""
         color = self._colors["failed"]
-        for gate in self._report.recipe.gates:
+        for gate in self._report.recipe.own_gates:
             limit = gate.at_most if gate.at_most is not None else gate.at_least
             if limit is None or gate.batch_size not in (None, self._report.batch):
                 continue

@@ -15,7 +15,7 @@ from ..decide import GateResult
 from ..outcome import Candidate, Outcome
 from .contents import BASELINE, Report
 from .pictures import Pictures
-from .table import COLUMNS, caption, cell, headline, ordered, verdict
+from .table import caption, cell, columns, headline, ordered, verdict
 
 _FOLDER = Path(__file__).parent
 
@@ -65,8 +65,8 @@ def page(report: Report, pictures: Pictures) -> str:
         outcome=report.outcome,
         verdict=headline(report.outcome),
         tiles=tiles(report),
-        caption=caption(report.recipe),
-        headers=[str(measure.header) for measure in COLUMNS],
+        caption=caption(report.recipe, report.outcome),
+        headers=[str(measure.header) for measure in columns(report.outcome)],
         rows=candidate_rows(report),
         gates=gate_headings(report.outcome),
         gate_rows=gate_rows(report.outcome),
@@ -118,15 +118,18 @@ def tiles(report: Report) -> list[Tile]:
 
 
 def candidate_rows(report: Report) -> list[Row]:
-    """The baseline, and every candidate, the fastest first."""
-    metric = report.recipe.quality.name
+    """The baseline, today's champion if it was measured, and every candidate, the fastest first."""
+    metric, shown = report.recipe.quality.name, columns(report.outcome)
 
     def cells(metrics: dict[str, float]) -> list[Cell]:
-        return [Cell(cell(m, metrics, metric), metrics.get(m.mlflow(metric))) for m in COLUMNS]
+        return [Cell(cell(m, metrics, metric), metrics.get(m.mlflow(metric))) for m in shown]
 
     first = Row("PyTorch eager (trained model)", (*cells(report.outcome.baseline), Cell("")),
                 BASELINE)  # fmt: skip
     found = [first]
+    today = report.outcome.today
+    if today is not None and today.unmeasured is None:
+        found.append(Row(today.name, (*cells(today.metrics), Cell("")), BASELINE))
     for candidate in ordered(report.outcome):
         metrics = dict(candidate.metrics)
         if candidate.artifact is not None:
@@ -163,14 +166,16 @@ def gate_rows(outcome: Outcome) -> list[Row]:
 
 
 def _limit(gate: GateResult) -> str:
-    return f"{gate.metric} {'≤' if gate.bound == 'at_most' else '≥'} {gate.limit:g}"
+    return f"{gate.metric} {'≤' if gate.bound == 'at_most' else '≥'} {gate.limit:.4g}"
 
 
 def _gate_cell(gate: GateResult | None) -> Cell:
     if gate is None:
         return Cell("")
     if gate.value is None:
-        return Cell("✗ not measured", None, "failed")
+        told = gate.said or "not measured"
+        passed = "passed" if gate.passed else "failed"
+        return Cell(f"{'✓' if gate.passed else '✗'} {told}", None, passed)
     margin = "" if gate.margin is None else f" ({gate.margin:+.3g})"
     text = f"{'✓' if gate.passed else '✗'} {gate.value:.4g}{margin}"
     return Cell(text, gate.margin, "passed" if gate.passed else "failed")

@@ -9,16 +9,33 @@ from ...recipe.schema import Recipe
 from ..decide import GateResult, primary_batch
 from ..outcome import Candidate, Outcome
 
-#: The measures that the table shows, one per column.
-COLUMNS = tuple(measure for measure in MEASURES.values() if measure.header is not None)
-HEADERS = ("candidate", *(str(measure.header) for measure in COLUMNS), "gates")
+#: The measures that the table shows, one per column; those that compare with today's champion
+#: only where there is one.
+_COLUMNS = tuple(measure for measure in MEASURES.values() if measure.header is not None)
+
+
+def columns(outcome: Outcome) -> tuple[Measure, ...]:
+    """The measures that have a column."""
+    compares = outcome.today is not None and outcome.today.unmeasured is None
+    return tuple(measure for measure in _COLUMNS if compares or not measure.is_of_champion)
+
+
+def headers(outcome: Outcome, width: int | None = None) -> tuple[str, ...]:
+    """The headers of the columns that a terminal has room for; of all of them without a width."""
+    shown = [m for m in columns(outcome) if width is None or width >= m.from_width]
+    return ("candidate", *(str(measure.header) for measure in shown), "gates")
 
 
 def rows(outcome: Outcome, recipe: Recipe) -> list[tuple[str, ...]]:
-    """A row for the baseline and for each candidate, the fastest first."""
-    metric = recipe.quality.name
-    first = ("PyTorch eager (baseline)", *_cells(outcome.baseline, metric), "")
-    return [first, *(_row(candidate, metric) for candidate in ordered(outcome))]
+    """A row for the baseline, for today's champion if it was measured, and for each candidate, the
+    fastest first.
+    """
+    metric, shown = recipe.quality.name, columns(outcome)
+    first = [("PyTorch eager (baseline)", *_cells(outcome.baseline, metric, shown), "")]
+    today = outcome.today
+    if today is not None and today.unmeasured is None:
+        first.append((today.name, *_cells(today.metrics, metric, shown), ""))
+    return [*first, *(_row(candidate, metric, shown) for candidate in ordered(outcome))]
 
 
 def ordered(outcome: Outcome) -> list[Candidate]:
@@ -28,21 +45,15 @@ def ordered(outcome: Outcome) -> list[Candidate]:
     )
 
 
-def headers_for(width: int) -> tuple[str, ...]:
-    """The columns that a terminal has room for; `outcome.md` in MLflow has them all."""
-    shown = (str(measure.header) for measure in COLUMNS if width >= measure.from_width)
-    return (HEADERS[0], *shown, HEADERS[-1])
-
-
-def _row(candidate: Candidate, metric: str) -> tuple[str, ...]:
+def _row(candidate: Candidate, metric: str, shown: Sequence[Measure]) -> tuple[str, ...]:
     metrics = dict(candidate.metrics)
     if candidate.artifact is not None:  # known before anything is measured
         metrics["size/bytes"] = float(candidate.artifact.bytes)
-    return (candidate.name, *_cells(metrics, metric), verdict(candidate))
+    return (candidate.name, *_cells(metrics, metric, shown), verdict(candidate))
 
 
-def _cells(metrics: dict[str, float], metric: str) -> tuple[str, ...]:
-    return tuple(cell(measure, metrics, metric) for measure in COLUMNS)
+def _cells(metrics: dict[str, float], metric: str, shown: Sequence[Measure]) -> tuple[str, ...]:
+    return tuple(cell(measure, metrics, metric) for measure in shown)
 
 
 def cell(measure: Measure, metrics: dict[str, float], metric: str) -> str:
@@ -67,24 +78,27 @@ def verdict(candidate: Candidate) -> str:
     """`3/3`, the gates that failed, or why there is no measurement."""
     if not candidate.status.is_measured:
         return candidate.status.value
-    failed = [gate for gate in candidate.gates if not gate.passed]
-    if not failed:
-        return f"{len(candidate.gates)}/{len(candidate.gates)} passed"
-    return "failed: " + ", ".join(map(failure, failed))
+    doubt = ", suspicious" if candidate.suspicious else ""
+    if candidate.failed_gates:
+        return "failed: " + ", ".join(map(failure, candidate.failed_gates)) + doubt
+    if not candidate.gates:
+        return f"no gates{doubt}"
+    return f"{len(candidate.gates)}/{len(candidate.gates)} passed{doubt}"
 
 
 def failure(gate: GateResult) -> str:
     """How a gate failed: `quality.drop 0.031 > 0.02`."""
     sign = ">" if gate.bound == "at_most" else "<"
     value = "?" if gate.value is None else f"{gate.value:.4g}"
-    return f"{gate.metric} {value} {sign} {gate.limit:g}"
+    told = f"{gate.metric} {value} {sign} {gate.limit:.4g}"
+    return f"{told} ({gate.said})" if gate.said else told
 
 
 def markdown(outcome: Outcome, recipe: Recipe) -> str:
     """The whole outcome as Markdown."""
     lines = [f"# {outcome.recipe}", "", headline(outcome), ""]
-    lines += _markdown_table(HEADERS, rows(outcome, recipe))
-    lines += ["", caption(recipe)]
+    lines += _markdown_table(headers(outcome), rows(outcome, recipe))
+    lines += ["", caption(recipe, outcome)]
     failed = [c for c in outcome.candidates if c.error]
     if failed:
         lines += ["", "## Not measured", ""]
@@ -103,21 +117,26 @@ def markdown(outcome: Outcome, recipe: Recipe) -> str:
 
 def markdown_table(outcome: Outcome, recipe: Recipe) -> str:
     """Who won, and the table: short enough for the description of an MLflow run."""
-    lines = [headline(outcome), "", *_markdown_table(HEADERS, rows(outcome, recipe))]
-    return "\n".join([*lines, "", caption(recipe)])
+    lines = [headline(outcome), "", *_markdown_table(headers(outcome), rows(outcome, recipe))]
+    return "\n".join([*lines, "", caption(recipe, outcome)])
 
 
 def headline(outcome: Outcome) -> str:
     """Who won and why, in a sentence."""
     if outcome.champion is None and (outcome.winner is None or outcome.promotion == "auto"):
-        return f"No champion: {outcome.why}. The registry was not touched."
+        return f"{_stopped(f'No champion: {outcome.why}')} The registry was not touched."
     if outcome.champion is None:
-        return f"Winner: {outcome.winner} ({_not_promoted(outcome)}): {outcome.why}."
+        return _stopped(f"Winner: {outcome.winner} ({_not_promoted(outcome)}): {outcome.why}")
     champion = outcome.champion
     place = f"models:/{champion.model}@{champion.alias}, version {champion.version}"
     if not champion.new:
         place += ", as before"
-    return f"Champion: {champion.candidate} ({place}): {outcome.why}."
+    return _stopped(f"Champion: {champion.candidate} ({place}): {outcome.why}")
+
+
+def _stopped(sentence: str) -> str:
+    """A sentence with one full stop at its end."""
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
 
 
 def _not_promoted(outcome: Outcome) -> str:
@@ -134,12 +153,24 @@ def _not_promoted(outcome: Outcome) -> str:
     return f"{place} awaits approval to move {move}"
 
 
-def caption(recipe: Recipe) -> str:
-    """What the numbers in the table mean."""
-    return (
-        f"Latency at batch size {primary_batch(recipe)} with {recipe.benchmark.threads} "
-        "threads, each alone in its process; brackets are 95 % intervals."
-    ).replace("1 threads", "1 thread")
+def caption(recipe: Recipe, outcome: Outcome) -> str:
+    """What the numbers in the table mean, and whose the gates are."""
+    threads = recipe.benchmark.threads
+    said = (
+        f"Latency at batch size {primary_batch(recipe)} with {threads} "
+        f"thread{'' if threads == 1 else 's'}, each alone in its process; brackets are 95 % "
+        "intervals."
+    )
+    if outcome.gates_by == "default":
+        said += (
+            " The gates are the defaults, because the recipe has none: quality lost, uncompressed "
+            "candidates within rounding, nothing slower and larger (gates: none turns them off)."
+        )
+    elif outcome.gates_by == "none":
+        said += " There are no gates: the recipe says gates: none."
+    if outcome.today is not None and outcome.today.unmeasured is not None:
+        said += " " + _stopped(f"Gates that compare with the champion: {outcome.today.unmeasured}")
+    return said
 
 
 def _markdown_table(headers: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

@@ -25,9 +25,22 @@ class BenchmarkEntry(Strict):
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
+class ChampionEntry(BenchmarkEntry):
+    """Today's champion, timed with the candidates.
+
+    Attributes:
+        version: Its number in the registry.
+        digest: Of all files of that version.
+    """
+
+    version: str
+    digest: str
+
+
 class BenchmarkSpec(Spec):
     """Attributes:
     candidates: What is timed.
+    champion: Today's champion, if the recipe compares with it.
     model: The baseline's model.
     baseline: Import path of the function that opens the baseline.
     batch_sizes: Batch sizes to time (samples per call).
@@ -38,6 +51,7 @@ class BenchmarkSpec(Spec):
     """
 
     candidates: tuple[BenchmarkEntry, ...]
+    champion: ChampionEntry | None = None
     model: ModelFactory
     baseline: str
     batch_sizes: tuple[int, ...]

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from ...recipe.strict import Strict
-from .base import Facts, Judged
+from .base import Facts, Judged, Spec
 
 
 class ReferenceSpec(Judged):
@@ -78,3 +78,25 @@ class ValidateFacts(Facts):
 
     flips: FlipFacts | None = None
     groups: tuple[GroupFact, ...] = ()
+
+
+class CompareSpec(Spec):
+    """Attributes:
+    metric: Name of the quality metric.
+    higher_is_better: Its direction.
+    champion: Number of the version that candidates are compared with.
+    digest: Of all files of that version.
+    """
+
+    metric: str
+    higher_is_better: bool
+    champion: str
+    digest: str
+
+
+class CompareFacts(Facts):
+    """Attributes:
+    drops: Of each candidate, `quality/drop_from_champion` with its interval.
+    """
+
+    drops: dict[str, dict[str, float]] = Field(default_factory=dict)

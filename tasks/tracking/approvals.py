@@ -20,7 +20,7 @@ from .alias import move_alias
 from .away import insist
 from .ledger import Action, Entry
 from .lookup import existing_version, number_of, require_model, version_of
-from .registry import Promotable, Registered, register
+from .registry import Promotable, Registered, register, require_compared
 from .turn import Turn
 
 #: Values of the tag `hone.approval`; what a person writes begins with one of the last two.
@@ -64,9 +64,12 @@ def request_approval(
     import mlflow
 
     client = mlflow.MlflowClient(uri, registry_uri=uri)
+    current = version_of(client, asked.model, asked.alias)
+    if current is None or dict(current.tags).get(names.DIGEST) != asked.digest:
+        require_compared(current, asked.compared_with, asked.model, asked.alias)
     request = ApprovalRequest(
         alias=asked.alias,
-        current=number_of(version_of(client, asked.model, asked.alias)),
+        current=number_of(current),
         digest=asked.all_tags[names.DIGEST],
         asked_at=time.time(),
         days=days,

@@ -29,6 +29,8 @@ STATUS = "hone.status"
 ERROR = "hone.error"
 SHA256 = "hone.sha256"
 VERDICT = "hone.verdict"
+#: On a candidate whose quality is too good to be believed: why.
+SUSPICIOUS = "hone.suspicious"
 #: Of all files of a logged model, and of the version that it becomes.
 DIGEST = DIGEST_TAG
 #: Of an entry of the ledger: its content. Of a version: the intent that it was last moved by.
@@ -49,6 +51,10 @@ WINNER = "hone.winner"
 CHAMPION = "hone.champion"
 CHAMPION_VERSION = "hone.champion_version"
 WHY = "hone.why"
+#: Whose gates: recipe, default or none.
+GATES = "hone.gates"
+#: The version that was the champion when a run compared with it; none: there was none.
+COMPARED_WITH = "hone.compared_with"
 
 # Of the process that a run belongs to.
 OWNER = "hone.owner"
@@ -75,6 +81,11 @@ def computed_in(step: str) -> str:
 def of_champion(metric: str) -> str:
     """A metric of the champion, in the parent run."""
     return f"champion/{metric}"
+
+
+def of_todays_champion(metric: str) -> str:
+    """A metric of the champion before a run, measured in it again, in the parent run."""
+    return f"champion_before/{metric}"
 
 
 def of_baseline(metric: str) -> str:

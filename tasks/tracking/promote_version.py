@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
 from ...recipe.errors import InputError
+from ..todays_champion import NO_CHAMPION
 from . import names
 from .alias import move_alias
 from .approvals import approve
 from .ledger import Action, Entry
-from .lookup import existing_version, require_model
+from .lookup import existing_version, require_model, version_of
+from .registry import require_compared
 from .turn import Turn
 
 
@@ -54,10 +57,10 @@ def promote_version(
         return approve(uri, model, version, who, reason, wait)
 
     def choose(client: Any, _: Turn) -> str:
-        _require_evidence(existing_version(client, model, version), model)
+        _require_evidence(client, existing_version(client, model, version), model)
         return version
 
-    _require_evidence(found, model)
+    _require_evidence(client, found, model)
     return move_alias(
         uri,
         model,
@@ -71,8 +74,10 @@ def promote_version(
     )
 
 
-def _require_evidence(found: Any, model: str) -> None:
-    """Refuse a version that was not measured, or whose gates did not all pass."""
+def _require_evidence(client: Any, found: Any, model: str) -> None:
+    """Refuse a version that was not measured, whose gates did not all pass, or whose gates compared
+    it with another champion than today's.
+    """
     where, tags = f"models:/{model}/{found.version}", dict(found.tags)
     do = (
         "register it by a run of Hone: hone run, or the flow optimize for a model trained elsewhere"
@@ -85,11 +90,28 @@ def _require_evidence(found: Any, model: str) -> None:
                 do=do,
             )
     try:
-        gates = [(str(g["metric"]), g["value"], bool(g["passed"])) for g in json.loads(
-            tags[names.VERDICT])]  # fmt: skip
-    except (ValueError, TypeError, KeyError):
+        gates = _VERDICT.validate_json(tags[names.VERDICT])
+    except ValidationError:
         raise InputError("its verdict can't be read", where=where, do=do) from None
-    for metric, value, passed in gates:
-        if value is None or not passed:
-            said = "has no value" if value is None else "failed"
-            raise InputError(f"its gate {metric} {said}", where=where, do=do)
+    for gate in gates:
+        absent = gate.champion == NO_CHAMPION  # it passed because there was none to compare with
+        if not gate.passed or (gate.value is None and not absent):
+            said = "has no value" if gate.value is None else "failed"
+            raise InputError(f"its gate {gate.metric} {said}", where=where, do=do)
+        if gate.champion is not None:
+            current = version_of(client, model, gate.alias)
+            require_compared(current, gate.champion, model, gate.alias)
+
+
+class _Gate(BaseModel):
+    """What a verdict says of a gate; other fields are for people."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    metric: str
+    value: float | None
+    passed: bool
+    champion: str | None = None
+    alias: str = "champion"
+
+
+_VERDICT = TypeAdapter(list[_Gate])

@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import Field
 
-from ...recipe.errors import HoneError
+from ...recipe.errors import HoneError, InputError
 from ...recipe.registry_names import require_names
 from ...recipe.strict import Strict
 from ...runtimes.manifest import differences, manifest_digest
+from ..todays_champion import NO_CHAMPION
 from . import names
 from .account import account
 from .away import insist
@@ -45,6 +46,8 @@ class Promotable(Strict):
         tags: Further tags of the new version.
         who: The person or account that promotes; empty for the account of this process.
         why: The reason, for the ledger.
+        compared_with: The version that was the champion when gates compared with it, `none` if
+            there was none; None if no gate compared with it.
     """
 
     model: str
@@ -58,6 +61,7 @@ class Promotable(Strict):
     tags: dict[str, str] = Field(default_factory=dict)
     who: str = ""
     why: str = ""
+    compared_with: str | None = None
 
     @property
     def digest(self) -> str:
@@ -227,6 +231,7 @@ def _promote(uri: str, client: Any, asked: Promotable, mine: Turn) -> Promotion:
             return _promotion(asked, str(before.version), new=False)
         if not intact:
             _mark_tampered(client, before)
+    require_compared(before, asked.compared_with, asked.model, asked.alias)
     version, new = _registered(uri, client, asked)
     mine.claim(version)
     logged = str(client.get_logged_model(asked.model_id).artifact_location)
@@ -242,6 +247,30 @@ def _promote(uri: str, client: Any, asked: Promotable, mine: Turn) -> Promotion:
     held = number_of(before)
     mine.move(held, str(version.version), keep=intact)
     return _promotion(asked, str(version.version), new, held)
+
+
+def require_compared(current: Any, compared_with: str | None, model: str, alias: str) -> None:
+    """Refuse a version whose gates compared it with another champion than today's.
+
+    Args:
+        current: The version that has the alias now; None if none has.
+        compared_with: The one that it was compared with; None if it was not compared with any.
+        model: The registered model.
+        alias: The alias.
+
+    Raises:
+        InputError: The champion has changed.
+    """
+    now = number_of(current)
+    if compared_with is None or compared_with == (now or NO_CHAMPION):
+        return
+    then = f"version {compared_with}" if compared_with != NO_CHAMPION else "no version"
+    raise InputError(
+        f"its gates compared it with the {alias} of that time, {then}; now it is version "
+        f"{now or NO_CHAMPION}; nothing was promoted",
+        where=f"models:/{model}@{alias}",
+        do="run the recipe again: today's champion is then measured beside it",
+    )
 
 
 def _mark_tampered(client: Any, version: Any) -> None:

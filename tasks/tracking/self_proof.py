@@ -20,7 +20,7 @@ from ...runtimes.proof import PROOF, UNPROVEN, Proof, Unproven, warns
 from ...runtimes.served_model import DESCRIPTION, FILES, ModelDescription
 
 #: A model's data in its folder, as MLflow writes a pyfunc model.
-_DATA = Path("data") / "data"
+DATA = Path("data") / "data"
 _TIMEOUT = 120.0  # s, for opening it and one call
 
 
@@ -47,7 +47,7 @@ def prove_version(model: Path) -> SelfProof:
     Args:
         model: The folder of the model, whose files are known to be the measured ones.
     """
-    data = model / _DATA
+    data = model / DATA
     if not (data / DESCRIPTION).is_file():
         return _skipped("it is not a model of Hone's")
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from ...ray_workers.data.calling import (
     arrays,
@@ -27,7 +27,7 @@ from ...recipe.strict import short_name
 from ...runtimes.predict import Arrays, Outputs, main_of
 from ..specs.validate import ValidateSpec
 from .changes import Array, changes
-from .interval import bootstrap, quality_interval
+from .interval import drop_interval, quality_interval
 from .parity import parity
 from .proof import write_proofs
 from .reference import BATCH
@@ -41,7 +41,8 @@ _ALONE = 3
 def validate(work: Workspace[ValidateSpec]) -> Result:
     """Evaluate a candidate.
 
-    Inputs: `weights`, `model` (the candidate), `statistics` (of the reference). Outputs: `proof`.
+    Inputs: `weights`, `model` (the candidate), `statistics` (of the reference). Outputs: `proof`,
+    `statistics` (of the candidate).
 
     Raises:
         StepFailed: The candidate's outputs have another shape, or are not finite.
@@ -87,22 +88,19 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
         )
     statistics = np.concatenate(rows)
     kept = load_file(str(work.inputs["statistics"] / STATISTICS))
-    sign = 1 if spec.higher_is_better else -1
+    save_file({"statistics": statistics}, str(work.output("statistics", "statistics") / STATISTICS))
     value, low, high = quality_interval(statistics, measure.aggregate)
     reference = kept["statistics"]
-
-    def drop(chosen: Array) -> float:
-        return sign * (measure.aggregate(reference[chosen]) - measure.aggregate(statistics[chosen]))
-
-    everything = np.arange(len(statistics))
-    drop_low, drop_high = bootstrap(drop, len(statistics))
+    drop, drop_low, drop_high = drop_interval(
+        reference, statistics, measure.aggregate, spec.higher_is_better
+    )
     name = f"quality/{short_name(spec.metric)}"
     size = _size(work.inputs["model"])
     metrics = {
         name: value,
         f"{name}_low": low,
         f"{name}_high": high,
-        "quality/drop": drop(everything),
+        "quality/drop": drop,
         "quality/drop_low": drop_low,
         "quality/drop_high": drop_high,
         "size/bytes": float(size),

@@ -213,9 +213,17 @@ def test_plan_says_what_would_be_computed(cold: dict, shared_hone) -> None:
     }  # fmt: skip
 
 
+#: That the candidate is compared with the champion of the day; no machine fails them.
+BESIDE_THE_CHAMPION = (
+    "gates=[{metric: latency.ratio_to_champion, at_least: 0.01}, "
+    "{metric: quality.drop_from_champion, at_most: 0.1, confidence: 0.95}]"
+)
+
+
 def test_a_corrupted_artifact_is_made_anew_and_the_other_runtime_is_served_too(
     cold: dict, shared_hone
 ) -> None:
+    today = client(shared_hone).get_model_version_by_alias("digits", "champion")
     won = cold["champion"]["candidate"].partition("@")[2]
     (other,) = {"onnxruntime-cpu", "openvino-cpu"} - {won}
     name = f"int8@{other}"
@@ -226,8 +234,19 @@ def test_a_corrupted_artifact_is_made_anew_and_the_other_runtime_is_served_too(
     outcome = shared_hone.json(
         "run", *DIGITS, "--set", f"targets=[{other}]",
         "--set", "benchmark={batch_sizes: [1], seconds: 0.2, launches: 2}",
+        "--set", BESIDE_THE_CHAMPION,
     )  # fmt: skip
 
+    assert (outcome["today"]["version"], outcome["today"]["problem"]) == (today.version, None)
+    assert outcome["today"]["candidate"] == cold["champion"]["candidate"]
+    assert outcome["today"]["metrics"]["latency/p50_ms"] > 0, "it was timed with the candidates"
+    for beside in outcome["candidates"]:
+        assert beside["metrics"]["latency/ratio_to_champion_low"] > 0
+        assert abs(beside["metrics"]["quality/drop_from_champion"]) < 0.1
+        assert [gate["champion"] for gate in beside["gates"]] == [today.version] * 2
+    told = shared_hone.run("why", outcome["run_id"], name).stdout
+    assert f"the champion of the day, version {today.version}" in told
+    assert "latency.ratio_to_champion is" in told
     assert f"compile {name}" in outcome["seconds"]
     assert not {"train", "export", "compress int8"} & set(outcome["seconds"])
     assert any("missing or corrupted" in note for note in outcome["notes"]), outcome["notes"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_hone.flows.engine.lay_out import lay_out
+from prefect_hone.flows.engine.layout import ChampionEntrant
 from prefect_hone.flows.engine.observer import Silent
 from prefect_hone.flows.engine.results import Results, Settled, StepResult
 from prefect_hone.flows.engine.run import Run
@@ -30,7 +31,9 @@ from prefect_hone.tasks.compile import Unavailable
 from prefect_hone.tasks.keys import UserCode
 from prefect_hone.tasks.specs.benchmark import BenchmarkFacts, Failure, Timing
 from prefect_hone.tasks.specs.check import CheckFacts, DataFact, MemoryFact, TensorFact
-from prefect_hone.tasks.steps import BENCHMARK, CHECK, Call
+from prefect_hone.tasks.specs.validate import CompareFacts
+from prefect_hone.tasks.steps import BENCHMARK, CHECK, COMPARE, GIVEN, Call
+from prefect_hone.tasks.todays_champion import TodaysChampion
 from prefect_hone.tasks.tracking.entries import (
     DatasetEntry,
     FinishEntry,
@@ -161,16 +164,49 @@ def results(
     steps: OverAtOnce,
     facts: BenchmarkFacts | None = None,
     here: Surroundings | None = None,
+    champion: TodaysChampion | None = None,
+    drops: dict[str, float] | None = None,
 ) -> Results:
-    """What came of all steps, with these facts of the benchmark; without, there was none."""
-    layout = lay_out(made, here or surroundings(), steps)
+    """What came of all steps, with these facts of the benchmark; without, there was none.
+
+    A champion was found in the registry; with drops, candidates were compared with it.
+    """
+    entrant = None if champion is None or champion.unmeasured else entrant_of(champion)
+    layout = lay_out(made, here or surroundings(), steps, entrant)
     benchmark = None
     if facts is not None:
         done = Done(outputs={}, metrics={}, params={}, facts=facts.model_dump(mode="json"),
                     notes=[], seconds=9.0)  # fmt: skip
         benchmark = StepResult(step=BENCHMARK, label="benchmark", key="k", cached=False, done=done)
     finished = (*steps.done, *([benchmark] if benchmark else []))
-    return Results(layout, benchmark, finished, ("a note",))
+    compared = None if drops is None else Settled(comparison(drops))
+    return Results(layout, benchmark, finished, ("a note",), champion, compared)
+
+
+def given(name: str) -> StepResult:
+    """An artifact that nothing made, as a step's result."""
+    done = Done(outputs={"model": artifact(name)}, metrics={}, params={}, facts={}, notes=[],
+                seconds=0)  # fmt: skip
+    return StepResult(step=GIVEN, label="champion", key="k", cached=True, done=done)
+
+
+def entrant_of(champion: TodaysChampion) -> ChampionEntrant[Settled]:
+    return ChampionEntrant(
+        version=champion.said, digest=champion.digest, runtime="onnxruntime", options={},
+        gpu=False, model=(Settled(given("registered")), "model"),
+    )  # fmt: skip
+
+
+def comparison(drops: dict[str, float]) -> StepResult:
+    """How much worse candidates are than the champion, each certain to 0.01."""
+    facts = CompareFacts(drops={
+        name: {"quality/drop_from_champion": drop, "quality/drop_from_champion_low": drop - 0.01,
+               "quality/drop_from_champion_high": drop + 0.01}
+        for name, drop in drops.items()
+    })  # fmt: skip
+    done = Done(outputs={}, metrics={}, params={}, facts=facts.model_dump(mode="json"), notes=[],
+                seconds=0.1)  # fmt: skip
+    return StepResult(step=COMPARE, label="compare", key="k", cached=False, done=done)
 
 
 def usual(**quality: float) -> OverAtOnce:
@@ -181,6 +217,7 @@ def usual(**quality: float) -> OverAtOnce:
             **{
                 f"validate {variant}@onnxruntime-cpu": {
                     "quality/accuracy": 0.95 - drop, "quality/drop": drop, "size/bytes": 1000.0,
+                    "parity/sqnr_db": 120.0,
                 }
                 for variant, drop in quality.items()
             },

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from prefect_hone.flows.engine.lay_out import lay_out, lay_out_benchmark
+from prefect_hone.flows.engine.lay_out import lay_out
+from prefect_hone.flows.engine.lay_out_measurements import lay_out_benchmark
 from prefect_hone.flows.engine.surroundings import Surroundings
 from prefect_hone.flows.engine.user_code import identify
 from prefect_hone.ray_workers.processor import processor

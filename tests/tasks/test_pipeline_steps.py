@@ -11,10 +11,12 @@ import pytest
 import torch
 from prefect_hone.ray_workers.dispatch import Done, StepJob, execute
 from prefect_hone.ray_workers.store.artifacts import Artifact
+from prefect_hone.ray_workers.store.file_names import STATISTICS
 from prefect_hone.recipe.errors import HoneError, InputError, StepFailed
 from prefect_hone.runtimes.onnxruntime_runtime import load
 from prefect_hone.runtimes.proof import Proof
 from prefect_hone.tasks.steps import BASELINE_LOADER
+from safetensors.numpy import load_file
 from safetensors.torch import save_model
 from steps_bench import BASE, MODEL, Bench
 
@@ -224,6 +226,9 @@ def test_validation_finds_what_the_candidate_lost(bench: Bench) -> None:
     assert low <= value <= high
     assert metrics["size/bytes"] == model.bytes
     assert "quality/worst_group" in metrics
+    kept = [bench.store.fetch(r.outputs["statistics"]) / STATISTICS for r in (done, reference)]
+    own, trained = (load_file(str(path))["statistics"] for path in kept)
+    assert (own == trained).all(), "one row for each test sample, to be compared with others"
     proofs, files = bench.store.fetch(done.outputs["proof"]), bench.store.fetch(model)
     for kind in ("inputs", "synthetic"):
         proof = Proof.read(proofs / kind)
@@ -250,6 +255,8 @@ def test_a_benchmark_measures_each_and_leaves_out_what_crashes(
             {"name": "broken", "loader": "prefect_hone.runtimes.openvino_runtime:load",
              "environment": None},
         ],
+        "champion": {"name": "champion", "loader": loader, "environment": None, "version": "3",
+                     "digest": "d"},
         "model": MODEL, "batch_sizes": [1, 8], "threads": 1, "seconds": 0.1, "launches": 2,
         "processor": "here", "baseline": BASELINE_LOADER,
     }  # fmt: skip
@@ -257,11 +264,13 @@ def test_a_benchmark_measures_each_and_leaves_out_what_crashes(
     job = StepJob(
         function="prefect_hone.tasks.benchmark.benchmark:benchmark", key="k", lineage="k", spec=spec,
         inputs={"weights": bench.weights(), "samples": bench.check().outputs["samples"],
-                "good": model, "broken": model},
+                "good": model, "broken": model, "champion": model},
         code=code, allowed=bench.allowed, store=bench.store.url, cache=str(bench.store.cache),
     )  # fmt: skip
     facts = execute(job, lambda _: None).facts
-    assert set(facts["measured"]) == {"baseline", "good"}
+    assert set(facts["measured"]) == {"baseline", "good", "champion"}
+    rounds = {name: of["1"]["rounds"] for name, of in facts["measured"].items()}
+    assert len({tuple(map(len, launches)) for launches in rounds.values()}) == 1, "one session"
     assert "broken" in facts["failed"]
     for size in ("1", "8"):
         said = facts["measured"]["good"][size]

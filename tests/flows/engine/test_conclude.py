@@ -8,11 +8,14 @@ from made_runs import FP32, INT8, MEASURED, OverAtOnce, benchmarked, recipe, res
 from prefect_hone.flows.engine.conclude import conclude
 from prefect_hone.tasks.benchmark.benchmark import BASELINE
 from prefect_hone.tasks.outcome import Candidate, CandidateStatus, Outcome
+from prefect_hone.tasks.todays_champion import TodaysChampion
 
 
-def concluded(steps: OverAtOnce, facts=None, here=None, **changed: object) -> Outcome:
+def concluded(
+    steps: OverAtOnce, facts=None, here=None, champion=None, drops=None, **changed: object
+) -> Outcome:
     asked = recipe(**changed)
-    return conclude(asked, "r1", results(asked, steps, facts, here))
+    return conclude(asked, "r1", results(asked, steps, facts, here, champion, drops))
 
 
 def of(outcome: Outcome, name: str) -> Candidate:
@@ -146,3 +149,100 @@ def test_what_was_computed_and_what_was_kept() -> None:
     assert not {"check", "train"} & set(outcome.seconds)
     assert outcome.notes == ("a note",)
     assert f"a note of compile {INT8}" in of(outcome, INT8).notes
+
+
+CHAMPION = TodaysChampion(
+    model="wine", alias="champion", version="3", candidate="old@onnxruntime-cpu", digest="d"
+)
+FASTER = [{"metric": "latency.ratio_to_champion", "at_least": 1.5},
+          {"metric": "quality.drop_from_champion", "at_most": 0.02, "confidence": 0.95}]  # fmt: skip
+
+
+def with_champion(p50: float | None = 2.0, **changed: object) -> Outcome:
+    steps = usual(fp32=0.0, int8=0.0)
+    steps.metrics["validate champion"] = {"quality/accuracy": 0.94, "size/bytes": 500.0}
+    timed = MEASURED if p50 is None else {**MEASURED, "champion": p50}
+    options = {"champion": CHAMPION, "drops": {FP32: -0.01, INT8: 0.005}, "gates": FASTER}
+    return concluded(steps, benchmarked(timed), **{**options, **changed})
+
+
+def test_todays_champion_is_measured_beside_the_candidates() -> None:
+    outcome = with_champion()
+    assert outcome.winner == INT8
+    metrics = of(outcome, INT8).metrics
+    assert metrics["latency/ratio_to_champion"] == pytest.approx(2.0)
+    assert metrics["latency/ratio_to_champion_batch_8"] == pytest.approx(2.0)
+    assert metrics["quality/drop_from_champion_high"] == pytest.approx(0.015)
+    assert metrics["size/ratio_to_champion"] == pytest.approx(0.5)
+    assert [g.passed for g in of(outcome, FP32).gates] == [False, True], "as fast as the champion"
+    assert [g.champion for g in of(outcome, INT8).gates] == ["3", "3"]
+    assert outcome.today is not None
+    assert outcome.today.metrics["latency/p50_ms"] == 2.0
+    assert outcome.today.metrics["quality/accuracy"] == 0.94
+
+
+def test_a_champion_that_is_one_of_the_candidates_is_timed_once() -> None:
+    same = CHAMPION.model_copy(update={"same_as": FP32})
+    outcome = with_champion(None, champion=same)
+    assert of(outcome, FP32).metrics["latency/ratio_to_champion"] == 1
+    assert of(outcome, FP32).metrics["latency/ratio_to_champion_low"] == 1
+    assert of(outcome, INT8).metrics["latency/ratio_to_champion"] == pytest.approx(2.0)
+
+
+def test_without_a_champion_nothing_is_blocked() -> None:
+    nobody = TodaysChampion(model="wine", alias="champion")
+    outcome = with_champion(None, champion=nobody, drops=None)
+    assert outcome.winner == INT8
+    assert {g.said for g in of(outcome, INT8).gates} == {"no champion yet"}
+
+
+def test_a_champion_that_does_not_open_here_fails_the_gates() -> None:
+    steps = usual(fp32=0.0, int8=0.0)
+    steps.failing["validate champion"] = "no such operator here"
+    outcome = concluded(steps, benchmarked(MEASURED), champion=CHAMPION, gates=FASTER, drops=None)
+    assert outcome.winner is None
+    said = {gate.said for gate in of(outcome, INT8).gates}
+    assert said == {"version 3, the champion, can't be compared with: no such operator here"}
+    timed = benchmarked(MEASURED, failed={"champion": "it crashed"})
+    crashed = concluded(
+        usual(fp32=0.0, int8=0.0), timed, champion=CHAMPION, gates=FASTER[:1], drops={}
+    )
+    assert "it crashed" in str(of(crashed, INT8).gates[0].said)
+
+
+def test_a_candidate_too_good_to_be_believed_asks_a_person() -> None:
+    steps = usual(fp32=0.0, int8=-0.2)
+    reference = {"quality/accuracy": 0.7, "quality/accuracy_low": 0.6}
+    steps.metrics["reference"] = reference
+    steps.metrics[f"validate {INT8}"] |= {"quality/drop_low": -0.25, "quality/drop_high": -0.1}
+    outcome = concluded(steps, benchmarked(MEASURED))
+    assert outcome.winner == INT8
+    assert outcome.promotion == "approve", "auto asks, then"
+    assert "it is suspicious: its accuracy is 0.2 better than the trained model's (0.7)" in str(
+        of(outcome, INT8).suspicious
+    )
+    assert "before a person approves it" in outcome.why
+    assert of(outcome, FP32).suspicious is None
+    for mode in ("off", "dry-run"):
+        assert concluded(steps, benchmarked(MEASURED), promotion=mode).promotion == mode
+    steps.metrics[f"validate {INT8}"]["quality/drop_high"] = -0.03
+    unsure = concluded(steps, benchmarked(MEASURED))
+    assert (unsure.promotion, of(unsure, INT8).suspicious) == ("auto", None)
+
+
+def test_each_is_compared_with_the_winner() -> None:
+    outcome = concluded(usual(fp32=0.0, int8=0.0), benchmarked(MEASURED))
+    compared = of(outcome, FP32).against_winner
+    assert compared is not None
+    assert compared.ratio == pytest.approx(2.0)
+    assert of(outcome, INT8).against_winner is None
+
+
+def test_whose_gates_they_were_and_the_only_candidate() -> None:
+    only = {"variants": [{"name": "fp32"}], "gates": []}
+    outcome = concluded(usual(fp32=0.0), benchmarked({BASELINE: 4.0, FP32: 2.0}), **only)
+    assert outcome.gates_by == "default"
+    assert outcome.why.endswith("; it is the only candidate")
+    assert all(gate.default for gate in of(outcome, FP32).gates)
+    free = concluded(usual(fp32=0.5, int8=0.5), benchmarked(MEASURED), gates="none")
+    assert (free.gates_by, free.winner) == ("none", INT8)

@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 from prefect_hone.flows.engine.lay_out import (
-    _hand,
     check_targets,
     lay_out,
-    lay_out_benchmark,
     lay_out_candidate,
     lay_out_shared,
     lay_out_variant,
 )
-from prefect_hone.flows.engine.layout import Laid, Layout
+from prefect_hone.flows.engine.lay_out_measurements import lay_out_benchmark, lay_out_comparison
+from prefect_hone.flows.engine.layout import ChampionEntrant, Laid, Layout, hand
 from prefect_hone.flows.engine.surroundings import Surroundings
 from prefect_hone.ray_workers.processor import Processor
 from prefect_hone.recipe.errors import InputError
@@ -189,7 +188,7 @@ def test_names_of_variants_are_in_no_key() -> None:
 def test_a_wrong_name_fails_when_it_is_laid_out() -> None:
     call = EXPORT.call("export", ExportSpec(model=recipe().model))
     with pytest.raises(ValueError, match=r"export takes \['inputs', 'weights'\], not \['model'\]"):
-        _hand(Notebook(), call, {"model": ("train", "weights")})
+        hand(Notebook(), call, {"model": ("train", "weights")})
     with pytest.raises(ValueError, match="export has no output 'grph'"):
         Laid(call, "export").output("grph")
 
@@ -202,3 +201,49 @@ def test_a_step_that_trains_reserves_nothing_itself() -> None:
     still, _ = laid_out(train={"epochs": 0, "batch_size": 8})
     assert not still.calls["train"].starts_workers
     assert VALIDATE.spec.__name__ == "ValidateSpec"
+
+
+def entrant(version: str = "3", digest: str = "d3") -> ChampionEntrant[str]:
+    return ChampionEntrant(
+        version=version, digest=digest, runtime="onnxruntime", options={}, gpu=False,
+        model=("registered", "model"),
+    )  # fmt: skip
+
+
+def measured_beside(champion: ChampionEntrant[str] | None) -> Notebook:
+    book, asked, here = Notebook(), recipe(), surroundings()
+    layout = lay_out(asked, here, book, champion)
+    if champion is not None and layout.champion is not None:
+        lay_out_comparison(asked, book, champion, layout.champion, layout.candidates)
+    lay_out_benchmark(asked, here, book, layout.shared, layout.candidates, champion)
+    return book
+
+
+def test_todays_champion_is_validated_compared_and_timed_with_the_candidates() -> None:
+    book = measured_beside(entrant())
+    assert book.inputs["validate champion"] == {
+        "weights": ("train", "weights"), "model": ("registered", "model"),
+        "statistics": ("reference", "statistics"),
+    }  # fmt: skip
+    compared = book.inputs["compare with champion"]
+    assert compared["champion"] == ("validate champion", "statistics")
+    assert compared["int8@openvino-cpu"] == ("validate int8@openvino-cpu", "statistics")
+    assert len(compared) == 10
+    assert book.inputs["benchmark"]["champion"] == ("registered", "model")
+    assert book.calls["benchmark"].spec.champion.version == "3"
+
+
+def test_a_new_champion_is_measured_again_and_nothing_else() -> None:
+    def keys(book: Notebook) -> dict[str, str]:
+        return {label: cache_key(call, {}, UserCode()) for label, call in book.calls.items()}
+
+    third, fourth, none = (keys(measured_beside(c)) for c in (entrant(), entrant("4", "d4"), None))
+    changed = {label for label in third if third[label] != fourth[label]}
+    assert changed == {"compare with champion", "benchmark"}
+    assert {n for n in none if none[n] != third[n]} == {"benchmark"}
+
+
+def test_a_champion_of_the_same_bytes_has_a_candidates_validation() -> None:
+    calls = measured_beside(entrant()).calls
+    one, other = calls["validate champion"], calls["validate int8@onnxruntime-cpu"]
+    assert cache_key(one, {}, UserCode()) == cache_key(other, {}, UserCode())

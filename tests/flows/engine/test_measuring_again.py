@@ -40,7 +40,8 @@ def planned(asked: Recipe, missing: str = "") -> Plan:
         steps.append(PlannedStep(call, None if call.label == missing else done))
         return steps[-1]
 
-    from prefect_hone.flows.engine.lay_out import lay_out, lay_out_benchmark
+    from prefect_hone.flows.engine.lay_out import lay_out
+    from prefect_hone.flows.engine.lay_out_measurements import lay_out_benchmark
 
     layout: Layout[PlannedStep] = lay_out(asked, made.surroundings(), look_up)
     lay_out_benchmark(asked, made.surroundings(), look_up, layout.shared, list(layout.candidates))

@@ -7,7 +7,8 @@ from pathlib import Path
 import made_runs as made
 import pytest
 from made_runs import recipe
-from prefect_hone.flows.engine.lay_out import lay_out, lay_out_benchmark
+from prefect_hone.flows.engine.lay_out import lay_out
+from prefect_hone.flows.engine.lay_out_measurements import lay_out_benchmark
 from prefect_hone.flows.engine.plan import PlannedStep
 from prefect_hone.flows.engine.redo import asked_again
 from prefect_hone.flows.engine.runner import Runner

@@ -16,9 +16,8 @@ from prefect_hone.tasks.outcome import (
     Outcome,
 )
 from prefect_hone.tasks.report.table import (
-    HEADERS,
     caption,
-    headers_for,
+    headers,
     headline,
     markdown,
     markdown_table,
@@ -67,7 +66,7 @@ def outcome(*candidates: Candidate, **fields: object) -> Outcome:
 
 def cells(recipe: Recipe, made: Outcome, name: str) -> dict[str, str]:
     row = next(row for row in rows(made, recipe) if row[0] == name)
-    return dict(zip(HEADERS, row, strict=True))
+    return dict(zip(headers(made), row, strict=True))
 
 
 def test_a_candidates_row(recipe: Recipe) -> None:
@@ -104,20 +103,27 @@ def test_a_verdict_says_which_gate_failed_and_by_what() -> None:
 
 
 def test_a_narrow_terminal_gets_fewer_columns() -> None:
-    assert headers_for(200) == HEADERS
-    assert headers_for(100) == ("candidate", "p50 (ms)", "× eager", "gates")
-    assert set(headers_for(130)) == {*headers_for(100), "quality", "drop", "size"}
+    made = outcome()
+    assert headers(made, 200) == headers(made)
+    assert headers(made, 100) == ("candidate", "p50 (ms)", "× eager", "gates")
+    assert set(headers(made, 130)) == {*headers(made, 100), "quality", "drop", "size"}
 
 
 def test_markdown_has_everything(recipe: Recipe) -> None:
     broken = candidate("broken", None, status="failed", error="no such operator", gates=())
-    text = markdown(outcome(candidate("a|b", 1.0), broken), recipe)
+    made = outcome(candidate("a|b", 1.0), broken)
+    text = markdown(made, recipe)
     assert text.startswith("# wine\n\nNo champion: it has the lowest p50. ")
-    for line in ("- **broken**: no such operator", "- a note", "| check | 1.2 |", caption(recipe)):
+    for line in (
+        "- **broken**: no such operator",
+        "- a note",
+        "| check | 1.2 |",
+        caption(recipe, made),
+    ):
         assert line in text, line
     table = [line for line in text.splitlines() if line.startswith("| ")]
     assert "a/b" in table[3], "a bar in a name does not make a column"
-    assert {line.count("|") for line in table[:4]} == {len(HEADERS) + 1}
+    assert {line.count("|") for line in table[:4]} == {len(headers(made)) + 1}
 
 
 def test_the_headline_says_where_the_champion_is(recipe: Recipe) -> None:

@@ -9,6 +9,7 @@ import mlflow
 import pytest
 from prefect_hone.recipe.errors import HoneError, InputError
 from prefect_hone.tasks.tracking import names
+from prefect_hone.tasks.tracking.approvals import request_approval
 from prefect_hone.tasks.tracking.promote_version import promote_version
 from prefect_hone.tasks.tracking.registry import Promotable, promote, register
 
@@ -73,3 +74,42 @@ def test_nothing_whose_files_were_changed(uri: str, tmp_path: Path) -> None:
     with pytest.raises(HoneError, match="does not hold what was measured"):
         promoted(uri, "1")
     assert aliases(uri) == {}
+
+
+def test_what_was_compared_with_another_champion_is_refused(uri: str, tmp_path: Path) -> None:
+    first = plain(uri, tmp_path, "a")
+    promote(uri, first)
+    against_1 = {**PASSED, "metric": "latency.ratio_to_champion", "champion": "1",
+                 "alias": "champion"}  # fmt: skip
+    against_none = {**against_1, "value": None, "champion": "none"}
+    register(uri, with_evidence(plain(uri, tmp_path, "b"), against_1))
+    register(uri, with_evidence(plain(uri, tmp_path, "c"), against_none))
+    with pytest.raises(InputError, match="of that time, no version; now it is version 1"):
+        promoted(uri, "3")
+    promoted(uri, "2")
+    assert aliases(uri)["champion"] == "2"
+    register(uri, with_evidence(plain(uri, tmp_path, "d"), against_1))
+    with pytest.raises(InputError, match="of that time, version 1; now it is version 2"):
+        promoted(uri, "4")
+
+
+def test_a_first_champion_needs_none_to_compare_with(uri: str, tmp_path: Path) -> None:
+    nobody = {"metric": "latency.ratio_to_champion", "value": None, "passed": True,
+              "champion": "none", "alias": "champion"}  # fmt: skip
+    register(uri, with_evidence(plain(uri, tmp_path, "a"), nobody))
+    promoted(uri, "1")
+    assert aliases(uri) == {"champion": "1"}
+
+
+def test_a_run_does_not_replace_a_champion_that_it_did_not_measure(
+    uri: str, tmp_path: Path
+) -> None:
+    promote(uri, plain(uri, tmp_path, "a"))
+    stale = plain(uri, tmp_path, "b").model_copy(update={"compared_with": "none"})
+    with pytest.raises(InputError, match="no version; now it is version 1; nothing was promoted"):
+        promote(uri, stale)
+    with pytest.raises(InputError, match="run the recipe again"):
+        request_approval(uri, stale)
+    assert aliases(uri) == {"champion": "1"}
+    promote(uri, stale.model_copy(update={"compared_with": "1"}))
+    assert aliases(uri)["champion"] == "2"

@@ -1,0 +1,175 @@
+"""The layout of what is measured together: the benchmark, and today's champion in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...recipe.schema import Recipe
+from ...runtimes.opening import runtime
+from ...tasks.specs.benchmark import BenchmarkEntry, BenchmarkSpec, ChampionEntry
+from ...tasks.specs.validate import CompareSpec, ValidateSpec
+from ...tasks.steps import (
+    BASELINE_LOADER,
+    BENCHMARK,
+    COMPARE,
+    VALIDATE,
+    loader,
+    loader_module,
+    metric_module,
+    requirement_files,
+    requirements_of_environment,
+    runtime_loader,
+)
+from .layout import CandidateLayout, ChampionEntrant, H, Shared, Submit, hand, judged_by
+from .surroundings import Surroundings
+
+#: Name of the champion among inputs of steps.
+CHAMPION = "champion"
+
+
+def lay_out_champion(
+    recipe: Recipe,
+    here: Surroundings,
+    submit: Submit[H],
+    shared: Shared[H],
+    champion: ChampionEntrant[H],
+) -> H:
+    """Validate today's champion on the test split, as candidates are.
+
+    A candidate of the same bytes has the same step, which is computed once.
+    """
+    judged = judged_by(recipe)
+    environment = runtime(champion.runtime).ENVIRONMENT
+    opening = runtime_loader(champion.runtime)
+    call = VALIDATE.call(
+        f"validate {CHAMPION}",
+        ValidateSpec(
+            **dict(judged),
+            groups=recipe.quality.groups,
+            higher_is_better=recipe.quality.rises,
+            loader=opening,
+            environment=environment,
+            options=champion.options,
+            processor=here.processor.identity(),
+        ),
+        loads=(metric_module(judged.metric), opening.partition(":")[0]),
+        files=requirements_of_environment(environment),
+        gpus=1 if champion.gpu else 0,
+        timeout=recipe.timeouts.step,
+    )
+    inputs = {
+        "weights": shared.train.output("weights"),
+        "model": champion.model,
+        "statistics": shared.reference.output("statistics"),
+    }
+    return hand(submit, call, inputs).handle
+
+
+def lay_out_comparison(
+    recipe: Recipe,
+    submit: Submit[H],
+    champion: ChampionEntrant[H],
+    beside: H,
+    able: Sequence[CandidateLayout[H]],
+) -> H:
+    """Compare the quality of validated candidates with today's champion's, sample by sample.
+
+    Args:
+        recipe: The recipe.
+        submit: How steps are run.
+        champion: Today's champion.
+        beside: Its validation.
+        able: The candidates that were validated.
+    """
+    judged = judged_by(recipe)
+    inputs = {CHAMPION: (beside, "statistics")}
+    for candidate in able:
+        assert candidate.validated is not None  # noqa: S101 (narrows a type)
+        inputs[candidate.name] = (candidate.validated, "statistics")
+    call = COMPARE.call(
+        f"compare with {CHAMPION}",
+        CompareSpec(
+            metric=judged.metric,
+            higher_is_better=recipe.quality.rises,
+            champion=champion.version,
+            digest=champion.digest,
+        ),
+        loads=(metric_module(judged.metric),),
+        timeout=recipe.timeouts.step,
+    )
+    return hand(submit, call, inputs).handle
+
+
+def lay_out_benchmark(
+    recipe: Recipe,
+    here: Surroundings,
+    submit: Submit[H],
+    shared: Shared[H],
+    able: Sequence[CandidateLayout[H]],
+    champion: ChampionEntrant[H] | None = None,
+) -> H:
+    """Submit the benchmark of the candidates that were validated, and of today's champion.
+
+    It reserves every core, so no other step of the run works beside it.
+
+    Args:
+        recipe: The recipe.
+        here: The machine.
+        submit: How steps are run.
+        shared: The steps that all candidates share.
+        able: The candidates that were validated.
+        champion: Today's champion, if the recipe compares with it and no candidate is the same.
+    """
+    inputs = {
+        "weights": shared.train.output("weights"),
+        "samples": shared.check.output("samples"),
+    }
+    for candidate in able:
+        assert candidate.compiled is not None  # noqa: S101 (narrows a type)
+        inputs[candidate.name] = (candidate.compiled, "model")
+    kinds = dict.fromkeys(candidate.target.kind for candidate in able)
+    modules = [BASELINE_LOADER.partition(":")[0], *map(loader_module, kinds)]
+    files = [file for kind in kinds for file in requirement_files(kind)]
+    entry = None
+    if champion is not None:
+        inputs[CHAMPION] = champion.model
+        entry = _entry(champion)
+        modules.append(entry.loader.partition(":")[0])
+        files += requirements_of_environment(entry.environment)
+    call = BENCHMARK.call(
+        "benchmark",
+        BenchmarkSpec(
+            candidates=tuple(
+                BenchmarkEntry(
+                    name=candidate.name,
+                    loader=loader(candidate.target.kind),
+                    environment=candidate.target.environment,
+                    options=dict(candidate.target.loader_options),
+                )
+                for candidate in able
+            ),
+            champion=entry,
+            model=recipe.model,
+            baseline=BASELINE_LOADER,
+            processor=str(here.processor),
+            **dict(recipe.benchmark),
+        ),
+        loads=tuple(dict.fromkeys(modules)),
+        files=tuple(dict.fromkeys(files)),
+        cpus=here.cores,
+        gpus=1 if any(c.target.gpu for c in able) or (champion and champion.gpu) else 0,
+        timeout=recipe.timeouts.step,
+    )
+    after = [candidate.validated for candidate in able if candidate.validated is not None]
+    return hand(submit, call, inputs, after).handle
+
+
+def _entry(champion: ChampionEntrant[H]) -> ChampionEntry:
+    return ChampionEntry(
+        name=CHAMPION,
+        loader=runtime_loader(champion.runtime),
+        environment=runtime(champion.runtime).ENVIRONMENT,
+        options=champion.options,
+        version=champion.version,
+        digest=champion.digest,
+    )

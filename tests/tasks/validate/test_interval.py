@@ -1,0 +1,70 @@
+"""Intervals hold the truth as often as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from prefect_hone.tasks.validate.interval import bonett_price, drop_interval, samples_to_say
+
+
+def share(rows: np.ndarray) -> float:
+    return float(rows.mean())
+
+
+@pytest.mark.parametrize(
+    ("count", "worse", "better"), [(100, 0.03, 0.01), (360, 0.02, 0.02), (1000, 0.005, 0.0)]
+)
+def test_a_paired_drop_holds_the_truth(count: int, worse: float, better: float) -> None:
+    generator = np.random.default_rng(count)
+    held = 0
+    for _ in range(1000):
+        drawn = generator.multinomial(count, [worse, better, 1 - worse - better])
+        low, high = bonett_price(int(drawn[0]), int(drawn[1]), count)
+        held += low <= worse - better <= high
+    assert held >= 930, "of 1000; it may hold more, for few samples"
+
+
+def test_it_is_as_narrow_as_the_data_allow() -> None:
+    low, high = bonett_price(0, 0, 10_000)
+    assert -0.0004 < low < 0 < high < 0.0004
+    low, high = bonett_price(400, 0, 10_000)
+    assert low == pytest.approx(0.04 - 0.0039, abs=3e-4)
+    assert high == pytest.approx(0.04 + 0.0039, abs=3e-4)
+
+
+def test_never_different_on_few_samples_is_not_certain() -> None:
+    same = np.ones((20, 1))
+    value, low, high = drop_interval(same, same, share, True)
+    assert value == 0
+    assert low < -0.1
+    assert high > 0.1
+
+
+def test_the_direction_of_the_metric() -> None:
+    reference, candidate = np.ones((50, 1)), np.ones((50, 1))
+    candidate[:10] = 0
+    value, low, high = drop_interval(reference, candidate, share, True)
+    assert value == pytest.approx(0.2)
+    assert 0 < low < value < high
+    back = drop_interval(candidate, reference, share, True)
+    assert back == pytest.approx((-value, -high, -low))
+
+    def rmse(rows: np.ndarray) -> float:
+        return float(np.sqrt(rows.mean()))
+
+    errors = np.random.default_rng(0).random((200, 1)) + 1
+    value, low, high = drop_interval(errors, errors * 4, rmse, False)
+    assert low <= value <= high
+    assert value == pytest.approx(rmse(errors)), "twice the error"
+
+
+@pytest.mark.parametrize(("limit", "enough"), [(0.01, 276), (0.02, 137), (0.1, 26)])
+def test_how_many_samples_a_sure_drop_needs(limit: float, enough: int) -> None:
+    assert samples_to_say("drop", limit) == enough
+    assert bonett_price(0, 0, enough)[1] <= limit < bonett_price(0, 0, enough - 1)[1]
+
+
+def test_how_many_samples_a_sure_accuracy_needs() -> None:
+    assert samples_to_say("value", 0.97) == 125
+    assert samples_to_say("value", 1.0) is None, "no number of samples is enough"
+    assert samples_to_say("drop", 0.0) is None
