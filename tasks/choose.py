@@ -15,7 +15,7 @@ from pydantic import Field
 from ..recipe.measures import bytes_in_words, find_measure, mlflow_name
 from ..recipe.schema import Recipe
 from ..recipe.strict import Strict
-from .decide import metric_name
+from .decide import Compared, metric_name
 from .todays_champion import TodaysChampion
 
 #: A difference in speed of this share should be told; where it is not, the machine is too noisy.
@@ -36,25 +36,6 @@ class Measured(Strict):
     name: str
     metrics: dict[str, float]
     rounds: list[list[float]] = Field(default_factory=list)
-
-
-class Compared(Strict):
-    """How long a candidate takes, as a multiple of another one's time in the same rounds.
-
-    Attributes:
-        ratio: The median of all rounds.
-        low: Lower bound of its 95 % interval.
-        high: Upper bound.
-    """
-
-    ratio: float
-    low: float
-    high: float
-
-    @property
-    def alike(self) -> bool:
-        """Whether the two can't be told apart at 95 % confidence."""
-        return self.low <= 1 <= self.high
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,25 @@ class GateResult(Strict):
     alias: str | None = None
 
 
+class Compared(Strict):
+    """How long a candidate takes, as a multiple of another one's time in the same rounds.
+
+    Attributes:
+        ratio: The median of all rounds.
+        low: Lower bound of its 95 % interval.
+        high: Upper bound.
+    """
+
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def alike(self) -> bool:
+        """Whether the two can't be told apart at 95 % confidence."""
+        return self.low <= 1 <= self.high
+
+
 @dataclass(frozen=True)
 class Beside:
     """What a candidate is judged beside its own measurements.

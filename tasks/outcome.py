@@ -10,8 +10,7 @@ from pydantic import Field
 from ..recipe.measures import find_measure
 from ..recipe.schema import PromotionMode
 from ..recipe.strict import Strict
-from .choose import Compared
-from .decide import GateResult
+from .decide import Compared, GateResult
 from .todays_champion import TodaysChampion
 
 

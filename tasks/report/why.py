@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from ...recipe.measures import bytes_in_words
-from ..choose import Compared
-from ..decide import GateResult
+from ..decide import Compared, GateResult
 from ..outcome import Candidate, CandidateStatus, Outcome
 
 
