@@ -18,6 +18,7 @@ from ...tasks.choose import Measured, compare, pick
 from ...tasks.decide import Beside, gates_by, judge, primary_batch
 from ...tasks.outcome import ArtifactSaid, Candidate, CandidateStatus, Outcome
 from ...tasks.specs.benchmark import BenchmarkFacts, Timing
+from ...tasks.specs.compress import Coverage
 from ...tasks.specs.validate import CompareFacts
 from ...tasks.todays_champion import TodaysChampion
 from .layout import CandidateLayout
@@ -214,7 +215,9 @@ def _coverage(way: CandidateLayout[Settled]) -> dict[str, float]:
     if way.target.takes == "module" and any(p.works_on == "graph" for p in way.variant.passes):
         return {}
     found = [
-        step.done.metrics[name] for step in way.shared if step.done and name in step.done.metrics
+        Coverage.model_validate(step.done.facts["coverage"]).fraction
+        for step in way.shared
+        if step.done and step.done.facts and step.done.facts.get("coverage")
     ]
     return {name: min(found, default=1.0)}
 

@@ -9,7 +9,7 @@ from torch import nn
 from ...ray_workers.data.splits import SampleBatch
 from ...ray_workers.model.flops import forward_flops
 from ...ray_workers.workspace import Result
-from ..specs.compress import LayerChange, LayerFact, ModulePassFacts
+from ..specs.compress import Coverage, LayerChange, LayerFact, ModulePassFacts
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def changed(
     before: Account,
     after: Account,
     ranks: dict[str, int] | None = None,
+    coverage: Coverage | None = None,
 ) -> Result:
     """A step's result with what its pass changed.
 
@@ -72,6 +73,7 @@ def changed(
         before: The account before it.
         after: The account after it.
         ranks: Of factorized layers.
+        coverage: What the pass did with each layer.
     """
     sparsity = 1 - after.nonzero / max(1, after.parameters)
     metrics = {
@@ -92,5 +94,6 @@ def changed(
                 if before.layers.get(name) != after.layers.get(name)
             },
             ranks=ranks or {},
+            coverage=coverage,
         ),
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+from torch import nn
+
 from ...ray_workers.model.onnx_files import graphs_of, layer_of
 from ...ray_workers.workspace import Result
 from ...recipe.errors import NothingChanged
@@ -17,6 +20,9 @@ _INTEGER = ("MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "QGemm", "Q
 _SHOWN = 4
 #: A file this many times larger than expected is worth a word.
 _LARGER = 1.5
+#: Reasons that the recipe itself gives.
+SKIPPED, PUT_BACK = "it is in skip_layers", "accuracy control put it back"
+_WANTED = (SKIPPED, PUT_BACK)
 
 
 def of_quantization(
@@ -53,6 +59,29 @@ def of_quantization(
     expected = max(0, job.graph.ByteSize() - saved) if not job.large else 0
     actual = made.ByteSize() if not job.large else 0
     return Coverage(layers=tuple(layers), expected_bytes=expected, bytes=actual)
+
+
+def of_module(before: nn.Module, after: nn.Module, skipped: Iterable[str]) -> Coverage:
+    """Each linear layer and convolution of a module: whether a pass changed its weights."""
+    weights = dict(after.named_parameters())
+    layers = []
+    for name, module in before.named_modules():
+        if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            continue
+        now = weights.get(f"{name}.weight" if name else "weight")
+        same = now is not None and now.shape == module.weight.shape
+        why = None
+        if same and torch.equal(now.detach(), module.weight.detach()):
+            why = SKIPPED if name in skipped else "the pass left it as it was"
+        layers.append(
+            LayerCoverage(
+                layer=name,
+                operator=type(module).__name__,
+                weights=module.weight.numel(),
+                left_because=why,
+            )
+        )
+    return Coverage(layers=tuple(layers))
 
 
 def _entry(node: Any, count: int, why: str | None) -> LayerCoverage:
@@ -120,12 +149,12 @@ def tell(result: Result, coverage: Coverage, what: str, where: str) -> None:
             where=where,
             do="change the pass's fields, or remove the pass",
         )
-    result.metrics["coverage/fraction"] = coverage.fraction
-    result.params["coverage/layers"] = len(coverage.layers)
-    result.params["coverage/layers_done"] = len(coverage.done)
+    result.metrics[f"{where}/coverage"] = coverage.fraction
+    result.params[f"{where}/layers_eligible"] = len(coverage.layers)
+    result.params[f"{where}/layers_changed"] = len(coverage.done)
     if coverage.bytes:
-        result.metrics["coverage/bytes"] = float(coverage.bytes)
-        result.metrics["coverage/expected_bytes"] = float(coverage.expected_bytes)
+        result.metrics[f"{where}/bytes"] = float(coverage.bytes)
+        result.metrics[f"{where}/expected_bytes"] = float(coverage.expected_bytes)
     left = [layer for layer in coverage.left if layer.left_because not in _WANTED]
     if left:
         result.notes.append(
@@ -136,11 +165,6 @@ def tell(result: Result, coverage: Coverage, what: str, where: str) -> None:
             f"the result has {bytes_in_words(coverage.bytes)}, where "
             f"{bytes_in_words(coverage.expected_bytes)} would be with every layer {what}"
         )
-
-
-#: Reasons that the recipe itself gives.
-SKIPPED, PUT_BACK = "it is in skip_layers", "accuracy control put it back"
-_WANTED = (SKIPPED, PUT_BACK)
 
 
 def _reasons(left: Iterable[LayerCoverage]) -> str:

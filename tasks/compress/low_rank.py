@@ -11,11 +11,12 @@ from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.surgery import Factorize, factorize
 from ...ray_workers.training.job import Lesson
 from ...ray_workers.workspace import Result, Workspace
-from ...recipe.errors import StepFailed
+from ...recipe.errors import NothingChanged
 from ...recipe.passes import LowRank
 from ...recipe.strict import short_name
-from ..specs.compress import ModulePassSpec
+from ..specs.compress import Coverage, LayerCoverage, ModulePassSpec
 from .account import account, changed
+from .coverage import SKIPPED, tell
 from .training_pass import PassContext, Retraining, train_on
 
 
@@ -23,7 +24,8 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     """Input and output: `module`.
 
     Raises:
-        StepFailed: No layer would become smaller, or a layer to skip does not exist.
+        NothingChanged: No layer would become smaller.
+        StepFailed: A layer to skip does not exist.
     """
     spec = work.spec.compression
     assert isinstance(spec, LowRank)  # noqa: S101 (narrows a type)
@@ -33,6 +35,9 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     ranks = _ranks(model, spec)
     for name, rank in ranks.items():
         factorize(model, name, rank)
+    coverage = _coverage(context.model, spec, ranks)
+    told = Result()
+    tell(told, coverage, "factorized", "low-rank")
     operations = [*context.operations, Factorize(ranks=ranks)]
     quality = None
     if spec.recover_epochs:
@@ -40,11 +45,37 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
         how = Retraining("recover", spec.recover_epochs, spec.recover_lr_scale, lesson)
         model, quality = train_on(context, model, operations, how)
     context.keep(model, operations)
-    result = changed("low-rank", before, account(model, context.samples), ranks=ranks)
+    result = changed("low-rank", before, account(model, context.samples), ranks, coverage)
+    result.metrics |= told.metrics
+    result.params |= told.params
+    result.notes += told.notes
     result.params["low-rank/layers"] = len(ranks)
     if quality is not None:
         result.metrics[f"low-rank/validation_{short_name(work.spec.metric)}"] = quality
     return result
+
+
+def _coverage(model: nn.Module, spec: LowRank, ranks: dict[str, int]) -> Coverage:
+    layers = []
+    for name, layer in model.named_modules():
+        if not isinstance(layer, nn.Linear | nn.Conv2d):
+            continue
+        why: str | None = "two layers of the rank that it needs would be larger"
+        if name in ranks:
+            why = None
+        elif name in spec.skip_layers:
+            why = SKIPPED
+        elif isinstance(layer, nn.Conv2d) and layer.groups > 1:
+            why = f"it has {layer.groups} groups"
+        layers.append(
+            LayerCoverage(
+                layer=name,
+                operator=type(layer).__name__,
+                weights=layer.weight.numel(),
+                left_because=why,
+            )
+        )
+    return Coverage(layers=tuple(layers))
 
 
 def _ranks(model: nn.Module, spec: LowRank) -> dict[str, int]:
@@ -66,7 +97,7 @@ def _ranks(model: nn.Module, spec: LowRank) -> dict[str, int]:
         if rank * (rows + columns) < rows * columns:
             found[name] = rank
     if not found:
-        raise StepFailed(
+        raise NothingChanged(
             "no layer would become smaller",
             where="low-rank",
             do="lower energy or budget",

@@ -217,7 +217,7 @@ def _static_result(
             )
         reasons |= dict.fromkeys(put_back, PUT_BACK)
         coverage = of_quantization(job, graph, spec.scheme, reasons, _BITS[spec.scheme])
-        result.metrics["coverage/fraction"] = coverage.fraction
+        result.metrics["quantize/coverage"] = coverage.fraction
     write_graph(graph, work.output("graph", "onnx"))
     result.params |= {
         **_scheme_params(spec),

@@ -27,6 +27,14 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
     mlps = [g for g in groups if not g.is_attention]
     for wanted, found, what in ((spec.heads, attention, "attention"), (spec.mlp, mlps, "MLP")):
         if wanted and not found:
+            fused = _fused_attention(model) if what == "attention" else None
+            if fused is not None:
+                raise StepFailed(
+                    f"'{fused}' is an nn.MultiheadAttention, whose heads can't be removed: torch "
+                    "takes their width from the model's",
+                    where="prune.heads",
+                    do="write query, key, value and out as nn.Linear, or prune only mlp",
+                )
             raise StepFailed(
                 f"the model has no {what} block with known layer names",
                 where="prune",
@@ -39,6 +47,12 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
         for group in mlps:
             _remove_units(model, group, spec.mlp, spec.round_to)
     return model
+
+
+def _fused_attention(model: nn.Module) -> str | None:
+    """The name of the first attention of torch's own."""
+    found = (n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention))
+    return next(found, None)
 
 
 def _remove_heads(model: nn.Module, group: Group, share: float) -> None:

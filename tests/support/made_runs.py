@@ -122,12 +122,14 @@ class OverAtOnce:
     Attributes:
         failing: What steps die of, by label.
         metrics: What steps measured, by label.
+        facts: What steps found out, by label.
         cached: Labels of steps that are kept from before.
         unchanged: Labels of failing steps that found nothing to change.
     """
 
     failing: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     cached: set[str] = field(default_factory=set)
     unchanged: set[str] = field(default_factory=set)
     done: list[StepResult] = field(default_factory=list)
@@ -143,7 +145,9 @@ class OverAtOnce:
             outputs={name: artifact(f"{call.label}/{name}") for name in call.step.outputs},
             metrics=self.metrics.get(call.label, {}),
             params={},
-            facts=CHECKED.model_dump(mode="json") if call.step is CHECK else {},
+            facts=CHECKED.model_dump(mode="json")
+            if call.step is CHECK
+            else self.facts.get(call.label, {}),
             notes=[f"a note of {call.label}"],
             seconds=1.5,
         )

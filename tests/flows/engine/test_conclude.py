@@ -75,7 +75,9 @@ def test_a_pass_that_changed_nothing_makes_no_candidate_and_no_failure() -> None
 
 def test_coverage_is_that_of_the_pass_that_changed_least() -> None:
     steps = usual()
-    steps.metrics["compress int8"] = {"coverage/fraction": 0.75}
+    done, left = ({"layer": "a", "operator": "Gemm", "weights": n, "left_because": why}
+                  for n, why in ((75, None), (25, "it is in skip_layers")))  # fmt: skip
+    steps.facts["compress int8"] = {"coverage": {"layers": [done, left]}}
     outcome = concluded(steps, benchmarked({BASELINE: 4.0, FP32: 2.0, INT8: 1.0}))
     assert of(outcome, INT8).metrics["coverage/fraction"] == 0.75
     assert of(outcome, FP32).metrics["coverage/fraction"] == 1, "it has no pass"

@@ -122,7 +122,7 @@ def test_odd_graphs_are_quantized_rightly_on_both_runtimes(
     made, done = bench.quantize(make(), inputs, **fields)
     reached = decibels(make(), made, inputs)
     assert min(reached.values()) > 25, reached
-    assert done.metrics["coverage/fraction"] > 0.9 or odd == "opset 9"
+    assert done.metrics["quantize/coverage"] > 0.9 or odd == "opset 9"
 
 
 @pytest.mark.parametrize("odd", ODD)
@@ -172,7 +172,7 @@ def test_weights_in_the_bodies_of_an_if_are_quantized(bench: GraphBench, scheme:
     made, done = bench.quantize(conditional(), inputs, scheme=scheme)
     expected = onnxruntime_outputs(conditional(), inputs)
     assert sqnr_db(expected, onnxruntime_outputs(made, inputs)) > 30
-    assert done.metrics["coverage/fraction"] == 1
+    assert done.metrics["quantize/coverage"] == 1
 
 
 def test_a_scheme_that_does_not_reach_bodies_says_so(bench: GraphBench) -> None:
@@ -195,7 +195,7 @@ def test_recurrent_layers_get_integer_weights_or_are_named(bench: GraphBench) ->
     inputs = samples(12, 4)
     made, done = bench.quantize(recurrent(), inputs, scheme="weight-int8")
     assert min(decibels(recurrent(), made, inputs).values()) > 30
-    assert done.metrics["coverage/fraction"] == 1
+    assert done.metrics["quantize/coverage"] == 1
     with pytest.raises(NothingChanged, match=r"layers are recurrent \(LSTM\)"):
         bench.quantize(recurrent(), inputs, scheme="static-int8")
 
@@ -218,7 +218,7 @@ def test_layers_left_alone_are_noted_with_their_reason(bench: GraphBench) -> Non
     assert "1 of 2 layers were not quantized: Conv_0 (dynamic-int8 does not quantize " in str(
         done.notes
     )
-    assert done.metrics["coverage/fraction"] == pytest.approx(1024 / (1024 + 288))
+    assert done.metrics["quantize/coverage"] == pytest.approx(1024 / (1024 + 288))
     left = [layer for layer in done.facts["coverage"]["layers"] if layer["left_because"]]
     assert [layer["layer"] for layer in left] == ["Conv_0"]
 

@@ -1,0 +1,74 @@
+"""Models that channel pruning can't treat as a chain of layers; (N, 13) rows to (N, 3) logits."""
+
+import torch
+from torch import nn
+
+
+class Recurrent(nn.Module):
+    """A convolution read by a recurrent layer, and a head that can be pruned."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv1d(1, 16, 3, padding=1)
+        self.memory = nn.LSTM(16, 16, num_layers=2, batch_first=True)
+        self.wide = nn.Linear(16, 64)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x[:, None])).transpose(1, 2)
+        return self.head(torch.relu(self.wide(self.memory(x)[0][:, -1])))
+
+
+class Baked(nn.Module):
+    """A view of a fixed width between layers that could be pruned."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(13, 64)
+        self.second = nn.Linear(64, 64)
+        self.third = nn.Linear(64, 64)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        x = x.view(-1, 16, 4).transpose(1, 2).reshape(-1, 64)
+        return self.head(torch.relu(self.third(x)))
+
+
+class Frozen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(13, 32)
+        self.second = nn.Linear(32, 32)
+        self.head = nn.Linear(32, 3)
+        self.first.requires_grad_(False)
+        self.second.requires_grad_(False)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))))
+
+
+class Narrow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(13, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.first(x)))
+
+
+class Encoder(nn.Module):
+    """torch's own transformer layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(1, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 4, 64, batch_first=True)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.layer(self.embed(x[:, :, None])).mean(1))
+
+
+recurrent, baked, frozen, narrow, encoder = Recurrent, Baked, Frozen, Narrow, Encoder
