@@ -69,9 +69,8 @@ def of_module(before: nn.Module, after: nn.Module, skipped: Iterable[str]) -> Co
         if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
             continue
         now = weights.get(f"{name}.weight" if name else "weight")
-        same = now is not None and now.shape == module.weight.shape
         why = None
-        if same and torch.equal(now.detach(), module.weight.detach()):
+        if now is not None and torch.equal(now.detach(), module.weight.detach()):
             why = SKIPPED if name in skipped else "the pass left it as it was"
         layers.append(
             LayerCoverage(
