@@ -54,6 +54,11 @@ VARIABLES = {
         "HONE_GATES": "Gates of deployed recipes that have none, as a JSON list.",
         "HONE_MEASURING_LIMIT": "Prefect's global concurrency limit that a measurement takes.",
     },
+    "Logs and metrics": {
+        "HONE_LOG_FORMAT": "`json`: log lines as JSON objects. Default `text`.",
+        "HONE_METRICS_FILE": "File, ending in `.prom`, for the node exporter's textfile collector.",
+        "HONE_METRICS_PUSH": "URL of a Prometheus push gateway.",
+    },
     "Installation": {
         "HONE_TORCH": "Build of torch that `make` installs: `auto`, `cpu` or `cuda`.",
     },

@@ -53,13 +53,30 @@ def quiet_console() -> None:
     `PREFECT_LOGGING_LEVEL` would also remove them from the UI. Without the part, the terminal shows
     them.
     """
+    for _, handler in _consoles():
+        handler.setLevel(logging.CRITICAL + 1)
+
+
+def replace_console(handler: logging.Handler) -> None:
+    """Let a handler write what Prefect's own console handlers would.
+
+    Without the part, both do.
+    """
+    for logger, console in list(_consoles()):
+        logger.removeHandler(console)
+        if console.level <= logging.CRITICAL:  # else it was made quiet
+            logger.addHandler(handler)
+
+
+def _consoles() -> Iterator[tuple[logging.Logger, logging.Handler]]:
     console = _part(*_CONSOLE)
     if console is None:
         return
     for name in ("prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.extra", ""):
-        for handler in logging.getLogger(name).handlers:
+        logger = logging.getLogger(name)
+        for handler in logger.handlers:
             if isinstance(handler, console):
-                handler.setLevel(logging.CRITICAL + 1)
+                yield logger, handler
 
 
 def newest_schema() -> str | None:

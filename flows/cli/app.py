@@ -18,6 +18,7 @@ from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
 from ...recipe.machine_errors import machine_error
 from ...recipe.service_errors import service_error
+from ..logs import say
 from .output import (
     EXIT_NO_READER,
     OutputLost,
@@ -51,21 +52,21 @@ def exit_with_message(command: Callable[P, None]) -> Callable[P, None]:
             with only_json(bool(options.get("as_json"))):
                 command(*arguments, **options)
         except HoneError as error:
-            sys.stderr.write(f"hone: {error}\n")
+            say(str(error))
             raise typer.Exit(error.exit_code) from None
         except OutputLost as error:
             raise typer.Exit(_lost(error)) from None
         except Ended as error:
-            sys.stderr.write(f"hone: {error}\n")
+            say(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            sys.stderr.write("hone: interrupted\n")
+            say("interrupted")
             raise typer.Exit(130) from None
         except Exception as error:
             trouble = machine_error(error) or service_error(error)
             if trouble is None:
                 raise
-            sys.stderr.write(f"hone: {trouble}\n")
+            say(str(trouble))
             raise typer.Exit(trouble.exit_code) from None
 
     return wrapped

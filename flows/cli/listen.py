@@ -12,7 +12,9 @@ from ...recipe.errors import InputError
 from ...tasks.tracking.registry_view import RegistryView
 from ..engine.home import usable_settings
 from ..engine.settings import Settings
+from ..logs import as_json, use_log_format
 from ..operate.listener import Listener
+from ..operate.listener_metrics import ListenerMetrics
 from ..operate.listener_state import ListenerState
 from ..operate.registration import register, require_server
 from ..operate.rules import Rule, are_default, configured_rules, read_rules
@@ -91,6 +93,7 @@ def _listen(
 ) -> None:
     import uvicorn
 
+    use_log_format()
     state = ListenerState(settings.listener)
     try:
         watcher = Watcher(rules, RegistryView(settings.tracking), starter, state)
@@ -103,11 +106,16 @@ def _listen(
             markup=False,
         )
         uvicorn.run(
-            create_app(Listener(watcher, state, secrets, options.poll)),
+            create_app(
+                Listener(
+                    watcher, state, secrets, options.poll, metrics=ListenerMetrics(settings.home)
+                )
+            ),
             host=options.host,
             port=options.port,
             log_level="warning",
             access_log=False,
+            log_config=None if as_json() else uvicorn.config.LOGGING_CONFIG,
             server_header=False,
             limit_concurrency=1000,
             timeout_graceful_shutdown=10,

@@ -20,7 +20,9 @@ from ...tasks.tracking.promote_version import promote_version
 from ...tasks.tracking.registered_bytes import Verdict, verify
 from ...tasks.tracking.rollback import history, repair, rollback
 from ...tasks.tracking.tracker import quiet_mlflow
+from ..engine import run_count
 from ..engine.home import usable_settings
+from .prefect_server import configured_url
 
 _NAMED = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|(?P<alias>@[^/@]+))$")
 
@@ -147,9 +149,18 @@ def _action(entry: Entry) -> str:
 
 
 def _show(console: Console, model: str, entry: Entry) -> None:
+    """Print a change, count it, and tell Prefect of it, where automations may wait for it."""
     console.print(
         f"{model}: {entry.record.sentence}", highlight=False, markup=False, soft_wrap=True
     )
+    if configured_url() is None:
+        run_count.champion_changed(model, entry.record)
+        return
+    from ..engine.events import champion_changed
+    from ..prefect_private import send_what_is_left
+
+    champion_changed(model, entry.record)
+    send_what_is_left(5)
 
 
 def _tracking() -> str:

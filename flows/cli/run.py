@@ -30,8 +30,10 @@ from ..engine.home import private_files
 from ..engine.plan import make_plan
 from ..engine.session import Session
 from ..engine.settings import Settings
+from ..logs import as_json as json_log
+from ..logs import use_log_format
 from ..prefect_private import quiet_console, send_what_is_left
-from .console import LiveRows, PlainLines
+from .console import LiveRows, LogLines, PlainLines
 from .load import load_for_command
 from .output import go_on_without_reader, leave_at_once, write_json
 from .prefect_server import PrefectServer, configured_url, require_server
@@ -56,7 +58,7 @@ def run_command(
 def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]) -> int:
     width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 240
     console = Console(stderr=as_json, width=width)
-    observer = LiveRows(console) if console.is_terminal else PlainLines(console)
+    observer = _observer(console)
     recipe, session = load_for_command(name, overrides, observer, redo)
     asked = {"recipe": name, "overrides": [showable(o) for o in overrides], "redo": list(redo)}
     plan = make_plan(recipe, session)
@@ -89,6 +91,13 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
     return 0 if outcome.winner is not None else EXIT_NO_CHAMPION
 
 
+def _observer(console: Console) -> LogLines | LiveRows | PlainLines:
+    if json_log():
+        use_log_format()
+        return LogLines()
+    return LiveRows(console) if console.is_terminal else PlainLines(console)
+
+
 def _close(cluster: Cluster) -> None:
     cluster.close()
     if cluster.abandoned:
@@ -109,6 +118,7 @@ def _run_flow(
     from ..engine.session import use
 
     quiet_console()
+    use_log_format()  # importing Prefect has set up its own handlers
     if server is not None:
         server.wait()
     try:

@@ -1,4 +1,4 @@
-"""Prefect events of Hone: what automations can react to.
+"""Prefect events of Hone: what automations can react to. Changes of a champion are counted, too.
 
 An event is about a registered model, the resource `hone.model.NAME`, or about a run,
 `hone.run.ID`; Prefect adds the flow run that it comes from. Sending is Prefect's, in the
@@ -20,8 +20,9 @@ from typing import Any
 
 from ...recipe.schema import Recipe
 from ...tasks.outcome import CandidateStatus, Outcome
-from ...tasks.tracking.ledger import Record
+from ...tasks.tracking.ledger import Action, Record
 from ...tasks.tracking.registry import Promotable, Promotion, Registered
+from . import run_count
 
 PROVEN = "hone.candidate.proven"
 GATE_FAILED = "hone.gate.failed"
@@ -48,6 +49,7 @@ def candidates_judged(recipe: Recipe, outcome: Outcome) -> None:
 
 def champion_changed(model: str, record: Record) -> None:
     """An alias was moved, as the ledger has it."""
+    run_count.champion_changed(model, record)
     _emit(
         CHAMPION_CHANGED,
         model,
@@ -64,6 +66,7 @@ def champion_changed(model: str, record: Record) -> None:
 def promoted(asked: Promotable, promotion: Promotion) -> None:
     """A run promoted its winner, unless it was the champion already."""
     if promotion.new or promotion.previous is not None:
+        run_count.moved(asked.model, Action.PROMOTE.value)
         _emit(CHAMPION_CHANGED, asked.model, alias=promotion.alias, before=promotion.previous,
               after=promotion.version, who=asked.who, why=asked.why, how="done",
               evidence=asked.all_tags)  # fmt: skip

@@ -20,7 +20,7 @@ from ...tasks.outcome import Outcome
 from ...tasks.report.table import failure
 from ...tasks.tracking.champions import RegisteredVersion, read_version
 from .lay_out import candidate_name
-from .pipeline import closing_cluster, name_flow_run, run_recipe
+from .pipeline import about_flow_run, closing_cluster, name_flow_run, run_recipe
 from .plan import Plan, make_plan
 from .session import Session
 
@@ -74,6 +74,7 @@ def measure_again(recipe: Recipe, session: Session, which: str) -> State[Any]:
             it was made from.
         HoneError: A step failed.
     """
+    about_flow_run(recipe)
     version = read_version(session.settings.tracking, recipe.registry.model, which)
     only = _only(recipe, version)
     name_flow_run(recipe)

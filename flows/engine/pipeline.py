@@ -21,6 +21,7 @@ from ...tasks.steps import GIVEN
 from ...tasks.tracking.entries import RunStatus
 from ...tasks.tracking.names import TRAINING
 from ...tasks.tracking.registry import Promotable
+from ..logs import about_run
 from . import events
 from .assets import of_model
 from .conclude import conclude
@@ -44,6 +45,7 @@ from .record import (
 from .reporting import record_provenance, record_report, report_of
 from .results import Results, Settled, StepResult
 from .run import Run, open_run
+from .run_count import counting, this_run
 from .session import Session
 from .surroundings import here
 
@@ -55,6 +57,7 @@ def run_pipeline(recipe: Recipe, session: Session) -> State[Outcome]:
         InputError: What the recipe asks for can't be done.
         HoneError: A step that every candidate needs failed.
     """
+    about_flow_run(recipe)
     name_flow_run(recipe)
     with closing_cluster(session):
         outcome = run_recipe(recipe, session)
@@ -75,15 +78,18 @@ def closing_cluster(session: Session) -> Iterator[None]:
 
 
 def told_by_state(work: Callable[[], State[Any]]) -> State[Any]:
-    """Run a flow's work; a mistake or a failure becomes a state with its sentence.
+    """Run a flow's work, and count it; a mistake or a failure becomes a state with its sentence.
 
     Raised, it would come with a traceback in the flow run's log.
     """
-    try:
-        return work()
-    except HoneError as error:
-        name = "InvalidInput" if isinstance(error, InputError) else "Failed"
-        return Failed(name=name, message=str(error), data=error)
+    with counting() as states:
+        try:
+            state = work()
+        except HoneError as error:
+            name = "InvalidInput" if isinstance(error, InputError) else "Failed"
+            state = Failed(name=name, message=str(error), data=error)
+        states.append(state)
+    return state
 
 
 def final_state(outcome: Outcome) -> State[Any]:
@@ -106,6 +112,7 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
     if plan.to_compute:
         session.cluster.prepare()
     with open_run(recipe, session, run_tags(recipe, session, flow), plan.again) as run:
+        this_run().steps_of(recipe.name, run.runner)
         record_start(run)  # before a step that is kept tells of itself
         if plan.starts_workers:
             require_workers(recipe, session)
@@ -113,6 +120,7 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
         session.observer.phase("deciding and promoting")
         outcome = conclude(recipe, run.run_id, results)
         record_results(run, results, outcome)
+        this_run().outcome(outcome)
         events.candidates_judged(recipe, outcome)
         asked = promotable(run, outcome)
         if asked is not None:
@@ -123,6 +131,12 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
         drawn = record_report(run, report)
         publish(run, outcome, drawn.pareto)
     return outcome
+
+
+def about_flow_run(recipe: Recipe) -> None:
+    """Count the current flow run under its recipe, and name both in its log."""
+    this_run().recipe = recipe.name
+    about_run(flow_run_id=str(flow_run.id or ""), recipe=recipe.name)
 
 
 def require_workers(recipe: Recipe, session: Session) -> None:

@@ -16,6 +16,7 @@ from ...ray_workers.store.artifacts import Artifact
 from ...recipe.errors import HoneError, InputError, NothingChanged
 from ...recipe.showable import showable
 from ...tasks.steps import BENCHMARK, Call
+from ..logs import about_step
 from .layout import Layout
 from .results import Settled, StepResult
 from .runner import Runner
@@ -74,9 +75,10 @@ def step_task(hidden: _Hidden, call: Call, inputs: dict[str, tuple[StepResult, s
         name: result.artifact(output) for name, (result, output) in inputs.items()
     }
     try:
-        with _measuring_alone(runner, call):
+        with about_step(call.step.name, call.candidate), _measuring_alone(runner, call):
             return runner.run(call, artifacts, get_run_logger())
     except HoneError as error:
+        runner.failed.append(call.step.name)
         runner.session.observer.failed(call.label, str(error))
         raise
 

@@ -18,7 +18,7 @@ from ...recipe.errors import InputError, RecipeError, did_you_mean
 from ...recipe.load import apply_overrides, bundled_recipes, find_recipe, parse_recipe
 from ...recipe.schema import Recipe
 from ...recipe.text import Source, read_source, read_text
-from ..logs import hide_in_logs
+from ..logs import use_log_format
 from .blocks import flow_settings
 from .deployed_recipe import PREFIX, open_kept
 from .session import Session, in_session, new_session, open_store
@@ -54,7 +54,7 @@ def open_request(
         RecipeError: The recipe has mistakes.
         InputError: It names what this worker doesn't allow.
     """
-    hide_in_logs()
+    use_log_format()
     given = in_session()
     if given is not None:
         return given.recipe, given

@@ -15,6 +15,7 @@ from ...recipe.schema import Recipe
 from ...tasks.tracking.entries import RunStatus
 from ...tasks.tracking.names import PARENT
 from ...tasks.tracking.tracker import Tracker
+from ..logs import about_run
 from .runner import Runner
 from .session import Session
 from .shipped_code import shipped_code
@@ -55,6 +56,7 @@ def open_run(
     settings = session.settings
     tracker = Tracker(settings.tracking, settings.artifacts, recipe.name, settings.journals)
     run_id = tracker.open(f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}", tags)
+    about_run(run_id=run_id)
     status, runner = RunStatus.FAILED, None
     try:
         code = None

@@ -47,6 +47,7 @@ class Runner:
     Attributes:
         notes: Messages that the user got.
         taken: The steps that succeeded, in the order in which they finished.
+        failed: Names of steps whose tries failed, once for each try.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Runner:
         self._again = again
         self.notes: list[str] = []
         self.taken: list[StepTaken] = []
+        self.failed: list[str] = []
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
 

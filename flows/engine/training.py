@@ -9,12 +9,13 @@ from pydantic import Field
 from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
 from .lay_out import lay_out_training
-from .pipeline import closing_cluster, name_flow_run, require_workers
+from .pipeline import about_flow_run, closing_cluster, name_flow_run, require_workers
 from .plan import plan_training
 from .prefect_tasks import Steps, need
 from .record import record_training, record_training_start, run_tags
 from .results import StepResult
 from .run import open_run
+from .run_count import this_run
 from .session import Session
 
 
@@ -43,6 +44,7 @@ def run_training(recipe: Recipe, session: Session) -> State[Trained]:
         InputError: What the recipe asks for can't be done.
         HoneError: A step failed.
     """
+    about_flow_run(recipe)
     name_flow_run(recipe)
     with closing_cluster(session):
         trained = _train(recipe, session)
@@ -57,6 +59,7 @@ def _train(recipe: Recipe, session: Session) -> Trained:
     if any(not step.cached for step in planned):
         session.cluster.prepare()
     with open_run(recipe, session, run_tags(recipe, session, "train"), again) as run:
+        this_run().steps_of(recipe.name, run.runner)
         record_training_start(run)
         if any(step.call.starts_workers and not step.cached for step in planned):
             require_workers(recipe, session)

@@ -1,15 +1,25 @@
-"""What the listener counts, for Prometheus."""
+"""What the listener counts, for Prometheus; and what the runs with its `HONE_HOME` counted."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from ..engine.run_metrics import RunMetrics
 
 
 class ListenerMetrics:
-    """Counters of one listener process, and gauges of the state that its processes share."""
+    """Counters of one listener process, and gauges of the state that its processes share.
 
-    def __init__(self) -> None:
+    Args:
+        home: `HONE_HOME`, whose runs are shown, too; None: none are.
+    """
+
+    def __init__(self, home: Path | None = None) -> None:
         self._registry = CollectorRegistry()
+        if home is not None:
+            self._registry.register(RunMetrics(home))
         self.requests = Counter(
             "hone_listener_requests",
             "Requests to the webhook, by what came of them.",

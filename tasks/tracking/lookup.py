@@ -13,8 +13,16 @@ T = TypeVar("T")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
-def found_or_none(question: Callable[[], T]) -> T | None:
-    """An answer of the registry; None if what was asked for isn't there.
+def found_or_none(question: Callable[[], T], client: Any, model: str) -> T | None:
+    """An answer of the registry about a model; None if what was asked for isn't there.
+
+    A server with users refuses a question about a model that doesn't exist. Then the list of models
+    tells: it has all that this account may read.
+
+    Args:
+        question: The question.
+        client: MLflow's client.
+        model: The registered model that it is about.
 
     Raises:
         Exception: MLflow's own error, for any other reason.
@@ -26,7 +34,15 @@ def found_or_none(question: Callable[[], T]) -> T | None:
     except MlflowException as error:
         if error.error_code in ABSENT:
             return None
+        if error.error_code == "PERMISSION_DENIED" and not _is_listed(client, model):
+            return None
         raise
+
+
+def _is_listed(client: Any, model: str) -> bool:
+    quote = '"' if "'" in model else "'"
+    named = client.search_registered_models(f"name = {quote}{model}{quote}", max_results=1)
+    return bool(named)
 
 
 def named_version(client: Any, model: str, which: str) -> Any:
@@ -47,7 +63,7 @@ def named_version(client: Any, model: str, which: str) -> Any:
 
 def version_of(client: Any, model: str, alias: str) -> Any:
     """The version that has an alias; None if none has."""
-    return found_or_none(lambda: client.get_model_version_by_alias(model, alias))
+    return found_or_none(lambda: client.get_model_version_by_alias(model, alias), client, model)
 
 
 def number_of(version: Any) -> str | None:
@@ -61,7 +77,7 @@ def require_model(client: Any, tracking: str, name: str) -> None:
     Raises:
         InputError: It has none of this name.
     """
-    if found_or_none(lambda: client.get_registered_model(name)) is None:
+    if found_or_none(lambda: client.get_registered_model(name), client, name) is None:
         raise InputError(f"the registry has no model {name}", where=tracking)
 
 
@@ -71,7 +87,7 @@ def existing_version(client: Any, name: str, version: str) -> Any:
     Raises:
         InputError: There is none of this number.
     """
-    found = found_or_none(lambda: client.get_model_version(name, version))
+    found = found_or_none(lambda: client.get_model_version(name, version), client, name)
     if found is None:
         raise InputError(f"version {version} of {name} is not there any more")
     return found

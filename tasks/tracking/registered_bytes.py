@@ -89,7 +89,7 @@ def verify(tracking: str, name: str, version: str) -> Verdict:
     import mlflow
 
     client = mlflow.MlflowClient(tracking, registry_uri=tracking)
-    found = found_or_none(lambda: named_version(client, name, version))
+    found = found_or_none(lambda: named_version(client, name, version), client, name)
     if found is None:
         at = version if version.startswith("@") else f" version {version}"
         raise InputError(f"the registry has no {name}{at}", where=tracking)

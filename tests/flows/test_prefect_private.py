@@ -57,6 +57,20 @@ def test_the_newest_schema_is_that_of_a_new_database(
     assert prefect_private.newest_schema() is None, "then the server looks"
 
 
+def test_the_console_handler_is_replaced_unless_it_is_quiet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    ours, loud, quiet = logging.StreamHandler(), PrefectConsoleHandler(), PrefectConsoleHandler()
+    quiet.setLevel(logging.CRITICAL + 1)
+    monkeypatch.setattr(logging.getLogger("prefect"), "handlers", [loud])
+    monkeypatch.setattr(logging.getLogger("prefect.extra"), "handlers", [quiet])
+    prefect_private.replace_console(ours)
+    assert logging.getLogger("prefect").handlers == [ours]
+    assert logging.getLogger("prefect.extra").handlers == []
+
+
 def test_prefects_own_loggers_have_the_console_handler() -> None:
     """Else its lines would come to the terminal by another way."""
     from prefect.logging.handlers import PrefectConsoleHandler

@@ -433,3 +433,35 @@ def test_the_block_covers_what_a_worker_is_told() -> None:
     names = {"HONE_STORE", "HONE_ALLOWED_PREFIXES", "HONE_ALLOWED_PATHS"}
     block = HoneServers(store="s", allowed_prefixes=["a"], allowed_paths=["/b"])
     assert names <= set(block.variables())
+
+
+def test_alerts_are_about_metrics_that_exist() -> None:
+    from prefect_hone.flows.engine.run_metrics import FAMILIES
+    from prefect_hone.flows.operate.listener_metrics import ListenerMetrics
+
+    shown = ListenerMetrics().text().decode()
+    known = {f.name + ("_total" if f.kind == "counter" else "") for f in FAMILIES.values()}
+    known |= set(re.findall(r"^# HELP (\w+)", shown, re.M))
+    (group,) = documents(INFRA / "prometheus" / "alerts.yaml")[0]["groups"]
+    named = {name for rule in group["rules"] for name in re.findall(r"hone_\w+", rule["expr"])}
+    assert named
+    assert named <= known
+    for rule in group["rules"]:
+        assert set(rule) == {"alert", "expr", "labels", "annotations"}
+        labels = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+        families = [
+            f for f in FAMILIES.values() if re.search(rf"{f.name}\b|{f.name}_total", rule["expr"])
+        ]
+        assert all(labels <= set(family.labels) for family in families)
+
+
+def test_what_the_listener_has_seen_outlives_its_container() -> None:
+    """And the worker has the same home: `reconcile` looks there for what was started already."""
+    dockerfile = (INFRA / "Dockerfile").read_text()
+    home = re.search(r"HONE_HOME=(\S+)", dockerfile)
+    assert home is not None
+    for name in ("listener", "worker"):
+        mounted = dict(volume.split(":")[:2] for volume in COMPOSE["services"][name]["volumes"])
+        assert mounted["home"] == home.group(1)
+    owned = re.search(rf"install --directory --owner 1001 .*--mode 700 {home.group(1)}", dockerfile)
+    assert owned, "an empty volume takes over its owner"

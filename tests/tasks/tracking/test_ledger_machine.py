@@ -1,30 +1,28 @@
 """Random promotions, rollbacks, kills, changes past Hone and repairs: the ledger equals a model of it.
 
 MLflow's registry is a stand-in here that keeps its promises (numbers of versions without duplicates,
-a version and its tags at once); `test_ledger.py` asks the same of MLflow's own store.
+a version and its tags at once); `test_ledger.py` asks the same of MLflow's own store, and
+`tests/benchmarks/registry_truth.py` of a server, with processes that are really killed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from unittest import mock
 
 import mlflow
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.runtimes.manifest import manifest_digest
 from prefect_hone.tasks.tracking import alias, names, registry
-from prefect_hone.tasks.tracking.ledger import Event
 from prefect_hone.tasks.tracking.registered_bytes import Verdict
-from prefect_hone.tasks.tracking.registry import Promotable, promote
-from prefect_hone.tasks.tracking.rollback import history, repair, rollback
+from prefect_hone.tasks.tracking.registry import Promotable
+
+from ...support.ledger_machine import End, LedgerMachine, World
 
 
 class Killed(BaseException):
@@ -126,13 +124,14 @@ def _files(content: str) -> dict[str, str]:
     return {"MLmodel": content}
 
 
-class Promotions(RuleBasedStateMachine):
-    """What may happen to the champion of one model, in any order."""
+class MadeWorld:
+    """A registry in this process; what is killed there ends by an exception."""
+
+    uri, model = "uri", "wine"
 
     def __init__(self) -> None:
-        super().__init__()
         self.server = Registry()
-        self.contents = 0
+        self.moved = self.server.moved
         self.patches = [
             mock.patch.object(mlflow, "MlflowClient", return_value=self.server),
             mock.patch.object(registry, "held_at", lambda _, place: _files(place)),
@@ -154,101 +153,46 @@ class Promotions(RuleBasedStateMachine):
             expected=version.tags.get(names.DIGEST), found=manifest_digest(_files(place)),
         )  # fmt: skip
 
-    def _asked(self, content: int) -> Promotable:
+    def asked(self, content: int) -> Promotable:
         name = f"m-{content}"
         return Promotable(
             model="wine", alias="champion", model_id=name, sha256=name, files=_files(name),
             recipe_digest="d", who="ann",
         )  # fmt: skip
 
-    @contextmanager
-    def _killed_after(self, changes: int | None) -> Iterator[None]:
+    def do(self, work: Callable[[], object], changes: int | None) -> End:
         self.server.left = changes
         try:
-            yield
+            work()
         except Killed:
-            pass
+            return "killed"
+        except InputError:
+            return "refused"
         finally:
             self.server.left = None
+        return "done"
 
-    @rule(changes=st.none() | st.integers(0, 9), back=st.integers(0, 2))
-    def promote(self, changes: int | None, back: int) -> None:
-        """A new model, or one that was there; killed after so many changes, or not."""
-        if back == 0 or self.contents == 0:
-            self.contents += 1
-        content = max(1, self.contents - back)
-        with self._killed_after(changes):
-            promote("uri", self._asked(content))
-            assert self.champion is not None
-            assert (
-                self.server.models["wine"][int(self.champion) - 1].source == f"models:/m-{content}"
-            )
+    def move_by_hand(self, version: str | None) -> None:
+        self.server.by_hand = True
+        self.server._move("wine", "champion", None if version is None else int(version))
+        self.server.by_hand = False
 
-    @property
-    def champion(self) -> str | None:
-        held = self.server.aliases.get(("wine", "champion"))
+    def alias(self, name: str) -> str | None:
+        held = self.server.aliases.get(("wine", name))
         return None if held is None else str(held)
 
-    @precondition(lambda self: "wine" in self.server.models)
-    @rule(changes=st.none() | st.integers(0, 6), version=st.none() | st.integers(1, 6))
-    def rollback(self, changes: int | None, version: int | None) -> None:
-        """To the champion before, or to any version."""
-        with self._killed_after(changes):
-            try:
-                rollback("uri", "wine", None if version is None else str(version), "r", "bob")
-            except InputError:
-                return
-            assert version is None or self.champion == str(version)
+    def versions(self) -> dict[str, str]:
+        held = self.server.models.get("wine", [])
+        return {str(version.version): version.tags[names.DIGEST] for version in held}
 
-    @precondition(lambda self: self.server.models.get("wine"))
-    @rule(version=st.none() | st.integers(1, 4))
-    def by_hand(self, version: int | None) -> None:
-        """Somebody moves the alias past Hone, or deletes it; Hone sees it at its next look."""
-        repair("uri", "wine")
-        self.server.by_hand = True
-        if version is None or version <= len(self.server.models["wine"]):
-            self.server._move("wine", "champion", version)
-        self.server.by_hand = False
-        repair("uri", "wine")
-
-    @rule(changes=st.none() | st.integers(0, 3))
-    def repair(self, changes: int | None) -> None:
-        with self._killed_after(changes):
-            repair("uri", "wine")
-
-    @invariant()
-    def each_content_has_one_version(self) -> None:
-        held = [version.source for version in self.server.models.get("wine", [])]
-        assert len(held) == len(set(held))
-
-    @invariant()
-    def the_ledger_is_true(self) -> None:
-        """It says what happened, in order; what a kill left open may be missing at the end."""
-        told = self._told()
-        assert told == self.server.moved[: len(told)]
-        assert len(self.server.moved) - len(told) <= 1
-
-    def _told(self) -> list[tuple[str | None, str | None, bool]]:
-        records = [entry.record for entry in history("uri", "wine")]
-        return [(r.before, r.after, r.event is Event.OBSERVED) for r in records]
-
-    @rule()
-    def look(self) -> None:
-        """After a repair, nothing is missing."""
-        repair("uri", "wine")
-        entries = history("uri", "wine")
-        assert self._told() == self.server.moved
-        assert repair("uri", "wine") == []
-        previous = self.server.aliases.get(("wine", "previous"))
-        if len(entries) == 1:
-            assert previous is None
-        elif entries and entries[-1].record.event is Event.DONE and entries[-1].record.before:
-            assert str(previous) == entries[-1].record.before
-
-    def teardown(self) -> None:
-        self.look()
+    def close(self) -> None:
         for patch in self.patches:
             patch.stop()
+
+
+class Promotions(LedgerMachine):
+    def make_world(self) -> World:
+        return MadeWorld()
 
 
 Promotions.TestCase.settings = settings(
