@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 import weakref
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -56,9 +56,11 @@ class ModelServer:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         process = subprocess.Popen(  # noqa: S603 (a list of our own, no shell)
-            [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{name}/{version}",
+            [sys.executable, str(Path(__file__).with_name("ends_with_its_starter.py")),
+             sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{name}/{version}",
              "--env-manager", env_manager, "--host", "127.0.0.1", "--port", str(port)],
-            start_new_session=True,  # MLflow starts others, which end with it
+            stdin=subprocess.PIPE,  # closed with this process, whatever ends it
+            start_new_session=True,  # Ctrl-C is for this process, which ends the server itself
             env={**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},
         )  # fmt: skip
         self._end = weakref.finalize(self, _end, process)
@@ -88,8 +90,8 @@ class ModelServer:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+    if process.stdin is not None:
+        process.stdin.close()
     process.wait()
 
 

@@ -1,6 +1,6 @@
 """A champion behind Ray Serve: every replica follows the alias by itself.
 
-    pip install "ray[serve]" -r requirements-of-the-champion.txt
+    pip install "ray[serve]==2.60.0" -r requirements-of-the-champion.txt
     MODEL=digits MLFLOW_TRACKING_URI=https://mlflow.example serve run ray_serve_app:app
 
 Requests and answers are those of `asgi_app.py`. Replicas change over one by one, within `SECONDS`

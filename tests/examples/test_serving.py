@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import mlflow
 import numpy as np
+import psutil
 import pytest
 from prefect_hone.tasks.tracking.registry import promote
 from prefect_hone.tasks.tracking.rollback import rollback
@@ -134,7 +135,7 @@ def test_the_servers_of_mlflow_change_over_too(uri: str, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("grpc", "grpc_reflection")),
-    reason='needs ray[serve], which is not installed: pip install "ray[serve]"',
+    reason="needs Ray Serve: pip install -e '.[ray-serve]' -c constraints.txt",
 )
 def test_ray_serve_changes_over_too(uri: str, tmp_path: Path) -> None:
     """With `serve run`'s app, one replica, and one change."""
@@ -185,3 +186,31 @@ def _change_over_in_ray_serve(uri: str, tmp_path: Path, short: str) -> None:
     finally:
         process.stdin.close()
         process.wait(120)
+
+
+def test_a_server_of_mlflow_ends_with_the_proxy_that_is_killed(tmp_path: Path) -> None:
+    """SIGKILL leaves nobody to end it, so it notices by itself."""
+    started = tmp_path / "pids"
+    server = (
+        "import os, subprocess, sys, time\n"
+        "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"open({str(started)!r} + '.new', 'w').write(f'{{os.getpid()}} {{other.pid}}')\n"
+        f"os.rename({str(started)!r} + '.new', {str(started)!r})\n"
+        "time.sleep(60)\n"
+    )
+    starter = (
+        "import subprocess, sys, time\n"
+        f"command = [sys.executable, {str(EXAMPLES / 'ends_with_its_starter.py')!r},\n"
+        f"           sys.executable, '-c', {server!r}]\n"
+        "subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)\n"
+        "time.sleep(60)\n"
+    )
+    proxy = subprocess.Popen([sys.executable, "-c", starter])
+    deadline = time.monotonic() + 60
+    while not started.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    servers = [psutil.Process(int(pid)) for pid in started.read_text().split()]
+    proxy.kill()
+    proxy.wait()
+    _, alive = psutil.wait_procs(servers, timeout=30)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
