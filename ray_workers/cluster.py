@@ -11,9 +11,9 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -151,13 +151,29 @@ class Cluster:
         self.start()
         return self._channel
 
-    def capacity(self) -> dict[str, float]:
-        """CPUs and GPUs of the whole cluster."""
+    def capacity(self) -> Capacity:
+        """CPUs and GPUs of the whole cluster, and of its largest nodes."""
+        return capacity_of(self._nodes())
+
+    def whole_node(self, cpus: float, gpus: float) -> float:
+        """CPUs that a step reserves to be alone on a node: all of the largest one that fits.
+
+        Args:
+            cpus: What it reserves on a cluster that is started here, and where no node fits: the
+                cluster may be about to grow.
+            gpus: GPUs that it needs.
+        """
+        if self.address is None:
+            return cpus
+        fit = [n["CPU"] for n in self._nodes() if n.get("CPU", 0) > 0 and n.get("GPU", 0) >= gpus]
+        return float(max(fit, default=cpus))
+
+    def _nodes(self) -> list[dict[str, float]]:
+        """The resources of each node that is alive, under Ray's names."""
         import ray
 
         self.start()
-        found = ray.cluster_resources()
-        return {"cpus": float(found.get("CPU", 0)), "gpus": float(found.get("GPU", 0))}
+        return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
     def memory(self) -> int:
         """Memory of the whole cluster that steps may use (bytes)."""
@@ -250,24 +266,48 @@ def end_own_processes() -> None:
     _end(ray_private.own_processes())
 
 
-def local_capacity() -> dict[str, float]:
+class Capacity(NamedTuple):
+    """CPUs and GPUs of a whole cluster, and the most that one of its nodes has."""
+
+    cpus: float
+    gpus: float
+    node_cpus: float
+    node_gpus: float
+
+
+def capacity_of(nodes: Sequence[Mapping[str, float]]) -> Capacity:
+    """The capacity of nodes with these resources, under Ray's names."""
+    cpus, gpus = ([float(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
+    return Capacity(sum(cpus), sum(gpus), max(cpus, default=0.0), max(gpus, default=0.0))
+
+
+def local_capacity() -> Capacity:
     """What a cluster started on this machine would have."""
-    return {"cpus": float(cores()), "gpus": float(len(list(Path("/dev").glob("nvidia[0-9]*"))))}
+    return capacity_of([{"CPU": cores(), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*")))}])
 
 
-def require_capacity(capacity: dict[str, float], workers: int, cpus: float, gpus: float) -> None:
+def require_capacity(capacity: Capacity, workers: int, cpus: float, gpus: float) -> None:
     """Refuse a request that exceeds the cluster, before anything waits for it.
 
     Raises:
         InputError: With what is requested and what is available.
     """
-    for name, each in (("cpus", cpus), ("gpus", gpus)):
-        has, needs = capacity[name], workers * each
+    for name, each, has, node in (
+        ("cpus", cpus, capacity.cpus, capacity.node_cpus),
+        ("gpus", gpus, capacity.gpus, capacity.node_gpus),
+    ):
+        kind, needs = name[:-1].upper(), workers * each
         if needs > has + 1e-9:
-            kind = name[:-1].upper()
             raise InputError(
                 f"{workers} workers with {each:g} {kind} each need {needs:g} {kind}s, and the "
                 f"cluster has {has:g}",
                 where="train.mesh, train.resources",
                 do=f"lower mesh.data or resources.{name}, or join a larger cluster (RAY_ADDRESS)",
+            )
+        if each > node + 1e-9:
+            raise InputError(
+                f"a worker needs {each:g} {kind}s, and the largest node of the cluster has "
+                f"{node:g}",
+                where=f"train.resources.{name}",
+                do=f"lower resources.{name}, or join a cluster with larger nodes (RAY_ADDRESS)",
             )

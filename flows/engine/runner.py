@@ -129,7 +129,9 @@ class Runner:
                 log.info(event.text)
             observer.event(call.label, event)
 
-        settings = self.session.settings
+        settings, cpus = self.session.settings, call.cpus
+        if call.step.holds_the_machine:
+            cpus = self.session.cluster.whole_node(call.cpus, call.gpus)
         job = StepJob(
             function=call.step.function,
             key=key,
@@ -142,7 +144,7 @@ class Runner:
             secrets=self.session.all_secrets,
             store=settings.store,
             cache=str(settings.cache),
-            cpus=call.cpus,
+            cpus=cpus,
             gpus=call.gpus,
             timeout=call.timeout,
             watch_memory=call.step.watches_memory,

@@ -137,14 +137,17 @@ def ray_head(folder: StackFolder) -> Service:
 
 
 def ray_node(folder: StackFolder, number: int) -> Service:
-    """A node of the cluster. Each has all cores of the machine, because a measurement takes all
-    cores of a node.
-    """
+    """A node of the cluster, with its share of the machine's cores."""
     address = f"127.0.0.1:{folder.port('ray')}"
-    options = [f"--address={address}", f"--num-cpus={cores()}"]
+    options = [f"--address={address}", f"--num-cpus={share(cores(), number)}"]
     # One after the other: at once, they would choose the same names for their sockets.
     before = "ray-head" if number == 1 else f"ray-node-{number - 1}"
     return _ray(folder, f"ray-node-{number}", options, address, (before,))
+
+
+def share(all_cores: int, number: int) -> int:
+    """Cores of a node, counted from 1: all nodes together have the machine's, each at least one."""
+    return max(1, all_cores // NODES + (number <= all_cores % NODES))
 
 
 def _ray(

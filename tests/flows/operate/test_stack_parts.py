@@ -23,7 +23,7 @@ from prefect_hone.flows.operate.stack.process import (
     start,
     stop,
 )
-from prefect_hone.flows.operate.stack.services import client_environment, services
+from prefect_hone.flows.operate.stack.services import NODES, client_environment, services, share
 from prefect_hone.flows.operate.stack.stack import exports, status
 from prefect_hone.recipe.errors import InputError
 
@@ -51,6 +51,13 @@ def test_no_secret_is_on_a_command_line(folder: StackFolder) -> None:
     for service in services(folder):
         for secret in folder.secrets.values():
             assert secret not in " ".join(service.command), service.name
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 16])
+def test_rays_nodes_share_the_cores(cores: int) -> None:
+    shares = [share(cores, number + 1) for number in range(NODES)]
+    assert sum(shares) == max(cores, NODES)
+    assert max(shares) - min(shares) <= 1
 
 
 def test_services_wait_for_those_that_come_before_them(folder: StackFolder) -> None:

@@ -1,0 +1,43 @@
+"""What a cluster has room for: in all, and on one node."""
+
+from __future__ import annotations
+
+import pytest
+from prefect_hone.ray_workers.cluster import Cluster, capacity_of, require_capacity
+from prefect_hone.recipe.errors import InputError
+
+NODES = [{"memory": 1e9}, {"CPU": 8.0}, {"CPU": 16.0, "GPU": 2.0}, {"CPU": 64.0}]
+
+
+class Joined(Cluster):
+    """A cluster of these nodes."""
+
+    def __init__(self, nodes: list[dict[str, float]], address: str | None = "head:6379") -> None:
+        super().__init__(address)
+        self.nodes = nodes
+
+    def _nodes(self) -> list[dict[str, float]]:
+        return self.nodes
+
+
+def test_a_measurement_takes_a_whole_node_of_the_cluster_whatever_this_machine_has() -> None:
+    """With the cores of this machine it would wait forever, or not be alone."""
+    cluster = Joined(NODES)
+    assert cluster.whole_node(cpus=2, gpus=0) == 64
+    assert cluster.whole_node(cpus=128, gpus=1) == 16
+    assert cluster.whole_node(cpus=2, gpus=4) == 2, "a node may come"
+    assert Joined([], None).whole_node(cpus=2, gpus=0) == 2
+
+
+def test_a_worker_that_fits_on_no_node_is_refused() -> None:
+    capacity = Joined(NODES).capacity()
+    assert (capacity.cpus, capacity.gpus) == (88, 2)
+    require_capacity(capacity, workers=2, cpus=40, gpus=0)
+    with pytest.raises(InputError, match="3 workers with 40 CPU each need 120 CPUs"):
+        require_capacity(capacity, workers=3, cpus=40, gpus=0)
+    with pytest.raises(
+        InputError, match="needs 65 CPUs, and the largest node of the cluster has 64"
+    ):
+        require_capacity(capacity, workers=1, cpus=65, gpus=0)
+    with pytest.raises(InputError, match="the cluster has 0"):
+        require_capacity(capacity_of([]), workers=1, cpus=1, gpus=0)
