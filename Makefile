@@ -27,6 +27,7 @@ lint: $(STAMP) ## ruff, mypy, the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd $(VENV)/typed && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache $(addprefix -p prefect_hone.,recipe runtimes ray_workers tasks flows testing)
+	cd $(VENV)/typed && MYPYPATH=.:../../docs:../../examples/serving ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache --explicit-package-bases ../../docs/write_reference.py ../../examples/serving/*.py
 	$(BIN)/mypy --config-file pyproject.toml --cache-dir $(VENV)/.mypy_cache .ci/set_up.py
 	$(BIN)/lint-imports --no-cache
 

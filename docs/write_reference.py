@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -360,7 +360,7 @@ def _names() -> Iterator[str]:
     )
 
 
-def _table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [_row(headers), _row(("---",) * len(headers)), *map(_row, rows)]
     return "\n".join(lines)
 

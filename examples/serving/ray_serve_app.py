@@ -37,7 +37,7 @@ class Champion:
         return {"predictions": outputs.tolist(), "version": served.version}
 
 
-app = Champion.bind(
+app = Champion.bind(  # type: ignore[attr-defined]  # the decorator made a deployment of it
     os.environ.get("MODEL", "digits"),
     os.environ.get("ALIAS", "champion"),
     float(os.environ.get("SECONDS", "5")),
