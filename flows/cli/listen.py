@@ -162,4 +162,10 @@ def _of_block(name: str) -> str:
             where="--secret-block",
             do="make it in Prefect's UI, under Blocks",
         ) from None
-    return str(value)
+    if not isinstance(value, str):
+        raise InputError(
+            f"the Secret block '{name}' holds a {type(value).__name__}, and no text",
+            where="--secret-block",
+            do="save the secret itself in it",
+        )
+    return value

@@ -159,20 +159,40 @@ def answers(url: str) -> bool:
 
 def problem_with(url: str) -> str | None:
     """Why a Prefect API can't be used, as a clause; None: it answers."""
+    both = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    status = _status(url, "/health", both)
+    if status == 200:  # to everybody
+        status = _status(url, "/admin/version", both)
+        if status in _DENIED:
+            from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
+
+            said = [str(s.value() or "") for s in (PREFECT_API_AUTH_STRING, PREFECT_API_KEY)]
+            status = _status(url, "/admin/version", *said)  # with those of Prefect's profile
+        return f"denies access ({status})" if status in _DENIED else None
+    if status in _DENIED:
+        return f"denies access ({status})"
+    return "does not answer" if status is None else f"does not answer ({status})"
+
+
+_DENIED = (401, 403)
+
+
+def _status(url: str, path: str, user_and_password: str, key: str = "") -> int | None:
+    """The HTTP status of a question; None: no answer."""
     clean, user = without_user(url)
-    if user is None and ":" in (both := os.environ.get("PREFECT_API_AUTH_STRING", "")):
-        name, _, password = both.partition(":")
+    if user is None and ":" in user_and_password:
+        name, _, password = user_and_password.partition(":")
         user = (name, password)
-    request = urllib.request.Request(f"{clean}/health", headers=basic_header(user))  # noqa: S310
+    headers = {"Authorization": f"Bearer {key}"} if key else basic_header(user)
+    request = urllib.request.Request(f"{clean}{path}", headers=headers)  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-            return None if answer.status == 200 else f"does not answer ({answer.status})"
+            return int(answer.status)
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return f"denies access ({error.code})"
-        return f"does not answer ({error.code})"
+        error.close()
+        return int(error.code)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
-        return "does not answer"
+        return None
 
 
 def require_server(url: str) -> None:

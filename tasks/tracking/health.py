@@ -10,6 +10,7 @@ import http.client
 import os
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from ...ray_workers.limited import within
 from ...recipe.errors import ServerUnreachable
@@ -17,6 +18,7 @@ from ...recipe.library_messages import telling
 from ...recipe.showable import basic_header, without_user
 
 SECONDS = 10.0
+_OTHER_WAYS = ("AUTH", "AWS_SIGV4", "CLIENT_CERT_PATH")
 
 
 def problem_with(uri: str, seconds: float = SECONDS) -> str | None:
@@ -41,7 +43,14 @@ def problem_with(uri: str, seconds: float = SECONDS) -> str | None:
 
 
 def denied(uri: str, seconds: float = SECONDS) -> str | None:
-    """That an MLflow server which answers does not let this user in; None: it does."""
+    """That an MLflow server which answers does not let this user in; None: it does.
+
+    None also where MLflow's client identifies itself by other means than a password or a token.
+    """
+    if any(os.environ.get(f"MLFLOW_TRACKING_{way}") for way in _OTHER_WAYS):
+        return None
+    if Path("~/.mlflow/credentials").expanduser().exists():
+        return None
     try:
         within(
             seconds + 1,
@@ -81,8 +90,9 @@ def _ask(uri: str, seconds: float, path: str = "/health") -> None:
             os.environ["MLFLOW_TRACKING_USERNAME"],
             os.environ.get("MLFLOW_TRACKING_PASSWORD", ""),
         )
-    request = urllib.request.Request(  # noqa: S310
-        f"{clean.rstrip('/')}{path}", headers=basic_header(user)
-    )
+    headers = basic_header(user)
+    if not headers and os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        headers = {"Authorization": f"Bearer {os.environ['MLFLOW_TRACKING_TOKEN']}"}
+    request = urllib.request.Request(f"{clean.rstrip('/')}{path}", headers=headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
         answer.read(100)

@@ -90,3 +90,13 @@ def test_only_events_that_a_rule_waits_for_are_asked_of_mlflow() -> None:
     assert events_of([version, tag]) == [
         "model_version.created", "model_version_tag.set", "model_version_tag.deleted"
     ]  # fmt: skip
+
+
+def test_a_block_that_holds_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.blocks.system import Secret
+
+    monkeypatch.setattr(Secret, "load", lambda name: Secret(value={"name": name}))
+    with pytest.raises(InputError, match="the Secret block 'hook' holds a dict, and no text"):
+        read_secrets([], ["hook"])
+    monkeypatch.setattr(Secret, "load", lambda name: Secret(value=f"a long secret of {name}"))
+    assert read_secrets([], ["hook"]) == ["a long secret of hook"]

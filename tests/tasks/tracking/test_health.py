@@ -1,0 +1,67 @@
+"""An MLflow server that answers everybody's `/health`, and the rest only to its users."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect_hone.recipe.errors import AccessRefused
+from prefect_hone.tasks.tracking.health import denied, require_answer
+
+RIGHT = ("Basic YW5uOnJpZ2h0", "Bearer right")  # ann:right
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("USERNAME", "PASSWORD", "TOKEN", "AUTH"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    class Api(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            free = self.path == "/health" or self.headers["Authorization"] in RIGHT
+            self.send_response(200 if free else 401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    made = http.server.HTTPServer(("127.0.0.1", 0), Api)
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{made.server_port}"
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def test_wrong_credentials_are_refused_before_a_run_begins(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AccessRefused, match="denies access"):
+        require_answer(server)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wr0ng")
+    with pytest.raises(AccessRefused) as refused:
+        require_answer(server)
+    assert "wr0ng" not in str(refused.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "right")
+    require_answer(server)
+
+
+def test_a_token_or_what_only_mlflows_client_knows(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "a-plugin")
+    assert denied(server) is None
+    monkeypatch.delenv("MLFLOW_TRACKING_AUTH")
+    assert denied(server)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "right")
+    assert denied(server) is None
+    assert denied("http://127.0.0.1:9", 0.5) is None
