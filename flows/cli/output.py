@@ -53,10 +53,13 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        shown = showable(text)
-        with self._guarded():
-            self._stream.write(shown)
+        self.write_as_it_is(showable(text))
         return len(text)
+
+    def write_as_it_is(self, text: str) -> None:
+        """Write a text whose credentials are what was asked for."""
+        with self._guarded():
+            self._stream.write(text)
 
     def writelines(self, lines: Any) -> None:
         for line in lines:

@@ -16,6 +16,7 @@ from ...recipe.errors import HoneError, InputError
 from ..operate.stack.folder import StackFolder
 from ..operate.stack.services import POOL, client_environment
 from ..operate.stack.stack import ServiceState, exports, stack_folder, up
+from .output import Output
 
 
 def start_stack(seconds: float, set_up: bool) -> None:
@@ -59,7 +60,11 @@ def print_exports() -> None:
     folder = stack_folder()
     if not folder.exists:
         raise InputError("there is no stack", where="hone stack env", do="hone stack up")
-    sys.stdout.write(exports(folder))
+    text, output = exports(folder), sys.stdout
+    if isinstance(output, Output):
+        output.write_as_it_is(text)
+    else:
+        output.write(text)
 
 
 def show_status(console: Console, found: list[ServiceState]) -> None:

@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from ...ray_workers.limited import within
-from ...recipe.errors import ServerUnreachable
+from ...recipe.errors import AccessRefused, ServerUnreachable
 from ...recipe.library_messages import telling
 from ...recipe.showable import basic_header, without_user
 
@@ -65,13 +65,21 @@ def denied(uri: str, seconds: float = SECONDS) -> str | None:
 
 
 def require_answer(uri: str) -> None:
-    """Make sure that an MLflow server answers.
+    """Make sure that an MLflow server answers, and lets this user in.
 
     Raises:
-        ServerUnreachable: It doesn't.
+        ServerUnreachable: It doesn't answer.
+        AccessRefused: It wants a user and a password, or others.
     """
     if (problem := problem_with(uri)) is not None:
         raise unreachable(uri, problem)
+    if uri.startswith(("http://", "https://")) and (refused := denied(uri)) is not None:
+        raise AccessRefused(
+            f"MLflow {refused}",
+            where=uri,
+            do="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN",
+        )
 
 
 def unreachable(uri: str, why: str) -> ServerUnreachable:

@@ -145,3 +145,22 @@ def test_what_is_not_installed_is_told_with_its_command(monkeypatch: pytest.Monk
         databases.require()
     command = "sudo apt-get install --no-install-recommends postgresql redis-server"
     assert re.search(command, str(caught.value))
+
+
+def test_a_shell_gets_the_credentials_that_it_evaluates(
+    hone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Elsewhere the output hides them."""
+    monkeypatch.setattr("prefect_hone.flows.operate.stack.folder._SYSTEM_DATA", tmp_path / "var")
+    monkeypatch.delenv("HONE_STORE", raising=False)
+    made = StackFolder(hone.home / "stack")
+    made.prepare()
+    said = hone.run("stack", "env")
+    assert said.returncode == 0, said.stderr
+    names = list(client_environment(made))
+    done = subprocess.run(
+        ["sh", "-c", f"{said.stdout}\nfor n in {' '.join(names)}; do eval echo \\$$n; done"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert dict(zip(names, done.stdout.splitlines(), strict=True)) == client_environment(made)
+    made.delete()
