@@ -13,16 +13,16 @@ T = TypeVar("T")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
-def found_or_none(question: Callable[[], T], client: Any, model: str) -> T | None:
-    """An answer of the registry about a model; None if what was asked for isn't there.
+def found_or_none(question: Callable[[], T], client: Any = None, model: str = "") -> T | None:
+    """An answer of the registry; None if what was asked for isn't there.
 
     A server with users refuses a question about a model that doesn't exist. Then the list of models
     tells: it has all that this account may read.
 
     Args:
         question: The question.
-        client: MLflow's client.
-        model: The registered model that it is about.
+        client: MLflow's client, if the question is about a registered model.
+        model: That model.
 
     Raises:
         Exception: MLflow's own error, for any other reason.
@@ -34,7 +34,8 @@ def found_or_none(question: Callable[[], T], client: Any, model: str) -> T | Non
     except MlflowException as error:
         if error.error_code in ABSENT:
             return None
-        if error.error_code == "PERMISSION_DENIED" and not _is_listed(client, model):
+        refused = error.error_code == "PERMISSION_DENIED" and client is not None
+        if refused and not _is_listed(client, model):
             return None
         raise
 

@@ -44,6 +44,7 @@ from .sender import MlflowSender
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # s between tries while the server is away
 _HEARTBEAT = 30.0  # s
+_SLOW = 300.0  # s that the end of a run waits for a server that is slow, and takes what it is sent
 _PATIENCE = 10.0  # s that the end of a run waits for what earlier ones left unsent
 
 log = logging.getLogger("hone")
@@ -218,6 +219,11 @@ class Tracker:
     def close(self, status: RunStatus, seconds: float = 20) -> bool:
         """End every run that is still open, send what is left, stop.
 
+        Args:
+            status: Of the parent run, and of children that are still open.
+            seconds: How long to wait for a server that is away. One that answers, and is only
+                slow, is waited for up to `_SLOW`, unless the run was interrupted.
+
         Returns:
             Whether everything was sent; else the journal stays and the next run sends it.
         """
@@ -225,13 +231,21 @@ class Tracker:
             unfinished = RunStatus.FAILED if status is RunStatus.FINISHED else status
             self.finish(ref, status if ref == PARENT else unfinished)
         sent = self.flush(seconds)
+        slow = time.monotonic() + (0.0 if status is RunStatus.KILLED else _SLOW)
+        while not sent and self.away_for() == 0 and time.monotonic() < slow:
+            sent = self.flush(1)
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(30)
+            sent = sent or self._has_sent_all(self._thread)
         if self._journal is not None:
             self._journal.close(remove=sent)
         return sent
+
+    def _has_sent_all(self, ended: threading.Thread) -> bool:
+        left = self._journal is not None and self._journal.waiting()
+        return not ended.is_alive() and not left
 
     def _ids(self) -> dict[str, str]:
         return {} if self._journal is None else self._journal.ids

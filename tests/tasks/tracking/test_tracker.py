@@ -16,6 +16,7 @@ from prefect_hone.tasks.tracking import tracker as track
 from prefect_hone.tasks.tracking.entries import HeaderEntry, TextEntry
 from prefect_hone.tasks.tracking.journal import Journal
 from prefect_hone.tasks.tracking.names import PARENT
+from prefect_hone.tasks.tracking.sender import MlflowSender
 from prefect_hone.tasks.tracking.tracker import Tracker
 
 
@@ -117,6 +118,25 @@ def test_a_server_that_is_away_for_a_while_loses_nothing(
     assert made.close("FINISHED")
     history = mlflow.MlflowClient(uri).get_metric_history(run_id, "loss")
     assert [(p.step, p.timestamp) for p in history] == [(s, 1000 + s) for s in range(50)]
+
+
+def test_a_server_that_is_slow_is_waited_for(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tracker(uri, tmp_path)
+    made.open("parent", {})
+    real = MlflowSender.send
+
+    def slowly(self: MlflowSender, entries: object, ids: object) -> None:
+        time.sleep(0.3)
+        real(self, entries, ids)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MlflowSender, "send", slowly)
+    for number in range(3):
+        made.text(PARENT, "hello", f"notes/{number}.txt")
+    assert made.close("FINISHED", seconds=0.1)
+    assert list((tmp_path / "journal").glob("*.jsonl")) == []
+    assert only_run(uri, "parent").info.status == "FINISHED"
 
 
 def test_what_was_not_sent_is_sent_by_the_next_run(
