@@ -81,36 +81,19 @@ class PlainLines:
         self._line(f"note: {text}")
 
 
-class LogLines:
-    """The same as `PlainLines`, as log records: for `HONE_LOG_FORMAT=json`."""
+class LogLines(PlainLines):
+    """The same, as log records: for `HONE_LOG_FORMAT=json`."""
 
     def __init__(self) -> None:
         self._log = logging.getLogger("hone.run")
+        self.failures = _Failures()
 
-    def __enter__(self) -> LogLines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def phase(self, text: str) -> None:
-        self._log.info(text)
-
-    def started(self, label: str) -> None:
-        return None
-
-    def event(self, label: str, event: Event) -> None:
-        if isinstance(event, EpochEnd | Note):
-            self._log.info("%s: %s", label, event.text)
-
-    def finished(self, label: str, seconds: float, cached: bool) -> None:
-        self._log.info("%s: %s", label, "cached" if cached else f"done in {seconds:.1f} s")
+    def _line(self, text: str) -> None:
+        self._log.info("%s", text)
 
     def failed(self, label: str, error: str) -> None:
-        self._log.error("%s: failed: %s", label, error)
-
-    def note(self, text: str) -> None:
-        self._log.info("note: %s", text)
+        said = self.failures.sentence(label, error)
+        self._log.error("%s: failed%s", label, f": {said}" if said else "")
 
 
 class LiveRows:

@@ -84,14 +84,14 @@ def test_a_run_on_the_command_line_tells_its_steps(
         observer.event("train", Progress(1, 2))
         observer.finished("train", 1.25, cached=False)
         observer.finished("check", 0.0, cached=True)
-        observer.failed("export", "no")
+        observer.failed("compile int8@x", "no")
         observer.note("look")
     logs.say("no candidate")
     said = [(line["level"], line["message"]) for line in lines(capsys)]
     assert said == [
         ("info", "starting"), ("info", "train: epoch 1/2: loss 0.1"),
         ("info", "train: done in 1.2 s"), ("info", "check: cached"),
-        ("error", "export: failed: no"), ("info", "note: look"), ("error", "no candidate"),
+        ("error", "compile int8@x: failed: no"), ("info", "note: look"), ("error", "no candidate"),
     ]  # fmt: skip
 
 
