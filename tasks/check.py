@@ -21,7 +21,7 @@ from ..ray_workers.model.onnx_model import OnnxGraph, count_parameters
 from ..ray_workers.model.real_inputs import output_shapes, real_inputs
 from ..ray_workers.training.broadcasts import refuse_broadcast
 from ..ray_workers.training.estimate import estimate
-from ..ray_workers.training.losses import Loss, make_loss
+from ..ray_workers.training.losses import Loss, make_counted_loss, make_loss, mean_of_parts
 from ..ray_workers.training.parallel.parallelize import check_mesh
 from ..ray_workers.training.probe import (
     dtype_advice,
@@ -88,7 +88,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
     returned = {main: returned.pop(main), **returned}
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "calibration", "test")}
     parameters = count_parameters(model)
-    notes = [*placement, *(_try_training(model, splits, spec, loss) if spec.trains else [])]
+    notes = [*placement, *(_try_training(model, splits, spec, loss, work) if spec.trains else [])]
     if overlaps:
         notes.append(
             f"{overlaps} of the {sizes['test']} test samples are also in train: the measured "
@@ -199,7 +199,13 @@ def _try_one_batch(
     return outputs
 
 
-def _try_training(model: torch.nn.Module, splits: Splits, spec: CheckSpec, loss: Loss) -> list[str]:
+def _try_training(
+    model: torch.nn.Module,
+    splits: Splits,
+    spec: CheckSpec,
+    loss: Loss,
+    work: Workspace[CheckSpec],
+) -> list[str]:
     """A backward pass over a few samples, and what it tells."""
     train = spec.train
     refuse_frozen(model)
@@ -216,11 +222,36 @@ def _try_training(model: torch.nn.Module, splits: Splits, spec: CheckSpec, loss:
         )
     if few.count < least:
         return []
+    notes = _told_of_mean(model, splits, spec, work)
     names = without_gradient(model, few.inputs, lambda outputs: loss(outputs, few.target))
     if not names:
-        return []
+        return notes
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return [f"no gradient reaches {listed}: what nothing uses is not trained"]
+    return [*notes, f"no gradient reaches {listed}: what nothing uses is not trained"]
+
+
+def _told_of_mean(
+    model: torch.nn.Module, splits: Splits, spec: CheckSpec, work: Workspace[CheckSpec]
+) -> list[str]:
+    """Tell if a batch in parts has another loss than the whole, as a weighted mean has."""
+    train = spec.train
+    count = min(64, len(splits.train))
+    in_parts = train.accumulate * train.mesh.data_range[1] * train.mesh.shard > 1
+    if ":" not in spec.loss or not in_parts or count < 4:
+        return []
+    inputs, target = next(batches(splits, splits.train, [range(count)]))
+    loss = make_counted_loss(spec.loss, work.allowed)
+    with torch.no_grad():
+        outputs = call_model(model.eval(), inputs)
+        whole = mean_of_parts(loss, outputs, target, [count])
+        apart = mean_of_parts(loss, outputs, target, [count // 4, count - count // 4])
+    if abs(whole - apart) <= 1e-4 * max(abs(whole), 1e-3):
+        return []
+    return [
+        f"the loss of a batch ({whole:.4g}) is not the mean over its parts ({apart:.4g}), so it "
+        "differs with accumulation and the number of workers; if it leaves out or weighs targets, "
+        "return a pair: the sum over what counts, and how much counts"
+    ]
 
 
 def _at(error: BaseException) -> str:

@@ -105,6 +105,20 @@ def make_counted_loss(
     return loss
 
 
+def mean_of_parts(
+    loss: CountedLoss, outputs: torch.Tensor, targets: torch.Tensor, sizes: Sequence[int]
+) -> float:
+    """A batch's loss as training computes it if the batch is in parts of some sizes."""
+    total = count = 0.0
+    for part, wanted in zip(outputs.split(list(sizes)), targets.split(list(sizes)), strict=True):
+        found = loss(part, wanted)
+        if isinstance(found, Counted):
+            total, count = total + float(found.total), count + float(found.count)
+        else:
+            total, count = total + float(found) * len(part), count + len(part)
+    return total / count if count else 0.0
+
+
 def _checked(value: Any, name: str) -> torch.Tensor | Counted:
     if isinstance(value, tuple) and len(value) == 2 and _is_scalar(value[0]):
         total, count = value

@@ -9,21 +9,29 @@ from prefect_hone import Data
 from torch.utils.data import TensorDataset
 
 
-def tokens(count=48, length=6, ignored=True, vocabulary=12):
+def tokens(count=48, length=6, ignored=True, vocabulary=12, lengths=False):
     """Random sequences; the next token is the target, and the ends don't count (-100)."""
     generator = torch.Generator().manual_seed(3)
     x = torch.randint(0, vocabulary, (count, length + 1), generator=generator)
     x, y = x[:, :-1], x[:, 1:].clone()
     if ignored:
-        lengths = torch.randint(1, length + 1, (count, 1), generator=generator)
-        y[torch.arange(length) >= lengths] = -100
+        kept = torch.randint(1, length + 1, (count, 1), generator=generator)
+        y[torch.arange(length) >= kept] = -100
     rest = count // 4
     return Data(
         train=TensorDataset(x[2 * rest :], y[2 * rest :]),
         validation=TensorDataset(x[rest : 2 * rest], y[rest : 2 * rest]),
         test=TensorDataset(x[:rest], y[:rest]),
         name="tokens",
+        collate=to_the_longest if lengths else None,
     )
+
+
+def to_the_longest(samples):
+    """A batch is as long as the longest of its sequences."""
+    x, y = (torch.stack(column) for column in zip(*samples, strict=True))
+    longest = max(1, int((y != -100).sum(1).max()))
+    return x[:, :longest], y[:, :longest]
 
 
 def one_hot():

@@ -100,6 +100,32 @@ class UnusedHead(Lstm):
         return self.head(self.lstm(self.embed(x) * self.scale)[0])
 
 
+class Several(Lstm):
+    """Several outputs, of which the loss needs the second only."""
+
+    def __init__(self):
+        super().__init__()
+        self.aside = nn.Linear(8, 2)
+
+    def forward(self, x):
+        hidden = self.lstm(self.embed(x))[0]
+        return {"aside": self.aside(hidden), "logits": self.head(hidden)}
+
+
+class Branching(Lstm):
+    """A layer that only even first tokens use: workers differ in what they use."""
+
+    def __init__(self):
+        super().__init__()
+        self.further = nn.Linear(8, 8)
+
+    def forward(self, x):
+        hidden = self.lstm(self.embed(x))[0]
+        if int(x[0, 0]) % 2 == 0:
+            hidden = hidden + self.further(hidden)
+        return self.head(hidden)
+
+
 class Frozen(Lstm):
     def __init__(self):
         super().__init__()
@@ -148,7 +174,7 @@ class Normed(nn.Sequential):
 
 MODELS = {
     "tied": TiedLm, "blocks": SharedBlocks, "lstm": Lstm, "siamese": Siamese, "running": Running,
-    "unused": UnusedHead, "frozen": Frozen, "detached": Detached, "chain": Chain, "norm": Normed, "plain": Plain,
+    "unused": UnusedHead, "frozen": Frozen, "detached": Detached, "chain": Chain, "several": Several, "branching": Branching, "norm": Normed, "plain": Plain,
 }  # fmt: skip
 
 

@@ -331,3 +331,11 @@ def test_check_names_the_sample(bench: Bench, kind: str, said: str) -> None:
     split = "train" if kind == "float64" else "test"
     with pytest.raises(InputError, match=said):
         bench.check(data={"factory": "odd_data:rows", "args": {"kind": kind, "split": split}})
+
+
+def test_check_tells_of_a_mean_that_is_not_over_samples(bench: Bench) -> None:
+    train = {"epochs": 1, "batch_size": 16, "accumulate": 4}
+    (note,) = bench.check(loss="wine_model:weighted_loss", train=train).notes
+    assert "is not the mean over its parts" in note
+    assert bench.check(loss="wine_model:counted_loss", train=train).notes == []
+    assert bench.check(loss="wine_model:weighted_loss").notes == []

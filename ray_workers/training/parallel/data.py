@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ....recipe.errors import InputError
 from ....recipe.parallel import DataParallel
-from ...data.calling import main_output
+from ...data.calling import chosen_output, main_output
 from .axes import Axes
 
 
@@ -45,7 +45,7 @@ class MainOutput(nn.Module):
         self.model = model
 
     def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
-        return main_output(self.model(*inputs, **named))
+        return main_output(self.model(*inputs, **named), chosen_output(self.model))
 
 
 def replicate(

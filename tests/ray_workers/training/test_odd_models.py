@@ -60,6 +60,8 @@ CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("running", {"data": 2}, {}),
     ("unused", {"data": 2}, {}),
     ("unused", {"shard": 2}, {"accumulate": 2}),
+    ("several", {"data": 2}, {}),
+    ("lstm", {"data": 2}, {"data": {"lengths": True}, "accumulate": 2}),
     ("chain", {"data": 2}, {}),
     ("chain", {"shard": 2}, {}),
     ("chain", {"pipeline": 2}, STAGES),
@@ -78,7 +80,8 @@ def _trained(folder: Path, cases: list[int]) -> dict[str, tuple[Path, list[dict]
     alone = {}
     for kind, settings in ((CASES[i][0], CASES[i][2]) for i in cases):
         ema = {"ema": 0.9} if "ema" in settings else {}
-        alone[f"{kind} {ema}"] = job(folder / f"{kind}{bool(ema)}", kind, **ema)
+        same = ema | ({"data": settings["data"]} if "data" in settings else {})
+        alone[f"{kind} {sorted(same)}"] = job(folder / f"{kind}{len(alone)}", kind, **same)
     for jobs, world in ((pairs, 2), (alone, 1)):
         events = together(world, train_all, list(jobs.values()), str(PROJECT))[0]
         for (name, made), told in zip(jobs.items(), events, strict=True):
@@ -100,12 +103,12 @@ def compare(trained: dict, case: int) -> None:
     kind, _, settings = CASES[case]
     folder, events = trained[str(case)]
     assert not isinstance(events, str), events
-    ema = {"ema": 0.9} if "ema" in settings else {}
-    alone_folder, alone = trained[f"{kind} {ema}"]
+    alone_folder, alone = trained[f"{kind} {sorted({'ema', 'data'} & set(settings))}"]
     for name in ("train/loss", "train/gradient_norm", "validation/loss"):
         expected, got = curve(alone, name), curve(events, name)
         assert len(expected) == len(got) > 0
         assert max(abs(a - b) for a, b in zip(expected, got, strict=True)) < 1e-5, name
+        assert abs(expected[0] - got[0]) < 1e-6, f"{name} of step 0"
     expected_weights, got_weights = exported(alone_folder), exported(folder)
     assert set(expected_weights) == set(got_weights)
     for name, value in expected_weights.items():
@@ -137,3 +140,19 @@ def test_two_workers_train_what_one_trains(quick: dict, case: int) -> None:
 @pytest.mark.parametrize("case", range(QUICK, len(CASES)), ids=described)
 def test_every_mesh_trains_what_one_worker_trains(slow: dict, case: int) -> None:
     compare(slow, case)
+
+
+@pytest.mark.slow
+def test_parameters_that_only_some_batches_use(tmp_path: Path) -> None:
+    """Refused with the parameter's name where DDP would wait; with `find_unused` trained right."""
+    found = {"parallel": {"data": {"find_unused": True}}}
+    jobs = [
+        job(tmp_path / "a", "branching", {"data": 2}, parallel={"data": {"find_unused": False}}),
+        job(tmp_path / "b", "branching", {"data": 2}, **found),
+    ]
+    refused = together(2, train_all, jobs[:1], str(PROJECT))[0][0]
+    assert (
+        "some parameters get a gradient in some steps only: further.weight, further.bias" in refused
+    )
+    assert "find_unused to true" in refused
+    assert not isinstance(together(2, train_all, jobs[1:], str(PROJECT))[0][0], str)
