@@ -320,31 +320,35 @@ def _fed_speed(folder: Path, seconds: float, workers: int, package: Path | None)
     (folder / "job.json").write_text(json.dumps(job))
     environment = {**os.environ, "PYTHONPATH": str(package)} if package else {**os.environ}
     subprocess.run(
-        [sys.executable, str(HERE / "training.py"), "--fed", str(folder)],
-        check=True, env=environment, capture_output=True,
+        [sys.executable, "-c", _FED, str(folder)],
+        check=True, env=environment, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     speeds = json.loads((folder / "speeds.json").read_text())
     return statistics.median(speeds[1:])
 
 
-def _fed(folder: Path) -> None:
-    """In a process of its own."""
-    import torch
-    from prefect_hone.ray_workers.events import Metric
-    from prefect_hone.ray_workers.training.job import TrainJob
-    from prefect_hone.ray_workers.training.loop import train_loop
-    from prefect_hone.recipe.factories import use_code
+#: In a process of its own, of whichever version is on the path.
+_FED = """
+import json, sys
+from pathlib import Path
+import torch
+from prefect_hone.ray_workers.events import Metric
+from prefect_hone.ray_workers.training.job import TrainJob
+from prefect_hone.ray_workers.training.loop import train_loop
+from prefect_hone.recipe.factories import use_code
 
-    torch.set_num_threads(1)
-    use_code(folder)
-    speeds: list[float] = []
+folder = Path(sys.argv[1])
+torch.set_num_threads(1)
+use_code(folder)
+speeds = []
 
-    def report(event: Any) -> None:
-        if isinstance(event, Metric) and event.name == "train/samples_per_s":
-            speeds.append(event.value)
+def report(event):
+    if isinstance(event, Metric) and event.name == "train/samples_per_s":
+        speeds.append(event.value)
 
-    train_loop(TrainJob.model_validate_json((folder / "job.json").read_text()), report)
-    (folder / "speeds.json").write_text(json.dumps(speeds))
+train_loop(TrainJob.model_validate_json((folder / "job.json").read_text()), report)
+(folder / "speeds.json").write_text(json.dumps(speeds))
+"""
 
 
 def _plain_speed(folder: Path, seconds: float, workers: int) -> float:
@@ -397,8 +401,6 @@ BENCHMARKS = {
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--loop"]:
         _loop(Path(sys.argv[2]))
-    elif sys.argv[1:2] == ["--fed"]:
-        _fed(Path(sys.argv[2]))
     else:
         for name in sys.argv[1:] or list(BENCHMARKS):
             BENCHMARKS[name]()
