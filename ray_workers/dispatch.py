@@ -134,7 +134,7 @@ def execute(job: StepJob, report: Report) -> Done:
         }
     except HoneError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # which user code may call: sys.exit()
         raise _unexpected(error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

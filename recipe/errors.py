@@ -110,6 +110,7 @@ class AccessRefused(HoneError):
     """A server denies access: it requires a token, or rejects the one it got."""
 
 
+_PACKAGE = f"{__name__.partition('.')[0]}."
 _BY_NAME: dict[str, type[HoneError]] = {
     cls.__name__: cls
     for cls in (
@@ -129,12 +130,17 @@ _BY_NAME: dict[str, type[HoneError]] = {
 
 
 def place_of(error: BaseException) -> str | None:
-    """`FILE:LINE` where an error was raised; None if it came from another process."""
-    place, trace = None, error.__traceback__
+    """`FILE:LINE` of Hone's that an error passed through last; None if it came from elsewhere.
+
+    A library's own files say nothing to anyone; if it passed through none of ours, they are told.
+    """
+    ours, place, trace = None, None, error.__traceback__
     while trace is not None:
         place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        if str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_PACKAGE):
+            ours = place
         trace = trace.tb_next
-    return place
+    return ours or place
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

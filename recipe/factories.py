@@ -21,7 +21,7 @@ from typing import Any
 
 from .code_path import RESERVED, modules_in, put_on_path, take_off_path
 from .errors import HoneError, InputError, StepFailed, did_you_mean, nearest, place_of
-from .library_messages import own_words, telling
+from .library_messages import advice, own_words, telling
 from .strict import Strict
 
 _OURS = "prefect_hone"
@@ -224,7 +224,7 @@ class Allowed(Strict):
             if error.where is not None:
                 raise
             raise type(error)(error.what, where=f"{what}: {factory}", do=error.do) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if factory.startswith(f"{SOURCES}:"):
                 where = origin(factory, args)
                 raise InputError(f"it can't be read: {telling(error)}", where=where) from error
@@ -255,7 +255,10 @@ def raised(who: str, error: BaseException, where: str) -> InputError:
         )
     said = error.msg if isinstance(error, SyntaxError) else own_words(error)
     what = f"{who} raised {type(error).__name__}" + (f": {said}" if said else "")
-    return InputError(what + (f" ({place})" if place else ""), where=where)
+    row = advice(error)
+    return InputError(
+        what + (f" ({place})" if place else ""), where=where, do=row.do if row else None
+    )
 
 
 def unexpected(error: BaseException) -> HoneError:
@@ -268,12 +271,21 @@ def unexpected(error: BaseException) -> HoneError:
             where=place or place_of(error),
             do="lower train.batch_size or benchmark.batch_sizes, or run on a machine with more",
         )
+    row = advice(error)
     if refused := _refused_import(error):
         return InputError(refused.what, where=place or place_of(error), do=refused.do)
     if place is not None:
         said = own_words(error)
-        return InputError(f"your code raised {name}" + (f": {said}" if said else ""), where=place)
-    return StepFailed(f"{name}: {telling(error)}", where=place_of(error))
+        return InputError(
+            f"your code raised {name}" + (f": {said}" if said else ""),
+            where=place,
+            do=row.do if row else None,
+        )
+    if row is not None and row.field is not None:
+        return InputError(telling(error), where=row.field, do=row.do)
+    return StepFailed(
+        f"{name}: {telling(error)}", where=place_of(error), do=row.do if row else None
+    )
 
 
 def _refused_import(error: BaseException) -> Any:

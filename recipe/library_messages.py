@@ -7,11 +7,13 @@ whole tracebacks, and the relevant sentence is often not the first one.
 from __future__ import annotations
 
 import errno
+import linecache
 import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
+from .known_messages import Known, known
 from .showable import showable
 
 _LONGEST = 240  # characters
@@ -24,18 +26,56 @@ def telling(error: BaseException | str, longest: int = _LONGEST) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file or folder"
     text = _ANSI.sub("", str(error))
+    if row := known(text):
+        return _shortened(clean(row[1]), longest)
     for pattern, sentence in _KNOWN:
         if found := pattern.search(text):
             return _shortened(clean(sentence(found)), longest)
     lines = [line for line in map(clean, _spoken(text)) if line]
+    if not lines and (asserted := _asserted(error)):
+        return asserted
     name = error if isinstance(error, str) else type(error).__name__
     return _shortened(lines[0], longest) if lines else name
 
 
+def advice(error: BaseException) -> Known | None:
+    """What is known of a library's error: what to do, and the field that it belongs to."""
+    found = known(_ANSI.sub("", str(error)))
+    return None if found is None else found[0]
+
+
 def own_words(error: BaseException, longest: int = _LONGEST) -> str:
-    """The first line of what the user's code raised, unchanged except for Hone's own folders."""
+    """The first line of what the user's code raised, unchanged except for Hone's own folders.
+
+    What a library raised in it is told as in `telling`; a bare assertion, by its line.
+    """
+    if found := known(_ANSI.sub("", str(error))):
+        return _shortened(clean(found[1]), longest)
+    if not str(error) and (asserted := _asserted(error)):
+        return asserted
     lines = [line for line in map(clean, _ANSI.sub("", str(error)).splitlines()) if line]
     return _shortened(lines[0], longest) if lines else ""
+
+
+def described(value: object) -> str:
+    """What a value is, where something else was expected: None, an OrderedDict, the class Net."""
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not an object of it"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' or name == 'ndarray' else 'a'} {name}"
+
+
+def _asserted(error: BaseException | str) -> str:
+    """The line of an `assert` without a message; empty for other errors."""
+    trace = error.__traceback__ if isinstance(error, AssertionError) else None
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno).strip()
+    return _shortened(clean(line), _LONGEST) if line.startswith("assert") else ""
 
 
 def clean(text: str) -> str:
@@ -71,10 +111,17 @@ def _spoken(text: str) -> list[str]:
 
 
 def _shortened(text: str, longest: int) -> str:
-    if len(text) <= longest:
-        return text
-    sentence = text[:longest].rpartition(". ")[0]
-    return f"{sentence}." if len(sentence) > longest / 3 else text[: longest - 3].rstrip() + "..."
+    """Whole sentences, if the text is too long; of one that is too long by itself, whole words.
+
+    Without a full stop at its end: what is told goes on behind it.
+    """
+    if len(text) > longest:
+        sentence = text[:longest].rpartition(". ")[0]
+        if len(sentence) <= longest / 3:
+            words = text[: longest - 4].rpartition(" ")[0] or text[: longest - 4]
+            return words.rstrip(" ,;:.") + " ..."
+        text = sentence
+    return text if text.endswith("...") else text.rstrip(".")
 
 
 def _without_signatures(text: str) -> str:
@@ -208,7 +255,7 @@ _TABLE: tuple[tuple[str, Sentence], ...] = (
     (r"Unexpected input data type\. Actual: \(tensor\((\w+)\)\) , expected: \(tensor\((\w+)\)\)",
      lambda m: f"an input is of type {m[1]}, expected {m[2]}"),
     (r"status code returned while running (\w+) node\. Name:'([^']*)' Status Message: (.*)",
-     lambda m: f"{m[1]} {_quoted(m[2])}: {re.sub(r'[^.]* was false. ', '', clean(m[3]))}"),
+     lambda m: f"{m[1]} {_quoted(m[2])}: {_without_function(m[3])}"),
     (r"Protobuf parsing failed|Error parsing message with type 'onnx",
      lambda m: "it is not an ONNX file, or it is cut off"),
     # OpenVINO
@@ -266,8 +313,16 @@ _TABLE: tuple[tuple[str, Sentence], ...] = (
     (r"Unterminated string|Expecting (?:value|property name|',' delimiter)|Extra data: line",
      lambda m: "it holds a text that is not valid JSON"),
     (r"No space left on device", lambda m: "no space left on the disk"),
+    (r"In Node, \(\"([^\"]*)\", (\w+),.*Error (.+)",
+     lambda m: f"{m[2]} '{m[1]}': {m[3][0].lower()}{m[3][1:]}"),
 )  # fmt: skip
 _KNOWN = tuple((re.compile(pattern), sentence) for pattern, sentence in _TABLE)
+
+
+def _without_function(said: str) -> str:
+    """A status of ONNX Runtime without the C++ function and the condition that it was found by."""
+    said = re.sub(r"^\w+\.(?:h|cc):\d+ \w+ ", "", said)
+    return re.sub(r"[^.]* was false. ", "", clean(said))
 
 
 def _quoted(name: str) -> str:

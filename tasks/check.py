@@ -32,7 +32,7 @@ from ..ray_workers.training.probe import (
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import InputError
 from ..recipe.factories import origin, users_line
-from ..recipe.library_messages import telling
+from ..recipe.library_messages import advice, telling
 from .specs.check import CheckFacts, CheckSpec, DataFact, MemoryFact, TensorFact
 
 #: Number of real test inputs for timing and for the registered model's example.
@@ -164,6 +164,7 @@ def _try_one_batch(
                 f"{type(error).__name__}: {telling(error)}{_at(error)}",
                 where=origin(spec.model.factory, spec.model.args),
                 do=dtype_advice(model, inputs)
+                or (known.do if (known := advice(error)) else None)
                 or "make the model's forward fit the inputs that the data factory gives",
             ) from error
     if outputs.shape[:1] != (count,):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ...recipe.errors import InputError, did_you_mean
+from ...recipe.library_messages import described
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -108,7 +109,7 @@ def main_output(outputs: Any, chosen: str | None = None) -> torch.Tensor:
     named = named_outputs(outputs)
     if not named:
         raise InputError(
-            f"the model returned a {type(outputs).__name__}, expected a tensor, or a tuple or "
+            f"the model returned {described(outputs)}, expected a tensor, or a tuple or "
             "dictionary of tensors",
             where="model.factory",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...recipe.data import Data
 from ...recipe.errors import InputError
+from ...recipe.library_messages import described
 from .iterable_datasets import IterableDatasets
 from .ray_datasets import RayDatasets
 from .split_format import SplitFormat
@@ -30,7 +31,7 @@ def format_of(name: str, data: Data) -> SplitFormat:
             return found
     known = " or ".join(found.name for found in (*own, *FORMATS))
     raise InputError(
-        f"a {type(split).__name__} is not a dataset with a length and items",
+        f"{described(split)} is not a dataset with a length and items",
         where=f"data.factory: Data.{name}",
         do=f"it can be {known}; for another kind give Data(format=...)",
     )

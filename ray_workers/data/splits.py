@@ -18,6 +18,7 @@ from torch.utils.data import default_collate
 
 from ...recipe.data import Data
 from ...recipe.errors import InputError
+from ...recipe.library_messages import described
 from .calling import Arrays, arrays
 from .fetching import Fetcher, Part, Wanted, fields, named_inputs
 from .formats import format_of
@@ -63,7 +64,7 @@ def split(data: Any, seed: int) -> Splits:
     """
     if not isinstance(data, Data):
         raise InputError(
-            f"the factory returned a {type(data).__name__}, expected a prefect_hone.Data",
+            f"the factory returned {described(data)}, expected a prefect_hone.Data",
             where="data.factory",
         )
     if data.train is None:
@@ -176,7 +177,7 @@ def _check_split(name: str, dataset: Any) -> None:
     sample = dataset[0]
     if not isinstance(sample, tuple | list) or len(sample) != 2:
         raise InputError(
-            f"a sample is a {type(sample).__name__}, expected a pair (inputs, target)", where=where
+            f"a sample is {described(sample)}, expected a pair (inputs, target)", where=where
         )
 
 

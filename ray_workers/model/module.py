@@ -17,7 +17,7 @@ from torch import nn
 
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, origin
-from ...recipe.library_messages import telling
+from ...recipe.library_messages import described, telling
 from ...recipe.model import Factory, ModelFactory
 from ..data.calling import choose_output
 from ..scratch import scratch_folder
@@ -137,7 +137,7 @@ def make_module(factory: Factory, allowed: Allowed, where: str) -> nn.Module:
     model = allowed.call(factory.factory, factory.args, where)
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"the factory returned a {type(model).__name__}, expected a torch.nn.Module",
+            f"the factory returned {described(model)}, expected a torch.nn.Module",
             where=origin(factory.factory, factory.args, where),
         )
     return model

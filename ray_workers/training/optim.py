@@ -11,6 +11,7 @@ from torch import nn
 
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, raised
+from ...recipe.library_messages import described
 from ...recipe.optimizers import (
     Adafactor,
     Adam,
@@ -112,7 +113,7 @@ def _imported(spec: Imported, groups: list[Group], allowed: Allowed) -> torch.op
         raise raised("the factory", error, f"{where}: {spec.factory}") from error
     if not isinstance(made, torch.optim.Optimizer):
         raise InputError(
-            f"the factory returned a {type(made).__name__}, expected a torch.optim.Optimizer",
+            f"the factory returned {described(made)}, expected a torch.optim.Optimizer",
             where=f"{where}: {spec.factory}",
         )
     return made
