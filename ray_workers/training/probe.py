@@ -69,12 +69,14 @@ def dtype_advice(model: nn.Module, inputs: Any) -> str | None:
     values = inputs.values() if isinstance(inputs, Mapping) else (
         inputs if isinstance(inputs, tuple | list) else (inputs,))  # fmt: skip
     for value in values:
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != wanted:
+        if not isinstance(value, torch.Tensor):
+            continue
+        if wanted is not None and value.is_floating_point() and value.dtype != wanted:
             return (
                 f"the inputs are {_name(value.dtype)} and the model's weights {_name(wanted)}: "
                 f"convert the data (x.to(torch.{_name(wanted)})), or the model in its factory"
             )
-        if isinstance(value, torch.Tensor) and value.dtype == torch.bool:
+        if value.dtype == torch.bool:
             return "the inputs are bool: convert what the model computes with (x.float())"
     return None
 

@@ -123,17 +123,17 @@ def test_a_loss_a_metric_or_the_data(
 
 
 SAMPLES = [
-    ("opens", "your code raised FileNotFoundError: [Errno 2] No such file or directory: "
+    ("opens", "raised FileNotFoundError: [Errno 2] No such file or directory: "
      "'/data/images/0.png'"),
-    ("index", "your code raised IndexError: list index out of range"),
-    ("divides", "your code raised ZeroDivisionError: integer division or modulo by zero"),
+    ("index", "raised IndexError: list index out of range"),
+    ("divides", "raised ZeroDivisionError: integer division or modulo by zero"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "said"), SAMPLES, ids=[row[0] for row in SAMPLES])
 def test_a_sample(bench: Bench, tmp_path: Path, kind: str, said: str) -> None:
     data = {"factory": "bad:samples", "args": {"kind": kind}}
-    assert str(refused(bench, tmp_path, said, None, data=data).where).startswith("bad.py:")
+    assert "bad.py:" in str(refused(bench, tmp_path, said, None, data=data))
 
 
 def refused(bench: Bench, tmp_path: Path, said: str, do: str | None, **changed: Any) -> HoneError:
