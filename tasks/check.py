@@ -12,7 +12,14 @@ import math
 import torch
 
 from ..ray_workers.data.asking import ask
-from ..ray_workers.data.calling import Arrays, arrays, call_model, chosen_output, main_output_name
+from ..ray_workers.data.calling import (
+    INPUT,
+    Arrays,
+    arrays,
+    call_model,
+    chosen_output,
+    main_output_name,
+)
 from ..ray_workers.data.splits import Seen, Splits, batches, few_samples, look_through, split
 from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.model.axes import Varying
@@ -158,7 +165,10 @@ def _try_one_batch(
         except InputError:
             raise
         except Exception as error:
-            shapes = ", ".join(f"{n} {v.shape}" for n, v in arrays(inputs).items())
+            given = {name: value.shape for name, value in arrays(inputs).items()}
+            shapes = ", ".join(f"{name} {shape}" for name, shape in given.items())
+            if list(given) == [INPUT]:
+                shapes = str(given[INPUT])
             raise InputError(
                 f"the model can't take a batch of the data (inputs {shapes}): "
                 f"{type(error).__name__}: {telling(error)}{_at(error)}",

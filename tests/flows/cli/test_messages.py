@@ -234,7 +234,7 @@ USER_CODE = [
      "forward)"),
     (model("faults:Own"), "RuntimeError: I can't (faults.py:26 in forward)"),
     (model("faults:Summed"), "the first axis must be the batch"),
-    (model("faults:Listed"), "the model returned an int, expected a tensor"),
+    (model("faults:Listed"), "the model returned a list, expected a tensor"),
     (model("faults:hungry"), "you tried to allocate 400000000000000 bytes"),
     ({"loss": "faults:loss_raises"}, "train.loss: faults:loss_raises: the loss raised "
      "AttributeError: 'Tensor' object has no attribute 'nothing' (faults.py:40 in loss_raises)"),
@@ -244,8 +244,10 @@ USER_CODE = [
     ({"loss": "mse"}, "the loss 'mse' can't take the model's output: output and target differ in "
      "shape"),
     ({"metric": "r2"}, "the metric 'r2' can't judge the model's output"),
-    (data("faults:broken"), "faults.py:57 in __getitem__: your code raised KeyError: 'label'"),
-    (data("faults:odd_collate"), "faults.py:67 in collate: your code raised TypeError: list indices"),
+    (data("faults:broken"), "data.factory: Data.test: reading sample 7 raised KeyError: 'label' "
+     "(faults.py:57 in __getitem__)"),
+    (data("faults:odd_collate"), "data.factory: Data.collate: batching 125 samples of train raised "
+     "TypeError: list indices must be integers or slices, not str (faults.py:67 in collate)"),
     (data("wine_data:wine", fault="empty"), "data.factory: Data.test: the split is empty"),
     (data("wine_data:wine", fault="raises"), "FileNotFoundError: /data/wine.csv (wine_data.py:"),
     (data("wine_data:wine", fault="not data"), "returned a Tensor, expected a prefect_hone.Data"),
@@ -657,6 +659,6 @@ def test_a_whole_run_names_the_users_line(hone: Any, project: Path) -> None:
     )  # fmt: skip
     said = done.stdout + done.stderr
     assert done.returncode == 2, said
-    assert "faults.py:57 in __getitem__: your code raised KeyError: 'label'" in said
+    assert "raised KeyError: 'label' (faults.py:57 in __getitem__)" in said
     for pattern in INSIDE:
         assert re.search(pattern, done.stderr) is None, said
