@@ -110,7 +110,6 @@ class AccessRefused(HoneError):
     """A server denies access: it requires a token, or rejects the one it got."""
 
 
-_PACKAGE = f"{__name__.partition('.')[0]}."
 _BY_NAME: dict[str, type[HoneError]] = {
     cls.__name__: cls
     for cls in (
@@ -130,14 +129,14 @@ _BY_NAME: dict[str, type[HoneError]] = {
 
 
 def place_of(error: BaseException) -> str | None:
-    """`FILE:LINE` of Hone's that an error passed through last; None if it came from elsewhere.
-
-    A library's own files say nothing to anyone; if it passed through none of ours, they are told.
+    """`FILE:LINE` that an error passed through last, but for libraries' files, which say nothing to
+    a reader; these if there are no others. None if it came from another process.
     """
     ours, place, trace = None, None, error.__traceback__
     while trace is not None:
-        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-        if str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_PACKAGE):
+        file = trace.tb_frame.f_code.co_filename
+        place = f"{Path(file).name}:{trace.tb_lineno}"
+        if not {"site-packages", "dist-packages"} & set(Path(file).parts):
             ours = place
         trace = trace.tb_next
     return ours or place

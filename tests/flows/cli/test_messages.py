@@ -481,7 +481,7 @@ WEIGHTS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("cut", _cut, "it is cut off: "),
     ("torch.save", lambda p: p.write_bytes(torch_saved({})), "it is a zip archive, as torch.save"),
     ("text", lambda p: p.write_bytes(b"hello world, this is no tensor"), "not a safetensors file"),
-    ("header", lambda p: p.write_bytes(struct.pack("<Q", 9) + b'{"a":1,,}'), "invalid JSON"),
+    ("header", lambda p: p.write_bytes(struct.pack("<Q", 9) + b'{"a":1,,}'), "its header is not that of a safetensors file"),
     ("type", lambda p: p.write_bytes(_header(
         {"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, bytes(4))),
      "its header names the type F99, which this safetensors does not know"),
