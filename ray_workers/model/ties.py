@@ -71,6 +71,13 @@ def load_tensors(model: nn.Module, file: Path) -> None:
         raise RuntimeError(f"Error(s) in loading state_dict:\n    {'; '.join(said)}")
 
 
+def take_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Load a module's parameters and buffers from weights that may hold more, tied ones once."""
+    others = aliases(model)
+    names = model.state_dict()
+    model.load_state_dict({name: weights[others.get(name, name)] for name in names})
+
+
 def _refuse_untied(state: Mapping[str, torch.Tensor], others: Mapping[str, str]) -> None:
     seen: dict[str, str] = {}
     for name, value in state.items():

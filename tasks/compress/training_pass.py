@@ -17,6 +17,7 @@ from ...ray_workers.events import Event, Metric
 from ...ray_workers.model.module import build, load_module, save_module
 from ...ray_workers.model.onnx_model import torch_module
 from ...ray_workers.model.surgery import Surgery, operations_of
+from ...ray_workers.model.ties import take_from
 from ...ray_workers.scratch import scratch_folder
 from ...ray_workers.store.artifacts import Store
 from ...ray_workers.store.file_names import WEIGHTS
@@ -105,7 +106,7 @@ def train_on(
     weights, quality = _best(job)
     made = build(context.work.spec.model, context.work.allowed, operations)
     # What training added to the model, such as projections and observers, is dropped.
-    made.load_state_dict({key: weights[key] for key in made.state_dict()})
+    take_from(made, weights)
     with contextlib.suppress(OSError):
         fs, root = fsspec.core.url_to_fs(job.checkpoints)
         fs.rm(root, recursive=True)
