@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.abc
 import importlib.util
 import logging
 import re
+import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 #: Marks a server process as temporary, as Prefect does for its own.
@@ -101,6 +105,57 @@ def _names(line: str, text: str) -> list[str]:
     """The quoted names on a line of a migration."""
     found = re.search(line, text, re.MULTILINE)
     return re.findall(r"""["'](\w+)["']""", found.group(1)) if found else []
+
+
+_SOURCES = "prefect.settings.sources"
+
+
+def ignore_the_current_folder() -> None:
+    """Let no file of the current folder set anything of Prefect in this process.
+
+    Prefect reads `prefect.toml`, `pyproject.toml` and `.env` there. Among its settings are the
+    server, which gets the user's key, and a configuration of logging, which names functions to
+    call. A folder with a recipe may be anybody's. The environment and profiles still count. To be
+    called before Prefect is imported, without importing it. Without the part, it reads them.
+    """
+    if _SOURCES in sys.modules:
+        _read_no_files(sys.modules[_SOURCES])
+    elif not any(isinstance(finder, _SettingsFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _SettingsFinder())
+
+
+class _SettingsFinder(importlib.abc.MetaPathFinder):
+    """Changes the module that reads Prefect's settings as soon as it is imported."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname != _SOURCES:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        loader: Any = None if spec is None else spec.loader
+        if loader is not None:
+            execute = loader.exec_module
+
+            def then(module: ModuleType) -> None:
+                execute(module)
+                _read_no_files(module)
+
+            loader.exec_module = then
+        return spec
+
+
+def _read_no_files(sources: Any) -> None:
+    read = getattr(sources, "_read_toml_file", None)
+    if read is None or not hasattr(sources, "FilteredDotEnvSettingsSource"):
+        return
+
+    def read_elsewhere(path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = read(path) if Path(path).is_absolute() else {}
+        return found
+
+    sources._read_toml_file = read_elsewhere
+    sources.FilteredDotEnvSettingsSource._read_env_files = lambda _: {}
+    sources.dotenv = SimpleNamespace(dotenv_values=lambda *_, **__: {})
 
 
 def _part(module: str, name: str) -> Any:

@@ -25,11 +25,12 @@ from .strict import Strict
 
 PATHS = "HONE_ALLOWED_PATHS"
 
-#: URLs that a person's recipe may name; others need a prefix in HONE_ALLOWED_PATHS.
+#: URLs that a person's recipe may name; others need a prefix in HONE_ALLOWED_PATHS. webhdfs is not
+#: among them: its servers redirect, and its client follows to any address.
 _SCHEMES = frozenset(
     {
         "abfs", "abfss", "adl", "az", "ftp", "gcs", "gs", "hdfs", "hf", "http", "https", "memory",
-        "oss", "s3", "s3a", "sftp", "webhdfs",
+        "oss", "s3", "s3a", "sftp",
     }
 )  # fmt: skip
 #: Those whose URLs name a host.
@@ -38,7 +39,13 @@ _MODEL_URI = re.compile(r"^(models|runs):/[^/\s][^\x00-\x1f\x7f\\?#%'\"]*$")
 _LONGEST_PATH = 4_000
 _UNCLEAN = re.compile(r"[\x00-\x1f\x7f\\]")
 #: Addresses of clouds' metadata services that are not link-local.
-_METADATA = frozenset({"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
+_METADATA = frozenset(
+    {"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd00:ec2::23",
+     "fd20:ce::254"}
+)  # fmt: skip
+#: IPv6 networks whose addresses have an IPv4 address in their last 32 bits (RFC 6052, RFC 8215, and
+#: the addresses of RFC 4291 that are no longer used).
+_WITH_IPV4 = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
 
 
 class Origin(StrEnum):
@@ -289,7 +296,7 @@ def _resolved(path: str, where: str, base: Path | None) -> Path:
 def _is_under(url: str, prefix: str) -> bool:
     """Whether a URL lies under a prefix: the same chain of protocols and host, and a path below."""
     clean = unquote(unquote(url))
-    if _UNCLEAN.search(clean) or ".." in re.split(r"[/:]", clean):
+    if _UNCLEAN.search(clean) or ".." in re.split(r"[/:;?#]", clean):  # `/..;/` is `/../` to some
         return False
     if url.count("::") != prefix.count("::"):
         return False
@@ -310,10 +317,16 @@ def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]
         found = {str(row[4][0]) for row in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
         return []
-    addresses = []
-    for text in found:
-        address = ipaddress.ip_address(text.partition("%")[0])
-        if isinstance(address, ipaddress.IPv6Address):
-            address = address.ipv4_mapped or address.sixtofour or address
-        addresses.append(address)
-    return addresses
+    return [_meant(ipaddress.ip_address(text.partition("%")[0])) for text in found]
+
+
+def _meant(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 address stands for; else the address itself."""
+    if isinstance(address, ipaddress.IPv4Address) or address.is_loopback or address.is_unspecified:
+        return address
+    if any(address in network for network in _WITH_IPV4):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    behind = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (behind[1] if behind else address)

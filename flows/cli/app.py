@@ -19,6 +19,7 @@ from ...recipe.library_messages import telling
 from ...recipe.machine_errors import machine_error
 from ...recipe.service_errors import service_error
 from ..logs import say
+from ..prefect_private import ignore_the_current_folder
 from .output import (
     EXIT_NO_READER,
     OutputLost,
@@ -687,6 +688,7 @@ def main() -> NoReturn:
     # 700 new ones, looking for garbage among them takes a tenth of a short run.
     gc.set_threshold(100_000, 50, 100)
     guard_output()
+    ignore_the_current_folder()
     code: int | str | None = 0
     try:
         app()

@@ -127,6 +127,10 @@ def _client(access: AccessPolicy, where: str) -> Any:
     """What makes the HTTP client, with a check of each redirect and each resolved address."""
     import aiohttp
 
+    async def on_request(_: Any, __: Any, params: Any) -> None:
+        # As the client reads the URL: no resolver is asked about an address in it.
+        access.address(params.url.host or "", where, named=bool(access.paths))
+
     async def on_redirect(_: Any, __: Any, params: Any) -> None:
         location = params.response.headers.get("Location", "")
         access.place(urljoin(str(params.response.url), location), f"{where} redirects to")
@@ -143,6 +147,7 @@ def _client(access: AccessPolicy, where: str) -> Any:
     async def made(**options: Any) -> aiohttp.ClientSession:
         options.pop("loop", None)
         trace = aiohttp.TraceConfig()
+        trace.on_request_start.append(on_request)
         trace.on_request_redirect.append(on_redirect)
         connector = aiohttp.TCPConnector(resolver=Resolver())
         return aiohttp.ClientSession(

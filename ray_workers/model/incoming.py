@@ -192,11 +192,35 @@ def transformers_model(path: str) -> nn.Module:
     transformers.logging.disable_progress_bar()
     with scratch_folder("source") as checked:
         transformers_folder.write_checked(folder, Path(checked), where)
+        _try_apart(folder, Path(checked), where)
         config = _configuration(transformers, folder, Path(checked), where)
         model, said = _with_weights(transformers, config, folder, Path(checked), where)
     _check_loaded(said, where)
     loaded: nn.Module = model
     return loaded
+
+
+def _try_apart(folder: Path, checked: Path, where: str) -> None:
+    """Have a child build what a checked configuration describes, by which code is chosen.
+
+    Raises:
+        InputError: It can't be built, or the weights are not enough for it.
+    """
+    name = transformers_folder.CONFIG
+    with quarantine() as apart:
+        shutil.copyfile(checked / name, apart.folder / name)
+        try:
+            described = apart.open(apart.folder / name, "transformers", where).parameters
+        except OpeningFailed as error:
+            raise _no_transformers_model(error, folder, where) from error
+    held = sum(file.stat().st_size for file in checked.glob("*.safetensors"))
+    if held and described > held:  # a parameter takes a byte or more
+        raise InputError(
+            f"its config.json describes {described:,} parameters, and its weights have only "
+            f"{held:,} bytes",
+            where=where,
+            do="give the config.json and the weights of one and the same model",
+        )
 
 
 def _configuration(transformers: Any, folder: Path, checked: Path, where: str) -> Any:
@@ -205,15 +229,19 @@ def _configuration(transformers: Any, folder: Path, checked: Path, where: str) -
             checked, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
-        own = transformers_folder.needs_own_code(folder)
-        said = "it needs code of its own, which is not run" if own else telling(error)
-        raise InputError(
-            f"this is not a transformers model: {said}",
-            where=where,
-            do="give a folder that save_pretrained wrote",
-        ) from error
+        raise _no_transformers_model(error, folder, where) from error
     config.use_cache = False
     return config
+
+
+def _no_transformers_model(error: Exception, folder: Path, where: str) -> InputError:
+    own = transformers_folder.needs_own_code(folder)
+    said = "it needs code of its own, which is not run" if own else telling(error)
+    return InputError(
+        f"this is not a transformers model: {said}",
+        where=where,
+        do="give a folder that save_pretrained wrote",
+    )
 
 
 def _with_weights(

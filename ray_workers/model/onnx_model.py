@@ -29,6 +29,8 @@ OUTPUT, BATCH = "output", "batch"
 #: Of a file of weights. ONNX Runtime takes some names with other signs for addresses in memory.
 _FILE_NAME = re.compile(r"[\w@+() .-]{1,255}")
 _LONGEST_LOCATION = 1000
+#: Nodes with what an execution provider (TensorRT, QNN, OpenVINO) has compiled.
+_COMPILED = frozenset({"EPContext", "TRT_EngineOp", "TRTEngineOp"})
 
 
 class OnnxGraph(nn.Module):
@@ -199,8 +201,9 @@ def model_files(path: Path, where: str | None = None) -> list[Path]:
             where=where,
             do="copy or export it again",
         )
+    _refuse_compiled_parts(model, where)
     found = {path: 0}
-    for tensor in _tensors(model):
+    for tensor in _messages(model, onnx.TensorProto):
         if not uses_external_data(tensor):
             continue
         try:
@@ -279,13 +282,29 @@ def _is_fixed(model: Any) -> bool:
     return any(shape.dim and shape.dim[0].HasField("dim_value") for shape in shapes)
 
 
-def _tensors(model: Any) -> Iterator[Any]:
-    """Every tensor anywhere in a model: also in functions, and sparse ones."""
+def _refuse_compiled_parts(model: Any, where: str) -> None:
+    """Refuse what an execution provider has compiled: native code, from another file or from here.
+
+    Raises:
+        InputError: There is some.
+    """
+    for node in _messages(model, onnx.NodeProto):
+        if node.op_type in _COMPILED:
+            raise InputError(
+                f"its node '{node.name[:80]}' ({node.op_type}) is compiled for one device",
+                where=where,
+                do="give the model as it was before it was compiled",
+            )
+
+
+def _messages(model: Any, kind: type) -> Iterator[Any]:
+    """Every message of a kind anywhere in a model: also in functions, and sparse tensors."""
     messages = [model]
     while messages:
         message = messages.pop()
-        if isinstance(message, onnx.TensorProto):
+        if isinstance(message, kind):
             yield message
+        if isinstance(message, onnx.TensorProto):
             continue
         for field, value in message.ListFields():
             if field.message_type is not None:

@@ -16,8 +16,9 @@ What that gives:
 What it doesn't: of an exported program and an ONNX file the child only says that they can be
 opened; the worker then opens the same bytes. Code that the check overlooked, and that recognizes
 the child, would run in the worker. That's why exported programs are off for recipes from a form or
-an event (`recipe/model_formats.py`). Neither does it limit what a model computes when it is used. A
-transformers folder has no child: what transformers gets of it is JSON and safetensors.
+an event (`recipe/model_formats.py`). Neither does it limit what a model computes when it is used.
+Of a transformers folder the child gets the configuration, which chooses the code; not the weights,
+which are safetensors.
 """
 
 from __future__ import annotations
@@ -48,12 +49,10 @@ from .confinement import own_user
 
 _SECONDS = 600
 _LONGEST_ANSWER = 100_000
-_LIBRARY = {"program": "torch", "keras": "keras", "onnx": "onnxruntime"}
+_LIBRARY = {
+    "program": "torch", "keras": "keras", "onnx": "onnxruntime", "transformers": "transformers",
+}  # fmt: skip
 _LEAST_MEMORY = 2 * 2**30
-
-
-#: What this process had opened already: kind, name and digest of the files.
-_OPENED: set[tuple[str, str, str]] = set()
 
 
 class OpeningFailed(Exception):
@@ -68,11 +67,17 @@ class Opened:
         path: The file, a copy.
         protections: What the child gave up, as `confinement.py` names it.
         weights: A Keras model's, as safetensors.
+        parameters: How many a transformers configuration describes; 0: it was not asked.
     """
 
     path: Path
     protections: tuple[str, ...]
     weights: Path
+    parameters: int = 0
+
+
+#: What this process had opened already, by kind, name and digest of the files.
+_OPENED: dict[tuple[str, str, str], Opened] = {}
 
 
 class Quarantine:
@@ -88,12 +93,12 @@ class Quarantine:
         for folder in (self.folder, self._home):
             folder.mkdir(mode=0o700)
 
-    def open(self, path: Path, kind: str, where: str, modules: Sequence[str] = ()) -> None:
+    def open(self, path: Path, kind: str, where: str, modules: Sequence[str] = ()) -> Opened:
         """Open a file of the folder in a child, unless this process has had the same bytes opened.
 
         Args:
             path: The file.
-            kind: `program` or `onnx`.
+            kind: `program`, `onnx` or `transformers`.
             where: What an error calls it.
             modules: Of libraries, to import before.
 
@@ -105,15 +110,15 @@ class Quarantine:
         digests = {file.relative_to(self.folder).as_posix(): file_digest(file) for file in files}
         seen = (kind, path.name, tree_digest(digests))
         if seen not in _OPENED:
-            self.opened(path, kind, where, modules)
-            _OPENED.add(seen)
+            _OPENED[seen] = self.opened(path, kind, where, modules)
+        return _OPENED[seen]
 
     def opened(self, path: Path, kind: str, where: str, modules: Sequence[str] = ()) -> Opened:
         """Open a file of the folder in a child.
 
         Args:
             path: The file.
-            kind: `program`, `keras` or `onnx`.
+            kind: `program`, `keras`, `onnx` or `transformers`.
             where: What an error calls it.
             modules: Of libraries, to import before.
 
@@ -146,7 +151,8 @@ class Quarantine:
         weights = self._home / "weights"
         if kind == "keras" and not _is_plain_file(weights):
             raise InputError("a process of its own that opened it gave no weights", where=where)
-        return Opened(path, protections, weights)
+        counted = answer.get("parameters")
+        return Opened(path, protections, weights, counted if type(counted) is int else 0)
 
     def _hand_over(self) -> None:
         """Give the child's group the files, to read only, and its user the other folder."""
@@ -254,6 +260,8 @@ def _environment(home: Path) -> dict[str, str]:
         "KERAS_BACKEND": "torch",
         "KERAS_HOME": str(home),
         "KERAS_TORCH_DEVICE": "cpu",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

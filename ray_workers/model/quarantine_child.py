@@ -53,7 +53,7 @@ def _open(said: dict[str, Any], answer: dict[str, Any]) -> None:
         importlib.import_module(module)
     if limit_memory(said["memory"]):
         answer["protections"].append("memory")
-    function(Path(said["path"]), home)
+    answer |= function(Path(said["path"]), home) or {}
 
 
 def _open_program(path: Path, _home: Path) -> None:
@@ -97,10 +97,30 @@ def _open_onnx(path: Path, _home: Path) -> None:
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-_OPENERS: dict[str, tuple[tuple[str, ...], Callable[[Path, Path], None]]] = {
+def _open_transformers(path: Path, _home: Path) -> dict[str, Any]:
+    """Builds what a configuration describes, without memory for its parameters."""
+    import inspect
+
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(
+        path.parent, local_files_only=True, trust_remote_code=False
+    )
+    kind: Any = getattr(transformers, str((config.architectures or [None])[0]), None)
+    known = inspect.isclass(kind) and issubclass(kind, transformers.PreTrainedModel)
+    if not known:
+        return {}  # the worker says so
+    with torch.device("meta"):
+        model = kind(config)
+    return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+
+
+_OPENERS: dict[str, tuple[tuple[str, ...], Callable[[Path, Path], dict[str, Any] | None]]] = {
     "keras": (("torch", "keras", "h5py", "safetensors.torch"), _open_keras),
     "onnx": (("onnxruntime",), _open_onnx),
     "program": (("torch", "torch.export"), _open_program),
+    "transformers": (("torch", "transformers", "transformers.modeling_utils"), _open_transformers),
 }
 
 

@@ -17,8 +17,8 @@ from ...recipe.errors import InputError
 from .program_schema import read_json
 from .symbolic import NotAllowed
 
-_CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-_LARGEST = {_CONFIG: 32 * 2**20, _INDEX: 256 * 2**20}
+CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+_LARGEST = {CONFIG: 32 * 2**20, _INDEX: 256 * 2**20}
 _DEEPEST = 20
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+<>| -]{0,200}", re.ASCII)
 #: Texts that people read; no code is chosen by them.
@@ -49,10 +49,10 @@ def write_checked(folder: Path, target: Path, where: str) -> None:
             weights lies elsewhere.
     """
     try:
-        config = _checked(_read(folder / _CONFIG), where, 0)
+        config = _checked(_read(folder / CONFIG), where, 0)
         if not isinstance(config, dict):
             raise NotAllowed("a configuration that is no dictionary")
-        (target / _CONFIG).write_text(json.dumps(config))
+        (target / CONFIG).write_text(json.dumps(config))
         names = [_WEIGHTS]
         if not (folder / _WEIGHTS).exists() and (folder / _INDEX).exists():
             index = _checked_index(_read(folder / _INDEX))
@@ -72,7 +72,7 @@ def write_checked(folder: Path, target: Path, where: str) -> None:
 def needs_own_code(folder: Path) -> bool:
     """Whether the configuration names classes of the folder's own."""
     try:
-        said = _read(folder / _CONFIG)
+        said = _read(folder / CONFIG)
     except NotAllowed:
         return False
     return isinstance(said, dict) and bool(said.get("auto_map"))

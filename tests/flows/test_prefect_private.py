@@ -27,6 +27,15 @@ def test_nothing_else_reaches_into_prefect() -> None:
     assert found == ["flows/prefect_private.py"]
 
 
+def test_where_prefect_reads_its_settings_can_be_changed() -> None:
+    from prefect.settings import sources
+
+    assert sources.__name__ == prefect_private._SOURCES
+    assert callable(sources._read_toml_file)
+    assert callable(sources.FilteredDotEnvSettingsSource._read_env_files)
+    assert callable(sources.dotenv.dotenv_values)
+
+
 def test_both_senders_are_drained(monkeypatch: pytest.MonkeyPatch) -> None:
     senders = list(prefect_private._senders())
     assert [sender.__name__ for sender in senders] == ["APILogWorker", "EventsWorker"]

@@ -4,6 +4,7 @@ breaks nothing. By accident, too: a `secrets.py` with passwords lies beside many
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,47 @@ def test_the_prefect_server_works_elsewhere_and_inherits_no_credentials(
     assert "canary" not in options["env"].values()
     assert said.startswith(str(tmp_path / "folder" / "relative"))
     assert not (tmp_path / "folder" / "executed").exists()
+
+
+USE_PREFECT = """
+import sys
+from prefect_hone.flows.cli import app
+
+def use():
+    assert "prefect" not in sys.modules
+    from prefect.logging.configuration import setup_logging
+    from prefect.settings import get_current_settings
+    said = get_current_settings()
+    setup_logging()
+    print(said.api.url, said.api.key, said.logging.level, said.profiles_path.name)
+
+app.app = use
+app.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["prefect.toml", "pyproject.toml", ".env"])
+def test_prefects_settings_in_it_are_not_read(tmp_path: Path, name: str) -> None:
+    """They name functions to call, by a configuration of logging, and a server that gets the key."""
+    (tmp_path / "logging.yml").write_text(
+        "version: 1\nhandlers: {h: {class: logging.StreamHandler, formatter: f}}\n"
+        "formatters: {f: {(): subprocess.check_call, args: [touch, executed]}}\n"
+    )
+    table = "tool.prefect." if name == "pyproject.toml" else ""
+    (tmp_path / name).write_text(
+        "PREFECT_API_URL=http://hostile.example/api\nPREFECT_LOGGING_LEVEL=DEBUG\n"
+        "PREFECT_LOGGING_CONFIG_PATH=logging.yml\nPREFECT_PROFILES_PATH=hostile.toml\n"
+        if name == ".env"
+        else f"[{table}api]\nurl = 'http://hostile.example/api'\n[{table}logging]\n"
+        f"level = 'DEBUG'\nconfig_path = 'logging.yml'\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", USE_PREFECT], cwd=tmp_path, capture_output=True, text=True,
+        env={**environment, "PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_KEY": "key"},
+    )  # fmt: skip
+    assert done.stdout == "None ********** INFO profiles.toml\n", done.stderr
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.slow

@@ -388,6 +388,18 @@ def test_a_redirect_leads_no_further_than_the_recipe(
     assert all(path.startswith("/models/away") for path in _Server.seen)
 
 
+def test_an_address_is_asked_for_as_the_client_reads_it(
+    tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two readers of a URL can see two hosts in it; and no resolver is asked about an address."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(AccessPolicy, "_check_url", lambda *_: None)
+    session = session_of(tmp_path, Origin.EVENT)
+    with pytest.raises(InputError, match=r"'127\.0\.0\.1' is an address within this machine"):
+        pinned(with_weights(f"{served}/models/w"), session)
+    assert _Server.seen == []
+
+
 @pytest.mark.parametrize("origin", [Origin.PARAMETER, Origin.EVENT])
 def test_a_registered_model_whose_files_are_elsewhere_is_not_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: Origin

@@ -39,6 +39,17 @@ def test_a_transformers_folder(tmp_path: Path) -> None:
     assert torch.allclose(call_model(loaded, inputs), call_model(made, inputs))
     assert call_model(loaded, inputs).shape == (2, 3)
 
+    config = json.loads((tmp_path / "bert" / "config.json").read_text())
+    for change, said in (
+        ({"hidden_size": 10**6}, r"describes [\d,]{17} parameters, and its weights have only"),
+        ({"num_attention_heads": 5}, "this is not a transformers model: .*multiple of"),
+        ({"hidden_size": "x"}, "this is not a transformers model: "),
+    ):
+        (tmp_path / "bert" / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(InputError, match=said):
+            transformers_model(str(tmp_path / "bert"))
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(config))
+
     (tmp_path / "bert" / "model.safetensors").unlink()
     torch.save(made.state_dict(), tmp_path / "bert" / "pytorch_model.bin")
     with pytest.raises(InputError, match="the weights can't be loaded"):
@@ -251,6 +262,30 @@ def test_weights_beside_an_onnx_file_belong_to_it(beside: Path) -> None:
     weights.write_bytes(bytes(8) + weights.read_bytes()[8:])
     second = read(str(beside.parent))
     assert not torch.equal(first.digest, second.digest), "other weights, another model"
+
+
+def test_what_is_compiled_for_a_device_is_no_onnx_model(beside: Path) -> None:
+    """TensorRT's provider would load an engine, which is native code, from the file that it names."""
+    model = onnx.load(beside)
+    node = onnx.helper.make_node(
+        "EPContext", ["x"], ["y"], name="engine", domain="com.microsoft", embed_mode=0,
+        ep_cache_context="../engine.plan",
+    )  # fmt: skip
+    branch = onnx.helper.make_graph([node], "b", [], [])
+    function = onnx.helper.make_function("own", "F", ["x"], ["y"], [node], [])
+    for put in (
+        lambda m: m.graph.node.append(node),
+        lambda m: m.graph.node.append(
+            onnx.helper.make_node("If", ["c"], ["z"], then_branch=branch)
+        ),
+        lambda m: m.functions.append(function),
+    ):
+        changed = onnx.ModelProto()
+        changed.CopyFrom(model)
+        put(changed)
+        onnx.save(changed, beside)
+        with pytest.raises(InputError, match=r"its node 'engine' \(EPContext\) is compiled"):
+            model_files(beside)
 
 
 def test_hostile_onnx_files_are_refused(beside: Path, tmp_path: Path) -> None:
