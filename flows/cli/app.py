@@ -133,7 +133,7 @@ def plan(
     from ..engine.records import refused
     from ..engine.shipped_code import shipped_code
     from .load import load_for_command
-    from .tables import show_code, show_plan
+    from .tables import show_code, show_outside, show_plan
 
     with ended_by_signals():
         loaded, session = load_for_command(recipe, overrides or [], redo=redo or [])
@@ -151,11 +151,13 @@ def plan(
         said = {**memory.model_dump(mode="json"), "fits": memory.fits} if memory else None
         _print_json({"recipe": loaded.name, "digest": loaded.digest(), "steps": steps,
                      "skipped": skipped, "memory": said, "notes": [*session.notes, *made.told],
-                     "code": code and code.to_json()})  # fmt: skip
+                     "code": code and code.to_json(),
+                     "code_elsewhere": sorted(session.allowed.outside or ())})  # fmt: skip
     else:
         show_plan(_console(), made, loaded, memory)
         if code is not None:
             show_code(_console(), code)
+        show_outside(_console(), session.allowed.outside or ())
         for note in session.notes:
             _console().print(note, highlight=False, markup=False)
     unsigned = refused(session.store)

@@ -133,6 +133,15 @@ def show_plan(console: Console, plan: Plan, recipe: Recipe, memory: MemoryPlan |
     console.print(_memory_line(memory), highlight=False)
 
 
+def show_outside(console: Console, modules: Collection[str]) -> None:
+    """Which modules are imported from outside the code folder and the installed packages."""
+    if modules:
+        console.print(
+            f"code: imported from elsewhere, and part of the cache keys: {', '.join(modules)}",
+            highlight=False, markup=False,
+        )  # fmt: skip
+
+
 def show_code(console: Console, code: ShippedCode) -> None:
     """Which files of the code folder go to workers and MLflow, and which stay and why."""
     if not code.files and not code.left_out:

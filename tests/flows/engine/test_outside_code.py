@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 from prefect_hone import load_recipe
+from prefect_hone.flows.cli.tables import show_outside
 from prefect_hone.flows.engine.outside_code import outside_code
-from prefect_hone.flows.engine.user_code import identify
+from prefect_hone.flows.engine.user_code import identify, pack
+from prefect_hone.ray_workers.dispatch import Done, StepJob, execute
+from prefect_hone.ray_workers.store.artifacts import Store
+from prefect_hone.recipe.errors import InputError
 from prefect_hone.recipe.factories import Allowed, use_code
 from prefect_hone.runtimes.outside_code import guard_imports, installed
+from rich.console import Console
+from steps_bench import BASE, TRAINED
 
 
 @pytest.fixture
@@ -81,6 +87,40 @@ def test_a_worker_refuses_by_name_what_no_key_has(place: Path, project: Path) ->
     import wine_data  # type: ignore[import-not-found]
 
     assert wine_data.__file__.startswith(str(project))
+
+
+def test_the_step_of_a_worker_is_guarded(place: Path, project: Path, tmp_path: Path) -> None:
+    """As a Ray worker runs it: with the packed code folder and what the session allows."""
+    (project / "dynamic.py").write_text(
+        "import importlib\nfrom wine_model import net as known\n\n"
+        "def net(name):\n    importlib.import_module(name)\n    return known()\n"
+    )
+    for name in ("hone_keyed", "hone_unkeyed"):
+        (place / f"{name}.py").write_text("")
+    store = Store(str(tmp_path / "store"), tmp_path / "cache")
+    outside = outside_code([], ["hone_keyed"], [])
+    allowed = Allowed.from_environment(project).model_copy(update={"outside": outside})
+
+    def check(name: str) -> Done:
+        spec = {**BASE, **TRAINED, "model": {"factory": "dynamic:net", "args": {"name": name}}}
+        return execute(StepJob(
+            function="prefect_hone.tasks.check:check", key="k", lineage="k", spec=spec, inputs={},
+            code=pack(project, store), allowed=allowed, store=store.url, cache=str(store.cache),
+        ), lambda _: None)  # fmt: skip
+
+    assert check("hone_keyed").outputs
+    with pytest.raises(InputError, match="'hone_unkeyed' is imported from") as caught:
+        check("hone_unkeyed")
+    assert "/artifacts/" not in str(caught.value)
+
+
+def test_the_plan_tells_what_comes_from_elsewhere() -> None:
+    console = Console(record=True, width=200)
+    show_outside(console, ["helper", "mylib"])
+    show_outside(console, [])
+    assert console.export_text().strip() == (
+        "code: imported from elsewhere, and part of the cache keys: helper, mylib"
+    )
 
 
 def test_a_worker_with_other_code_of_that_name_refuses_it(place: Path) -> None:
