@@ -84,7 +84,7 @@ def to_onnx(model: torch.nn.Module, traced: Traced) -> Any:
                 verbose=False,
             )
     except Exception as error:
-        raise as_export_error(error) from error
+        raise as_export_error(error, traced.program) from error
     if program is None:
         raise StepFailed("the exporter returned no program", where="export")
     graph = program.model_proto
