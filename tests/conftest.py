@@ -41,13 +41,15 @@ gc.set_threshold(100_000, 50, 100)
 
 #: The files that take longest, first: begun late, one of them would run alone at the end.
 _LONGEST = (
-    "journeys/test_servers.py",
     "journeys/test_stack.py",
     "journeys/test_faults.py",
+    "journeys/test_in_the_browser.py",
+    "journeys/test_servers.py",
     "ray_workers/training/test_faults.py",
     "tasks/compile/test_targets.py",
     "journeys/test_no_training.py",
     "journeys/test_digits.py",
+    "journeys/test_listen.py",
     "conformance/test_targets.py",
     "tasks/compress/test_passes.py",
     "journeys/test_charlm.py",
@@ -267,7 +269,10 @@ def hone(tmp_path: Path, databases: Path) -> Iterator[Hone]:
 
 @pytest.fixture(scope="module")
 def shared_hone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hone]:
-    """One environment for the tests of a file: what one run kept, the next one finds."""
+    """One environment for the tests of a file: what one run kept, the next one finds.
+
+    Its databases are made by the first command, as a user's are.
+    """
     command = Hone(tmp_path_factory.mktemp("shared"))
     yield command
     command.close()

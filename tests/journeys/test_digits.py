@@ -198,7 +198,9 @@ def test_if_nothing_passes_the_champion_is_untouched(cold: dict, shared_hone) ->
 
 def test_plan_says_what_would_be_computed(cold: dict, shared_hone) -> None:
     def computed(*options: str) -> set[str]:
-        plan = shared_hone.json("plan", *DIGITS, *options)
+        done = shared_hone.answer("plan", *DIGITS, *options, "--json")
+        assert done.returncode == 0, done.stderr
+        plan = json.loads(done.stdout)
         return {step["step"].split(" ")[0] for step in plan["steps"] if not step["cached"]}
 
     assert computed() == set()

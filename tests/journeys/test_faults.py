@@ -44,6 +44,7 @@ def wait_until_gone(hone, seconds: float = 30) -> None:
 
 
 def test_killed_at_any_moment_it_goes_on_from_there(hone, project: Path) -> None:
+    """And once more at the end, with nobody to read what it prints."""
     recipe = [str(project / "recipe.yaml"), "--set", "data.args={delay: 0.01}",
               "--set", "train.epochs=6"]  # fmt: skip
     said, done = "", set()
@@ -86,45 +87,52 @@ def test_killed_at_any_moment_it_goes_on_from_there(hone, project: Path) -> None
     versions = client.search_model_versions("name = 'wine'")
     assert len(versions) == 1, "promoting twice makes one version"
 
+    process = hone.start("run", *recipe)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
 
-def test_ctrl_c_ends_everything_with_130(hone, project: Path) -> None:
+    assert process.wait(240) == 0, err
+    assert "nobody reads the standard output any more; the run goes on" in err
+    assert "the run goes on" in (hone.home / "logs" / "output.log").read_text()
+    again = statuses(hone.tracking)
+    assert again["train"].count("FINISHED") == found["train"].count("FINISHED") + 1
+    assert "RUNNING" not in [status for runs in again.values() for status in runs]
+
+
+def ended_by(hone, project: Path, number: signal.Signals) -> tuple[int, str, str]:
+    """A run that gets a signal while it trains: its code, both outputs."""
     process = hone.start(
         "run", str(project / "recipe.yaml"), "--set", "data.args={delay: 0.02}",
         "--set", "train.epochs=20",
     )  # fmt: skip
-    hone.wait_for(process, "train: epoch 1/20")
-    process.send_signal(signal.SIGINT)
+    hone.wait_for(process, "train: epoch ")
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-
-    assert process.returncode == 130, out + err
     assert "Traceback" not in out + err, out + err
+    return process.returncode, out, err
+
+
+def test_a_signal_ends_everything_within_seconds(hone, project: Path, tmp_path: Path) -> None:
+    """One after the other: each goes on from the checkpoint of the one before."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        code, _, err = ended_by(hone, project, number)
+        assert code == 128 + number, err
+        assert f"hone: ended by {number.name}" in err
+        _, left = psutil.wait_procs(hone.alive(), timeout=10)
+        assert not left, "Ray's agents, too"
+
+    code, out, err = ended_by(hone, project, signal.SIGINT)
+    assert code == 130, out + err
     wait_until_gone(hone)
     found = statuses(hone.tracking)
     assert {status for runs in found.values() for status in runs} == {"KILLED"}
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_everything_within_seconds(
-    hone, project: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    process = hone.start(
-        "run", str(project / "recipe.yaml"), "--set", "data.args={delay: 0.02}",
-        "--set", "train.epochs=20",
-    )  # fmt: skip
-    hone.wait_for(process, "train: epoch 1/20")
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-
-    assert process.returncode == 128 + number, out + err
-    assert f"hone: ended by {number.name}" in err
-    assert "Traceback" not in out + err
-    _, left = psutil.wait_procs(hone.alive(), timeout=10)
-    assert not left, "Ray's agents, too"
-    found = statuses(hone.tracking)
-    assert {status for runs in found.values() for status in runs} == {"KILLED"}
+    assert len(found["train"]) == 3
     with contextlib.closing(sqlite3.connect(tmp_path / "prefect" / "prefect.db")) as database:
-        states = database.execute("SELECT state_name FROM flow_run").fetchall()
-    assert states == [("Crashed",)]
+        states = database.execute("SELECT state_name FROM flow_run ORDER BY created").fetchall()
+    assert states[:2] == [("Crashed",), ("Crashed",)]
 
 
 def test_ctrl_c_while_ray_starts_does_not_wait_for_it(hone, project: Path) -> None:
@@ -144,21 +152,6 @@ def test_ctrl_c_while_ray_starts_does_not_wait_for_it(hone, project: Path) -> No
     assert time.monotonic() - asked < 15, "3 s on a machine with nothing else to do"
     _, left = psutil.wait_procs(hone.alive(), timeout=10)
     assert not left
-
-
-def test_a_run_goes_on_when_nobody_reads_it(hone, project: Path) -> None:
-    process = hone.start("run", str(project / "recipe.yaml"), "--set", "variants=[{name: fp32}]")
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.readline()
-    process.stdout.close()
-    err = process.stderr.read()
-
-    assert process.wait(240) == 0, err
-    assert "nobody reads the standard output any more; the run goes on" in err
-    assert "the run goes on" in (hone.home / "logs" / "output.log").read_text()
-    found = statuses(hone.tracking)
-    assert {status for runs in found.values() for status in runs} == {"FINISHED"}
 
 
 def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(hone, project: Path) -> None:

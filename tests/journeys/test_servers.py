@@ -148,6 +148,35 @@ def ray_head(tmp_path: Path) -> Iterator[str]:
         shutil.rmtree(sockets, ignore_errors=True)
 
 
+#: Forks a process for each environment, so that Ray is imported once.
+_PROBE_EACH = """
+import json, os, sys
+import ray
+from prefect_hone.ray_workers.access import probe
+from prefect_hone.recipe.errors import HoneError
+for environment in json.loads(sys.argv[2]):
+    if os.fork() == 0:
+        os.environ.update(environment)
+        try:
+            probe(sys.argv[1])
+            said = ""
+        except HoneError as error:
+            said = str(error)
+        print(json.dumps(said), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def probes(address: str, environment: dict[str, str], changes: list[dict[str, str]]) -> list[str]:
+    """What contacting a cluster raises in each environment, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE_EACH, address, json.dumps(changes)],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def test_a_ray_cluster_that_asks_for_a_token(
     hone, project: Path, ray_head: str, tmp_path: Path
 ) -> None:
@@ -164,24 +193,28 @@ def test_a_ray_cluster_that_asks_for_a_token(
         assert ray["state"] == state, ray
         return ray["text"]
 
-    def probe(**environment: str) -> str:
-        code = f"from prefect_hone.ray_workers.access import probe; probe({ray_head!r})"
-        return subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False,
-            env={**hone.environment, **surroundings, **environment},
-        ).stderr  # fmt: skip
-
     said = doctor("bad")
     assert "requires a token, and there is none" in said
     assert "RAY_AUTH_TOKEN" in said
-    assert "RAY_AUTH_MODE=disabled sends none" in probe(RAY_AUTH_MODE="disabled")
-    assert "and there is none" in probe(RAY_AUTH_MODE="token")
-    assert "rejected the token of RAY_AUTH_TOKEN" in probe(RAY_AUTH_TOKEN="another")
-    assert "RAY_AUTH_TOKEN_PATH=/no/where can't be read" in probe(RAY_AUTH_TOKEN_PATH="/no/where")
+    probed = probes(ray_head, {**hone.environment, **surroundings}, [
+        {"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token"}, {"RAY_AUTH_TOKEN": "another"},
+        {"RAY_AUTH_TOKEN_PATH": "/no/where"},
+    ])  # fmt: skip
+    for text, expected in zip(
+        probed,
+        (
+            "RAY_AUTH_MODE=disabled sends none", "and there is none",
+            "rejected the token of RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH=/no/where can't be read",
+        ),
+        strict=True,
+    ):  # fmt: skip
+        assert expected in text
     (home / ".ray" / "auth_token").touch(mode=0o600)
-    assert "~/.ray/auth_token can't be read or is empty" in probe()
-    assert probe(RAY_AUTH_TOKEN=_TOKEN) == ""
-    assert probe(RAY_AUTH_TOKEN=_TOKEN, RAY_AUTH_MODE="token") == ""
+    unreadable, *given = probes(ray_head, {**hone.environment, **surroundings}, [
+        {}, {"RAY_AUTH_TOKEN": _TOKEN}, {"RAY_AUTH_TOKEN": _TOKEN, "RAY_AUTH_MODE": "token"},
+    ])  # fmt: skip
+    assert "~/.ray/auth_token can't be read or is empty" in unreadable
+    assert given == ["", ""]
 
     refused = hone.run("run", *options, RAY_AUTH_TOKEN="another", **surroundings)
     assert refused.returncode == 1

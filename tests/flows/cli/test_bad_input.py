@@ -48,11 +48,11 @@ def test_a_mistake_is_refused_before_anything_starts(
 
 
 def test_a_missing_recipe(hone) -> None:
-    assert "there is no such recipe" in refused(hone, "run", "nowhere.yaml")
+    assert "there is no such recipe" in sentence(hone.answer("run", "nowhere.yaml"))
 
 
 def test_an_unknown_option(hone) -> None:
-    assert "No such option" in refused(hone, "run", "digits", "--fast")
+    assert "No such option" in sentence(hone.answer("run", "digits", "--fast"))
 
 
 def test_a_target_that_is_not_installed(
