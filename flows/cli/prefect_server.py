@@ -1,8 +1,9 @@
 """A Prefect server for one command, if none is configured.
 
 Prefect can start a temporary server itself, but then also imports the whole server into the flow's
-process, which takes seconds. This one starts as a process while other things are imported. It
-uses Prefect's usual database, so `prefect server start` shows the runs afterwards.
+process, which takes seconds. This one is a process that imports the server while the recipe is
+loaded and planned. It opens nothing before it is told to serve: most mistakes of a recipe are
+found before. It uses Prefect's usual database, so `prefect server start` shows the runs afterwards.
 """
 
 from __future__ import annotations
@@ -30,6 +31,33 @@ _NOT_NEEDED = (
     "EVENT_PERSISTER", "REPOSSESSOR", "DB_VACUUM",
 )  # fmt: skip
 
+#: The server's process. It imports, and then waits to be told its umask and the path of its log: a
+#: command that ends before leaves nothing behind.
+_PROGRAM = """
+import os, sys
+failure = None
+try:
+    import uvicorn
+    from prefect.server.api.server import create_app
+except Exception as error:
+    failure = error
+told = sys.stdin.buffer.read().decode()
+if not told:
+    os._exit(0)
+umask, log = told.split(" ", 1)
+os.umask(int(umask))
+os.chdir(os.path.dirname(log))
+written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+os.dup2(written, 1)
+os.dup2(written, 2)
+if failure is not None:
+    raise failure
+uvicorn.run(
+    create_app, factory=True, fd=int(sys.argv[1]), log_level="error", lifespan="on",
+    timeout_graceful_shutdown=2,
+)
+"""
+
 
 class PrefectServer:
     """The server of this command.
@@ -44,18 +72,12 @@ class PrefectServer:
         self.url = ""
 
     def prepare(self) -> None:
-        """Start it in the background, and point this process to it."""
+        """Start its process, which imports the server and opens nothing."""
         held = socket.socket()  # the server gets it bound, so nobody can take the port meanwhile
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/api"
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable, "-P",  # nothing from the current folder
-            "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
-            "--fd", str(held.fileno()), "--log-level", "error",
-            "--lifespan", "on", "--timeout-graceful-shutdown", "2",
-        ]  # fmt: skip
+        command = [sys.executable, "-P", "-c", _PROGRAM, str(held.fileno())]
         environment = {
             **minimal(("PREFECT_", "PG", "DO_NOT_TRACK")),
             **_absolute("PREFECT_HOME", "PREFECT_PROFILES_PATH"),
@@ -70,19 +92,28 @@ class PrefectServer:
             **({"PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false"} if _is_current() else {}),
             **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _NOT_NEEDED},
         }
-        with held, self._log.open("ab") as log:
+        with held:
             self._process = subprocess.Popen(  # noqa: S603 (a list of our own, no shell)
                 command,
                 env=environment,
                 pass_fds=[held.fileno()],
-                # uvicorn and alembic put the current folder first on the path, in spite of -P
-                cwd=self._log.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                cwd=sys.prefix,  # no settings of Prefect lie there, nor modules
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the flow, which then tells the server
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
+
+    def serve(self) -> None:
+        """Let it open its database and answer, and point this process to it."""
+        assert self._process is not None  # noqa: S101 (narrows a type)
+        assert self._process.stdin is not None  # noqa: S101
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        umask = os.umask(0o077)
+        os.umask(umask)
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as told:
+            told.write(f"{umask} {self._log.absolute()}".encode())  # `wait` sees that it ended
         os.environ["PREFECT_API_URL"] = self.url
 
     def wait(self, seconds: float = 60) -> None:
@@ -105,10 +136,16 @@ class PrefectServer:
 
     def close(self) -> None:
         """Ask it to stop. It writes its remaining data and exits, in about 5 s."""
-        if self._process is not None:
+        if self._process is None:
+            return
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.kill()  # it has opened nothing
+            self._process.stdin.close()
+            self._process.wait()
+        else:
             self._process.terminate()
             self._process.returncode = 0  # nobody waits for it
-            self._process = None
+        self._process = None
 
 
 def _home() -> Path:

@@ -22,12 +22,13 @@ from ...ray_workers.cluster import (
 from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
 from ...recipe.machine_errors import machine_error
+from ...recipe.schema import Recipe
 from ...recipe.service_errors import service_error
 from ...recipe.showable import showable, showable_data
 from ...tasks.outcome import Outcome
 from ...tasks.tracking.health import require_answer
 from ..engine.home import private_files
-from ..engine.plan import make_plan
+from ..engine.plan import Plan, make_plan
 from ..engine.session import Session
 from ..engine.settings import Settings
 from ..logs import as_json as json_log
@@ -59,25 +60,27 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
     width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 240
     console = Console(stderr=as_json, width=width)
     observer = _observer(console)
-    recipe, session = load_for_command(name, overrides, observer, redo)
-    asked = {"recipe": name, "overrides": [showable(o) for o in overrides], "redo": list(redo)}
-    plan = make_plan(recipe, session)
-    if plan.starts_workers and session.settings.ray_address is None:
-        each = recipe.train.resources
-        require_capacity(local_capacity(), recipe.train.mesh.least_workers, each.cpus, each.gpus)
-    server: PrefectServer | None = None
-    with _quiet(), private_files(session.settings), contextlib.ExitStack() as stack:
-        stack.callback(_close, session.cluster)
-        url = configured_url()
+    url = configured_url()
+    with contextlib.ExitStack() as stack:
+        server: PrefectServer | None = None
         if url is None:
-            server = PrefectServer(session.settings.logs / "prefect-server.log")
+            server = PrefectServer(Settings.from_environment().logs / "prefect-server.log")
             stack.callback(server.close)
             server.prepare()
-        else:
+        recipe, session = load_for_command(name, overrides, observer, redo)
+        plan = _planned(recipe, session)
+        stack.enter_context(_quiet())
+        stack.enter_context(private_files(session.settings))
+        stack.callback(_close, session.cluster)
+        if server is not None:
+            stack.callback(server.close)  # before the cluster
+            server.serve()
+        elif url is not None:
             require_server(url)
         require_answer(session.settings.tracking)
         if plan.to_compute:
             session.cluster.prepare()
+        asked = {"recipe": name, "overrides": [showable(o) for o in overrides], "redo": list(redo)}
         with observer:
             observer.phase("starting Prefect, Ray and MLflow")
             outcome, flow_run = _run_flow(asked, session.planned(plan), server)
@@ -96,6 +99,15 @@ def _observer(console: Console) -> LogLines | LiveRows | PlainLines:
         use_log_format()
         return LogLines()
     return LiveRows(console) if console.is_terminal else PlainLines(console)
+
+
+def _planned(recipe: Recipe, session: Session) -> Plan:
+    """What the run will do; refuses a training that this machine has no room for."""
+    plan = make_plan(recipe, session)
+    if plan.starts_workers and session.settings.ray_address is None:
+        each = recipe.train.resources
+        require_capacity(local_capacity(), recipe.train.mesh.least_workers, each.cpus, each.gpus)
+    return plan
 
 
 def _close(cluster: Cluster) -> None:

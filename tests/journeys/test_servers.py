@@ -148,13 +148,15 @@ def ray_head(tmp_path: Path) -> Iterator[str]:
         shutil.rmtree(sockets, ignore_errors=True)
 
 
-#: Forks a process for each environment, so that Ray is imported once.
+#: Forks a process for each environment, so that Ray is imported once; those with a mode come first,
+#: because Ray reads it when it is imported.
 _PROBE_EACH = """
 import json, os, sys
-import ray
 from prefect_hone.ray_workers.access import probe
 from prefect_hone.recipe.errors import HoneError
 for environment in json.loads(sys.argv[2]):
+    if "RAY_AUTH_MODE" not in environment:
+        import ray
     if os.fork() == 0:
         os.environ.update(environment)
         try:
@@ -210,8 +212,8 @@ def test_a_ray_cluster_that_asks_for_a_token(
     ):  # fmt: skip
         assert expected in text
     (home / ".ray" / "auth_token").touch(mode=0o600)
-    unreadable, *given = probes(ray_head, {**hone.environment, **surroundings}, [
-        {}, {"RAY_AUTH_TOKEN": _TOKEN}, {"RAY_AUTH_TOKEN": _TOKEN, "RAY_AUTH_MODE": "token"},
+    *given, unreadable = probes(ray_head, {**hone.environment, **surroundings}, [
+        {"RAY_AUTH_TOKEN": _TOKEN, "RAY_AUTH_MODE": "token"}, {"RAY_AUTH_TOKEN": _TOKEN}, {},
     ])  # fmt: skip
     assert "~/.ray/auth_token can't be read or is empty" in unreadable
     assert given == ["", ""]

@@ -60,10 +60,12 @@ def test_the_prefect_server_works_elsewhere_and_inherits_no_credentials(
             )
             started.append((command, options))
             done = popen(
-                [*command[: command.index("-m")], "-c", code], env=options["env"],
+                [*command[: command.index("-c")], "-c", code], env=options["env"],
                 cwd=options["cwd"], stdout=subprocess.PIPE, text=True,
             )  # fmt: skip
             started.append(done.communicate()[0])
+
+        stdin = None
 
         def terminate(self) -> None: ...
 
@@ -72,7 +74,7 @@ def test_the_prefect_server_works_elsewhere_and_inherits_no_credentials(
     server.prepare()
     (command, options), said = started
     assert "-P" in command
-    assert options["cwd"] == tmp_path / "home" / "logs"
+    assert options["cwd"] == sys.prefix
     assert "canary" not in options["env"].values()
     assert said.startswith(str(tmp_path / "folder" / "relative"))
     assert not (tmp_path / "folder" / "executed").exists()

@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import stat
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from prefect_hone.flows.cli import prefect_server
 from prefect_hone.flows.cli.prefect_server import PrefectServer, configured_url
+from prefect_hone.recipe.errors import HoneError
 
 MIGRATE = "PREFECT_SERVER_DATABASE_MIGRATE_ON_START"
 
@@ -33,7 +36,7 @@ def started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
     def popen(command: list[str], **options: Any) -> SimpleNamespace:
         found.append(options["env"])
-        return SimpleNamespace(terminate=lambda: None)
+        return SimpleNamespace(terminate=lambda: None, stdin=None)
 
     monkeypatch.setattr(prefect_server.subprocess, "Popen", popen)
     server = PrefectServer(folder / "logs" / "server.log")
@@ -99,3 +102,77 @@ def test_without_a_profile_only_the_environment_names_an_api(
     assert configured_url() == "kept for after the test"
     monkeypatch.delenv("PREFECT_API_URL")
     assert configured_url() is None
+
+
+@pytest.fixture
+def stubs(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Modules that stand for uvicorn and Prefect's server in the process."""
+    folder = home / "stubs"
+    (folder / "prefect" / "server" / "api").mkdir(parents=True)
+    (folder / "prefect" / "server" / "api" / "server.py").write_text("def create_app(): ...\n")
+    (folder / "uvicorn.py").write_text(
+        "import os\n"
+        "def run(app, **options):\n"
+        "    open('database', 'w').close()\n"
+        "    print(app.__name__, options['factory'], os.fstat(options['fd']).st_mode, flush=True)\n"
+    )
+    program = f"import sys; sys.path.insert(0, {str(folder)!r})\n{prefect_server._PROGRAM}"
+    monkeypatch.setattr(prefect_server, "_PROGRAM", program)
+    return folder
+
+
+def test_it_opens_nothing_before_it_is_told_to_serve(home: Path, stubs: Path) -> None:
+    log = home / "home" / "logs" / "server.log"
+    server = PrefectServer(log)
+    server.prepare()
+    process = server._process
+    assert process is not None
+    time.sleep(0.2)
+    assert process.poll() is None, "it waits"
+    server.close()
+    assert process.returncode is not None
+    assert not log.parent.exists()
+    assert os.environ["PREFECT_API_URL"] == "kept for after the test"
+
+
+def test_it_serves_in_the_folder_of_its_log_with_the_umask_of_now(home: Path, stubs: Path) -> None:
+    log = home / "home" / "logs" / "server.log"
+    server = PrefectServer(log)
+    server.prepare()
+    process = server._process
+    assert process is not None
+    before = os.umask(0o077)
+    try:
+        server.serve()
+    finally:
+        os.umask(before)
+    assert process.wait(30) == 0
+    app, factory, mode = log.read_text().split()
+    assert (app, factory) == ("create_app", "True")
+    assert stat.S_ISSOCK(int(mode)), "the port that was taken for it"
+    assert os.environ["PREFECT_API_URL"] == server.url
+    assert stat.S_IMODE((log.parent / "database").stat().st_mode) == 0o600
+
+
+def test_what_can_not_be_imported_is_in_the_log(home: Path, stubs: Path) -> None:
+    (stubs / "uvicorn.py").write_text("raise ImportError('no uvicorn here')\n")
+    log = home / "home" / "logs" / "server.log"
+    server = PrefectServer(log)
+    server.prepare()
+    server.serve()
+    with pytest.raises(HoneError, match="Prefect's server did not start") as caught:
+        server.wait(30)
+    assert caught.value.where == str(log)
+    assert "no uvicorn here" in log.read_text()
+    server.close()
+
+
+def test_it_ends_with_a_command_that_ends_before(home: Path, stubs: Path) -> None:
+    server = PrefectServer(home / "home" / "logs" / "server.log")
+    server.prepare()
+    process = server._process
+    assert process is not None
+    assert process.stdin is not None
+    process.stdin.close()  # as the system does for a process that is killed
+    assert process.wait(30) == 0
+    assert not (home / "home").exists()

@@ -63,7 +63,8 @@ def test_a_killed_process_on_a_real_server(databases: Path, tmp_path: Path) -> N
     code = (
         "import os, sys, time; from pathlib import Path; from uuid import UUID\n"
         "from prefect_hone.flows.cli.prefect_server import PrefectServer\n"
-        "server = PrefectServer(Path(sys.argv[1]) / 'log'); server.prepare(); server.wait()\n"
+        "server = PrefectServer(Path(sys.argv[1]) / 'log'); server.prepare()\n"
+        "server.serve(); server.wait()\n"
         "from prefect import flow, get_client; from prefect.runtime import flow_run\n"
         "from prefect_hone.flows.engine.dead_flow_runs import end_dead_flow_runs, name_owner\n"
         "@flow\n"
