@@ -187,7 +187,7 @@ class Hone:
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
 
-    def wait_for(self, process: subprocess.Popen[str], text: str, timeout: float = 120) -> str:
+    def wait_for(self, process: subprocess.Popen[str], text: str, timeout: float = 300) -> str:
         """Read a process's lines until one has a text in it; give what was read."""
         read = []
         deadline = time.monotonic() + timeout

@@ -110,7 +110,7 @@ def ended_by(hone, project: Path, number: signal.Signals) -> tuple[int, str, str
     )  # fmt: skip
     hone.wait_for(process, "train: epoch ")
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert "Traceback" not in out + err, out + err
     return process.returncode, out, err
 

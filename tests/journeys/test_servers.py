@@ -130,7 +130,7 @@ def ray_head(tmp_path: Path) -> Iterator[str]:
         stdin=subprocess.DEVNULL, stdout=log, stderr=log,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while b"Ray runtime started" not in (tmp_path / "ray.log").read_bytes():
             assert head.poll() is None, (tmp_path / "ray.log").read_text()
             assert time.monotonic() < deadline, (tmp_path / "ray.log").read_text()

@@ -108,8 +108,12 @@ def test_without_a_profile_only_the_environment_names_an_api(
 def stubs(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Modules that stand for uvicorn and Prefect's server in the process."""
     folder = home / "stubs"
-    (folder / "prefect" / "server" / "api").mkdir(parents=True)
-    (folder / "prefect" / "server" / "api" / "server.py").write_text("def create_app(): ...\n")
+    place = folder
+    for name in ("prefect", "server", "api"):
+        place /= name
+        place.mkdir(parents=True)
+        (place / "__init__.py").touch()
+    (place / "server.py").write_text("def create_app(): ...\n")
     (folder / "uvicorn.py").write_text(
         "import os\n"
         "def run(app, **options):\n"
