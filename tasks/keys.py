@@ -184,14 +184,19 @@ def source_digest(
         package: Where its files are read from.
     """
     digest = hashlib.sha256()
-    for path in sorted({*map(_file_of, modules), *files}):
-        digest.update(path.encode() + b"\0" + _content(package / path))
+    for path in _paths(modules, files):
+        digest.update(path.encode() + b"\0" + _content(package, path))
     return digest.hexdigest()
 
 
 @functools.cache
-def _content(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
+def _paths(modules: frozenset[str], files: tuple[str, ...]) -> list[str]:
+    return sorted({*map(_file_of, modules), *files})
+
+
+@functools.cache
+def _content(package: Path, path: str) -> bytes:
+    return hashlib.sha256((package / path).read_bytes()).digest()
 
 
 @functools.cache
