@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-import numpy as np
+if TYPE_CHECKING:  # whether a target runs here is asked before anything is opened
+    import numpy as np
 
-Array = np.ndarray[Any, Any]
+    Array = np.ndarray[Any, Any]
+else:
+    Array = Any
 Arrays = dict[str, Array]
 #: The one output of a model, or its outputs by name, the main one first; each (N, ...).
 Outputs = Array | Arrays

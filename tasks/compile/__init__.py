@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.strict import Strict
-from ...runtimes.predict import LoadOptions
 from ..specs.compile import CompileSpec
 
 if TYPE_CHECKING:
-    from ...runtimes.predict import Predict
+    from ...runtimes.predict import LoadOptions, Predict
 
 
 class Unavailable(Strict):
