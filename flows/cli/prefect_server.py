@@ -116,7 +116,7 @@ class PrefectServer:
             told.write(f"{umask} {self._log.absolute()}".encode())  # `wait` sees that it ended
         os.environ["PREFECT_API_URL"] = self.url
 
-    def wait(self, seconds: float = 60) -> None:
+    def wait(self, seconds: float = 180) -> None:
         """Wait until it answers.
 
         Raises:

@@ -51,6 +51,7 @@ def test_a_cluster_of_ours_has_a_token_of_its_own_and_leaves_none(tmp_path: Path
     """Not even where the home can't be written, or holds something odd in the token's place."""
     code = """
 import os, subprocess, sys
+from prefect_hone.ray_workers import ray_private
 from prefect_hone.ray_workers.cluster import Cluster
 before = dict(os.environ)
 tokens = set()
@@ -63,6 +64,10 @@ for _ in range(2):
     stranger = "from prefect_hone.ray_workers.ray_private import ask; print(ask(%r, 5))" % address
     print(subprocess.check_output([sys.executable, "-c", stranger], env=before, text=True).strip())
     assert ray.get(ray.remote(lambda: 3).remote()) == 3
+    started = [" ".join(process.cmdline()) for process in ray_private.own_processes()]
+    assert any("raylet" in line for line in started), started
+    unused = ("autoscaler", "log_monitor.py", "dashboard/dashboard.py")
+    assert not [line for line in started for name in unused if name in line], started
     cluster.close()
 assert len(tokens) == 2
 after = {name: value for name, value in os.environ.items() if "AUTH" in name}

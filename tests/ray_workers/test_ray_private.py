@@ -87,6 +87,27 @@ def test_ray_takes_settings_of_its_processes(monkeypatch: pytest.MonkeyPatch) ->
         ray_private.start({"a": 1})
 
 
+def test_a_cluster_of_ours_starts_only_what_runs_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray._private.node import Node
+
+    before = {name: getattr(Node, name) for name in ray_private._UNUSED}
+    meanwhile = {}
+
+    def init(**_: object) -> None:
+        meanwhile.update({name: getattr(Node, name)(None, x=1) for name in before})
+
+    monkeypatch.setattr(ray, "init", init)
+    ray_private.start({"a": 1})
+    assert meanwhile == dict.fromkeys(before)
+    assert {name: getattr(Node, name) for name in before} == before
+    without(monkeypatch, "ray._private.node")
+    meanwhile.clear()
+    monkeypatch.setattr(ray, "init", lambda **_: meanwhile.update(started=1))
+    ray_private.start({"a": 1})
+    assert meanwhile == {"started": 1}
+
+
 def test_ray_knows_our_settings() -> None:
     def read(settings: dict) -> int:
         code = f"from ray._raylet import Config; Config.initialize({json.dumps(settings)!r})"

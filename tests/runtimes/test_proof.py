@@ -123,12 +123,13 @@ def test_tampered_files_are_refused_20_of_20(tmp_path: Path) -> None:
     assert refused == 20
 
 
-def test_no_refusal_in_1000_loads_with_any_threads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loads", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_no_refusal_in_many_loads_with_any_threads(tmp_path: Path, loads: int) -> None:
     """The strictest proof, of a candidate that is as exact as its trained model."""
     place = champion_in(tmp_path, parity_db=130.0)
     described = ModelDescription.read(place)
     inputs, weights = integers(0)
-    for index in range(1000):
+    for index in range(loads):
         if index % 20 < 2:  # one of 20 loads has several threads, which are slow to start
             threads = 1 if index % 20 else (2, 3, 4, 8, 16)[index // 20 % 5]
             replace(described, options={"threads": threads}).write(place)
