@@ -11,16 +11,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from ..recipe.factories import Allowed, use_code
 from ..recipe.strict import Strict
 from ..runtimes.outside_code import guard_imports
+from ..runtimes.predict import LoadOptions
 from .events import Note, Progress, Report
 from .store.artifacts import Artifact, Store
-
-if TYPE_CHECKING:  # planning needs no numpy
-    from ..runtimes.predict import LoadOptions
 
 S = TypeVar("S")
 
@@ -80,7 +78,7 @@ class Workspace(Generic[S]):
             code = str(Store(self.store_url, Path(self.cache_url)).fetch(self.code))
         allowed = self.allowed.model_dump(mode="json")
         options = {"threads": threads, **further, "code": code, "allowed": allowed}
-        return cast("LoadOptions", options)
+        return cast(LoadOptions, options)
 
     def output(self, name: str, kind: str) -> Path:
         """A new folder that becomes the output artifact `name`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from .predict import Array, Arrays, Outputs, Predict
 
 
@@ -13,8 +15,6 @@ def in_fixed_batches(programs: dict[int, Predict]) -> Predict:
     Args:
         programs: A function for each batch size that was compiled.
     """
-    import numpy as np
-
     sizes = sorted(programs, reverse=True)
 
     def predict(inputs: Arrays) -> Outputs:

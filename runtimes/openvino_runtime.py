@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import for_batch_sizes
 from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs
@@ -87,7 +89,6 @@ def load(folder: Path, options: LoadOptions) -> Predict:
 
 def _read(core: Any, folder: Path) -> tuple[Any, Any]:
     """The model of an artifact, and its memory-mapped weights, which must live as long."""
-    import numpy as np
     import openvino
 
     weights = np.memmap(folder / WEIGHTS, dtype=np.uint8, mode="c")

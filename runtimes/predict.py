@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
-if TYPE_CHECKING:  # whether a target runs here is asked before anything is opened
-    import numpy as np
+import numpy as np
 
-    Array = np.ndarray[Any, Any]
-else:
-    Array = Any
+Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
 #: The one output of a model, or its outputs by name, the main one first; each (N, ...).
 Outputs = Array | Arrays

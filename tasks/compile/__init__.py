@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.strict import Strict
+from ...runtimes.predict import LoadOptions
 from ..specs.compile import CompileSpec
 
 if TYPE_CHECKING:
-    from ...runtimes.predict import LoadOptions, Predict
+    from ...runtimes.predict import Predict
 
 
 class Unavailable(Strict):
