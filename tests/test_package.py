@@ -122,15 +122,15 @@ def test_targets_and_doctor_answer(hone) -> None:
 
 
 def test_no_process_of_ours_imports_from_the_current_folder() -> None:
-    """`python -m` puts the folder that one is in first on the path: a stranger's numpy.py in it
-    would be imported instead of numpy.
+    """`python -m` and `python -c` put the folder that one is in first on the path: a stranger's
+    numpy.py in it would be imported instead of numpy.
     """
     started = 0
     for room in ("recipe", "runtimes", "ray_workers", "tasks", "flows"):
         for path in (ROOT / room).rglob("*.py"):
             text = path.read_text()
-            for found in re.finditer(r'"-m",', text):
+            for found in re.finditer(r'"-m",|sys\.executable, [^\]\n]*"-c",', text):
                 started += 1
                 line = text.rfind("[", 0, found.start())
-                assert re.search(r'"-[PI]",', text[line : found.start()]), path
-    assert started == 7
+                assert re.search(r'"-[PI]",', text[line : found.end()]), path
+    assert started == 9
