@@ -21,14 +21,16 @@ class Metric:
     Attributes:
         higher_is_better: Which way is good.
         unit: What the number counts, for tables and descriptions.
+        of_answers: Whether it is a share of samples whose answer is right.
     """
 
     higher_is_better: bool
     unit: str
+    of_answers: bool = False
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(higher_is_better=True, unit="fraction of samples"),
+    "accuracy": Metric(higher_is_better=True, unit="fraction of samples", of_answers=True),
     "f1_macro": Metric(higher_is_better=True, unit="0 to 1"),
     "cross_entropy": Metric(higher_is_better=False, unit="nats a sample"),
     "bits_per_token": Metric(higher_is_better=False, unit="bits a token"),
@@ -73,6 +75,7 @@ class Measure:
         from_width: Smallest terminal width that shows the column (characters).
         of_median: Whether it follows from the median duration of a call, so that the rounds of a
             benchmark tell whether two candidates differ in it.
+        of_answers: Whether it needs a metric of right and wrong answers.
         without_champion: Of a measure that compares with today's champion: the one that orders
             candidates the same way where there is no champion; None: it compares with none.
     """
@@ -88,6 +91,7 @@ class Measure:
     shows_interval: bool = True
     from_width: int = 0
     of_median: bool = False
+    of_answers: bool = False
     without_champion: str | None = None
 
     def mlflow(self, metric: str) -> str:
@@ -123,8 +127,9 @@ MEASURES: dict[str, Measure] = {
                 from_width=120, without_champion="quality.drop"),
         Measure("quality.worst_group", "the metric's", None, by_group=True),
         Measure("quality.worst_group_drop", "the metric's", False, by_group=True),
-        Measure("flips.rate", "fraction of samples", False, has_interval=True),
-        Measure("flips.wrong_rate", "fraction of samples", False, has_interval=True),
+        Measure("flips.rate", "fraction of samples", False, has_interval=True, of_answers=True),
+        Measure("flips.wrong_rate", "fraction of samples", False, has_interval=True,
+                of_answers=True),
         Measure("latency.p50_ms", "ms a call", False, per_batch=True, has_interval=True,
                 header="p50 (ms)", format=milliseconds, of_median=True),
         Measure("latency.p90_ms", "ms a call", False, per_batch=True),

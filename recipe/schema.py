@@ -471,6 +471,17 @@ class Recipe(Strict):
         for i, name in enumerate([*(g.metric for g in self.own_gates), self.select.metric]):
             where = f"gates.{i}" if i < len(self.own_gates) else "select"
             measure = find_measure(name)
+            judge = METRICS.get(self.quality.metric)
+            if measure is not None and measure.of_answers and judge and not judge.of_answers:
+                raise mistake(
+                    "answers",
+                    "{where} asks for '{name}', which counts right and wrong answers, and "
+                    "{metric} has none: it needs one of {able}, or a metric of your own",
+                    where=where,
+                    name=name,
+                    metric=self.quality.name,
+                    able=", ".join(n for n, m in METRICS.items() if m.of_answers),
+                )
             if measure is not None and measure.name == _RATIO_TO_UNCOMPRESSED:
                 self._require_uncompressed(where, name)
             if measure is not None and measure.by_group and self.quality.groups is None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from ...recipe.measures import BOUNDS
+from ...recipe.measures import BOUNDS, METRICS
 from ...recipe.schema import Gate, Recipe
 
-#: Of these metrics it is known beforehand what the best possible interval is: shares of samples.
-_SHARES = ("accuracy",)
 _LOW, _HIGH = BOUNDS
 
 
@@ -17,7 +15,8 @@ def unsure_gates(recipe: Recipe, samples: int | None) -> list[str]:
         recipe: The recipe.
         samples: Size of the test split; None: not known yet.
     """
-    if recipe.quality.metric not in _SHARES:
+    metric = METRICS.get(recipe.quality.metric)
+    if metric is None or not metric.of_answers:  # the best possible interval is not known
         return []
     return [text for gate in recipe.own_gates if (text := _unsure(recipe, gate, samples))]
 

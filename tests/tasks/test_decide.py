@@ -196,6 +196,13 @@ def test_a_ratio_to_nothing_uncompressed_is_refused() -> None:
         )
 
 
+def test_flips_of_what_has_no_answers_are_refused() -> None:
+    flips = "gates=[{metric: flips.rate, at_most: 0.1}]"
+    with pytest.raises(RecipeError, match="counts right and wrong answers, and rmse has none"):
+        recipe("quality.metric=rmse", flips)
+    assert recipe(flips).own_gates
+
+
 FASTER = "gates=[{metric: latency.ratio_to_champion, at_least: 1.0}]"
 
 
