@@ -125,14 +125,13 @@ def _champion(outcome: Outcome, candidate: Candidate) -> str:
     assert today is not None  # noqa: S101 (narrows a type)
     if today.unmeasured is not None:
         return f"Comparison with the champion: {today.unmeasured}."
-    parts = []
-    for name, form in (
-        ("latency/ratio_to_champion", "{:.3g} times as fast"),
-        ("size/ratio_to_champion", "{:.3g} times smaller"),
-        ("quality/drop_from_champion", "quality {:+.4g} lost"),
-    ):
-        if name in candidate.metrics:
-            parts.append(form.format(candidate.metrics[name]))
+    metrics, parts = candidate.metrics, []
+    if (faster := metrics.get("latency/ratio_to_champion")) is not None:
+        parts.append(f"{faster:.3g} times as fast")
+    if (smaller := metrics.get("size/ratio_to_champion")) is not None:
+        parts.append(f"{1 / smaller:.3g} times its size")
+    if (lost := metrics.get("quality/drop_from_champion")) is not None:
+        parts.append(f"quality {lost:+.4g} lost")
     if candidate.name == today.same_as:
         return f"It is the {today.alias} of the day, version {today.version}, byte for byte."
     which = f"the {today.alias} of the day, version {today.version} ({today.candidate})"

@@ -76,7 +76,7 @@ def test_beside_the_champion() -> None:
     drops = {FP32: 0.0, INT8: 0.01}
     outcome = conclude(asked, "r", results(asked, steps, timed, champion=today, drops=drops))
     assert of(outcome, INT8).endswith(
-        "Against the champion of the day, version 3 (old@x): 2 times as fast, 0.5 times smaller, "
+        "Against the champion of the day, version 3 (old@x): 2 times as fast, 2 times its size, "
         "quality +0.01 lost."
     )
     nobody = conclude(
