@@ -195,10 +195,11 @@ def _noise(aim: _Aim, first: Measured, tied: list[Measured]) -> str:
             hidden = max(hidden, compared.high - 1)
     if hidden <= _SHOULD_BE_TOLD:
         return ""
+    much = f"by {hidden:.0%}".replace("%", " %") if hidden <= 1 else "by more than 100 %"
     return (
-        f"; the machine was too noisy to tell them apart: one could be {hidden:.0%} slower "
-        "(measure on a quiet machine, or with more benchmark.seconds and launches)"
-    ).replace("%", " %", 1)
+        f"; the machine was too noisy to tell them apart: one could be slower {much} (measure on a "
+        "quiet machine, or with more benchmark.seconds and launches)"
+    )
 
 
 def _quality(recipe: Recipe, candidate: Measured) -> float:

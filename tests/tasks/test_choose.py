@@ -101,7 +101,10 @@ def test_a_machine_too_noisy_to_tell_says_so_and_chooses_by_quality() -> None:
     fast, good = timed("fast", 0.1, 0.98, 9, noise=0.5), timed("good", 0.11, 0.99, 9, noise=0.5)
     name, why = won(fast, good)
     assert name == "good"
-    assert "the machine was too noisy to tell them apart: one could be" in why
+    assert "the machine was too noisy to tell them apart: one could be slower by " in why
+    few = [c.model_copy(update={"rounds": c.rounds[:2]}) for c in (fast, good)]
+    few[1].rounds[1][:] = [10 * value for value in few[1].rounds[1]]
+    assert "slower by more than 100 % (measure on a quiet machine" in won(*few)[1]
 
 
 def test_equal_values_of_what_is_not_timed_are_a_tie_too() -> None:
