@@ -383,7 +383,7 @@ def loading(tries: int = 5, before: str = "b6dadba") -> None:
         (folder / "bench_rows.py").write_text(_ROWS)
         package = folder / "before" / "prefect_hone"
         package.mkdir(parents=True)
-        archive = subprocess.run(["git", "archive", before], cwd=HERE, check=True,
+        archive = subprocess.run(["git", "archive", before], cwd=HERE.parents[1], check=True,
                                  capture_output=True)  # fmt: skip
         subprocess.run(["tar", "-x", "-C", str(package)], input=archive.stdout, check=True)
         for _ in range(tries):
