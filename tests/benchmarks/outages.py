@@ -1,6 +1,6 @@
 """Does a run on a team's servers survive that one of them goes away?
 
-    python tests/benchmarks/outages.py [postgres|mlflow|prefect|ray|eight ...]
+    python tests/benchmarks/outages.py [postgres|mlflow|prefect|ray|all|eight ...]
 
 On a local stack of its own (`hone stack up`), for each outage, a run starts from a deployment, and in
 the middle of its training
@@ -9,6 +9,7 @@ the middle of its training
 - `mlflow`: MLflow's server is killed, and started again after 10 s;
 - `prefect`: Prefect's server is restarted;
 - `ray`: the Ray node that trains is killed, and started again after the run;
+- `all`: each of these, one after the other, during one training;
 - `eight`: nothing goes away, but 8 runs go on at once, two for each of 4 registered models.
 
 Each run must complete. Then it counts what was lost or doubled (steps, points of the loss curve, runs,
@@ -29,9 +30,10 @@ from pathlib import Path
 
 import psutil
 from prefect_hone.flows.operate.stack import process
-from stack_place import StackPlace
+from stack_place import EPOCHS, StackPlace
 
-MIDDLE = "epoch 2/8"
+LONG = 60  # epochs of a training that outlives all outages
+_KILL_A_NODE = ("ray", "all")
 
 
 def postgres(place: StackPlace) -> str:
@@ -62,6 +64,15 @@ def ray(place: StackPlace) -> str:
     sys.exit("no node trains")
 
 
+def each_of_them(place: StackPlace) -> str:
+    """All outages, each while the training goes on."""
+    done = []
+    for outage in (postgres, mlflow, prefect, ray):
+        done.append(outage(place))
+        time.sleep(5)
+    return ", ".join(done)
+
+
 def _words(one: psutil.Process) -> str:
     try:
         return " ".join(one.cmdline())
@@ -70,7 +81,7 @@ def _words(one: psutil.Process) -> str:
 
 
 OUTAGES: dict[str, Callable[[StackPlace], str]] = {
-    "postgres": postgres, "mlflow": mlflow, "prefect": prefect, "ray": ray,
+    "postgres": postgres, "mlflow": mlflow, "prefect": prefect, "ray": ray, "all": each_of_them,
 }  # fmt: skip
 
 
@@ -78,17 +89,17 @@ def broken(place: StackPlace, name: str, number: int) -> tuple[str, list[str]]:
     """One outage: what was done, and all that is wrong after it."""
     began, after = time.monotonic(), len(place.log())
     model = f"wine-{name}"
-    run = place.run(number, model)
-    place.wait_for(MIDDLE, after)
+    run = place.run(number, model, LONG if name == "all" else EPOCHS)
+    place.wait_for("epoch 2/", after)
     done = OUTAGES[name](place)
     wrong = []
     state = place.ended(run)
     if state["type"] != "COMPLETED":
         wrong.append(f"the run ended as {state['type']}: {state['message']}")
-    elif name == "ray" and "resuming after" not in place.log()[after:]:
+    elif name in _KILL_A_NODE and "resuming after" not in place.log()[after:]:
         wrong.append("the training began again")
     dead = place.dead()
-    if name == "ray":
+    if name in _KILL_A_NODE:
         (node,) = dead or [""]
         dead = [d for d in dead if not d.startswith("ray-node")]
         place.start(node)

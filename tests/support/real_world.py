@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from prefect_hone.tasks.tracking.registry import Promotable
 
 from .killed_processes import start, wait
 from .ledger_machine import End, Move
+
+_SETTLING = 0.3  # s for a request that a server got from a process that is gone
 
 
 class RealWorld:
@@ -41,8 +44,18 @@ class RealWorld:
     ) -> End:
         before = self.alias("champion")
         end = wait(start(work, changes), kill_after)
+        if end == "killed":
+            self._settle()
         self._note(before, by_hand=False)
         return end
+
+    def _settle(self) -> None:
+        """Wait until the server has done what a killed process had asked for."""
+        held = self.alias("champion")
+        time.sleep(_SETTLING)
+        while (now := self.alias("champion")) != held:
+            held = now
+            time.sleep(_SETTLING)
 
     def move_by_hand(self, version: str | None) -> None:
         before = self.alias("champion")
