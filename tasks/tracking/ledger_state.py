@@ -49,7 +49,12 @@ class LedgerState:
 
 
 def state_of(entries: Sequence[Entry]) -> LedgerState:
-    """The state after all entries. Of two that close one intent, the first counts."""
+    """The state after all entries.
+
+    A request that MLflow's client sends again, because a slow server's answer was late, makes an
+    entry twice. Of two that close one intent, the first counts; what was observed already is no
+    change.
+    """
     intents: dict[str, Entry] = {}
     closed: dict[str, Event] = {}
     changes: list[Entry] = []
@@ -59,7 +64,9 @@ def state_of(entries: Sequence[Entry]) -> LedgerState:
             case Event.INTENT:
                 intents.setdefault(record.intent, entry)
             case Event.OBSERVED:
-                changes.append(entry)
+                last = next((e for e in reversed(changes) if e.record.alias == record.alias), None)
+                if last is None or last.record.after != record.after:
+                    changes.append(entry)
             case Event.DONE | Event.ABORTED:
                 if record.intent in intents and record.intent not in closed:
                     closed[record.intent] = record.event

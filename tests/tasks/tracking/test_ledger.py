@@ -180,6 +180,26 @@ def test_a_change_past_hone_is_entered_as_such(uri: str, tmp_path: Path) -> None
     assert moves(uri)[-2:] == [("1", None), (None, promotion.version)]
 
 
+def test_an_entry_that_was_sent_twice_is_told_once(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's client sends a request again if a slow server's answer is late."""
+    real = Ledger.append
+
+    def twice(self: Ledger, record: Record) -> None:
+        real(self, record)
+        real(self, record)
+
+    monkeypatch.setattr(Ledger, "append", twice)
+    for content in "ab":
+        promote(uri, plain(uri, tmp_path, content))
+    mlflow.MlflowClient(uri).set_registered_model_alias("wine", "champion", "1")
+    assert len(repair(uri, "wine")) == 1
+    rollback(uri, "wine", "2", "r", "bob")
+    assert moves(uri) == [(None, "1"), ("1", "2"), ("2", "1"), ("1", "2")]
+    assert repair(uri, "wine") == []
+
+
 def test_a_champion_from_before_the_ledger(uri: str, tmp_path: Path) -> None:
     asked = plain(uri, tmp_path, "a")
     client = mlflow.MlflowClient(uri)
