@@ -156,7 +156,9 @@ def _wait(client: Any, ledger: Ledger, record: Record, wait: float) -> LedgerSta
             return state
         now_ms = mine.time_ms + (time.monotonic() - began) * 1000  # on the registry's clock
         if _is_dead(ahead[0], now_ms):
-            _finish(client, ledger, ahead[0], state)
+            # It may have closed its intent and ended since the entries were read.
+            if ahead[0].record.intent not in state_of(ledger.entries()).closed:
+                _finish(client, ledger, ahead[0], state)
             continue
         if time.monotonic() > deadline:
             other = ahead[0].record

@@ -10,7 +10,7 @@ import mlflow
 import pytest
 from prefect_hone.recipe.errors import HoneError, InputError
 from prefect_hone.tasks.tracking import liveness, names, turn
-from prefect_hone.tasks.tracking.ledger import Action, Event, Ledger, Record
+from prefect_hone.tasks.tracking.ledger import Action, Entry, Event, Ledger, Record
 from prefect_hone.tasks.tracking.ledger_state import state_of
 from prefect_hone.tasks.tracking.liveness import this_process
 from prefect_hone.tasks.tracking.registry import promote
@@ -229,6 +229,22 @@ def test_another_that_goes_on_is_waited_for_and_then_told(
     assert aliases(uri) == {}
     monkeypatch.setattr(turn, "LEASE", 0.0)
     assert promote(uri, plain(uri, tmp_path, "a")).version == "1"
+
+
+def test_one_that_ends_in_order_while_another_looks_is_closed_once(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(mlflow.MlflowClient(uri), "wine")
+    ledger.append(intent(""))
+
+    def ended_just_now(entry: Entry, _: float) -> bool:
+        ledger.append(entry.record.model_copy(update={"event": Event.ABORTED}))
+        return True
+
+    monkeypatch.setattr(turn, "_is_dead", ended_just_now)
+    assert promote(uri, plain(uri, tmp_path, "a")).version == "1"
+    closed = [e for e in ledger.entries() if e.record.intent == "other"]
+    assert [e.record.event for e in closed] == [Event.INTENT, Event.ABORTED]
 
 
 @pytest.mark.parametrize("owner", ["", "{}", "[" * 1000, "not json"])
