@@ -7,6 +7,8 @@ same layout, so a plan always matches the run. Nothing here depends on the machi
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ...recipe.errors import InputError
 from ...recipe.passes import Pass, for_processor
 from ...recipe.schema import Recipe, Variant
@@ -295,11 +297,21 @@ def _graph_pass(recipe: Recipe, here: Surroundings, compression: Pass, label: st
         GraphPassSpec(
             compression=for_processor(compression, here.processor.saturates_int8),
             processor=here.processor.identity() if compression.depends_on_processor else None,
-            judge=Judge(**dict(judged), higher_is_better=higher) if judges else None,
+            judge=Judge(**dict(judged), higher_is_better=higher, runtimes=_serving(recipe))
+            if judges
+            else None,
         ),
         loads=(metric_module(judged.metric),) if judges else (),
         timeout=recipe.timeouts.step,
     )
+
+
+def _serving(recipe: Recipe) -> tuple[Literal["onnxruntime", "openvino"], ...]:
+    """Runtimes of the recipe's targets that can judge a graph on any machine's processor."""
+    kinds = {target.kind for target in recipe.targets if target.takes == "graph"}
+    openvino = any(kind.startswith("openvino") for kind in kinds)
+    others = any(not kind.startswith("openvino") for kind in kinds) or not kinds
+    return (("onnxruntime",) if others else ()) + (("openvino",) if openvino else ())
 
 
 def _module_pass(recipe: Recipe, variant: Variant, compression: Pass, label: str) -> Call:

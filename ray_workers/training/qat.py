@@ -57,6 +57,14 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
             )
             prepared: nn.Module = prepare_qat_pt2e(graph, quantizer)
     except Exception as error:
+        again = _called_again(model, sample)
+        if again:
+            raise StepFailed(
+                f"{', '.join(again[:4])}: called several times in one forward pass, which torchao "
+                f"can't prepare: {telling(error)}",
+                where="qat",
+                do="leave the pass out: static-int8 quantizes such a model without it",
+            ) from error
         raise StepFailed(
             f"the model can't be exported for quantization-aware training: {telling(error)}",
             where="qat",
@@ -66,3 +74,27 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
     with torch.no_grad():  # observers get their shapes now: replicas must have the same ones
         call_model(prepared, sample)
     return prepared
+
+
+def _called_again(model: nn.Module, sample: Any) -> list[str]:
+    """Layers with weights that one forward pass calls more than once."""
+    calls: dict[str, int] = {}
+
+    def count(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(count(name))
+        for name, module in model.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    ]
+    try:
+        with torch.no_grad():
+            call_model(model, sample)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [name for name, number in calls.items() if number > 1]

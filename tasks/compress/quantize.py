@@ -194,7 +194,7 @@ def _static_result(
         controlled = control(
             graph, job.graph, job.inputs, _drop_on_validation(work, job.graph),
             spec.accuracy_control,
-            work.progress,
+            work.progress, _runtimes(work),
         )  # fmt: skip
         graph, put_back = controlled.graph, controlled.put_back
         draw(controlled, work.output("sensitivity", "report"))
@@ -212,8 +212,8 @@ def _static_result(
             )
         if not controlled.holds:
             result.notes.append(
-                f"accuracy control could not hold {spec.accuracy_control.at_most:g} with "
-                f"{len(put_back)} layers back"
+                f"accuracy control could not hold {spec.accuracy_control.at_most:g} on "
+                f"{' and '.join(_runtimes(work))} with {len(put_back)} layers back"
             )
         reasons |= dict.fromkeys(put_back, PUT_BACK)
         coverage = of_quantization(job, graph, spec.scheme, reasons, _BITS[spec.scheme])
@@ -235,7 +235,8 @@ def _static_result(
 
 
 def _drop_on_validation(work: Workspace[GraphPassSpec], source: Any) -> Any:
-    """A function that measures a graph's loss of quality on the validation split."""
+    """A function that measures a graph's loss of quality on the validation split, through each
+    runtime that will serve it: the largest."""
     spec = work.spec.judge
     assert spec is not None  # the layout gives one where there is accuracy control  # noqa: S101 (narrows a type)
     data = work.allowed.call(spec.data.factory, spec.data.args, "data.factory")
@@ -248,13 +249,19 @@ def _drop_on_validation(work: Workspace[GraphPassSpec], source: Any) -> Any:
     ]
     sign = 1 if spec.higher_is_better else -1
 
-    def quality(graph: Any) -> float:
-        run = runner_of(graph)
+    def quality(graph: Any, runtime: str) -> float:
+        run = runner_of(graph, runtime)
         rows = [measure.per_sample(run(inputs), target) for inputs, target in kept]
         return measure.aggregate(np.concatenate(rows))
 
-    reference = quality(source)
-    return lambda graph: sign * (reference - quality(graph))
+    reference = quality(source, "onnxruntime")
+    runtimes = _runtimes(work)
+    return lambda graph: max(sign * (reference - quality(graph, name)) for name in runtimes)
+
+
+def _runtimes(work: Workspace[GraphPassSpec]) -> tuple[str, ...]:
+    """The runtimes that will serve the graph."""
+    return work.spec.judge.runtimes if work.spec.judge is not None else ("onnxruntime",)
 
 
 def _nodes_to_skip(model: Any, layers: tuple[str, ...]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
@@ -36,9 +36,11 @@ class Judge(Judged):
 
     Attributes:
         higher_is_better: Direction of the metric.
+        runtimes: Those that will serve the graph; the worst of them counts.
     """
 
     higher_is_better: bool
+    runtimes: tuple[Literal["onnxruntime", "openvino"], ...] = ("onnxruntime",)
 
 
 class GraphPassSpec(Spec):

@@ -7,7 +7,7 @@ quantized: the lower, the more harmful. It is measured once, on calibration inpu
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from .runners import outputs_of
 
 Array = np.ndarray[Any, Any]
 _SENSITIVITY_SAMPLES = 32
+#: A weight that differs by no more than rounding to int8 (dB).
+_ROUNDING = 20.0
 
 
 @dataclass
@@ -53,6 +55,7 @@ def control(
     drop: Callable[[Any], float],
     spec: AccuracyControl,
     progress: Callable[[int, int], None],
+    runtimes: Sequence[str] = ("onnxruntime",),
 ) -> Controlled:
     """Put back as few layers as are needed to hold the quality: doubling, then halving the step.
 
@@ -63,10 +66,11 @@ def control(
         drop: Loss of quality of a graph, on the validation split.
         spec: Of the recipe.
         progress: Called with the number of layers measured, and their total.
+        runtimes: Those that will serve the graph.
     """
     layers = quantized_layers(quantized)
     before = drop(quantized)
-    sensitivity = measure(quantized, source, layers, inputs, progress)
+    sensitivity = measure(quantized, source, layers, inputs, progress, runtimes)
     order = sorted(layers, key=lambda layer: sensitivity[layer])
     if before <= spec.at_most:
         return Controlled(quantized, sensitivity, [], before, before, True, [(0, before)])
@@ -111,14 +115,18 @@ def measure(
     layers: list[str],
     inputs: Arrays,
     progress: Callable[[int, int], None],
+    runtimes: Sequence[str] = ("onnxruntime",),
 ) -> dict[str, float]:
-    """SQNR (dB) of the outputs with only one layer quantized, for each layer."""
+    """SQNR (dB) of the outputs with only one layer quantized, on the worst runtime, by layer."""
     few = {name: value[:_SENSITIVITY_SAMPLES] for name, value in inputs.items()}
     expected = outputs_of(source, few)
     found: dict[str, float] = {}
     for index, layer in enumerate(layers):
         others = [other for other in layers if other != layer]
-        found[layer] = sqnr_db(expected, outputs_of(put_back(quantized, source, others), few))
+        alone = put_back(quantized, source, others)
+        found[layer] = min(
+            sqnr_db(expected, outputs_of(alone, few, runtime=runtime)) for runtime in runtimes
+        )
         progress(index + 1, len(layers))
     return found
 
@@ -133,8 +141,23 @@ def put_back(quantized: Any, source: Any, layers: Iterable[str]) -> Any:
     originals = {item.name: item for item in source.graph.initializer}
     chosen = set(layers)
 
-    def plain(name: str) -> str:
+    sources = {node.name: node for node in source.graph.node}
+
+    def original_of(node: Any, position: int, rounded: str, unpacked: Array) -> Array | None:
+        """The weight before it was rounded, unless the tool changed it otherwise, too."""
+        whole = sources.get(node.name)
+        names = [rounded.removesuffix("_quantized")]
+        names += [whole.input[position]] if whole and position < len(whole.input) else []
+        for name in names:
+            if name in originals:
+                weight = numpy_helper.to_array(originals[name])
+                if weight.shape == unpacked.shape and sqnr_db(weight, unpacked) > _ROUNDING:
+                    return weight
+        return None
+
+    def plain(node: Any, position: int) -> str:
         """The value before it was rounded."""
+        name = str(node.input[position])
         unpacking = made.get(name)
         if unpacking is None or unpacking.op_type != "DequantizeLinear":
             return name
@@ -144,12 +167,9 @@ def put_back(quantized: Any, source: Any, layers: Iterable[str]) -> Any:
             return str(rounding.input[0])
         fresh = f"{name}_plain"
         if fresh not in values:
-            original = originals.get(rounded.removesuffix("_quantized"))
-            array = (
-                _unpacked(unpacking, values)
-                if original is None
-                else numpy_helper.to_array(original)
-            )
+            unpacked = _unpacked(unpacking, values)
+            original = original_of(node, position, rounded, unpacked)
+            array = unpacked if original is None else original
             values[fresh] = numpy_helper.from_array(array, fresh)
             graph.graph.initializer.append(values[fresh])
         return fresh
@@ -157,8 +177,8 @@ def put_back(quantized: Any, source: Any, layers: Iterable[str]) -> Any:
     for node in graph.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") or layer_of(node) not in chosen:
             continue
-        for position, name in enumerate(node.input):
-            node.input[position] = plain(name)
+        for position in range(len(node.input)):
+            node.input[position] = plain(node, position)
     for output in graph.graph.output:
         _unround_output(graph, output.name, made, chosen)
     sweep(graph)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import onnx
 import pytest
 from made_graphs import GraphBench, GraphMaker, decibels, samples
+from prefect_hone.ray_workers.model.sqnr import sqnr_db
+from prefect_hone.recipe.passes import AccuracyControl
+from prefect_hone.tasks.compress.schemes import runners
+from prefect_hone.tasks.compress.schemes.accuracy import control, put_back, quantized_layers
 
 ENGINES = ("onnxruntime", "nncf")
 
@@ -80,3 +88,81 @@ def test_ranges_hold_every_sample_and_not_the_mean_of_their_extremes(
     maker.node("Relu")
     maker.linear(64, 1)
     assert worst(bench, maker.model(1), samples(13, count=128), engine) > 25
+
+
+def test_layers_of_either_engine_are_put_back_with_the_weights_that_they_had(
+    bench: GraphBench, engine: str
+) -> None:
+    maker = GraphMaker(13)
+    maker.linear(13, 32, "first")
+    maker.node("Relu")
+    maker.linear(32, 8, "second")
+    graph, inputs = maker.model(8), samples(13)
+    made, _ = bench.quantize(graph, inputs, scheme="static-int8", engine=engine)
+    back = put_back(made, graph, quantized_layers(made))
+    now = {i.name: onnx.numpy_helper.to_array(i) for i in back.graph.initializer}
+    weights = {i.name: onnx.numpy_helper.to_array(i) for i in graph.graph.initializer}
+    found = [now[node.input[1]] for node in back.graph.node if node.op_type == "Gemm"]
+    assert len(found) == 2
+    for weight, name in zip(found, ("first.weight", "second.weight"), strict=True):
+        assert np.array_equal(weight, weights[name])
+
+
+def test_accuracy_control_looks_through_the_runtime_that_will_serve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OpenVINO is made wrong in int8 here: what it computes decides, whatever ONNX Runtime does."""
+    maker = GraphMaker(13)
+    maker.linear(13, 32)
+    maker.node("Relu")
+    maker.linear(32, 8)
+    graph, inputs = maker.model(8), samples(13)
+    quantized = with_int8_weights(graph)
+    right = runners._openvino
+
+    def wrong(source: bytes) -> Any:
+        run = right(source)
+        nodes = onnx.load_from_string(source).graph.node
+        is_int8 = any(node.op_type == "DequantizeLinear" for node in nodes)
+        return (lambda batch: 0 * run(batch)) if is_int8 else run
+
+    monkeypatch.setattr(runners, "_openvino", wrong)
+    given = {"input": inputs}
+    expected = runners.outputs_of(graph, given)
+
+    def drop(runtimes: tuple[str, ...]) -> Any:
+        return lambda made: max(
+            10 ** (-sqnr_db(expected, runners.outputs_of(made, given, runtime=name)) / 20)
+            for name in runtimes
+        )
+
+    limit = AccuracyControl(at_most=0.1)
+    one, both = ("onnxruntime",), ("onnxruntime", "openvino")
+    found = control(quantized, graph, given, drop(one), limit, lambda *_: None, one)
+    assert found.holds
+    assert not found.put_back
+    found = control(quantized, graph, given, drop(both), limit, lambda *_: None, both)
+    assert found.before == pytest.approx(1), "OpenVINO's outputs are nothing but error"
+    assert set(found.sensitivity.values()) == {0.0}
+    assert not found.holds
+
+
+def with_int8_weights(graph: Any) -> Any:
+    """Both weights in int8, one scale each."""
+    made = onnx.ModelProto()
+    made.CopyFrom(graph)
+    for node in [node for node in made.graph.node if node.op_type == "Gemm"]:
+        item = next(i for i in made.graph.initializer if i.name == node.input[1])
+        weight = onnx.numpy_helper.to_array(item)
+        scale = np.float32(np.abs(weight).max() / 127)
+        rounded = np.round(weight / scale).astype(np.int8)
+        names = [f"{item.name}_int8", f"{item.name}_scale"]
+        made.graph.initializer.extend(
+            onnx.numpy_helper.from_array(np.asarray(value), name)
+            for value, name in zip((rounded, scale), names, strict=True)
+        )
+        node.input[1] = f"{item.name}_unpacked"
+        made.graph.node.insert(
+            0, onnx.helper.make_node("DequantizeLinear", names, [node.input[1]], node.input[1])
+        )
+    return made
