@@ -309,9 +309,12 @@ def _graph_pass(recipe: Recipe, here: Surroundings, compression: Pass, label: st
 def _serving(recipe: Recipe) -> tuple[Literal["onnxruntime", "openvino"], ...]:
     """Runtimes of the recipe's targets that can judge a graph on any machine's processor."""
     kinds = {target.kind for target in recipe.targets if target.takes == "graph"}
-    openvino = any(kind.startswith("openvino") for kind in kinds)
-    others = any(not kind.startswith("openvino") for kind in kinds) or not kinds
-    return (("onnxruntime",) if others else ()) + (("openvino",) if openvino else ())
+    found: list[Literal["onnxruntime", "openvino"]] = []
+    if not kinds or any(not kind.startswith("openvino") for kind in kinds):
+        found.append("onnxruntime")
+    if any(kind.startswith("openvino") for kind in kinds):
+        found.append("openvino")
+    return tuple(found)
 
 
 def _module_pass(recipe: Recipe, variant: Variant, compression: Pass, label: str) -> Call:

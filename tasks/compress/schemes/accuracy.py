@@ -150,7 +150,7 @@ def put_back(quantized: Any, source: Any, layers: Iterable[str]) -> Any:
         names += [whole.input[position]] if whole and position < len(whole.input) else []
         for name in names:
             if name in originals:
-                weight = numpy_helper.to_array(originals[name])
+                weight: Array = numpy_helper.to_array(originals[name])
                 if weight.shape == unpacked.shape and sqnr_db(weight, unpacked) > _ROUNDING:
                     return weight
         return None
