@@ -24,7 +24,7 @@ def changes(
     """Compare a candidate's answers with those of the trained model.
 
     Args:
-        candidate: Statistics of the candidate, (N, k).
+        candidate: Statistics of the candidate, (N, k); NaN: the sample doesn't count.
         reference: Statistics of the trained model for the same samples, (N, k).
         targets: The label of each sample, (N,), if quality by group is asked for.
         aggregate: From statistics to the metric.
@@ -39,8 +39,10 @@ def changes(
     flipped = flips(reference, candidate, higher_is_better)
     metrics = {} if flipped is None else flipped.metrics()
     facts = ValidateFacts(flips=None if flipped is None else flipped.fact())
-    if targets is not None:
-        given = (candidate, reference, targets, aggregate, higher_is_better)
+    counts = ~(np.isnan(candidate).any(axis=1) | np.isnan(reference).any(axis=1))
+    if targets is not None and counts.any():
+        samples = (candidate[counts], reference[counts], targets[counts])
+        given = (*samples, aggregate, higher_is_better)
         metrics |= group_quality(*given)
         facts = facts.model_copy(update={"groups": tuple(group_table(*given))})
     return metrics, facts

@@ -41,6 +41,13 @@ def test_without_groups_only_flips_are_looked_at() -> None:
     assert facts.groups == ()
 
 
+def test_samples_that_do_not_count_are_no_group() -> None:
+    labels = np.where(LABELS == 4, -100, LABELS)
+    ignored = np.where(labels[:, None] == -100, np.nan, answers({}))
+    _, facts = changes(ignored, ignored, labels, accuracy.aggregate, True)
+    assert sorted(group.group for group in facts.groups) == [str(i) for i in range(10) if i != 4]
+
+
 def test_targets_that_are_no_labels_are_refused() -> None:
     with pytest.raises(InputError, match="one integer target per sample"):
         changes(answers({}), answers({}), LABELS / 2.0, accuracy.aggregate, True)
