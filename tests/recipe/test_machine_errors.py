@@ -6,7 +6,7 @@ import errno
 
 import pytest
 import typer
-from prefect_hone.flows.cli.app import exit_with_message
+from prefect_hone.flows.cli.commands.common import exit_with_message
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.recipe.machine_errors import machine_error
 

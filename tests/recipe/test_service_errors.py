@@ -8,7 +8,7 @@ import httpx
 import pytest
 import typer
 from prefect_hone import load_recipe
-from prefect_hone.flows.cli.app import exit_with_message
+from prefect_hone.flows.cli.commands.common import exit_with_message
 from prefect_hone.recipe.errors import AccessRefused, HoneError, InputError, ServerUnreachable
 from prefect_hone.recipe.service_errors import service_error
 

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from prefect_hone.flows.cli.output import *
 from prefect_hone.flows.cli import app, output
+from prefect_hone.flows.cli.commands import common
 guard_output()
 """
 CANARY = "CANARY-7f3a9"
@@ -40,7 +41,7 @@ def piped(script: str, log: Path, reads: int, **environment: str) -> tuple[int, 
 
 
 COMMAND = (
-    "import typer\napp.app = typer.Typer()\napp.app.command()(app.exit_with_message(command))\n"
+    "import typer\napp.app = typer.Typer()\napp.app.command()(common.exit_with_message(command))\n"
 )
 LOTS = "for i in range(20000): print('line', i)\n"
 
@@ -103,7 +104,7 @@ def test_only_the_document_of_json_is_on_standard_output(tmp_path: Path) -> None
         " os.write(1, b'from C\\n')\n"
         " subprocess.run(['echo', 'from a child'])\n"
         " atexit.register(lambda: os.write(1, b'at exit\\n'))\n"
-        " app._print_json({'value': 1})\n"
+        " common.print_json({'value': 1})\n"
         " print('after it')\n"
         f"{COMMAND}sys.argv = ['hone']\napp.main()"
     )
@@ -120,7 +121,7 @@ def test_a_lost_reader_of_json_ends_a_command_and_not_a_run(tmp_path: Path) -> N
         "import time; time.sleep(0.3)\n"
         "def command(as_json: bool = True):\n"
         " if goes_on: go_on_without_reader(log)\n"
-        f" app._print_json({{'value': 1}})\n{COMMAND}log = Path(sys.argv.pop())\napp.main()"
+        f" common.print_json({{'value': 1}})\n{COMMAND}log = Path(sys.argv.pop())\napp.main()"
     )
     code, _, err = piped(f"goes_on = True\n{script}", log, 0)
     assert code == 0, err

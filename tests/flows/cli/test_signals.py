@@ -176,7 +176,7 @@ except Ended as error:
 def test_what_a_library_makes_of_an_interruption_is_one(made: str) -> None:
     code, said, _ = end_of(
         f"""
-from prefect_hone.flows.cli.app import exit_with_message
+from prefect_hone.flows.cli.commands.common import exit_with_message
 from prefect_hone.recipe.errors import HoneError
 import typer
 @exit_with_message
@@ -203,7 +203,7 @@ def test_ctrl_c_before_the_command_line_is_imported_is_a_sentence(tmp_path: Path
         f"""
 sys.path.insert(0, {str(tmp_path)!r})
 sys.modules.pop("typer", None)
-for name in [n for n in sys.modules if n.endswith("flows.cli.app")]:
+for name in [n for n in sys.modules if ".flows.cli" in n]:
     del sys.modules[name]
 from prefect_hone.flows.cli.start import main
 main()

@@ -1,0 +1,1 @@
+"""The commands of `hone`, a file for each group."""
