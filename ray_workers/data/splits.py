@@ -67,6 +67,7 @@ def split(data: Any, seed: int) -> Splits:
             f"the factory returned {described(data)}, expected a prefect_hone.Data",
             where="data.factory",
         )
+    _refuse_same_object(data)
     if data.train is None:
         if data.calibration is None:
             raise InputError(
@@ -75,7 +76,6 @@ def split(data: Any, seed: int) -> Splits:
                 do="give Data(train=None, calibration=..., test=...)",
             )
         data = replace(data, train=data.calibration, validation=data.validation or data.calibration)
-    _refuse_same_object(data)
     given = {n for n in ("validation", "calibration") if getattr(data, n) is not None}
     form = format_of("train", data)
     streams = form.streams

@@ -6,6 +6,7 @@ whether training was resumed before it, changes no bit.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 import warnings
@@ -52,6 +53,8 @@ class Loader:
         self._plan = _Plan()
         said = spec.loading.workers
         self.workers = said if said is not None else _fitting(dataset, spec)
+        if multiprocessing.current_process().daemon:  # it may have no processes of its own
+            self.workers = 0
         self._pinned = axes.device.type == "cuda" and spec.loading.pin_memory
         self._loader: Any = None
         if self.workers:

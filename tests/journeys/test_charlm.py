@@ -20,7 +20,7 @@ from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.ray_workers.training.loop import train_loop
 from prefect_hone.recipe.examples.charlm.charlm_data import trigram_bits
 from prefect_hone.recipe.load import load_recipe
-from prefect_hone.tasks.compress.schemes.accuracy import runner_of
+from prefect_hone.tasks.compress.schemes.runners import runner_of
 from prefect_hone.tasks.decide import judge
 from steps_bench import Bench
 

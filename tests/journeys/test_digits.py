@@ -208,10 +208,11 @@ def test_plan_says_what_would_be_computed(cold: dict, shared_hone) -> None:
     assert computed("--set", "select={minimize: size.bytes}") == set()
     assert computed("--set", "benchmark.seconds=0.5") == {"benchmark"}
     assert computed("--set", "train.epochs=3") == {
-        "train", "reference", "export", "compress", "compile", "validate", "benchmark"
+        "train", "reference", "export", "compress", "layer-parity", "compile", "validate",
+        "benchmark",
     }  # fmt: skip
     assert computed("--set", "variants.int8.passes.0.samples=64") == {
-        "compress", "compile", "validate", "benchmark"
+        "compress", "layer-parity", "compile", "validate", "benchmark"
     }  # fmt: skip
 
 
@@ -239,13 +240,13 @@ def test_a_corrupted_artifact_is_made_anew_and_the_other_runtime_is_served_too(
         "--set", BESIDE_THE_CHAMPION,
     )  # fmt: skip
 
-    assert (outcome["today"]["version"], outcome["today"]["problem"]) == (today.version, None)
+    assert (outcome["today"]["version"], outcome["today"]["problem"]) == (str(today.version), None)
     assert outcome["today"]["candidate"] == cold["champion"]["candidate"]
     assert outcome["today"]["metrics"]["latency/p50_ms"] > 0, "it was timed with the candidates"
     for beside in outcome["candidates"]:
         assert beside["metrics"]["latency/ratio_to_champion_low"] > 0
         assert abs(beside["metrics"]["quality/drop_from_champion"]) < 0.1
-        assert [gate["champion"] for gate in beside["gates"]] == [today.version] * 2
+        assert [gate["champion"] for gate in beside["gates"]] == [str(today.version)] * 2
     told = shared_hone.run("why", outcome["run_id"], name).stdout
     assert f"the champion of the day, version {today.version}" in told
     assert "latency.ratio_to_champion is" in told

@@ -30,8 +30,8 @@ def together(
     context.set_forkserver_preload(_PRELOADED)
     with tempfile.TemporaryDirectory(prefix="gang-") as folder:
         processes = [
-            context.Process(target=_run, args=(rank, world, folder, work, arguments), daemon=True)
-            for rank in range(world)
+            context.Process(target=_run, args=(rank, world, folder, work, arguments))
+            for rank in range(world)  # no daemons: they may have processes that read the data
         ]
         for process in processes:
             process.start()
