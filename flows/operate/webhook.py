@@ -96,9 +96,9 @@ async def _read(request: Request) -> bytes:
         raise Refused(415, "compressed")
     declared = request.headers.get("content-length")
     if declared is not None:
-        if not declared.isdecimal() or len(declared) > 12:
+        if not declared.isdecimal():
             raise Refused(400, "no valid length")
-        if int(declared) > LARGEST_BODY:
+        if len(declared) > 12 or int(declared) > LARGEST_BODY:
             raise Refused(413, "too large")
     body = bytearray()
     try:

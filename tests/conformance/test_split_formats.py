@@ -10,16 +10,17 @@ import pytest
 import torch
 from prefect_hone import Data
 from prefect_hone.ray_workers.data.formats import FORMATS
+from prefect_hone.ray_workers.data.iterable_datasets import IterableDatasets
 from prefect_hone.ray_workers.data.ray_datasets import RayDatasets
 from prefect_hone.ray_workers.data.torch_datasets import TorchDatasets
 from prefect_hone.testing.samples import rows
 from prefect_hone.testing.split_formats import SplitFormatCase, SplitFormatTestSuite
 from ray_training import cluster
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 
 def test_every_format_has_a_suite() -> None:
-    assert {type(found) for found in FORMATS} == {RayDatasets, TorchDatasets}
+    assert {type(found) for found in FORMATS} == {RayDatasets, IterableDatasets, TorchDatasets}
 
 
 class TestTorchDatasets(SplitFormatTestSuite):
@@ -28,6 +29,28 @@ class TestTorchDatasets(SplitFormatTestSuite):
         plain = rows()
         refused = Data(train=TensorDataset(torch.zeros(9, 2)), test=plain.test)
         return SplitFormatCase(plain, plain, refused)
+
+
+class Stream(IterableDataset[Any]):
+    """Samples in an order of its own, without a length."""
+
+    def __init__(self, samples: Any, fault: str = "") -> None:
+        self.samples = samples
+        self.fault = fault
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.fault:
+            raise ValueError(self.fault)
+        return (self.samples[i] for i in range(len(self.samples)))
+
+
+class TestIterableDatasets(SplitFormatTestSuite):
+    @pytest.fixture
+    def case(self) -> SplitFormatCase:
+        plain = rows()
+        data = Data(train=Stream(plain.train), test=Stream(plain.test))
+        refused = Data(train=Stream(plain.train, "no such file"), test=plain.test)
+        return SplitFormatCase(data, plain, refused)
 
 
 @pytest.mark.slow
@@ -42,7 +65,7 @@ class TestRayDatasets(SplitFormatTestSuite):
         import ray.data
 
         plain = rows()
-        plain = Data(train=plain.train, test=plain.test, validation=plain.test)
+        plain = Data(train=plain.train, test=plain.test, validation=rows().test)
 
         def dataset(split: Any) -> Any:
             x = np.stack([sample[0].numpy() for sample in split])

@@ -22,13 +22,25 @@ def outcome(*candidates: Candidate, winner: str | None = None) -> Outcome:
 def test_statuses_are_the_strings_that_programs_know() -> None:
     made = outcome(*(candidate(status.name, status) for status in CandidateStatus))
     told = json.loads(json.dumps(made.to_json()))
-    assert [c["status"] for c in told["candidates"]] == ["passed", "gated", "failed", "skipped"]
+    assert [c["status"] for c in told["candidates"]] == [
+        "passed",
+        "gated",
+        "failed",
+        "unchanged",
+        "skipped",
+    ]
     assert Outcome.model_validate(told) == made
 
 
 @pytest.mark.parametrize(
     ("status", "measured"),
-    [("passed", True), ("gated", True), ("failed", False), ("skipped", False)],
+    [
+        ("passed", True),
+        ("gated", True),
+        ("failed", False),
+        ("unchanged", False),
+        ("skipped", False),
+    ],
 )
 def test_what_was_measured_has_a_verdict(status: str, measured: bool) -> None:
     assert CandidateStatus(status).is_measured is measured

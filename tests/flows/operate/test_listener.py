@@ -136,6 +136,8 @@ def test_an_oversized_body_is_refused_before_it_is_read(client: TestClient, plac
     assert client.post("/mlflow", content=chunks(), headers=signed(b"")).status_code == 413
     lying = {**signed(BODY), "Content-Length": "9" * 20}
     assert client.post("/mlflow", content=BODY, headers=lying).status_code == 413
+    lying = {**signed(BODY), "Content-Length": "9" * 5000}
+    assert client.post("/mlflow", content=BODY, headers=lying).status_code == 413
     assert place.prefect.asked == 0
 
 
