@@ -1,8 +1,10 @@
-"""Why a Ray worker died, as far as Ray knows, in a few words: Ray's own message fills a page."""
+"""Why workers died: Ray's, in a few words instead of its page, and those that read data."""
 
 from __future__ import annotations
 
 import re
+
+from ..recipe.errors import StepCrashed
 
 _NODE = re.compile(r"node (was|is|has|that).{0,40}(dead|died|terminated|removed)|Node")
 _SIGNAL = re.compile(r"SIG[A-Z]{3,}")
@@ -22,3 +24,12 @@ def cause_of_death(error: BaseException) -> str:
     if "unavailable" in text or "Socket closed" in text:
         return "its process or node went away"
     return "killed, out of memory, or a crash in native code"
+
+
+def reader_died() -> StepCrashed:
+    """A process that reads the data died: training goes on as after a lost worker."""
+    return StepCrashed(
+        "a process that reads the data died",
+        where="train.loading",
+        do="it may have lacked memory: lower train.loading.workers or prefetch",
+    )

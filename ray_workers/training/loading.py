@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ...recipe.errors import HoneError, InputError, StepFailed
+from ...recipe.errors import HoneError, InputError
 from ...recipe.factories import unexpected
 from ...recipe.training import Train
 from ..data.calling import move
@@ -24,6 +24,7 @@ from ..data.fetching import Fetcher, Wanted
 from ..data.seed import mixed_seed
 from ..data.split_format import Feed
 from ..data.splits import Splits, split_name
+from ..worker_death import reader_died
 from .dealing import Share, deal, shuffled
 from .parallel.axes import Axes
 from .ray_batches import streamed_steps
@@ -112,11 +113,7 @@ class Loader:
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error):
                     raise
-                raise StepFailed(
-                    "a process that reads the data died",
-                    where="train.loading",
-                    do="it may have lacked memory: lower train.loading.workers or prefetch",
-                ) from error
+                raise reader_died() from error
             if isinstance(answer, dict):
                 raise HoneError.from_dict(answer["error"])
             yield answer

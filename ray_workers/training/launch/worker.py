@@ -17,6 +17,7 @@ from ....recipe.training import Resources
 from ...events import Report
 from ...store.artifacts import Artifact
 from ...user_warnings import told_warnings
+from ...worker_death import reader_died
 from ...workspace import user_code
 from ..job import TrainJob
 from .shared_data import received
@@ -90,6 +91,8 @@ def as_hone_error(error: Exception) -> HoneError:
 
     if isinstance(error, HoneError):
         return error
+    if "DataLoader worker" in str(error):  # torch raises it wherever the main thread is
+        return reader_died()
     if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
         said = telling(error).rstrip(".")
         return StepCrashed(f"the connection to another worker was lost ({said})")

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 from prefect_hone.ray_workers.training.launch.failures import FailurePolicy, says_most
+from prefect_hone.ray_workers.training.launch.worker import as_hone_error
 from prefect_hone.recipe.errors import (
     HoneError,
     InputError,
@@ -54,3 +55,11 @@ def test_a_preemption_is_no_failure() -> None:
         assert policy.start_again(Preempted("was asked to stop")).endswith("restarting")
     with pytest.raises(StepCrashed, match=r"\(failure 1\)"):
         policy.start_again(StepCrashed("a worker died"))
+
+
+def test_a_reader_that_died_is_a_lost_worker_wherever_torch_raises_it() -> None:
+    raised = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    found = as_hone_error(raised)
+    assert isinstance(found, StepCrashed)
+    assert found.where == "train.loading"
+    assert "restarting" in FailurePolicy(1).start_again(found)
