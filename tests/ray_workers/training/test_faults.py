@@ -43,6 +43,7 @@ def test_a_node_is_lost_and_others_join(expected: dict[int, float], tmp_path: Pa
     job = charlm_job(
         tmp_path / "ck", epochs=6, mesh={"data": {"min": 1, "max": 3}}, wait_for_workers=60,
         checkpoint={"every_steps": 2}, resources={"cpus": 1},
+        loading={"workers": 0},  # so that the slow samples keep it busy
     )  # fmt: skip
     job = job.model_copy(update={"data": job.data.model_copy(update={"args": {"delay": 0.009}})})
     with cluster(0, 1) as nodes:  # the head, which is never lost, trains nothing
