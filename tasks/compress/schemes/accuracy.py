@@ -145,9 +145,11 @@ def put_back(quantized: Any, source: Any, layers: Iterable[str]) -> Any:
 
     def original_of(node: Any, position: int, rounded: str, unpacked: Array) -> Array | None:
         """The weight before it was rounded, unless the tool changed it otherwise, too."""
+        own = originals.get(rounded.removesuffix("_quantized"))
+        if own is not None:  # ONNX Runtime's tool rounds it and changes nothing else
+            return numpy_helper.to_array(own)
         whole = sources.get(node.name)
-        names = [rounded.removesuffix("_quantized")]
-        names += [whole.input[position]] if whole and position < len(whole.input) else []
+        names = [whole.input[position]] if whole and position < len(whole.input) else []
         for name in names:
             if name in originals:
                 weight: Array = numpy_helper.to_array(originals[name])
