@@ -147,7 +147,8 @@ def put_back(quantized: Any, source: Any, layers: Iterable[str]) -> Any:
         """The weight before it was rounded, unless the tool changed it otherwise, too."""
         own = originals.get(rounded.removesuffix("_quantized"))
         if own is not None:  # ONNX Runtime's tool rounds it and changes nothing else
-            return numpy_helper.to_array(own)
+            given: Array = numpy_helper.to_array(own)
+            return given
         whole = sources.get(node.name)
         names = [whole.input[position]] if whole and position < len(whole.input) else []
         for name in names:
