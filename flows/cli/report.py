@@ -11,7 +11,7 @@ from rich.console import Console
 from ...recipe.errors import InputError
 from ...tasks.report.comparison import comparison
 from ...tasks.report.contents import Report
-from ...tasks.tracking.reports import report_file
+from ...tasks.tracking.run_files import read_run_file
 from ..engine.home import usable_settings
 from ..engine.reporting import CONTENTS, PAGE
 
@@ -33,7 +33,7 @@ def report_command(console: Console, runs: list[str], out: Path | None, show: bo
         raise InputError(f"{len(runs)} runs were given", do="give one run, or two to compare them")
     settings = usable_settings()
     file = PAGE if len(runs) < 2 else CONTENTS
-    found = dict(report_file(settings.tracking, run, file) for run in runs or [""])
+    found = dict(read_run_file(settings.tracking, run, file, "report") for run in runs or [""])
     if len(runs) == 2 and len(found) == 1:
         raise InputError("both are the same run", do="give two runs to compare")
     if len(found) == 1:
