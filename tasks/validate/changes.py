@@ -9,7 +9,7 @@ import numpy as np
 
 from ..specs.validate import ValidateFacts
 from .flips import flips
-from .groups import group_quality, group_table
+from .groups import by_label, group_metrics, group_table
 
 Array = np.ndarray[Any, Any]
 
@@ -41,8 +41,11 @@ def changes(
     facts = ValidateFacts(flips=None if flipped is None else flipped.fact())
     counts = ~(np.isnan(candidate).any(axis=1) | np.isnan(reference).any(axis=1))
     if targets is not None and counts.any():
-        samples = (candidate[counts], reference[counts], targets[counts])
-        given = (*samples, aggregate, higher_is_better)
-        metrics |= group_quality(*given)
-        facts = facts.model_copy(update={"groups": tuple(group_table(*given))})
+        candidate = candidate[counts]
+        groups = by_label(
+            candidate, reference[counts], targets[counts], aggregate, higher_is_better
+        )
+        metrics |= group_metrics(groups, higher_is_better)
+        shown = tuple(group_table(groups, candidate, aggregate))
+        facts = facts.model_copy(update={"groups": shown})
     return metrics, facts

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,25 @@ _MOST_GROUPS = 1000
 MOST_SHOWN = 50
 
 
-def group_table(
+@dataclass(frozen=True)
+class Group:
+    """A group of samples: its label, which samples, and the quality of both models."""
+
+    label: Any
+    rows: Array
+    before: float
+    after: float
+    drop: float
+
+
+def by_label(
     candidate: Array,
     reference: Array,
     targets: Array,
     aggregate: Callable[[Array], float],
     higher_is_better: bool,
-) -> list[GroupFact]:
-    """The quality of each group before and after, the largest loss first.
+) -> list[Group]:
+    """The quality of each group, in the order of labels.
 
     Args:
         candidate: Statistics of the candidate, (N, k).
@@ -40,49 +52,44 @@ def group_table(
     found = []
     for label in _labels(targets):
         rows = targets == label
-        value, low, high = quality_interval(candidate[rows], aggregate)
-        before = aggregate(reference[rows])
-        found.append(
-            GroupFact(
-                group=str(label), count=int(rows.sum()), before=before, after=value,
-                low=low, high=high, drop=sign * (before - value),
-            )
-        )  # fmt: skip
-    return sorted(found, key=lambda group: -group.drop)[:MOST_SHOWN]
+        before, after = aggregate(reference[rows]), aggregate(candidate[rows])
+        found.append(Group(label, rows, before, after, sign * (before - after)))
+    return found
 
 
-def group_quality(
-    candidate: Array,
-    reference: Array,
-    targets: Array,
-    aggregate: Callable[[Array], float],
-    higher_is_better: bool,
-) -> dict[str, float]:
-    """The worst group's quality, and the largest loss of quality of any group.
+def group_metrics(groups: Sequence[Group], higher_is_better: bool) -> dict[str, float]:
+    """The worst group's quality, and the largest loss of quality of any group."""
+    sign = 1 if higher_is_better else -1
+    worst = min(groups, key=lambda group: sign * group.after)
+    lost = max(groups, key=lambda group: group.drop)
+    return {
+        "quality/worst_group": worst.after,
+        "quality/worst_group_label": float(worst.label),
+        "quality/worst_group_drop": lost.drop,
+        "quality/worst_group_drop_label": float(lost.label),
+    }
+
+
+def group_table(
+    groups: Sequence[Group], candidate: Array, aggregate: Callable[[Array], float]
+) -> list[GroupFact]:
+    """What a report shows: the groups that lost most, the largest loss first, with intervals.
 
     Args:
+        groups: All groups.
         candidate: Statistics of the candidate, (N, k).
-        reference: Statistics of the trained model, (N, k).
-        targets: The label of each sample, (N,).
         aggregate: From statistics to the metric.
-        higher_is_better: Direction of the metric.
-
-    Raises:
-        InputError: The targets are not labels.
     """
-    labels = _labels(targets)
-    sign = 1 if higher_is_better else -1
-    values, drops = [], []
-    for label in labels:
-        rows = targets == label
-        values.append(aggregate(candidate[rows]))
-        drops.append(sign * (aggregate(reference[rows]) - values[-1]))
-    return {
-        "quality/worst_group": min(values, key=lambda value: sign * value),
-        "quality/worst_group_label": float(labels[int(np.argmin(sign * np.asarray(values)))]),
-        "quality/worst_group_drop": max(drops),
-        "quality/worst_group_drop_label": float(labels[int(np.argmax(drops))]),
-    }
+    shown = []
+    for group in sorted(groups, key=lambda group: -group.drop)[:MOST_SHOWN]:
+        _, low, high = quality_interval(candidate[group.rows], aggregate)
+        shown.append(
+            GroupFact(
+                group=str(group.label), count=int(group.rows.sum()), before=group.before,
+                after=group.after, low=low, high=high, drop=group.drop,
+            )
+        )  # fmt: skip
+    return shown
 
 
 def _labels(targets: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from prefect_hone.tasks.benchmark.statistics import latency, median_interval, ratio
-from prefect_hone.tasks.validate.groups import group_quality
+from prefect_hone.tasks.validate.groups import by_label, group_metrics
 from prefect_hone.tasks.validate.interval import bootstrap, quality_interval, wilson
 from prefect_hone.tasks.validate.parity import parity
 from scipy import stats
@@ -90,7 +90,8 @@ def test_groups_show_whom_compression_hurt() -> None:
     reference = np.ones((20, 1))
     candidate = np.ones((20, 1))
     candidate[15:] = 0
-    said = group_quality(candidate, reference, targets, lambda s: float(s.mean()), True)
+    groups = by_label(candidate, reference, targets, lambda s: float(s.mean()), True)
+    said = group_metrics(groups, True)
     assert said["quality/worst_group"] == 0.5
     assert said["quality/worst_group_label"] == 1
     assert said["quality/worst_group_drop"] == 0.5
