@@ -12,12 +12,11 @@ from ...ray_workers.dispatch import Done
 from ...recipe.errors import HoneError
 from ...recipe.measures import MEASURES, mlflow_name
 from ...recipe.schema import Recipe
-from ...tasks.benchmark.benchmark import BASELINE, CHAMPION
 from ...tasks.benchmark.statistics import ratio
 from ...tasks.choose import Measured, compare, pick
 from ...tasks.decide import Beside, gates_by, judge, primary_batch
 from ...tasks.outcome import ArtifactSaid, Candidate, CandidateStatus, Outcome
-from ...tasks.specs.benchmark import BenchmarkFacts, Timing
+from ...tasks.specs.benchmark import BASELINE, CHAMPION, BenchmarkFacts, Timing
 from ...tasks.specs.compress import Coverage
 from ...tasks.specs.validate import CompareFacts
 from ...tasks.todays_champion import TodaysChampion

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ...recipe.schema import Recipe
 from ...runtimes.opening import runtime
-from ...tasks.specs.benchmark import BenchmarkEntry, BenchmarkSpec, ChampionEntry
+from ...tasks.specs.benchmark import CHAMPION, BenchmarkEntry, BenchmarkSpec, ChampionEntry
 from ...tasks.specs.validate import CompareSpec, ValidateSpec
 from ...tasks.steps import (
     BASELINE_LOADER,
@@ -22,9 +22,6 @@ from ...tasks.steps import (
 )
 from .layout import CandidateLayout, ChampionEntrant, H, Shared, Submit, hand, judged_by
 from .surroundings import Surroundings
-
-#: Name of the champion among inputs of steps.
-CHAMPION = "champion"
 
 
 def lay_out_champion(

@@ -17,6 +17,7 @@ from ...recipe.errors import HoneError, InputError
 from ...recipe.schema import Recipe
 from ...tasks.outcome import Outcome
 from ...tasks.report.table import headline
+from ...tasks.specs.benchmark import CHAMPION
 from ...tasks.steps import GIVEN
 from ...tasks.tracking.entries import RunStatus
 from ...tasks.tracking.names import TRAINING
@@ -27,7 +28,7 @@ from .assets import of_model
 from .conclude import conclude
 from .dead_flow_runs import HONE_TAG, end_dead_flow_runs, name_owner
 from .lay_out import lay_out
-from .lay_out_measurements import CHAMPION, lay_out_benchmark, lay_out_comparison
+from .lay_out_measurements import lay_out_benchmark, lay_out_comparison
 from .layout import CandidateLayout, ChampionEntrant, Layout
 from .plan import Plan, make_plan
 from .prefect_tasks import Future, Steps, need, settled, settled_layout
@@ -42,7 +43,7 @@ from .record import (
     registered,
     run_tags,
 )
-from .reporting import record_provenance, record_report, report_of
+from .reporting import record_report
 from .results import Results, Settled, StepResult
 from .run import Run, open_run
 from .run_count import counting, this_run
@@ -126,10 +127,7 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
         if asked is not None:
             outcome = _promote(outcome, session.settings.tracking, asked)
         record_outcome(run, outcome)
-        report = report_of(run, results, outcome)
-        record_provenance(run, report, results)
-        drawn = record_report(run, report)
-        publish(run, outcome, drawn.pareto)
+        publish(run, outcome, record_report(run, results, outcome))
     return outcome
 
 

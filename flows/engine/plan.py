@@ -9,12 +9,13 @@ from ...ray_workers.dispatch import Done
 from ...recipe.schema import Recipe
 from ...tasks.keys import cache_key
 from ...tasks.specs.base import Spec
+from ...tasks.specs.benchmark import CHAMPION
 from ...tasks.specs.check import CheckFacts
 from ...tasks.steps import GIVEN, Call
 from .certainty import unsure_gates
 from .champion_today import FoundChampion, find_champion
 from .lay_out import check_targets, lay_out, lay_out_training
-from .lay_out_measurements import CHAMPION, lay_out_benchmark, lay_out_comparison
+from .lay_out_measurements import lay_out_benchmark, lay_out_comparison
 from .layout import CandidateLayout, Layout
 from .pinned_model import pinned
 from .records import find_record

@@ -14,9 +14,11 @@ from pathlib import Path
 from ..._version import __version__
 from ...ray_workers.scratch import scratch_folder
 from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted, Store
+from ...recipe.library_messages import telling
 from ...recipe.strict import Strict
 from ...tasks.keys import closure, library_version, source_digest
 from ...tasks.outcome import Outcome
+from ...tasks.report import figures
 from ...tasks.report.card import model_card
 from ...tasks.report.contents import DataSaid, Report, StepMade
 from ...tasks.report.page import page
@@ -136,7 +138,25 @@ def _environment(run: Run, measured: BenchmarkFacts) -> dict[str, str]:
     }
 
 
-def record_report(run: Run, report: Report) -> Drawn:
+def record_report(run: Run, results: Results, outcome: Outcome) -> Artifact | None:
+    """Record the report and the provenance of every candidate in MLflow.
+
+    The winner may be the champion by now, so a report that can't be made is told, and the run goes
+    on.
+
+    Returns:
+        The Pareto picture, for others who show it.
+    """
+    try:
+        report = report_of(run, results, outcome)
+        record_provenance(run, report, results)
+        return record_page(run, report).pareto
+    except Exception as error:
+        run.runner.note(f"the report could not be made: {telling(error)}")
+        return None
+
+
+def record_page(run: Run, report: Report) -> Drawn:
     """The page, its contents, the model card and the Pareto picture, in the run's page in MLflow.
 
     Returns:
@@ -189,7 +209,6 @@ def _drawn(report: Report, store: Store) -> Drawn:
 
 def _pictures_key(report: Report) -> str:
     """Digest of everything that the pictures depend on."""
-    figures = draw.__module__.replace("pictures", "figures")
     shown = report.model_dump(
         mode="json",
         include={
@@ -201,7 +220,7 @@ def _pictures_key(report: Report) -> str:
     parts = {
         "shown": shown,
         "recipe": report.recipe.digest(),
-        "code": source_digest(closure(figures).modules),
+        "code": source_digest(closure(figures.__name__).modules),
         "matplotlib": library_version("matplotlib"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -26,12 +26,9 @@ from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import HoneError
 from ...runtimes.home import hone_home
 from ...runtimes.predict import Arrays, LoadOptions
-from ..specs.benchmark import BenchmarkFacts, BenchmarkSpec, Failure, Timing
+from ..specs.benchmark import BASELINE, BenchmarkFacts, BenchmarkSpec, Failure, Timing
 from .statistics import latency, ratio, round_medians
 
-BASELINE = "baseline"
-#: Today's champion among the entrants; a candidate's name has an @ in it.
-CHAMPION = "champion"
 _SLICE = 0.05  # s of a candidate's timing in a round
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
 

@@ -17,9 +17,6 @@ from ..specs.layer_parity import LayerParityFacts
 from ..specs.train import Curve
 from ..specs.validate import ValidateFacts
 
-#: Name of the baseline in the measurements.
-BASELINE = "baseline"
-
 
 class StepMade(Strict):
     """A step of a run, and where its result comes from.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ...recipe.measures import MEASURES, METRICS
 from ..outcome import Candidate
-from .contents import BASELINE, Report
+from ..specs.benchmark import BASELINE
+from .contents import Report
 from .drawing import PAGE, scale, settings, write_names
 
 if TYPE_CHECKING:

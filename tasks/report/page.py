@@ -13,7 +13,8 @@ from markupsafe import Markup
 from ...recipe.measures import MEASURES
 from ..decide import GateResult
 from ..outcome import Candidate, Outcome
-from .contents import BASELINE, Report
+from ..specs.benchmark import BASELINE
+from .contents import Report
 from .pictures import Pictures
 from .table import caption, cell, columns, headline, ordered, verdict
 

@@ -8,6 +8,10 @@ from ...recipe.model import ModelFactory
 from ...recipe.strict import Strict
 from .base import Facts, Spec
 
+#: Names of the trained model in PyTorch, and of today's champion, among inputs of steps and what is
+#: timed. A candidate's name has an @ in it.
+BASELINE, CHAMPION = "baseline", "champion"
+
 
 class BenchmarkEntry(Strict):
     """A candidate to time.

@@ -9,11 +9,9 @@ from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
+from ..specs.benchmark import CHAMPION
 from ..specs.validate import CompareFacts, CompareSpec
 from .interval import Array, drop_interval
-
-#: Its own input; the others are the candidates'.
-CHAMPION = "champion"
 
 
 def compare(work: Workspace[CompareSpec]) -> Result:

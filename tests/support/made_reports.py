@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from made_runs import FP32, INT8, benchmarked, recipe, results, usual
 from prefect_hone.flows.engine.conclude import conclude
-from prefect_hone.tasks.benchmark.benchmark import BASELINE
 from prefect_hone.tasks.report.contents import DataSaid, Report, StepMade
+from prefect_hone.tasks.specs.benchmark import BASELINE
 from prefect_hone.tasks.specs.train import Curve
 from prefect_hone.tasks.specs.validate import FlipFacts, GroupFact, ValidateFacts
 

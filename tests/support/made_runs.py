@@ -26,10 +26,9 @@ from prefect_hone.recipe.access_policy import AccessPolicy, Origin
 from prefect_hone.recipe.factories import Allowed
 from prefect_hone.recipe.schema import Recipe
 from prefect_hone.runtimes.digest import tree_digest
-from prefect_hone.tasks.benchmark.benchmark import BASELINE
 from prefect_hone.tasks.compile import Unavailable
 from prefect_hone.tasks.keys import UserCode
-from prefect_hone.tasks.specs.benchmark import BenchmarkFacts, Failure, Timing
+from prefect_hone.tasks.specs.benchmark import BASELINE, BenchmarkFacts, Failure, Timing
 from prefect_hone.tasks.specs.check import CheckFacts, DataFact, MemoryFact, TensorFact
 from prefect_hone.tasks.specs.validate import CompareFacts
 from prefect_hone.tasks.steps import BENCHMARK, CHECK, COMPARE, GIVEN, Call

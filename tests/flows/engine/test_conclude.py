@@ -6,8 +6,8 @@ import made_runs as made
 import pytest
 from made_runs import FP32, INT8, MEASURED, OverAtOnce, benchmarked, recipe, results, usual
 from prefect_hone.flows.engine.conclude import conclude
-from prefect_hone.tasks.benchmark.benchmark import BASELINE
 from prefect_hone.tasks.outcome import Candidate, CandidateStatus, Outcome
+from prefect_hone.tasks.specs.benchmark import BASELINE
 from prefect_hone.tasks.todays_champion import TodaysChampion
 
 

@@ -26,6 +26,7 @@ from prefect_hone.flows.engine.reporting import (
     PAGE,
     PROVENANCE,
     as_data_url,
+    record_page,
     record_provenance,
     record_report,
     report_of,
@@ -57,7 +58,7 @@ def test_it_is_recorded_where_people_look(made: tuple[Run, Results, Outcome]) ->
     report = report_of(started, found, outcome)
     assert report.data.sizes == {"train": 10, "test": 4}
     assert {step.label for step in report.steps} >= {"check", "train", "benchmark"}
-    drawn = record_report(started, report)
+    drawn = record_page(started, report)
     written = texts(started, "parent")
     assert {PAGE, CONTENTS, CARD} <= set(written)
     assert Report.model_validate_json(written[CONTENTS]) == report
@@ -72,7 +73,7 @@ def test_pictures_are_drawn_once(
 ) -> None:
     started, found, outcome = made
     report = report_of(started, found, outcome)
-    first = record_report(started, report)
+    first = record_page(started, report)
 
     def never(_: Report) -> None:
         raise AssertionError("they are kept")
@@ -81,16 +82,16 @@ def test_pictures_are_drawn_once(
     later = report.model_copy(
         update={"made": "later", "outcome": outcome.model_copy(update={"run_id": "r2"})}
     )
-    assert record_report(started, later) == first
+    assert record_page(started, later) == first
 
 
 def test_a_kept_picture_that_is_gone_is_drawn_again(made: tuple[Run, Results, Outcome]) -> None:
     started, found, outcome = made
     report = report_of(started, found, outcome)
-    first = record_report(started, report)
+    first = record_page(started, report)
     assert first.pareto is not None
     (Path(started.session.store.fetch(first.pareto)) / "pareto.png").unlink()
-    again = record_report(started, report)
+    again = record_page(started, report)
     assert again.pareto is not None
     assert started.session.store.fetch(again.pareto)
 
@@ -115,3 +116,17 @@ def test_each_candidate_has_a_statement_of_its_provenance(
         assert {"train/weights", f"compile {name}/model"} <= products
         other = INT8 if name == FP32 else FP32
         assert f"compile {other}/model" not in products
+
+
+def test_a_report_that_cannot_be_made_is_told_and_ends_no_run(
+    made: tuple[Run, Results, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, found, outcome = made
+    assert record_report(started, found, outcome) is not None
+
+    def broken(_: Report) -> None:
+        raise ImportError("libfreetype.so.6: cannot open shared object file")
+
+    monkeypatch.setattr(reporting, "_drawn", lambda report, _: broken(report))
+    assert record_report(started, found, outcome) is None
+    assert any("the report could not be made: libfreetype" in n for n in started.runner.notes)
