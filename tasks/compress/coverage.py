@@ -72,15 +72,20 @@ def of_module(before: nn.Module, after: nn.Module, skipped: Iterable[str]) -> Co
         why = None
         if now is not None and torch.equal(now.detach(), module.weight.detach()):
             why = SKIPPED if name in skipped else "the pass left it as it was"
-        layers.append(
-            LayerCoverage(
-                layer=name,
-                operator=type(module).__name__,
-                weights=module.weight.numel(),
-                left_because=why,
-            )
-        )
+        layers.append(module_entry(name, module, why))
     return Coverage(layers=tuple(layers))
+
+
+def module_entry(
+    name: str, module: nn.Linear | nn.modules.conv._ConvNd, why: str | None
+) -> LayerCoverage:
+    """A layer of a module, and why a pass left it; None: it did not."""
+    return LayerCoverage(
+        layer=name,
+        operator=type(module).__name__,
+        weights=module.weight.numel(),
+        left_because=why,
+    )
 
 
 def _entry(node: Any, count: int, why: str | None) -> LayerCoverage:

@@ -14,9 +14,9 @@ from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import NothingChanged
 from ...recipe.passes import LowRank
 from ...recipe.strict import short_name
-from ..specs.compress import Coverage, LayerCoverage, ModulePassSpec
+from ..specs.compress import Coverage, ModulePassSpec
 from .account import account, changed
-from .coverage import SKIPPED, tell
+from .coverage import SKIPPED, module_entry, tell
 from .training_pass import PassContext, Retraining, train_on
 
 
@@ -67,14 +67,7 @@ def _coverage(model: nn.Module, spec: LowRank, ranks: dict[str, int]) -> Coverag
             why = SKIPPED
         elif isinstance(layer, nn.Conv2d) and layer.groups > 1:
             why = f"it has {layer.groups} groups"
-        layers.append(
-            LayerCoverage(
-                layer=name,
-                operator=type(layer).__name__,
-                weights=layer.weight.numel(),
-                left_because=why,
-            )
-        )
+        layers.append(module_entry(name, layer, why))
     return Coverage(layers=tuple(layers))
 
 
