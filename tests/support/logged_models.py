@@ -96,20 +96,27 @@ def plain(
     uri: str, folder: Path, content: str, recipe_digest: str = "d1", who: str = "ann"
 ) -> Promotable:
     """Log a model that is only files, quickly; and ask for its promotion."""
-    client = mlflow.MlflowClient(uri)
-    experiment = client.get_experiment_by_name("plain")
     place = (folder / "artifacts").as_uri()
+    made = log_files(mlflow.MlflowClient(uri), "wine", content, place)
+    return made.model_copy(update={"recipe_digest": recipe_digest, "who": who})
+
+
+def log_files(
+    client: mlflow.MlflowClient, model: str, content: str, place: str | None = None
+) -> Promotable:
+    """Log a model that is only files to a server, and ask for its promotion."""
+    experiment = client.get_experiment_by_name("plain")
     found = experiment.experiment_id if experiment else client.create_experiment("plain", place)
-    model = client.create_logged_model(found, name="plain")
+    logged = client.create_logged_model(found, name="plain")
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "data").mkdir()
         (Path(scratch) / "MLmodel").write_text("flavors: {}")
         (Path(scratch) / "data" / "model.onnx").write_text(content)
         files = write_manifest(Path(scratch))
-        client.log_model_artifacts(model.model_id, scratch)
+        client.log_model_artifacts(logged.model_id, scratch)
     return Promotable(
-        model="wine", alias="champion", model_id=model.model_id, sha256=content, files=files,
-        recipe_digest=recipe_digest, tags={names.CANDIDATE: "int8@onnxruntime-cpu"}, who=who,
+        model=model, alias="champion", model_id=logged.model_id, sha256=content, files=files,
+        recipe_digest="d1", tags={names.CANDIDATE: "int8@onnxruntime-cpu"}, who="ann",
     )  # fmt: skip
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import mlflow
-from prefect_hone.runtimes.manifest import write_manifest
 from prefect_hone.tasks.tracking import names
 from prefect_hone.tasks.tracking.ledger import all_versions
 from prefect_hone.tasks.tracking.lookup import number_of, version_of
@@ -16,6 +13,7 @@ from prefect_hone.tasks.tracking.registry import Promotable
 
 from .killed_processes import start, wait
 from .ledger_machine import End, Move
+from .logged_models import log_files
 
 _SETTLING = 0.3  # s for a request that a server got from a process that is gone
 
@@ -79,20 +77,3 @@ class RealWorld:
 
     def close(self) -> None:
         """Nothing: the server is somebody else's."""
-
-
-def log_files(client: mlflow.MlflowClient, model: str, content: str) -> Promotable:
-    """Log a model that is only files to a server, and ask for its promotion."""
-    experiment = client.get_experiment_by_name("plain")
-    found = experiment.experiment_id if experiment else client.create_experiment("plain")
-    logged = client.create_logged_model(found, name="plain")
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "data").mkdir()
-        (Path(scratch) / "MLmodel").write_text("flavors: {}")
-        (Path(scratch) / "data" / "model.onnx").write_text(content)
-        files = write_manifest(Path(scratch))
-        client.log_model_artifacts(logged.model_id, scratch)
-    return Promotable(
-        model=model, alias="champion", model_id=logged.model_id, sha256=content, files=files,
-        recipe_digest="d1", tags={names.CANDIDATE: "int8@onnxruntime-cpu"}, who="ann",
-    )  # fmt: skip

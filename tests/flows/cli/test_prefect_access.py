@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 from collections.abc import Iterator
 
 import pytest
+from http_server import Handler, serving
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect_hone.flows.cli.doctor import _prefect
 from prefect_hone.flows.cli.prefect_server import require_server
@@ -19,22 +18,14 @@ RIGHT = "Basic aG9uZTpyaWdodA=="  # hone:right
 def server() -> Iterator[str]:
     """Stands for Prefect's: everybody may ask for its health, and only hone for the rest."""
 
-    class Api(http.server.BaseHTTPRequestHandler):
+    class Api(Handler):
         def do_GET(self) -> None:
             free = self.path == "/api/health" or self.headers["Authorization"] == RIGHT
             self.send_response(200 if free else 401)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            return None
-
-    made = http.server.HTTPServer(("127.0.0.1", 0), Api)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{made.server_port}/api"
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with serving(Api) as port:
+        yield f"http://127.0.0.1:{port}/api"
 
 
 def test_credentials_that_the_server_refuses_are_refused_at_once(

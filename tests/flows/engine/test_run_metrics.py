@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import http.server
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from http_server import Handler, serving
 from prefect.states import Completed, Failed
 from prefect_hone.flows.engine import run_count
 from prefect_hone.flows.engine.pipeline import told_by_state
@@ -128,23 +128,15 @@ def gateway() -> Iterator[tuple[str, list[tuple[str, str | None, str]]]]:
     """Stands for a push gateway; its address, and what it got: path, Authorization, body."""
     got: list[tuple[str, str | None, str]] = []
 
-    class Gateway(http.server.BaseHTTPRequestHandler):
+    class Gateway(Handler):
         def do_PUT(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             got.append((self.path, self.headers["Authorization"], body))
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            return None
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Gateway)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}", got
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Gateway) as port:
+        yield f"127.0.0.1:{port}", got
 
 
 def test_a_push_has_the_counts_of_all_runs(

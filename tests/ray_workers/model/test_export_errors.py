@@ -8,8 +8,8 @@ import pytest
 import torch
 from prefect_hone.ray_workers.model.tracing import trace
 from prefect_hone.recipe.errors import StepFailed
-from prefect_hone.recipe.factories import use_code
 from prefect_hone.tasks.export import to_onnx
+from user_modules import user_module
 
 MODELS = """
 import torch
@@ -57,12 +57,7 @@ class Packs(nn.Module):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> object:
-    folder = tmp_path_factory.mktemp("code")
-    (folder / "export_models.py").write_text(MODELS)
-    use_code(folder)
-    import export_models  # type: ignore[import-not-found]
-
-    return export_models
+    return user_module(tmp_path_factory.mktemp("code"), "export_models", MODELS)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from prefect_hone.ray_workers.data.calling import Arrays, arrays
 from prefect_hone.ray_workers.model.axes import Varying
 from prefect_hone.ray_workers.model.tracing import example_of, trace
 from prefect_hone.recipe.errors import StepFailed
-from prefect_hone.recipe.factories import use_code
 from torch import nn
+from user_modules import user_module
 
 LENGTH = Varying(input="tokens", axis=1, name="length", least=3, most=9)
 MODELS = """
@@ -56,12 +56,7 @@ class Recurrent(Net):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> object:
-    folder = tmp_path_factory.mktemp("code")
-    (folder / "shapes_models.py").write_text(MODELS)
-    use_code(folder)
-    import shapes_models  # type: ignore[import-not-found]
-
-    return shapes_models
+    return user_module(tmp_path_factory.mktemp("code"), "shapes_models", MODELS)
 
 
 TOKENS: Arrays = {"tokens": np.random.default_rng(0).integers(0, 50, (2, 7))}

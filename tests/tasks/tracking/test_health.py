@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from http_server import Handler, serving
 from prefect_hone.recipe.errors import AccessRefused
 from prefect_hone.tasks.tracking.health import denied, require_answer
 
@@ -23,22 +22,14 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    class Api(http.server.BaseHTTPRequestHandler):
+    class Api(Handler):
         def do_GET(self) -> None:
             free = self.path == "/health" or self.headers["Authorization"] in RIGHT
             self.send_response(200 if free else 401)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            return None
-
-    made = http.server.HTTPServer(("127.0.0.1", 0), Api)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{made.server_port}"
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with serving(Api) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_wrong_credentials_are_refused_before_a_run_begins(
