@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
 # Three files of tests at a time: much of their time they wait for servers and processes to start.
-SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+# A worker that dies ends the tests: its tests given to another, pytest-xdist waits for ever.
+SPREAD := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 .PHONY: help demo test quick lint env stack bench clean
 
