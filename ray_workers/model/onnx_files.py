@@ -99,7 +99,10 @@ def rewrite_graph(folder: Path, level: str, scratch: Path, who: str) -> Any:
             str(folder / GRAPH), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise StepFailed(f"ONNX Runtime refuses the graph: {telling(error)}", where=who) from error
+        from .graph_errors import told  # it reads layers, which this module knows
+
+        said = told(error, onnx.load(str(folder / GRAPH), load_external_data=False))
+        raise StepFailed(f"ONNX Runtime refuses the graph: {said}", where=who) from error
     return onnx.load(str(rewritten)) if rewritten.exists() else read_graph(folder)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import importlib.util
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
-from ...recipe.library_messages import telling
 from ...recipe.targets import OpenVinoCpu
 from ...runtimes.compiled_artifact import CompiledArtifact
 from ...runtimes.openvino_runtime import (
@@ -58,6 +58,7 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
     """
     import openvino
 
+    from ...ray_workers.model.graph_errors import told
     from ...ray_workers.model.onnx_files import PRECISION, outputs_of, property_of, read_graph
     from ...ray_workers.store.file_names import GRAPH
 
@@ -70,8 +71,11 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
     try:
         model = openvino.Core().read_model(str(work.inputs["graph"] / GRAPH))
     except Exception as error:
+        said = told(error, source, lambda graph: _shapes(graph, work.scratch))
         raise StepFailed(
-            f"OpenVINO can't convert the graph: {telling(error)}", where=target.kind
+            f"OpenVINO can't convert the graph: {said}",
+            where=target.kind,
+            do="replace the operator, or leave this target out",
         ) from error
     plain = folder / DESCRIPTION
     openvino.save_model(model, str(plain), compress_to_fp16=False)
@@ -93,3 +97,21 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
             "compile/batch_axis": artifact.batch_axis,
         }
     )
+
+
+def _shapes(graph: Any, scratch: Path) -> dict[str, tuple[int | None, ...]]:
+    """The shapes of a graph's outputs as OpenVINO derives them; None where a size is not fixed."""
+    import openvino
+
+    from ...ray_workers.model.onnx_files import write_graph
+    from ...ray_workers.store.file_names import GRAPH
+
+    write_graph(graph, scratch)
+    model = openvino.Core().read_model(str(scratch / GRAPH))
+    found = {}
+    for port in model.outputs:
+        shape = port.get_partial_shape()
+        if shape.rank.is_static:
+            sizes = tuple(d.get_length() if d.is_static else None for d in shape)
+            found |= dict.fromkeys(port.get_names(), sizes)
+    return found
