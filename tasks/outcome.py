@@ -56,6 +56,8 @@ class Candidate(Strict):
         notes: Notes of its steps.
         against_winner: How long it takes as a multiple of the winner's time, where both were timed.
         suspicious: Why its quality is too good to be believed without a look; None if it is not.
+        departs: Where its outputs depart from the trained model's, and what helps; None if they
+            are near.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Candidate(Strict):
     notes: tuple[str, ...] = ()
     against_winner: Compared | None = None
     suspicious: str | None = None
+    departs: str | None = None
 
     @property
     def failed_gates(self) -> tuple[GateResult, ...]:

@@ -16,7 +16,7 @@ from ...runtimes.isolated.environment import environment
 from ...tasks.compile import target_functions
 from ...tasks.keys import library_version
 from ...tasks.outcome import CandidateStatus, Outcome
-from ...tasks.report.table import caption, headers, headline, ordered, rows
+from ...tasks.report.table import caption, departures, headers, headline, ordered, rows
 from ..engine.memory_plan import MemoryPlan
 from ..engine.plan import Plan, needs
 from ..engine.settings import Settings
@@ -72,6 +72,8 @@ def show_outcome(
             failed.setdefault(candidate.error, []).append(candidate.name)
     for error, names_of_it in failed.items():
         console.print(f"[red]{escape(', '.join(names_of_it))}[/]: {escape(error)}")
+    for name, said in departures(outcome):
+        console.print(f"[yellow]{escape(name)}[/]: {escape(said)}", highlight=False)
     style = "green" if outcome.winner else "yellow"
     console.print(f"\n[bold {style}]{escape(headline(outcome))}[/]", highlight=False)
 

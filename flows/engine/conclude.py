@@ -15,9 +15,11 @@ from ...recipe.schema import Recipe
 from ...tasks.benchmark.statistics import ratio
 from ...tasks.choose import Measured, compare, pick
 from ...tasks.decide import Beside, gates_by, judge, primary_batch
+from ...tasks.departures import departure_of
 from ...tasks.outcome import ArtifactSaid, Candidate, CandidateStatus, Outcome
 from ...tasks.specs.benchmark import BASELINE, CHAMPION, BenchmarkFacts, Timing
 from ...tasks.specs.compress import Coverage
+from ...tasks.specs.layer_parity import LayerParityFacts
 from ...tasks.specs.validate import CompareFacts
 from ...tasks.todays_champion import TodaysChampion
 from .layout import CandidateLayout
@@ -170,7 +172,30 @@ def _candidate(measured: _Measurements, way: CandidateLayout[Settled]) -> Candid
     passed = all(gate.passed for gate in gates)
     status = CandidateStatus.PASSED if passed else CandidateStatus.GATED
     doubt = suspicion(recipe, metrics, measured.baseline)
-    return _with(candidate, status=status, metrics=metrics, gates=gates, suspicious=doubt)
+    return _with(
+        candidate,
+        status=status,
+        metrics=metrics,
+        gates=gates,
+        suspicious=doubt,
+        departs=_departure(way, metrics.get("parity/sqnr_db")),
+    )
+
+
+def _departure(way: CandidateLayout[Settled], sqnr_db: float | None) -> str | None:
+    """Where a candidate's outputs depart from the trained model's, and what helps."""
+    if sqnr_db is None:
+        return None
+    runtime = f"the runtime of {way.target.name}"
+    return departure_of(sqnr_db, way.variant.passes, layer_parity_of(way), runtime)
+
+
+def layer_parity_of(way: CandidateLayout[Settled]) -> LayerParityFacts | None:
+    """The parity of a candidate's layers, if its graph was compressed."""
+    for step in way.shared:
+        if step.result is not None and step.result.step.facts is LayerParityFacts:
+            return step.result.done.facts_as(LayerParityFacts)
+    return None
 
 
 def _from_champion(

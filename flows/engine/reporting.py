@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,11 +26,11 @@ from ...tasks.report.provenance import statement
 from ...tasks.specs.benchmark import BenchmarkFacts
 from ...tasks.specs.check import CheckFacts
 from ...tasks.specs.compress import QuantizeFacts
-from ...tasks.specs.layer_parity import LayerParityFacts
 from ...tasks.specs.train import TrainFacts
 from ...tasks.specs.validate import ValidateFacts
 from ...tasks.tracking import names
 from ...tasks.tracking.names import PARENT
+from .conclude import layer_parity_of
 from .layout import CandidateLayout
 from .results import Results, Settled, StepResult
 from .run import Run
@@ -88,7 +87,11 @@ def report_of(run: Run, results: Results, outcome: Outcome) -> Report:
             for way in results.layout.candidates
             if way.validated is not None and way.validated.done is not None
         },
-        layers={n: found for way in results.layout.candidates for n, found in _layers(way)},
+        layers={
+            way.name: found
+            for way in results.layout.candidates
+            if (found := layer_parity_of(way)) is not None
+        },
         left_alone={
             n: {one.layer: f"{one.operator}: {one.left_because}" for one in q.coverage.left}
             for n, q in quantized.items()
@@ -110,13 +113,6 @@ def _made(step: StepResult) -> StepMade:
         seconds=step.done.seconds,
         outputs={name: artifact.sha256 for name, artifact in step.done.outputs.items()},
     )
-
-
-def _layers(way: CandidateLayout[Settled]) -> Iterator[tuple[str, LayerParityFacts]]:
-    """The parity of a candidate's layers, if its graph was compressed."""
-    for step in way.shared:
-        if step.result is not None and step.result.step.facts is LayerParityFacts:
-            yield way.name, step.result.done.facts_as(LayerParityFacts)
 
 
 def _quantized(way: CandidateLayout[Settled]) -> QuantizeFacts | None:

@@ -108,7 +108,7 @@ def _shapes(graph: Any, scratch: Path) -> dict[str, tuple[int | None, ...]]:
 
     write_graph(graph, scratch)
     model = openvino.Core().read_model(str(scratch / GRAPH))
-    found = {}
+    found: dict[str, tuple[int | None, ...]] = {}
     for port in model.outputs:
         shape = port.get_partial_shape()
         if shape.rank.is_static:

@@ -75,6 +75,10 @@ def page(report: Report, pictures: Pictures) -> str:
         pictures=_as_markup(pictures.plain),
         sensitivity=_as_markup(pictures.sensitivity),
         layers=_as_markup(pictures.layers),
+        departures={
+            c.name: f"{c.departs[0].upper()}{c.departs[1:]}" if c.departs else None
+            for c in report.outcome.candidates
+        },
         groups=_as_markup(pictures.groups),
         flip_rows=flip_rows(report),
         recipe=recipe_text(report),

@@ -94,6 +94,17 @@ def failure(gate: GateResult) -> str:
     return f"{told} ({gate.said})" if gate.said else told
 
 
+def departures(outcome: Outcome) -> list[tuple[str, str]]:
+    """The candidates that were not chosen and are far from the trained model, each with where it
+    departs and what helps; those that passed every gate are what the recipe asks for.
+    """
+    return [
+        (candidate.name, candidate.departs)
+        for candidate in ordered(outcome)
+        if candidate.departs and (candidate.failed_gates or not candidate.gates)
+    ]
+
+
 def markdown(outcome: Outcome, recipe: Recipe) -> str:
     """The whole outcome as Markdown."""
     lines = [f"# {outcome.recipe}", "", headline(outcome), ""]
@@ -103,6 +114,9 @@ def markdown(outcome: Outcome, recipe: Recipe) -> str:
     if failed:
         lines += ["", "## Not measured", ""]
         lines += [f"- **{c.name}**: {c.error}" for c in failed]
+    if far := departures(outcome):
+        lines += ["", "## Far from the trained model", ""]
+        lines += [f"- **{name}**: {said}" for name, said in far]
     notes = list(dict.fromkeys([*outcome.notes]))
     if notes:
         lines += ["", "## Notes", ""]

@@ -19,6 +19,8 @@ def why(outcome: Outcome, candidate: Candidate) -> str:
     lines = [_verdict(outcome, candidate)]
     if candidate.suspicious:
         lines += ["", f"{candidate.suspicious[0].upper()}{candidate.suspicious[1:]}."]
+    if candidate.departs:
+        lines += ["", f"{candidate.departs[0].upper()}{candidate.departs[1:]}."]
     if candidate.gates:
         whose = "the defaults, because the recipe has none"
         kind = whose if outcome.gates_by == "default" else "of the recipe"

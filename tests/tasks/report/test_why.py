@@ -5,6 +5,7 @@ from __future__ import annotations
 from made_runs import FP32, INT8, MEASURED, benchmarked, recipe, results, usual
 from prefect_hone.flows.engine.conclude import conclude
 from prefect_hone.tasks.outcome import Outcome
+from prefect_hone.tasks.report.table import departures, markdown
 from prefect_hone.tasks.report.why import in_short, why
 from prefect_hone.tasks.todays_champion import TodaysChampion
 
@@ -99,3 +100,28 @@ def test_a_suspicious_one_says_why() -> None:
     steps.metrics["reference"] = {"quality/accuracy": 0.6}
     steps.metrics[f"validate {INT8}"] |= {"quality/drop_high": -0.2}
     assert "It is suspicious: its accuracy is 0.3 better" in of(concluded(steps), INT8)
+
+
+def far(**changed: object) -> Outcome:
+    """An int8 candidate at 8 dB whose layers say where it departs."""
+    steps = usual(fp32=0.0, int8=0.5)
+    steps.metrics[f"validate {INT8}"]["parity/sqnr_db"] = 8.0
+    layers = [
+        {"layer": "first", "sqnr_db": 40.0, "before_db": 200.0},
+        {"layer": "encoder.mix", "sqnr_db": 9.0, "before_db": 40.0},
+        {"layer": "head", "sqnr_db": 8.5, "before_db": 9.0},
+    ]
+    steps.facts["layer-parity int8"] = {"layers": layers, "departs_at": "encoder.mix"}
+    return concluded(steps, **changed)
+
+
+def test_outputs_far_from_the_trained_models_name_the_layer_and_what_helps() -> None:
+    line = (
+        "its outputs have 8 dB SQNR: it departs at layer encoder.mix: 9 dB from inputs of 40 dB → "
+        "skip_layers: ['encoder.mix'], or calibration: percentile, or engine: nncf"
+    )
+    outcome = far()
+    assert f"I{line[1:]}." in of(outcome, INT8)
+    assert departures(outcome) == [(INT8, line)]
+    assert line in markdown(outcome, recipe())
+    assert departures(far(gates=[{"metric": "quality.drop", "at_most": 1.0}])) == []
