@@ -7,12 +7,16 @@ each wraps the system's error in its own, with statements and traces.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from .errors import HoneError, StoreError
 
-_FREE = "free some space, or set HONE_HOME and HONE_STORE to another location"
+_FREE = "free some space, or set HONE_HOME, HONE_STORE or TMPDIR to another location"
 _PERMIT = "check its permissions, or set HONE_HOME and HONE_STORE to folders that you can write to"
+_UNOPENED = -1  # SQLite has one text for a denied permission and for a missing inode
+_LITTLE = 2**18  # bytes: SQLite needs some pages for a transaction
 _BY_NUMBER = {
     errno.ENOSPC: ("no space or no inodes are left on the disk", _FREE),
     errno.EDQUOT: ("your disk quota is used up", _FREE),
@@ -20,6 +24,10 @@ _BY_NUMBER = {
     errno.EACCES: ("a file or folder can't be accessed: permission denied", _PERMIT),
     errno.EPERM: ("a file or folder can't be changed: not permitted", _PERMIT),
     errno.EMFILE: ("too many files are open", "raise the limit: `ulimit -n 4096`"),
+    _UNOPENED: (
+        "a database file can't be opened or created",
+        "check the permissions of its folder, and that the disk has space and inodes left (df -i)",
+    ),
     errno.EIO: ("the disk failed to read or write", "look at the system's log"),
 }  # fmt: skip
 #: What SQLite says, and the system itself where only its text is left.
@@ -29,7 +37,7 @@ _BY_TEXT = {
     "Disk quota exceeded": errno.EDQUOT,
     "attempt to write a readonly database": errno.EROFS,
     "Read-only file system": errno.EROFS,
-    "unable to open database file": errno.EACCES,
+    "unable to open database file": _UNOPENED,
     "Permission denied": errno.EACCES,
     "disk I/O error": errno.EIO,
     "Too many open files": errno.EMFILE,
@@ -50,6 +58,27 @@ def machine_error(error: BaseException) -> HoneError | None:
             what, do = _BY_NUMBER[number]
             return StoreError(what, where=where if isinstance(where, str) else None, do=do)
     return None
+
+
+def folder_error(folder: Path) -> HoneError | None:
+    """The sentence for a folder that can't be written now; None: it can.
+
+    For what another process writes there, and only says that it failed.
+    """
+    try:
+        held = os.statvfs(folder)
+    except OSError as error:
+        return machine_error(error)
+    if held.f_flag & os.ST_RDONLY:
+        number = errno.EROFS
+    elif held.f_bavail * held.f_frsize < _LITTLE or (held.f_files and not held.f_favail):
+        number = errno.ENOSPC
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        number = errno.EACCES
+    else:
+        return None
+    what, do = _BY_NUMBER[number]
+    return StoreError(what, where=str(folder), do=do)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -21,6 +21,7 @@ import urllib.request
 from pathlib import Path
 
 from ...recipe.errors import AccessRefused, HoneError, ServerUnreachable
+from ...recipe.machine_errors import folder_error
 from ...recipe.showable import basic_header, without_user
 from ...runtimes.child_environment import minimal
 from ..prefect_private import TEMPORARY_SERVER, newest_schema
@@ -126,13 +127,21 @@ class PrefectServer:
         deadline = time.monotonic() + seconds
         while not answers(self.url):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise HoneError(
+                raise self.machine_error() or HoneError(
                     "Prefect's server did not start",
                     where=str(self._log),
                     do="see its log; or start one with `prefect server start` and set "
                     "PREFECT_API_URL",
                 )
             time.sleep(0.05)
+
+    def machine_error(self) -> HoneError | None:
+        """What keeps it from writing its database or its log; None: nothing does.
+
+        Its answer is only that it failed, and on a full disk its log says nothing either.
+        """
+        found = (folder_error(folder) for folder in (_home(), self._log.parent))
+        return next((error for error in found if error is not None), None)
 
     def close(self) -> None:
         """Ask it to stop. It writes its remaining data and exits, in about 5 s."""

@@ -83,7 +83,8 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
         asked = {"recipe": name, "overrides": [showable(o) for o in overrides], "redo": list(redo)}
         with observer:
             observer.phase("starting Prefect, Ray and MLflow")
-            outcome, flow_run = _run_flow(asked, session.planned(plan), server)
+            with _telling_of_the_machine(server):
+                outcome, flow_run = _run_flow(asked, session.planned(plan), server)
         if as_json:
             write_json(json.dumps(showable_data(outcome.to_json()), indent=1))
         else:
@@ -92,6 +93,19 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
             show_outcome(console, outcome, recipe, observer.failures.told)
             show_places(console, session.settings, outcome, url, flow_run)
     return 0 if outcome.winner is not None else EXIT_NO_CHAMPION
+
+
+@contextlib.contextmanager
+def _telling_of_the_machine(server: PrefectServer | None) -> Iterator[None]:
+    """Say that the disk is full, and the like, where the run's own server says that it failed."""
+    try:
+        yield
+    except Exception as error:
+        failed = server is not None and service_error(error) is not None
+        trouble = server.machine_error() if failed and server is not None else None
+        if trouble is None:
+            raise
+        raise trouble from error
 
 
 def _observer(console: Console) -> LogLines | LiveRows | PlainLines:

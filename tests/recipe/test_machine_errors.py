@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
 from prefect_hone.flows.cli.commands.common import exit_with_message
 from prefect_hone.recipe.errors import InputError
-from prefect_hone.recipe.machine_errors import machine_error
+from prefect_hone.recipe.machine_errors import folder_error, machine_error
 
 FULL = "no space or no inodes are left"
 
@@ -26,7 +29,7 @@ class Wrapped(Exception):
         (OSError(errno.EMFILE, "Too many open files"), "ulimit"),
         (Wrapped("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT]"), FULL),
         (Wrapped("(sqlite3.OperationalError) attempt to write a readonly database"), "read-only"),
-        (Wrapped("(sqlite3.OperationalError) unable to open database file"), "permission"),
+        (Wrapped("(sqlite3.OperationalError) unable to open database file"), "inodes left"),
     ],
 )
 def test_it_is_a_sentence(error: Exception, said: str) -> None:
@@ -72,3 +75,31 @@ def test_a_bug_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         command()
+
+
+def test_a_folder_that_can_be_written(tmp_path: Path) -> None:
+    assert folder_error(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"f_bavail": 3}, FULL),
+        ({"f_favail": 0}, FULL),
+        ({"f_flag": os.ST_RDONLY}, "read-only"),
+    ],
+)
+def test_a_folder_that_another_process_can_not_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, int], said: str
+) -> None:
+    good = {"f_bavail": 2**20, "f_frsize": 4096, "f_files": 9, "f_favail": 9, "f_flag": 0}
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**{**good, **changed}))
+    found = folder_error(tmp_path)
+    assert found is not None
+    assert str(found).startswith(f"{tmp_path}: ")
+    assert said in str(found)
+
+
+def test_a_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "permission denied" in str(folder_error(tmp_path))

@@ -12,10 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from prefect_hone.flows.cli import prefect_server
 from prefect_hone.flows.cli.prefect_server import PrefectServer, configured_url
-from prefect_hone.recipe.errors import HoneError
+from prefect_hone.flows.cli.run import _telling_of_the_machine
+from prefect_hone.recipe.errors import HoneError, StoreError
 
 MIGRATE = "PREFECT_SERVER_DATABASE_MIGRATE_ON_START"
 
@@ -169,6 +171,24 @@ def test_what_can_not_be_imported_is_in_the_log(home: Path, stubs: Path) -> None
     assert caught.value.where == str(log)
     assert "no uvicorn here" in log.read_text()
     server.close()
+
+
+def test_a_full_disk_is_told_where_it_only_says_that_it_failed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is a 500, and its log lies on the same disk."""
+    full = StoreError("no space or no inodes are left on the disk")
+    monkeypatch.setattr(
+        prefect_server, "folder_error", lambda folder: full if folder == home else None
+    )
+    server = PrefectServer(home / "home" / "logs" / "server.log")
+    answer = httpx.Response(500, request=httpx.Request("POST", "http://127.0.0.1/api"))
+    with pytest.raises(StoreError, match="no inodes"), _telling_of_the_machine(server):
+        answer.raise_for_status()
+    with pytest.raises(ZeroDivisionError), _telling_of_the_machine(server):
+        raise ZeroDivisionError
+    with pytest.raises(httpx.HTTPStatusError), _telling_of_the_machine(None):
+        answer.raise_for_status()
 
 
 def test_it_ends_with_a_command_that_ends_before(home: Path, stubs: Path) -> None:

@@ -49,7 +49,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def packed(files: dict[str, bytes], path: Path) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, content in files.items():
-            archive.writestr(f"model/{name}", content)
+            archive.writestr(name[1:] if name.startswith("/") else f"model/{name}", content)
     return path
 
 
@@ -87,11 +87,11 @@ def an_older_format(files: dict[str, bytes], mark: Path) -> None:
     program_json = files["models/model.json"]
     files.clear()
     files.update({
-        "serialized_state_dict.json": pickle.dumps(Bomb(mark)),
-        "serialized_constants.json": pickle.dumps(Bomb(mark)),
-        "serialized_exported_program.json": program_json,
-        "serialized_example_inputs.pt": b"",
-        "version": b"8.20",
+        "/serialized_state_dict.json": pickle.dumps(Bomb(mark)),
+        "/serialized_constants.json": pickle.dumps(Bomb(mark)),
+        "/serialized_exported_program.json": program_json,
+        "/serialized_example_inputs.pt": torch_pickle(()),
+        "/version": b"8.20",
     })  # fmt: skip
 
 
@@ -125,8 +125,8 @@ def a_compiled_library(files: dict[str, bytes], mark: Path) -> None:
         )
         subprocess.run([compiler, "-shared", "-fPIC", source, "-o", built], check=True)
         library = built.read_bytes()
-    files["data/aotinductor/model/model.so"] = library
-    files["data/aotinductor/model/model_metadata.json"] = b'{"AOTI_DEVICE_KEY": "cpu"}'
+    files["data/aotinductor/model/model.wrapper.so"] = library
+    files["data/aotinductor/model/model.wrapper_metadata.json"] = b'{"AOTI_DEVICE_KEY": "cpu"}'
 
 
 def a_pickled_constant(files: dict[str, bytes], mark: Path) -> None:
