@@ -47,11 +47,13 @@ _HEADER = re.compile(
     r"\bbearer\s+(?=\S*\d)(?=[\w.~+/=\-]{12,}))[^\s'\",;]+",
     re.IGNORECASE,
 )
-#: Options as libraries print them: `'secret': 'x'`, `password=x`.
+#: Options as libraries print them: `'secret': 'x'`, `password=x`. A quoted name has a quoted value,
+#: and no value is a shape, a type or an object: a model's input may be called `token`.
 _OPTION = re.compile(
     r"(?P<name>(?P<quote>['\"])?\b(?:[\w\-]*[_\-])?(?:secret|password|passwd|passphrase|token|"
     r"(?:api|access|account|private|secret|encryption|client)_?key|connection_string|credentials?)"
-    r"(?:_access_key)?\b(?(quote)(?P=quote)\s*:\s*|=))(?P<value>'[^']*'|\"[^\"]*\"|[^\s,;&)}\]'\"]+)",
+    r"(?:_access_key)?\b(?(quote)(?P=quote)\s*:\s*(?=['\"])|=(?!=)))"
+    r"(?P<value>'[^']*'|\"[^\"]*\"|[^\s,;&)}\]'\"]+)",
     re.IGNORECASE,
 )
 _SECRET_VARIABLE = re.compile(
@@ -59,8 +61,13 @@ _SECRET_VARIABLE = re.compile(
     r"SECRET_KEY|PRIVATE_KEY|CREDENTIALS?|CONNECTION_STRING|AUTH_STRING|SAS|SIGNATURE)(?:_|$)"
 )
 _NO_SECRET_VARIABLE = re.compile(r"_(?:PATH|FILE|DIR|URI|URL|EXPIRES?|EXPIRY|MODE|PARALLELISM)$")
-#: What a variable or an option with such a name has if it is not a secret (`MAX_TOKENS`).
-_SETTING = re.compile(r"[\d.,e+\-]{0,7}|true|false|enabled|disabled|none|null", re.IGNORECASE)
+#: What a variable or an option with such a name has if it is not a secret (`MAX_TOKENS`): a number,
+#: a switch, or how a tensor is told (`token=(8, 16)`, `token=torch.int64`, `token=f32[8, 16]`).
+_SETTING = re.compile(
+    r"[\d.,e+\-]{0,7}|true|false|enabled|disabled|none|null|[\w.]*[(\[{<].*|"
+    r"(?:torch\.|np\.|numpy\.)?(?:b?float|u?int|bool|complex)\d*|tensor|shape",
+    re.IGNORECASE,
+)
 _LEFT_OUT = re.compile(r"(?:://|=)\*{3}\d*(?:@|[&;#]|$)|^\*{3}\d+$")
 
 _remembered: set[str] = set()

@@ -24,6 +24,7 @@ from ..scratch import scratch_folder
 from ..store.artifacts import verify_kept
 from ..store.file_names import WEIGHTS
 from .file_kinds import safetensors_problem
+from .kept_models import own_copy
 from .surgery import (
     Factorize,
     Reshape,
@@ -129,18 +130,25 @@ def load_weights(model: nn.Module, url: str, where: str) -> None:
 
 
 def make_module(factory: Factory, allowed: Allowed, where: str) -> nn.Module:
-    """The module that a factory returns.
+    """The module that a factory returns; a copy of one that the factory keeps.
 
     Raises:
-        InputError: It can't be called, failed, or returned no module.
+        InputError: It can't be called, failed, returned no module, or the very one that a step
+            before got and may have changed.
     """
+    if isinstance(allowed.resolve(factory.factory, where), nn.Module):
+        raise InputError(
+            "this is a model, expected a function that builds one",
+            where=f"{where}: {factory.factory}",
+            do="build it in a function: each step needs a model of its own",
+        )
     model = allowed.call(factory.factory, factory.args, where)
     if not isinstance(model, nn.Module):
         raise InputError(
             f"the factory returned {described(model)}, expected a torch.nn.Module",
             where=origin(factory.factory, factory.args, where),
         )
-    return model
+    return own_copy(model, origin(factory.factory, factory.args, where))
 
 
 def dynamic_batch(model: nn.Module, inputs: Any, axis: Any) -> dict[str, Any]:

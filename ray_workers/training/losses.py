@@ -79,9 +79,18 @@ def make_counted_loss(
         A function of outputs and targets.
 
     Raises:
-        InputError: The import path does not resolve; on a call: the shapes don't fit.
+        InputError: The import path does not resolve, or is that of a class; on a call: the shapes
+            don't fit.
     """
     function: Any = allowed.resolve(name, "train.loss") if ":" in name else _NAMED.get(name)
+    if isinstance(function, type):
+        module, _, called = name.partition(":")
+        raise InputError(
+            f"it names the class {called}, expected a function of outputs and targets, or an "
+            "object that can be called with them",
+            where=f"train.loss: {name}",
+            do=f"write `loss = {called}()` in {module}, and train.loss: {module}:loss",
+        )
     if name == "cross_entropy":
         function = CrossEntropy(label_smoothing, tuple(class_weights or ()))
 

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 CODE = """
+import functools
 import torch
 from torch import nn
 
@@ -38,6 +39,32 @@ def tied():
 
 def words():
     return "not a module"
+
+ONE = net()
+MANY = {"net": net()}
+
+def one():
+    return ONE
+
+def of_many():
+    return MANY["net"]
+
+@functools.cache
+def cached():
+    return net()
+
+@functools.lru_cache(maxsize=4)
+def cached_by_width(width=6):
+    return net(width)
+
+class Hidden:
+    def __init__(self):
+        self.model = net()
+
+HIDDEN = Hidden()
+
+def hidden():
+    return HIDDEN.model
 """
 NET = ModelFactory(factory="module_code:net")
 X = torch.ones(3, 4)
@@ -145,3 +172,32 @@ def test_a_file_may_have_a_tied_weight_under_any_of_its_names(
     save_file({"0.weight": one, "1.weight": other}, str(tmp_path / WEIGHTS))
     with pytest.raises(InputError, match=r"ties '0\.weight' and '1\.weight', and"):
         load_module(tied, allowed, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["one", "of_many", "cached", "cached_by_width"])
+def test_each_step_gets_a_model_of_its_own_though_the_factory_keeps_one(
+    allowed: Allowed, name: str
+) -> None:
+    factory = ModelFactory(factory=f"module_code:{name}")
+    first = build(factory, allowed)
+    expected = first(X)
+    with torch.no_grad():
+        first[0].weight.zero_()
+    factorize(first, "2", 1)
+    second = build(factory, allowed)
+    assert second is not first
+    assert torch.equal(second(X), expected)
+
+
+def test_the_same_model_at_each_call_is_refused_where_it_can_not_be_seen(allowed: Allowed) -> None:
+    factory = ModelFactory(factory="module_code:hidden")
+    kept = build(factory, allowed)
+    with pytest.raises(InputError, match="the same model at each call") as refused:
+        build(factory, allowed)
+    assert refused.value.where == "model.factory: module_code:hidden"
+    assert kept is not None
+
+
+def test_a_model_in_place_of_a_factory_is_told_as_one(allowed: Allowed) -> None:
+    with pytest.raises(InputError, match="this is a model, expected a function that builds one"):
+        build(ModelFactory(factory="module_code:ONE"), allowed)

@@ -35,6 +35,15 @@ def vector(outputs, targets):
 def squared(outputs, targets):
     return ((outputs - targets) ** 2).mean()
 
+class Focal:
+    def __init__(self, gamma=2.0):
+        self.gamma = gamma
+
+    def __call__(self, outputs, targets):
+        return ((outputs - targets).abs() ** self.gamma).mean()
+
+focal = Focal()
+
 def by_name(outputs, targets):
     return F.mse_loss(outputs, targets)
 
@@ -151,6 +160,15 @@ def test_a_loss_of_ones_own_returns_a_scalar_or_a_pair(allowed: Allowed) -> None
     assert float(pair.count) == 8
     with pytest.raises(InputError, match=r"a tensor of shape \(4,\), expected a scalar"):
         make_counted_loss("own_losses:vector", allowed)(torch.randn(12, 4), Y)
+
+
+def test_a_class_is_told_as_one_and_its_object_is_a_loss(allowed: Allowed) -> None:
+    with pytest.raises(InputError, match="it names the class Focal, expected a function") as failed:
+        make_counted_loss("own_losses:Focal", allowed)
+    assert failed.value.do is not None
+    assert "`loss = Focal()` in own_losses" in failed.value.do
+    value = make_loss("own_losses:focal", allowed)(torch.full((2, 1), 3.0), torch.ones(2, 1))
+    assert float(value) == 4.0
 
 
 @pytest.mark.parametrize("name", ["squared", "by_name"])
