@@ -206,13 +206,14 @@ def _sentence(thing: Any) -> str:
 
 
 def _measures() -> Iterator[str]:
-    from prefect_hone.recipe.measures import LOSSES, MEASURES, METRICS
+    from prefect_hone.recipe.measures import MEASURES
+    from prefect_hone.recipe.metrics import LOSSES, METRICS
 
     yield "## Metrics, losses and measures"
     ways = {True: "higher", False: "lower", None: "as the metric"}
     yield _table(
-        ("metric", "unit", "better"),
-        [(f"`{name}`", m.unit, ways[m.higher_is_better]) for name, m in METRICS.items()],
+        ("metric", "unit", "better", "outputs and targets"),
+        [(f"`{name}`", m.unit, ways[m.higher_is_better], m.takes) for name, m in METRICS.items()],
     )
     yield f"Losses: {', '.join(f'`{name}`' for name in LOSSES)}."
     yield (

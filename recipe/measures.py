@@ -1,7 +1,4 @@
-"""Names that a recipe may use for metrics, losses and measures: one line each.
-
-A metric is a file in `ray_workers/metrics/`; its line here gives its direction and unit, so that
-a recipe can be checked without importing torch.
+"""Names that a recipe may use for measures: one line each.
 
 A measure is anything measured of a candidate. Its line defines the name that gates and `select`
 use, its name in MLflow, and its column in the table. To add one, add a line here and the code that
@@ -13,33 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Metric:
-    """A measure of quality.
-
-    Attributes:
-        higher_is_better: Which way is good.
-        unit: What the number counts, for tables and descriptions.
-        of_answers: Whether it is a share of samples whose answer is right.
-    """
-
-    higher_is_better: bool
-    unit: str
-    of_answers: bool = False
-
-
-METRICS: dict[str, Metric] = {
-    "accuracy": Metric(higher_is_better=True, unit="fraction of samples", of_answers=True),
-    "f1_macro": Metric(higher_is_better=True, unit="0 to 1"),
-    "cross_entropy": Metric(higher_is_better=False, unit="nats a sample"),
-    "bits_per_token": Metric(higher_is_better=False, unit="bits a token"),
-    "mae": Metric(higher_is_better=False, unit="the target's unit"),
-    "rmse": Metric(higher_is_better=False, unit="the target's unit"),
-    "r2": Metric(higher_is_better=True, unit="at most 1"),
-}
-
-LOSSES: tuple[str, ...] = ("cross_entropy", "mse", "l1", "huber", "bce_with_logits")
+from .metrics import METRICS
 
 
 def milliseconds(value: float) -> str:

@@ -25,14 +25,13 @@ from .errors import did_you_mean
 from .limits import odd_value
 from .measures import (
     BOUNDS,
-    LOSSES,
     MEASURES,
-    METRICS,
     described_measures,
     find_measure,
     is_of_champion,
     measure_names,
 )
+from .metrics import LOSSES, METRICS
 from .model import DataFactory, ModelFactory
 from .passes import Pass
 from .registry_names import (

@@ -40,12 +40,11 @@ from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import InputError
 from ..recipe.factories import origin, users_line
 from ..recipe.library_messages import advice, telling
+from ..recipe.metrics import METRICS
 from .specs.check import CheckFacts, CheckSpec, DataFact, MemoryFact, TensorFact
 
 #: Number of real test inputs for timing and for the registered model's example.
 SAMPLES = 64
-#: Metrics of classes, which take targets of the outputs' shape for labels.
-_OF_CLASSES = ("accuracy", "f1_macro")
 #: How long train is searched for samples of the test split (s).
 LOOKING = 20.0
 #: Largest number of calibration inputs.
@@ -197,7 +196,8 @@ def _try_one_batch(
     if (
         spec.loss == "cross_entropy"
         and outputs.shape == target.shape
-        and spec.metric in _OF_CLASSES
+        and spec.metric in METRICS
+        and METRICS[spec.metric].of_labels
     ):
         raise InputError(
             f"the targets are probabilities of classes {tuple(target.shape)}, which the metric "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ..recipe.metrics import METRICS
 from ..recipe.passes import Pass
 from ..recipe.strict import IMPORT
 from ..recipe.targets import AnyTarget, target_class
@@ -266,7 +267,7 @@ def runtime_loader(runtime: str) -> str:
 def metric_module(metric: str) -> str:
     """Module of a metric; for the user's own, the one that loads it."""
     metrics = f"{_ROOT}.ray_workers.metrics"
-    return metrics if ":" in metric else f"{metrics}.{metric}"
+    return metrics if ":" in metric else f"{metrics}.{METRICS[metric].file or metric}"
 
 
 def builder_modules(kind: str) -> tuple[str, ...]:

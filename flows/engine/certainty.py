@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ...recipe.measures import BOUNDS, METRICS
+from ...recipe.measures import BOUNDS
+from ...recipe.metrics import METRICS
 from ...recipe.schema import Gate, Recipe
 
 _LOW, _HIGH = BOUNDS

@@ -9,12 +9,14 @@ and resampling the rows gives a confidence interval for any metric. The directio
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, raised
+from ...recipe.metrics import METRICS
 
 Array = np.ndarray[Any, Any]
 
@@ -44,7 +46,7 @@ def metric(name: str, allowed: Allowed | None = None) -> MetricFunctions:
         InputError: The import path can't be found, or lacks a function.
     """
     if ":" not in name:
-        return NamedMetric(name, importlib.import_module(f".{name}", __name__))
+        return _named(name)
     found = (allowed or Allowed()).find(name, _WHERE)
     if isinstance(found, type):
         try:
@@ -60,6 +62,28 @@ def metric(name: str, allowed: Allowed | None = None) -> MetricFunctions:
                 "aggregate(statistics) -> a number",
             )
     return OwnMetric(name, found)
+
+
+def _named(name: str) -> NamedMetric:
+    line = METRICS[name]
+    module = importlib.import_module(f".{line.file or name}", __name__)
+    return NamedMetric(name, module if line.option is None else module.variant(line.option))
+
+
+def stacked(parts: Sequence[Array]) -> Array:
+    """Statistics of parts of a split as those of the whole, (N, k).
+
+    Rows of one number for each of something (true boxes, say) may be longer in one part: then NaN
+    is put behind the shorter ones.
+    """
+    width = max(part.shape[1] for part in parts)
+    filled = [
+        part
+        if part.shape[1] == width
+        else np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=np.nan)
+        for part in parts
+    ]
+    return np.concatenate(filled)
 
 
 class NamedMetric:

@@ -83,6 +83,20 @@ def negative_log_likelihood(found: Positions) -> Array:
     return nats
 
 
+def probabilities(found: Positions) -> Array:
+    """Of each position's classes (N, P, C): the softmax of its logits."""
+    logits = found.logits.astype(np.float64)
+    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    normalized: Array = shares / shares.sum(axis=-1, keepdims=True)
+    return normalized
+
+
+def sigmoid(logits: Array) -> Array:
+    """The probability that a logit of its own says."""
+    values: Array = 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -700, 700)))
+    return values
+
+
 def sums_and_counts(values: Array, counts: Array) -> Array:
     """Each sample's sum over its positions that count, and their number: (N, 2)."""
     return np.stack([np.where(counts, values, 0.0).sum(axis=1), counts.sum(axis=1)], axis=1).astype(
@@ -109,6 +123,39 @@ def are_labels(outputs: Array, targets: Array) -> bool:
             "targets of the outputs' shape are labels, each 0 or 1, and some are something else"
         )
     return True
+
+
+def two_classes(outputs: Array, targets: Array) -> tuple[Array, Array]:
+    """One logit and label of a sample as the logits (N, 2) of two classes; all else as it is.
+
+    Raises:
+        ValueError: A sample has several labels.
+    """
+    if not are_labels(outputs, targets):
+        return outputs, targets
+    if outputs[:1].size > 1:
+        raise ValueError("of several labels it judges none: it takes class numbers")
+    logits = outputs.reshape(-1)
+    return np.stack([np.zeros_like(logits), logits], axis=1), targets.reshape(-1)
+
+
+def several_answers(targets: Array) -> None:
+    """Raises:
+    ValueError: A sample has only one answer.
+    """
+    if targets.ndim < 3:
+        raise ValueError("it takes masks, a class or label for each pixel")
+
+
+def vectors(outputs: Array, targets: Array) -> tuple[Array, Array]:
+    """Both as vectors (N, D), float64.
+
+    Raises:
+        ValueError: One is something else.
+    """
+    if outputs.ndim != 2 or targets.ndim != 2:
+        raise ValueError("it takes vectors (N, D), one for each sample")
+    return outputs.astype(np.float64), targets.astype(np.float64)
 
 
 def same_shape(outputs: Array, targets: Array) -> tuple[Array, Array]:

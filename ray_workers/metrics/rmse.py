@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
-from . import Array
-from .positions import same_shape
-
-
-def per_sample(outputs: Array, targets: Array) -> Array:
-    predicted, target = same_shape(outputs, targets)
-    statistics: Array = np.square(predicted - target).mean(axis=1, keepdims=True)
-    return statistics
+from .mse import aggregate as mean_square
+from .mse import per_sample as per_sample
+from .positions import Array
 
 
 def aggregate(statistics: Array) -> float:
-    return float(np.sqrt(statistics[:, 0].mean()))
+    return math.sqrt(mean_square(statistics))

@@ -10,6 +10,7 @@ import torch
 
 from ..data.splits import Splits
 from ..metrics import metric as load_metric
+from ..metrics import stacked
 from .dealing import deal
 from .ema import Ema
 from .job import TrainJob
@@ -56,6 +57,6 @@ def validate(
     gathered = axes.gather((found, loss_sum, counted))
     parts_found = [part for worker, _, _ in gathered for part in worker]
     order = np.argsort(np.concatenate([np.asarray(indices) for indices, _ in parts_found]))
-    rows = np.concatenate([rows for _, rows in parts_found])[order]
+    rows = stacked([rows for _, rows in parts_found])[order]
     count = sum(counted for _, _, counted in gathered)
     return measure.aggregate(rows), sum(loss for _, loss, _ in gathered) / max(count, 1e-12)

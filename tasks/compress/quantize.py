@@ -10,11 +10,10 @@ import warnings
 from collections import Counter
 from typing import Any
 
-import numpy as np
-
 from ...ray_workers.data.calling import arrays
 from ...ray_workers.data.splits import batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.metrics import stacked
 from ...ray_workers.model.float32_form import as_float32, has_other_floats
 from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.onnx_files import (
@@ -252,7 +251,7 @@ def _drop_on_validation(work: Workspace[GraphPassSpec], source: Any) -> Any:
     def quality(graph: Any, runtime: str) -> float:
         run = runner_of(graph, runtime)
         rows = [measure.per_sample(run(inputs), target) for inputs, target in kept]
-        return measure.aggregate(np.concatenate(rows))
+        return measure.aggregate(stacked(rows))
 
     reference = quality(source, "onnxruntime")
     runtimes = _runtimes(work)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...recipe.measures import MEASURES, METRICS
+from ...recipe.measures import MEASURES
+from ...recipe.metrics import METRICS
 from ..outcome import Candidate
 from ..specs.benchmark import BASELINE
 from .contents import Report

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 from ...ray_workers.data.calling import call_model
 from ...ray_workers.data.splits import batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.metrics import stacked
 from ...ray_workers.model.module import load_module
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
@@ -36,7 +37,7 @@ def reference(work: Workspace[ReferenceSpec]) -> Result:
                 measure.per_sample(call_model(model, inputs).float().numpy(), target.numpy())
             )
             targets.append(target.numpy())
-    statistics = np.concatenate(rows)
+    statistics = stacked(rows)
     alike = len({target.shape[1:] for target in targets}) == 1
     labels = np.concatenate(targets) if alike else np.empty((0, 0))  # lengths that differ
     value, low, high = quality_interval(statistics, measure.aggregate)

@@ -18,6 +18,7 @@ from ...ray_workers.data.calling import (
 )
 from ...ray_workers.data.splits import Splits, batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.metrics import stacked
 from ...ray_workers.model.module import load_module
 from ...ray_workers.runtime_process import RuntimeProcess, interpreter_for
 from ...ray_workers.store.file_names import STATISTICS
@@ -86,7 +87,7 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
             apart["parity/sqnr_db"],
             threads,
         )
-    statistics = np.concatenate(rows)
+    statistics = stacked(rows)
     kept = load_file(str(work.inputs["statistics"] / STATISTICS))
     save_file({"statistics": statistics}, str(work.output("statistics", "statistics") / STATISTICS))
     value, low, high = quality_interval(statistics, measure.aggregate)

@@ -9,13 +9,13 @@ from prefect_hone import load_recipe
 from prefect_hone.recipe.errors import RecipeError
 from prefect_hone.recipe.measures import (
     MEASURES,
-    METRICS,
     bytes_in_words,
     described_measures,
     find_measure,
     measure_names,
     mlflow_name,
 )
+from prefect_hone.recipe.metrics import METRICS
 from prefect_hone.recipe.schema import Gate, Recipe
 from pydantic import ValidationError
 

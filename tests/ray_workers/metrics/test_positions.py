@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from prefect_hone.ray_workers.metrics import metric
+from prefect_hone.ray_workers.metrics import metric, stacked
 from prefect_hone.ray_workers.metrics.positions import class_axis
 from prefect_hone.recipe.errors import InputError
 from sklearn import metrics as sk
@@ -78,3 +78,52 @@ def test_where_classes_are() -> None:
     assert class_axis((4, 3, 6), (4, 6)) == 1
     assert class_axis((4, 6, 6, 6), (4, 6, 6)) == 1
     assert class_axis((4, 6, 7, 3), (4, 6, 7)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "targets", "said"),
+    [
+        ("top5_accuracy", LOGITS, TOKENS, "with 5 classes each is among the 5 largest"),
+        ("auroc", LOGITS, TOKENS, "one class for each sample"),
+        ("iou", LOGITS[:, 0], TOKENS[:, 0], "it takes masks"),
+        ("dice", LOGITS, TOKENS, "it takes masks"),
+        ("balanced_accuracy", LOGITS[:, 0], np.ones((40, 5)), "it takes class numbers"),
+        ("calibration_error", LOGITS[:, 0], np.ones((40, 5)), "one logit and label"),
+        ("cosine", LOGITS[:, 0], LOGITS[:, 1, :3], "differ in shape"),
+        ("cosine", LOGITS[:, 0], TOKENS[:, 0], "it takes vectors"),
+        ("spearman", LOGITS[:, 0], TOKENS[:, 0], "differ in shape"),
+        ("mean_average_precision", LOGITS, TOKENS, r"it takes boxes \(N, K, 6\)"),
+        ("perplexity", TARGETS.astype(np.float32), TOKENS, "of class numbers|class numbers of"),
+    ],
+)
+def test_what_a_metric_can_not_judge_is_refused(
+    name: str, outputs: np.ndarray, targets: np.ndarray, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        value(name, outputs, targets)
+
+
+def test_of_equal_outputs_the_first_comes_first() -> None:
+    outputs, targets = np.zeros((10, 10), np.float32), np.arange(10)
+    assert value("accuracy", outputs, targets) == pytest.approx(0.1)
+    assert value("top3_accuracy", outputs, targets) == pytest.approx(0.3)
+
+
+def test_what_has_no_value_is_not_a_number() -> None:
+    one_class = np.zeros(40, np.int64)
+    assert np.isnan(value("auroc", LOGITS[:, 0], one_class))
+    assert np.isnan(value("spearman", LOGITS[:, 0], np.ones((40, 5))))
+
+
+def test_parts_with_more_true_boxes_are_padded() -> None:
+    box, miss = [0, 0, 9, 9, 0.9, 1], [5, 5, 9, 9, 0.8, 1]
+    outputs = np.array([[box, miss]] * 6, np.float32)
+    one, two = (
+        np.array([[[0, 0, 9, 9, 1]]] * 3),
+        np.array([[[0, 0, 9, 9, 1], [20, 20, 30, 30, 1]]] * 3),
+    )
+    measure = metric("mean_average_precision")
+    rows = stacked([measure.per_sample(outputs[:3], one), measure.per_sample(outputs[3:], two)])
+    padded = np.concatenate([np.concatenate([one, np.full((3, 1, 5), -100)], axis=1), two])
+    assert measure.aggregate(rows) == value("mean_average_precision", outputs, padded, parts=1)
+    assert measure.aggregate(rows) == pytest.approx(0.663, abs=0.01)

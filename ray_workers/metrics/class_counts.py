@@ -1,33 +1,37 @@
-"""F1 of each class or label, averaged over those that occur.
+"""What metrics of classes count: for each class or label its hits, predictions and occurrences.
 
 Targets are class numbers (N,) or (N, ...), of which -100 doesn't count, or labels 0 and 1 of the
-outputs' shape (N, C), for which a positive logit says 1.
+outputs' shape (N, C, ...), for which a positive logit says 1.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from . import Array
-from .positions import are_labels, by_position
+from .positions import Array, are_labels, by_position
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
-    """Predicted and true class (N, 2), NaN if it doesn't count; for several answers of a sample,
-    the hits, predictions and occurrences of each class (N, 3 C).
+    """Predicted and true class (N, 2), NaN if it doesn't count; for several answers of a sample
+    `counted` (N, 3 C).
     """
+    if targets.ndim > 1 or are_labels(outputs, targets):
+        return counted(outputs, targets)
+    logits, classes, counts = by_position(outputs, targets)
+    rows: Array = np.concatenate([logits.argmax(axis=-1), classes], axis=1).astype(np.float64)
+    rows[~counts[:, 0]] = np.nan
+    return rows
+
+
+def counted(outputs: Array, targets: Array) -> Array:
+    """The hits, predictions and occurrences of each class in each sample (N, 3 C)."""
     if are_labels(outputs, targets):
         count, classes = len(targets), outputs.shape[1] if outputs.ndim > 1 else 1
         said, true = ((a > 0).reshape(count, classes, -1) for a in (outputs, targets))
         parts = [values.sum(axis=2) for values in (said & true, said, true)]
         return np.concatenate(parts, axis=1).astype(np.float64)
     logits, classes_true, counts = by_position(outputs, targets)
-    predicted = logits.argmax(axis=-1)
-    if targets.ndim == 1:
-        rows: Array = np.concatenate([predicted, classes_true], axis=1).astype(np.float64)
-        rows[~counts[:, 0]] = np.nan
-        return rows
-    classes = logits.shape[-1]
+    predicted, classes = logits.argmax(axis=-1), logits.shape[-1]
     hit = counts & (predicted == classes_true)
     parts = [
         _occurrences(predicted, hit, classes),
@@ -37,21 +41,21 @@ def per_sample(outputs: Array, targets: Array) -> Array:
     return np.concatenate(parts, axis=1)
 
 
-def aggregate(statistics: Array) -> float:
+def totals(statistics: Array) -> tuple[Array, Array, Array]:
+    """Hits, predictions and occurrences of each class over all samples (C,)."""
     if statistics.shape[1] == 2:
         kept = statistics[~np.isnan(statistics).any(axis=1)].astype(np.int64)
         width = int(kept.max(initial=0)) + 1
         said, true = (np.bincount(kept[:, i], minlength=width) for i in (0, 1))
         hits = np.bincount(kept[kept[:, 0] == kept[:, 1], 0], minlength=width)
-    else:
-        hits, said, true = np.split(statistics.sum(axis=0), 3)
-    occur = said + true > 0
-    return float(np.mean(2 * hits[occur] / (said + true)[occur])) if occur.any() else float("nan")
+        return hits, said, true
+    hits, said, true = np.split(statistics.sum(axis=0), 3)
+    return hits, said, true
 
 
 def _occurrences(classes: Array, chosen: Array, width: int) -> Array:
     """How often each class is among a sample's chosen positions (N, C)."""
-    found = np.zeros((len(classes), width))
+    count = len(classes)
     rows, _ = np.nonzero(chosen)
-    np.add.at(found, (rows, classes[chosen]), 1)
-    return found
+    found = np.bincount(rows * width + classes[chosen], minlength=count * width)
+    return found.reshape(count, width).astype(np.float64)

@@ -1,0 +1,17 @@
+"""Mean squared error."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .positions import Array, same_shape
+
+
+def per_sample(outputs: Array, targets: Array) -> Array:
+    predicted, target = same_shape(outputs, targets)
+    statistics: Array = np.square(predicted - target).mean(axis=1, keepdims=True)
+    return statistics
+
+
+def aggregate(statistics: Array) -> float:
+    return float(statistics[:, 0].mean())
