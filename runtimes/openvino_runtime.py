@@ -7,6 +7,7 @@ OpenVINO's own tools read.
 
 from __future__ import annotations
 
+import functools
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,20 @@ PACKED = f"{DESCRIPTION}.gz"
 WEIGHTS = "model.bin"
 #: OpenVINO's name of each precision.
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+@functools.cache
+def core() -> Any:
+    """OpenVINO's `Core`, one for the whole process and never released.
+
+    With its CPU plugin each `Core` replaces the process's alternate signal stack, and gives the one
+    before it back when it is released. Of two whose lives overlap, the second to go gives back the
+    freed stack of the first, and the process dies of the next signal that Python handles (SIGTERM,
+    SIGCHLD): seen with OpenVINO 2026.4.1, `CPUSpecialSetup` in its `plugin.cpp`.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 @dataclass(frozen=True)
@@ -55,8 +70,6 @@ def load(folder: Path, options: LoadOptions) -> Predict:
         folder: The artifact.
         options: `threads`: threads of inference.
     """
-    import openvino
-
     artifact = CompiledArtifact.read(folder)
     settings = OpenVinoSettings(**artifact.settings)
     hints: dict[str, Any] = {
@@ -67,13 +80,12 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     threads = settings.threads or options.get("threads")
     if threads and settings.device == "CPU":
         hints["INFERENCE_NUM_THREADS"] = int(threads)
-    core = openvino.Core()
 
     def compiled(size: int | None) -> Predict:
-        model, weights = _read(core, folder)
+        model, weights = _read(folder)
         if size is not None:
             model.reshape({port: _with_batch(port, size) for port in model.inputs})
-        program = core.compile_model(model, settings.device, hints)
+        program = core().compile_model(model, settings.device, hints)
         request = program.create_infer_request()
         ports = [program.output(name) for name in ("output", *artifact.outputs[1:])]
 
@@ -87,14 +99,14 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     return for_batch_sizes(artifact.batch_sizes, compiled)
 
 
-def _read(core: Any, folder: Path) -> tuple[Any, Any]:
+def _read(folder: Path) -> tuple[Any, Any]:
     """The model of an artifact, and its memory-mapped weights, which must live as long."""
     import openvino
 
     weights = np.memmap(folder / WEIGHTS, dtype=np.uint8, mode="c")
     description = gzip.decompress((folder / PACKED).read_bytes())
     tensor = openvino.Tensor(np.asarray(weights), shared_memory=True)
-    return core.read_model(description, tensor), weights
+    return core().read_model(description, tensor), weights
 
 
 def _with_batch(port: Any, size: int) -> Any:

@@ -18,6 +18,7 @@ from ...runtimes.openvino_runtime import (
     PACKED,
     PRECISIONS,
     OpenVinoSettings,
+    core,
 )
 from ..specs.compile import CompileSpec
 from . import Unavailable
@@ -39,9 +40,7 @@ def no_device(device: str) -> Unavailable | None:
     missing = not_installed()
     if missing is not None:
         return missing
-    import openvino
-
-    if not any(found.startswith(device) for found in openvino.Core().available_devices):
+    if not any(found.startswith(device) for found in core().available_devices):
         return Unavailable(
             reason=f"OpenVINO sees no {device} on this machine",
             do=f"run on a machine with an Intel {device} and its driver",
@@ -69,7 +68,7 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
     precision = wish if wish in PRECISIONS and target.precision == "fp32" else target.precision
     folder = work.output("model", "openvino")
     try:
-        model = openvino.Core().read_model(str(work.inputs["graph"] / GRAPH))
+        model = core().read_model(str(work.inputs["graph"] / GRAPH))
     except Exception as error:
         said = told(error, source, lambda graph: _shapes(graph, work.scratch))
         raise StepFailed(
@@ -101,13 +100,11 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
 
 def _shapes(graph: Any, scratch: Path) -> dict[str, tuple[int | None, ...]]:
     """The shapes of a graph's outputs as OpenVINO derives them; None where a size is not fixed."""
-    import openvino
-
     from ...ray_workers.model.onnx_files import write_graph
     from ...ray_workers.store.file_names import GRAPH
 
     write_graph(graph, scratch)
-    model = openvino.Core().read_model(str(scratch / GRAPH))
+    model = core().read_model(str(scratch / GRAPH))
     found: dict[str, tuple[int | None, ...]] = {}
     for port in model.outputs:
         shape = port.get_partial_shape()

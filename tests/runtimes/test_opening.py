@@ -137,7 +137,7 @@ def make_openvino(folder: Path, sizes: tuple[int, ...] | None) -> None:
     from prefect_hone.runtimes import openvino_runtime as ours
 
     path = an_onnx_graph(folder)
-    model = openvino.Core().read_model(str(path))
+    model = ours.core().read_model(str(path))
     path.unlink()
     plain = folder / ours.DESCRIPTION
     openvino.save_model(model, str(plain), compress_to_fp16=False)
@@ -202,6 +202,34 @@ def test_a_runtime_opens_its_artifact_with_its_own_library_only(
     assert own <= found
     assert not found & (HEAVY - own)
     assert not {module for module in found if module.startswith("prefect_hone")}
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_models_that_come_and_go_leave_the_processs_signals_alone(
+    tmp_path: Path, name: str
+) -> None:
+    MAKERS[name](tmp_path, None)
+    code = f"""
+import faulthandler, gc, signal
+from pathlib import Path
+from prefect_hone.runtimes.opening import open_artifact
+faulthandler.enable()  # gives the process an alternate signal stack
+seen = []
+signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+served = open_artifact(Path({str(tmp_path)!r}), {{'threads': 1}})
+for _ in range(3):  # a server opens the new champion before it lets go of the one before
+    new = open_artifact(Path({str(tmp_path)!r}), {{'threads': 1}})
+    served = new
+    del new
+    gc.collect()
+    signal.raise_signal(signal.SIGUSR1)
+del served
+gc.collect()
+signal.raise_signal(signal.SIGUSR1)
+print(len(seen))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["4"]), done.stderr
 
 
 def test_what_can_not_be_imported_here_is_opened_in_its_environment(

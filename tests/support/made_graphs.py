@@ -13,6 +13,7 @@ from prefect_hone.ray_workers.dispatch import Done, StepJob, execute
 from prefect_hone.ray_workers.model.sqnr import sqnr_db
 from prefect_hone.ray_workers.store.artifacts import Artifact, Store
 from prefect_hone.recipe.factories import Allowed
+from prefect_hone.runtimes.openvino_runtime import core
 from safetensors.numpy import save_file
 
 Array = np.ndarray[Any, Any]
@@ -127,11 +128,8 @@ def onnxruntime_outputs(graph: Any, inputs: Array) -> Array:
 
 
 def openvino_outputs(graph: Any, inputs: Array) -> Array:
-    import openvino
-
-    core = openvino.Core()
-    program = core.compile_model(
-        core.read_model(graph.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    program = core().compile_model(
+        core().read_model(graph.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     found: Array = program({"input": inputs})[program.output("output")]
     return found

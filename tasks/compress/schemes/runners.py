@@ -12,6 +12,7 @@ import numpy as np
 from ....ray_workers.model.onnx_files import Arrays, batch_arrays, is_large, write_graph
 from ....ray_workers.scratch import scratch_folder
 from ....ray_workers.store.file_names import GRAPH
+from ....runtimes.openvino_runtime import core
 
 Array = np.ndarray[Any, Any]
 
@@ -54,11 +55,8 @@ def _onnxruntime(source: str | bytes) -> Callable[[Arrays], Array]:
 
 
 def _openvino(source: str | bytes) -> Callable[[Arrays], Array]:
-    import openvino
-
-    core = openvino.Core()
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    program = core.compile_model(core.read_model(source), "CPU", hints)
+    program = core().compile_model(core().read_model(source), "CPU", hints)
     request, output = program.create_infer_request(), program.output("output")
 
     def run(inputs: Arrays) -> Array:

@@ -22,6 +22,7 @@ from onnx import helper
 from prefect_hone.recipe.errors import HoneError
 from prefect_hone.recipe.factories import unexpected, use_code
 from prefect_hone.recipe.library_messages import advice, described, telling
+from prefect_hone.runtimes.openvino_runtime import core
 from steps_bench import Bench
 from torch import nn
 from torch.nn import functional as F
@@ -185,8 +186,8 @@ def node(kind: str, *inputs: str, name: str = "n1", **attributes: Any) -> Any:
 
 def openvino(action: Callable[[Any, Any], Any]) -> Callable[[], Any]:
     def run() -> Any:
-        core = pytest.importorskip("openvino").Core()
-        return action(core, core.read_model(onnx_bytes([node("Relu", "x")], {"x": ["b", 3]})))
+        pytest.importorskip("openvino")
+        return action(core(), core().read_model(onnx_bytes([node("Relu", "x")], {"x": ["b", 3]})))
 
     return run
 
