@@ -26,7 +26,7 @@ from ...recipe.strict import Strict, mistake
 from ...runtimes.digest import digests_in, tree_digest
 from .asides import aside_in
 from .seal import OwnerKey, sealed, unsealed
-from .whole_files import is_local, read_regular, write_whole
+from .whole_files import copy_files, is_local, read_regular, write_whole
 
 #: A sha256 in hexadecimal, and nothing that could be a path.
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -308,7 +308,7 @@ class Store:
     def _put_local(self, folder: Path, artifact: Artifact) -> None:
         final = Path(self._at(artifact))
         with aside_in(final.parent) as aside:
-            shutil.copytree(folder, aside, dirs_exist_ok=True)
+            copy_files(folder, aside)
             shutil.copymode(final.parent, aside)  # readable for those who may read the store
             if os.path.lexists(final):  # there, but corrupted
                 _remove(final.rename(aside.with_name(aside.name + "-corrupted")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import uuid
 from pathlib import Path
@@ -31,6 +32,21 @@ def replace_file(path: Path, content: bytes) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files of a folder into another one, which is created.
+
+    The first error is the system's, with its number; `shutil.copytree` goes on, and raises a list
+    of texts.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.rglob("*")):
+        to = target / path.relative_to(source)
+        if path.is_dir():
+            to.mkdir(exist_ok=True)
+        else:
+            shutil.copy2(path, to)
 
 
 def read_regular(path: Path) -> bytes:

@@ -6,10 +6,10 @@ MLflow holds can be compared with what this run would log.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import cast
 
+from ...ray_workers.store.whole_files import copy_files
 from ...recipe.errors import HoneError
 from ...runtimes import served_model
 from ...runtimes.digest import digests_in, tree_digest
@@ -56,10 +56,10 @@ def write_model(entry: ModelEntry, folder: Path, scratch: Path) -> dict[str, str
         ]),
     )  # fmt: skip
     data = scratch / "data"
-    shutil.copytree(entry.folder, data / FILES)
+    copy_files(Path(entry.folder), data / FILES)
     proof = None
     if entry.proof:
-        shutil.copytree(entry.proof, data / PROOF)
+        copy_files(Path(entry.proof), data / PROOF)
         proof = Proof.read(data / PROOF)
     shown = load_file(entry.example) if entry.example else proof.inputs if proof else None
     example = {name: value[:2] for name, value in shown.items()} if shown else None

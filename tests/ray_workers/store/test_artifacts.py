@@ -101,11 +101,12 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shutil.copytree", full)
+    monkeypatch.setattr("shutil.copyfile", full)  # of each of several files
     with pytest.raises(StoreError) as caught:
-        store.put(folder(tmp_path / "a", m="1"), "x")
+        store.put(folder(tmp_path / "a", m="1", n="2"), "x")
     assert "no space left" in str(caught.value)
     assert "HONE_STORE" in str(caught.value)
+    assert "[" not in str(caught.value)
     assert not list((tmp_path / "store/artifacts").iterdir()), "nothing half-written stays"
 
 

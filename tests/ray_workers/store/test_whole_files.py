@@ -7,7 +7,12 @@ from pathlib import Path
 import fsspec
 import pytest
 from prefect_hone.ray_workers.store import whole_files
-from prefect_hone.ray_workers.store.whole_files import is_local, replace_file, write_whole
+from prefect_hone.ray_workers.store.whole_files import (
+    copy_files,
+    is_local,
+    replace_file,
+    write_whole,
+)
 
 
 def test_a_file_is_replaced_and_nothing_lies_beside_it(tmp_path: Path) -> None:
@@ -40,3 +45,15 @@ def test_stores_of_other_kinds_get_it_in_one_piece(tmp_path: Path) -> None:
     assert memory.cat_file(f"/{tmp_path.name}/x") == b"content"
     assert not is_local(memory)
     assert is_local(fsspec.filesystem("file"))
+
+
+def test_a_folder_is_copied_and_the_first_error_is_the_systems(tmp_path: Path) -> None:
+    (tmp_path / "a" / "in").mkdir(parents=True)
+    for name in ("x", "in/y"):
+        (tmp_path / "a" / name).write_text(name)
+    copy_files(tmp_path / "a", tmp_path / "b" / "c")
+    assert (tmp_path / "b" / "c" / "in" / "y").read_text() == "in/y"
+    (tmp_path / "d" / "x").mkdir(parents=True)
+    (tmp_path / "d" / "x" / "x").mkdir()
+    with pytest.raises(IsADirectoryError):
+        copy_files(tmp_path / "a", tmp_path / "d")
