@@ -16,7 +16,6 @@ from .errors import HoneError, StoreError
 _FREE = "free some space, or set HONE_HOME, HONE_STORE or TMPDIR to another location"
 _PERMIT = "check its permissions, or set HONE_HOME and HONE_STORE to folders that you can write to"
 _UNOPENED = -1  # SQLite has one text for a denied permission and for a missing inode
-_LITTLE = 2**18  # bytes: SQLite needs some pages for a transaction
 _BY_NUMBER = {
     errno.ENOSPC: ("no space or no inodes are left on the disk", _FREE),
     errno.EDQUOT: ("your disk quota is used up", _FREE),
@@ -60,18 +59,24 @@ def machine_error(error: BaseException) -> HoneError | None:
     return None
 
 
-def folder_error(folder: Path) -> HoneError | None:
+def folder_error(folder: Path, least: int = 2**18) -> HoneError | None:
     """The sentence for a folder that can't be written now; None: it can.
 
-    For what another process writes there, and only says that it failed.
+    Before a run, and for what another process writes there and only says that it failed.
+
+    Args:
+        folder: If it doesn't exist, the nearest one above it counts.
+        least: Free space that it must have (bytes). SQLite needs some pages for a transaction.
     """
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
     try:
         held = os.statvfs(folder)
     except OSError as error:
         return machine_error(error)
     if held.f_flag & os.ST_RDONLY:
         number = errno.EROFS
-    elif held.f_bavail * held.f_frsize < _LITTLE or (held.f_files and not held.f_favail):
+    elif held.f_bavail * held.f_frsize < least or (held.f_files and not held.f_favail):
         number = errno.ENOSPC
     elif not os.access(folder, os.W_OK | os.X_OK):
         number = errno.EACCES

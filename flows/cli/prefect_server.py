@@ -72,6 +72,11 @@ class PrefectServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
+    @property
+    def home(self) -> Path:
+        """Where its database is."""
+        return _home()
+
     def prepare(self) -> None:
         """Start its process, which imports the server and opens nothing."""
         held = socket.socket()  # the server gets it bound, so nobody can take the port meanwhile
@@ -140,7 +145,7 @@ class PrefectServer:
 
         Its answer is only that it failed, and on a full disk its log says nothing either.
         """
-        found = (folder_error(folder) for folder in (_home(), self._log.parent))
+        found = (folder_error(folder) for folder in (self.home, self._log.parent))
         return next((error for error in found if error is not None), None)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import threading
@@ -27,7 +28,7 @@ from ...recipe.service_errors import service_error
 from ...recipe.showable import showable, showable_data
 from ...tasks.outcome import Outcome
 from ...tasks.tracking.health import require_answer
-from ..engine.home import private_files
+from ..engine.home import private_files, require_writable
 from ..engine.plan import Plan, make_plan
 from ..engine.session import Session
 from ..engine.settings import Settings
@@ -72,6 +73,8 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
         stack.enter_context(_quiet())
         stack.enter_context(private_files(session.settings))
         stack.callback(_close, session.cluster)
+        if plan.to_compute:
+            require_writable(session.settings, *([server.home] if server is not None else []))
         if server is not None:
             stack.callback(server.close)  # before the cluster
             server.serve()
@@ -187,6 +190,11 @@ def _quiet() -> Iterator[None]:
         "PYTHONWARNINGS": "ignore",
     }.items():
         os.environ.setdefault(variable, value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    told = logging.raiseExceptions
+    logging.raiseExceptions = False  # Prefect would print what it can't log to its API
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.raiseExceptions = told

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...recipe.errors import StoreError
+from ...recipe.machine_errors import folder_error
 from .settings import Settings
 
 _OTHERS = 0o077  # permissions of anybody but the owner
+_LEAST = 2**15  # bytes: with less, not even a database can be opened
 
 
 def open_home(home: Path) -> None:
@@ -45,6 +47,22 @@ def usable_settings() -> Settings:
     settings = Settings.from_environment()
     open_home(settings.home)
     return settings
+
+
+def require_writable(settings: Settings, *more: Path) -> None:
+    """Refuse a full or read-only disk before anything is started.
+
+    Args:
+        settings: Its home, and its store if that is a local folder.
+        more: Other folders that a run writes to.
+
+    Raises:
+        HoneError: One of them can't be written.
+    """
+    store = [] if "://" in settings.store else [Path(settings.store)]
+    for folder in (settings.home, *store, *more):
+        if (error := folder_error(folder, _LEAST)) is not None:
+            raise error
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from ...ray_workers.store.artifacts import Artifact, ArtifactCorrupted
 from ...ray_workers.store.file_lock import locked
 from ...ray_workers.user_warnings import WARNING
 from ...recipe.errors import HoneError, StepTimeout
+from ...recipe.machine_errors import machine_error
 from ...recipe.showable import showable
 from ...tasks.keys import cache_key, lineage_key
 from ...tasks.steps import Call
@@ -225,7 +226,7 @@ class Runner:
                     do="wait for that run or end it, then run again",
                 ) from None
             except OSError as error:
-                raise HoneError(
+                raise machine_error(error) or HoneError(
                     f"HONE_HOME can't be used: {error.strerror}",
                     where=str(self.session.settings.home),
                     do="set HONE_HOME to a folder that you can write to",

@@ -340,9 +340,8 @@ class Tracker:
 
     def _refused(self, entry: JournalEntry, error: Exception) -> None:
         whose = "" if isinstance(entry, HeaderEntry) else f" of {entry.ref}"
-        self._problem(
-            f"MLflow refused {entry.op}{whose}: {type(error).__name__}: {telling(error)[:300]}"
-        )
+        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        self._problem(f"MLflow refused {entry.op}{whose}: {kind}{telling(error)[:300]}")
 
     def _unreadable(self, journal: Journal, entry: UnreadableEntry) -> None:
         header = journal.header

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prefect_hone.flows.engine import home as module
-from prefect_hone.flows.engine.home import open_home, private_files
+from prefect_hone.flows.engine.home import open_home, private_files, require_writable
 from prefect_hone.flows.engine.settings import Settings
 from prefect_hone.recipe.errors import StoreError
 
@@ -63,6 +65,30 @@ def test_a_file_in_its_place_is_told(tmp_path: Path) -> None:
     for place in (tmp_path / "file" / "home", tmp_path / "file"):
         with pytest.raises(StoreError, match="HONE_HOME can't be used"):
             open_home(place)
+
+
+def test_what_a_run_writes_to_is_looked_at_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what does not exist yet: the disk that it will be on counts."""
+    full = {str(tmp_path / name) for name in ("prefect", "store")}
+    real = os.statvfs
+
+    def statvfs(path: Path) -> Any:
+        if str(path) not in full:
+            return real(path)
+        return SimpleNamespace(f_flag=0, f_bavail=0, f_frsize=4096, f_files=0, f_favail=0)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    for name in full:
+        Path(name).mkdir()
+    require_writable(settings(tmp_path / "home", "s3://bucket/store"))
+    for given in (
+        (settings(tmp_path / "home", str(tmp_path / "store" / "deep")),),
+        (settings(tmp_path / "home"), tmp_path / "prefect"),
+    ):
+        with pytest.raises(StoreError, match="no space or no inodes are left"):
+            require_writable(*given)
 
 
 def test_files_of_a_run_are_private(tmp_path: Path) -> None:
