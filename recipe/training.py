@@ -102,6 +102,12 @@ class Train(Strict):
         description="Decay per step of an exponential moving average of the weights, which is "
         "then validated and kept; none: off.",
     )
+    sync_batch_norm: bool = Field(
+        False,
+        description="Batch norms take the statistics of the whole batch instead of each worker's "
+        "part, so that any number of workers trains the same; it adds communication to each of "
+        "them. For the axes data and shard.",
+    )
     recompute: Literal["none", "selective", "full"] = Field(
         "none",
         description="Activation checkpointing of the blocks: full recomputes everything in the "
@@ -154,6 +160,26 @@ class Train(Strict):
             raise mistake("label_smoothing", "label_smoothing needs loss cross_entropy")
         return self
 
+    def _sync_fits(self) -> None:
+        for axis in ("tensor", "pipeline", "context"):
+            if getattr(self.mesh, axis) > 1:
+                raise mistake(
+                    "sync_batch_norm",
+                    "sync_batch_norm works on the axes data and shard, not with mesh.{axis}",
+                    axis=axis,
+                )
+        if self.accumulate > 1:
+            raise mistake(
+                "sync_batch_norm",
+                "with accumulate, batch norms see micro-batches, not the whole batch: set "
+                "accumulate to 1, or sync_batch_norm to false",
+            )
+        if self.recompute != "none":
+            raise mistake(
+                "sync_batch_norm",
+                "recompute would run the batch norms twice in each step: set recompute to none",
+            )
+
     def _batch_fits(self) -> None:
         readers = self.mesh.data_range[1] * self.mesh.shard
         if self.batch_size < readers:
@@ -192,6 +218,8 @@ class Train(Strict):
             )
 
     def _mesh_fits(self) -> None:
+        if self.sync_batch_norm:
+            self._sync_fits()
         split = [a for a in ("shard", "tensor") if getattr(self.mesh, a) > 1]
         if self.optimizer.needs_whole_matrices and split:
             raise mistake(

@@ -84,6 +84,10 @@ def parallelize(
     """
     notes: list[str] = []
     others = aliases(model)
+    if spec.sync_batch_norm and axes.readers > 1:
+        from . import synced_norm
+
+        model = synced_norm.sync(model, axes.device)
     if axes["context"] > 1:
         from . import context
 
@@ -153,6 +157,16 @@ def check_mesh(model: nn.Module, spec: Train, allowed: Allowed, sample: Any) -> 
         from . import data
 
         data.refuse_if_unable(spec.parallel.data, device)
+    if mesh.data_range[1] * mesh.shard > 1:
+        from . import synced_norm
+
+        if spec.sync_batch_norm:
+            synced_norm.refuse_if_unable(model)
+        elif synced_norm.batch_norms(model):
+            notes.append(
+                "batch norms take the statistics of each worker's part of the batch; "
+                "train.sync_batch_norm takes those of the whole batch"
+            )
     if mesh.shard > 1 and not find_blocks(model):
         notes.append(
             "the model has no blocks (an nn.ModuleList or nn.Sequential of modules), so it is "
