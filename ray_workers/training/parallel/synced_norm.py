@@ -18,7 +18,7 @@ from ....recipe.errors import InputError
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-class SyncedBatchNorm(_BatchNorm):
+class SyncedBatchNorm(_BatchNorm):  # type: ignore[misc]  # torch has no type for it
     """Batch norm whose statistics in training are those of all workers' samples together."""
 
     def _check_input_dim(self, input: torch.Tensor) -> None:  # noqa: A002 (torch's name)
@@ -67,7 +67,7 @@ def _over_workers(values: torch.Tensor) -> torch.Tensor:
     """The sum over all workers, with gradients to each of them."""
     from torch.distributed.nn.functional import all_reduce
 
-    summed: torch.Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    summed: torch.Tensor = all_reduce(values)
     return summed
 
 
