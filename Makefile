@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made-from
 # A worker that dies ends the tests: its tests given to another, pytest-xdist waits for ever.
 SPREAD := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
-.PHONY: help demo test quick lint env stack bench clean
+.PHONY: help demo test nightly quick lint env stack bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -16,13 +16,17 @@ help: ## this list
 demo: $(STAMP) ## the environment, then the digits recipe
 	$(BIN)/hone run digits
 
-test: $(STAMP) ## the environment, then lint and all tests
+test: $(STAMP) ## the environment, then lint and the tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest $(SPREAD)
+	$(BIN)/python -m pytest $(SPREAD) -m "not nightly"
 
 quick: $(STAMP) ## the same without the slow tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
+
+nightly: $(STAMP) ## all tests, with those that repeat at length what others show
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest $(SPREAD)
 
 lint: $(STAMP) ## ruff, mypy, the import rules
 	$(BIN)/ruff check .

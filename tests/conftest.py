@@ -66,6 +66,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = [str(path) for path in places if not path.exists()]
     assert not missing, f"tests/conftest.py lists files that are gone: {missing}"
     items.sort(key=lambda item: places.get(item.path, len(places)))
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker("slow")
 
 
 def pytest_unconfigure() -> None:
@@ -154,7 +157,7 @@ class Hone:
         return process
 
     def run(
-        self, *arguments: str, timeout: float = 240, **environment: str
+        self, *arguments: str, timeout: float = 600, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `hone ARGUMENTS` to its end."""
         process = self.start(*arguments, **environment)

@@ -105,7 +105,7 @@ class TestPasses(PassTestSuite):
         return CASES[request.param]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 class TestTrainedPasses(PassTestSuite):
     @pytest.fixture(scope="class")
     def workshop(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:

@@ -53,7 +53,7 @@ class TestIterableDatasets(SplitFormatTestSuite):
         return SplitFormatCase(data, plain, refused)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 class TestRayDatasets(SplitFormatTestSuite):
     @pytest.fixture(scope="class")
     def ray_cluster(self) -> Iterator[Any]:

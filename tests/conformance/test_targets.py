@@ -27,7 +27,7 @@ class TestTargets(TargetTestSuite):
         return TargetCase(request.param)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 class TestSlowTargets(TargetTestSuite):
     @pytest.fixture(scope="class")
     def workshop(self, shared_workshop: Workshop) -> Workshop:

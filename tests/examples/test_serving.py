@@ -122,7 +122,7 @@ def test_three_champions_and_a_rollback_under_load(uri: str, tmp_path: Path) -> 
     assert {version for _, _, version, _ in done.load.answers} == {"1", "2", "3", "4"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_servers_of_mlflow_change_over_too(uri: str, tmp_path: Path) -> None:
     done = change_champions(
         uri, tmp_path, "+-", ("mlflow_serve.py", "--env-manager", "local"), clients=2
@@ -132,7 +132,7 @@ def test_the_servers_of_mlflow_change_over_too(uri: str, tmp_path: Path) -> None
     assert {version for _, _, version, _ in done.load.answers} == {"1", "2"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("grpc", "grpc_reflection")),
     reason="needs Ray Serve: pip install -e '.[ray-serve]' -c constraints.txt",

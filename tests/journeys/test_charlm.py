@@ -36,7 +36,7 @@ JOB = {**JUDGED, "higher_is_better": False}
 RUINOUS = {"scheme": "static-int8", "calibration": "percentile", "percentile": 60.0, "samples": 64}
 ALLOWED = 0.04  # bits a character
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 class CharLm:

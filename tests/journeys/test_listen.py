@@ -76,7 +76,7 @@ class Stack:
         return str(self.client.create_model_version(model, source="s3://nowhere/x").version)
 
 
-def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+def until(holds: Callable[[], bool], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not happen"

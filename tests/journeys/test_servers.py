@@ -34,7 +34,7 @@ def test_an_mlflow_server_that_goes_away_in_training_loses_nothing(
     mlflow_server.stop()
     hone.wait_for(process, "train: epoch 8/8")
     mlflow_server.start()
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=480)
     assert process.returncode == 0, out + err
     assert "Traceback" not in out + err
     client = mlflow.MlflowClient(uri)
@@ -90,6 +90,7 @@ def test_a_real_prefect_server_shows_the_run_and_the_variant_that_changed_nothin
     assert ("FAILED", "NoCandidatePassed") in ends
 
 
+@pytest.mark.nightly
 def test_the_flow_runs_against_prefects_ephemeral_server(hone, project: Path) -> None:
     """As code that is imported: no command line, no server of anyone's."""
     options = ["variants=[{name: fp32}]"]

@@ -70,7 +70,7 @@ def test_a_stack_runs_a_deployment_and_leaves_nothing(hone, stack: StackFolder) 
     assert hone.run("stack", "down").returncode == 0
     assert of_the_stack(stack.mark) == []
 
-    up = hone.run("stack", "up", "--timeout", "240", timeout=300)
+    up = hone.run("stack", "up", "--timeout", "480", timeout=600)
     assert up.returncode == 0, up.stdout + up.stderr
     print(up.stdout)
     for part in ("block hone-servers/stack: created", "deployment accelerate/hone: created"):

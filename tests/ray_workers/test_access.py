@@ -79,7 +79,7 @@ assert after == {name: value for name, value in before.items() if "AUTH" in name
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_AUTH", "RAY_ADD"))}
     done = subprocess.run(
         [sys.executable, "-c", code], env={**environment, "HOME": str(home)}, check=False,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=480,
     )  # fmt: skip
     home.chmod(0o700)
     assert done.returncode == 0, done.stderr

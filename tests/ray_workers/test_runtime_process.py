@@ -107,7 +107,7 @@ def test_a_stopped_process_is_ended_too(tmp_path: Path) -> None:
     started = time.monotonic()
     runtime.close()
     assert runtime.process.returncode == -signal.SIGKILL
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_a_missing_loader_is_an_error_not_a_hang(tmp_path: Path) -> None:

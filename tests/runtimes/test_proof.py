@@ -123,7 +123,7 @@ def test_tampered_files_are_refused_20_of_20(tmp_path: Path) -> None:
     assert refused == 20
 
 
-@pytest.mark.parametrize("loads", [40, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("loads", [40, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_no_refusal_in_many_loads_with_any_threads(tmp_path: Path, loads: int) -> None:
     """The strictest proof, of a candidate that is as exact as its trained model."""
     place = champion_in(tmp_path, parity_db=130.0)

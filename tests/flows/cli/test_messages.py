@@ -386,6 +386,7 @@ def test_a_bad_model_file(
     assert caught.value.where == f"model.source: {tmp_path / name}"
 
 
+@pytest.mark.slow
 def test_keras_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     keras = pytest.importorskip("keras")
@@ -418,6 +419,7 @@ def test_keras_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         judge(caught.value, said, tmp_path)
 
 
+@pytest.mark.slow
 def test_transformers_folders(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     folder = tmp_path / "bert"

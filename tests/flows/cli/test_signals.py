@@ -20,7 +20,7 @@ from prefect_hone.flows.cli.signals import Ended, ended_by_signals
 """
 
 
-def end_of(script: str, *names: signal.Signals, timeout: float = 60) -> tuple[int, str, float]:
+def end_of(script: str, *names: signal.Signals, timeout: float = 180) -> tuple[int, str, float]:
     """Run a script, send a signal after each line; exit code, what it printed, seconds since."""
     process = subprocess.Popen(
         [sys.executable, "-c", PRELUDE + script],
@@ -78,7 +78,7 @@ def test_a_second_sigterm_does_not_cut_short_what_the_first_began() -> None:
 with ended_by_signals():
     try:
         print("ready", flush=True)
-        time.sleep(20)
+        time.sleep(90)
     except Ended:
         print("ending", flush=True)
         time.sleep(0.5)
@@ -98,14 +98,14 @@ signals._PATIENCE = 0.5
 with ended_by_signals(lambda: print("at last", flush=True)):
     try:
         print("ready", flush=True)
-        time.sleep(20)
+        time.sleep(90)
     finally:
         threading.Event().wait()
 """,
         signal.SIGTERM,
     )
     assert (code, "at last" in said) == (143, True)
-    assert seconds < 10
+    assert seconds < 60
 
 
 def test_a_second_ctrl_c_ends_at_once() -> None:
@@ -114,16 +114,16 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
 with ended_by_signals(lambda: print("at last", flush=True)):
     try:
         print("ready", flush=True)
-        time.sleep(20)
+        time.sleep(90)
     finally:
         print("ending", flush=True)
-        time.sleep(20)
+        time.sleep(90)
 """,
         signal.SIGINT,
         signal.SIGINT,
     )
     assert (code, "at last" in said) == (130, True)
-    assert seconds < 10
+    assert seconds < 60
 
 
 @pytest.mark.parametrize(("takes", "whole"), [(0.6, True), (60, False)])
@@ -139,7 +139,7 @@ signals._IMPORTING = 1.5
 try:
     with ended_by_signals():
         import slow_to_import
-        time.sleep(20)
+        time.sleep(90)
 except Ended as error:
     sys.exit(error.exit_code)
 """,
@@ -147,7 +147,7 @@ except Ended as error:
     )
     assert code == 143
     assert ("whole" in said) is whole
-    assert seconds < 15
+    assert seconds < 45, "3 s"
 
 
 def test_what_panics_at_an_interruption_is_not_cut_in_half() -> None:
@@ -169,7 +169,7 @@ except Ended as error:
     assert code == 143
     assert "panicked" not in said
     assert "Traceback" not in said
-    assert seconds < 30, "2 s"
+    assert seconds < 60, "2 s"
 
 
 @pytest.mark.parametrize("made", ["OSError('cut')", "HoneError('the run was interrupted')"])
@@ -184,7 +184,7 @@ def command():
     with ended_by_signals():
         try:
             print("ready", flush=True)
-            time.sleep(20)
+            time.sleep(90)
         except KeyboardInterrupt:
             raise {made}
 try:
@@ -198,7 +198,7 @@ except typer.Exit as error:
 
 
 def test_ctrl_c_before_the_command_line_is_imported_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(20)\n")
+    (tmp_path / "typer.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(90)\n")
     code, said, _ = end_of(
         f"""
 sys.path.insert(0, {str(tmp_path)!r})

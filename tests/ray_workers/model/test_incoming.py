@@ -39,6 +39,17 @@ def test_a_transformers_folder(tmp_path: Path) -> None:
     assert torch.allclose(call_model(loaded, inputs), call_model(made, inputs))
     assert call_model(loaded, inputs).shape == (2, 3)
 
+
+@pytest.mark.slow
+def test_a_wrong_transformers_folder_is_told(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    made = transformers.BertForSequenceClassification(
+        transformers.BertConfig(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+            vocab_size=100, num_labels=3,
+        )
+    ).eval()  # fmt: skip
+    made.save_pretrained(tmp_path / "bert")
     config = json.loads((tmp_path / "bert" / "config.json").read_text())
     for change, said in (
         ({"hidden_size": 10**6}, r"describes [\d,]{17} parameters, and its weights have only"),

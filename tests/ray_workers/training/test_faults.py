@@ -63,6 +63,7 @@ def test_a_node_is_lost_and_others_join(expected: dict[int, float], tmp_path: Pa
     assert training.curve() == pytest.approx(expected, abs=1e-4), "the global batch was kept"
 
 
+@pytest.mark.nightly
 def test_more_workers_than_the_cluster_holds_is_told_or_waited_for(tmp_path: Path) -> None:
     with cluster(1) as nodes:
         refused = train_project(charlm_job(tmp_path / "a", mesh={"data": 2}), tmp_path)
@@ -121,6 +122,7 @@ class TestTwoWorkers:
         assert (f"step {rest} of epoch {epoch + 1}" if rest else f"epoch {epoch}") in goes_on
         assert training.curve() == pytest.approx(expected, abs=1e-4)
 
+    @pytest.mark.nightly
     def test_ray_train_runs_the_same_loop(self, expected: dict[int, float], tmp_path: Path) -> None:
         job = charlm_job(tmp_path / "ck", epochs=6, mesh={"data": 2}, launcher="ray-train")
         training = train_project(job, tmp_path)

@@ -130,7 +130,7 @@ def test_two_processes_train_the_same_model_as_one(project: Path, tmp_path: Path
                 str(project / "recipe.yaml"), str(tmp_path / f"world{world}"),
                 *options, f"train.mesh.data={world}",
             ],
-            check=True, timeout=120, capture_output=True,
+            check=True, timeout=480, capture_output=True,
         )  # fmt: skip
     one, two = (last_weights(tmp_path / f"world{world}") for world in (1, 2))
     for name, value in one.items():

@@ -136,7 +136,7 @@ def test_two_workers_train_what_one_trains(quick: dict, case: int) -> None:
     compare(quick, case)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("case", range(QUICK, len(CASES)), ids=described)
 def test_every_mesh_trains_what_one_worker_trains(slow: dict, case: int) -> None:
     compare(slow, case)

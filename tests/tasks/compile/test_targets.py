@@ -104,7 +104,7 @@ class Trained:
 
 
 GRAPH_TARGETS = ("onnxruntime-cpu", "openvino-cpu")
-MODULE_TARGETS = ("inductor-cpu", "litert", "executorch", "xla", "tensorflow")
+MODULE_TARGETS = ("inductor-cpu", "litert", "executorch", "xla")
 
 
 @pytest.mark.slow
@@ -113,6 +113,7 @@ MODULE_TARGETS = ("inductor-cpu", "litert", "executorch", "xla", "tensorflow")
     [
         *((kind, "pair") for kind in (*GRAPH_TARGETS, *MODULE_TARGETS)),
         *((kind, "conv_net") for kind in (*GRAPH_TARGETS, "xla")),
+        pytest.param("tensorflow", "pair", marks=pytest.mark.nightly),
     ],
 )
 def test_a_target_agrees_with_torch(bench: Bench, kind: str, name: str) -> None:

@@ -32,7 +32,7 @@ def test_two_first_runs_at_once(tmp_path: Path) -> None:
         command = [sys.executable, "-c", code, str(home)]
         both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
         for process in both:
-            _, said = process.communicate(timeout=120)
+            _, said = process.communicate(timeout=480)
             assert process.returncode == 0, said
 
 

@@ -420,7 +420,7 @@ def test_two_promotions_at_once(uri: str, tmp_path: Path) -> None:
         both.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
     try:
         for process in both:
-            _, said = process.communicate(timeout=200)
+            _, said = process.communicate(timeout=480)
             assert process.returncode == 0, said
     finally:
         for process in both:

@@ -163,7 +163,7 @@ def test_its_own_requirements_are_enough(
     subprocess.run(
         [*pip, "install", "--quiet", "-r", "requirements.txt"], check=True, cwd=logged, env=clean
     )
-    assert time.monotonic() - started < 300
+    assert time.monotonic() - started < 900
     subprocess.run([*pip, "check"], check=True, env=clean)
     assert sum(p.lstat().st_size for p in home.rglob("*")) < 400e6
     np.save(tmp_path / "x.npy", X)
