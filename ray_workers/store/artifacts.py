@@ -76,6 +76,8 @@ def _stays_inside(relative: str) -> bool:
 
 
 _KEPT = re.compile(r"(?P<root>.*/artifacts/(?P<digest>[0-9a-f]{64}))(/.*)?")
+#: Free space that files may take beyond their sizes (bytes): the rest of their last blocks.
+_BLOCKS = 2**20
 
 
 def verify_kept(given: str, folder: Path | None = None) -> None:
@@ -267,7 +269,7 @@ class Store:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             what = (
-                f"no space left{self._room(needed)}"
+                f"no space left{self._room(needed) if error.errno == errno.ENOSPC else ''}"
                 if full
                 else f"can't {doing}: {error.strerror or error}"
             )
@@ -284,9 +286,11 @@ class Store:
         if self.local:
             with contextlib.suppress(OSError):
                 said = os.statvfs(self.root)
-                if said.f_files and not said.f_favail:
-                    return " (no inodes are free)"
-                has = f"{said.f_bavail * said.f_frsize / 1e6:.1f} MB free"
+                free = said.f_bavail * said.f_frsize
+                # What was written is removed already: then inodes are free again.
+                if said.f_files and (not said.f_favail or free > needed + _BLOCKS):
+                    return " (too few inodes are free)"
+                has = f"{free / 1e6:.1f} MB free"
                 return f" ({has}, {needed / 1e6:.1f} MB needed)" if needed else f" ({has})"
         return ""
 

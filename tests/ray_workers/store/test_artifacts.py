@@ -107,6 +107,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "no space left" in str(caught.value)
     assert "HONE_STORE" in str(caught.value)
     assert "[" not in str(caught.value)
+    assert "too few inodes are free" in str(caught.value), "there is room for two bytes"
     assert not list((tmp_path / "store/artifacts").iterdir()), "nothing half-written stays"
 
 
