@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..recipe.errors import HoneError, StepCrashed, StepFailed, StepTimeout
 from ..recipe.library_messages import telling
@@ -17,6 +17,18 @@ from ..runtimes.child_process import ChildProcess, Interpreter
 from ..runtimes.errors import RuntimeDied, RuntimeFailed, RuntimeSilent
 from ..runtimes.isolated.environment import Environment, make_environment
 from ..runtimes.predict import Arrays
+
+
+class TimedCalls(NamedTuple):
+    """Calls that were timed without a pause.
+
+    Attributes:
+        durations: Of each call (s).
+        disturbed: Time in which the process waited for a processor, as a share of the whole.
+    """
+
+    durations: list[float]
+    disturbed: float
 
 
 class RuntimeProcess(ChildProcess):
@@ -31,11 +43,10 @@ class RuntimeProcess(ChildProcess):
         self._send(("prepare", batches))
         self._answer()
 
-    def time_calls(self, seconds: float) -> list[float]:
-        """Call for at least this long; returns the duration of each call (s)."""
+    def time_calls(self, seconds: float) -> TimedCalls:
+        """Call for at least this long."""
         self._send(("time", seconds))
-        found: list[float] = self._answer()
-        return found
+        return TimedCalls(*self._answer())
 
     def peak_memory(self) -> int:
         """Largest resident memory of the process so far (bytes)."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .disturbance import Disturbance
 from .errors import RuntimeFailed, as_plain_data
 from .predict import Arrays, Outputs, Predict, main_of
 
@@ -76,8 +77,12 @@ def _plain(outputs: Outputs) -> Outputs:
     return np.asarray(outputs)
 
 
-def _time_calls(predict: Predict, batches: list[Arrays], seconds: float) -> list[float]:
+def _time_calls(
+    predict: Predict, batches: list[Arrays], seconds: float
+) -> tuple[list[float], float]:
+    """Durations of calls (s), and the share of the time that was lost to others."""
     predict(batches[-1])  # wakes caches and threads after a pause; not counted
+    disturbance = Disturbance()
     durations: list[float] = []
     clock = time.perf_counter
     end = clock() + seconds
@@ -88,7 +93,7 @@ def _time_calls(predict: Predict, batches: list[Arrays], seconds: float) -> list
         started = clock()
         predict(batch)
         durations.append(clock() - started)
-    return durations
+    return durations, disturbance.share()
 
 
 if __name__ == "__main__":

@@ -127,6 +127,7 @@ def _environment(run: Run, measured: BenchmarkFacts) -> dict[str, str]:
     versions = {name: library_version(name) for name in _LIBRARIES}
     return {
         "processor": measured.processor,
+        **({"timed slices": str(measured.others)} if measured.others.slices else {}),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "source": run.tags.get(names.SOURCE_COMMIT, ""),
         "hone": __version__,

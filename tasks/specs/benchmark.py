@@ -12,6 +12,9 @@ from .base import Facts, Spec
 #: timed. A candidate's name has an @ in it.
 BASELINE, CHAMPION = "baseline", "champion"
 
+#: Share of disturbed slices up to which a machine is quiet.
+_QUIET = 0.1
+
 
 class BenchmarkEntry(Strict):
     """A candidate to time.
@@ -100,18 +103,57 @@ class Failure(Strict):
     do: str | None = None
 
 
+class OtherLoad(Strict):
+    """What other work on the machine did to a measurement.
+
+    Attributes:
+        slices: Timed slices of a tenth of a second or less that count (a count).
+        repeated: How often a slice was timed again because it was disturbed.
+        disturbed: Of those that count: in which the process still waited for a processor.
+    """
+
+    slices: int = 0
+    repeated: int = 0
+    disturbed: int = 0
+
+    def __add__(self, other: OtherLoad) -> OtherLoad:
+        return OtherLoad(
+            slices=self.slices + other.slices,
+            repeated=self.repeated + other.repeated,
+            disturbed=self.disturbed + other.disturbed,
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.slices:,}; {self.repeated:,} times one was timed again because other work took "
+            f"processor time; {self.disturbed:,} stayed disturbed"
+        )
+
+    def told(self) -> str | None:
+        """A sentence about it; None if the machine was quiet."""
+        if self.disturbed <= _QUIET * self.slices:
+            return None
+        return (
+            f"the machine was busy: in {self.disturbed} of {self.slices} timed slices other work "
+            "took processor time, although they were timed again; intervals are wider for it "
+            "(measure when the machine is quiet)"
+        )
+
+
 class BenchmarkFacts(Facts):
     """Attributes:
     measured: By candidate (and baseline) and batch size.
     memory: Peak resident memory of each process (bytes).
     failed: Candidates that failed while they were timed.
     processor: Where it was measured.
+    others: What other work on the machine did to the measurement.
     """
 
     measured: dict[str, dict[str, Timing]] = Field(default_factory=dict)
     memory: dict[str, int] = Field(default_factory=dict)
     failed: dict[str, Failure] = Field(default_factory=dict)
     processor: str = ""
+    others: OtherLoad = OtherLoad()
 
     def timing(self, name: str, batch_size: int) -> Timing:
         """Of a candidate at a batch size."""

@@ -104,7 +104,7 @@ def _pair(runtime: RuntimeProcess, own: list[Any]) -> tuple[float, float]:
     found = []
     for batches in (own, [_padded(batch) for batch in own]):
         runtime.prepare(batches)
-        found.append(statistics.mean(runtime.time_calls(SLICE)))
+        found.append(statistics.mean(runtime.time_calls(SLICE).durations))
     return found[0], found[1]
 
 

@@ -63,9 +63,10 @@ def test_it_predicts_and_measures(tmp_path: Path) -> None:
         runtime.wait_loaded()
         assert runtime.predict(x).sum() == 12
         runtime.prepare([x])
-        durations = runtime.time_calls(0.05)
+        durations, disturbed = runtime.time_calls(0.05)
         assert len(durations) >= 2
         assert all(0 < d < 1 for d in durations)
+        assert disturbed >= 0
         assert runtime.peak_memory() > 5_000_000
         pid = runtime.process.pid
     with pytest.raises(ProcessLookupError):
