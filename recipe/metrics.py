@@ -21,6 +21,7 @@ class Metric:
         option: What its file's `variant` is called with; None: the file itself is the metric.
         of_answers: Whether it is a share of samples whose answer is right.
         of_labels: Whether it takes targets of the outputs' shape for labels of their own.
+        has_interval: Whether its 95 % interval is measured, and that of its drop.
     """
 
     higher_is_better: bool
@@ -30,6 +31,7 @@ class Metric:
     option: str | int | float | None = None
     of_answers: bool = False
     of_labels: bool = False
+    has_interval: bool = True
 
 
 _CLASSES = "logits (N, C), classes (N,)"
@@ -55,7 +57,7 @@ METRICS: dict[str, Metric] = {
     "f1_weighted": Metric(True, "0 to 1", _LABELS, "f1", "weighted", of_labels=True),
     "auroc": Metric(True, "0.5 is chance, 1 is perfect",
                     f"{_CLASSES}; or logits and labels 0/1, both (N, C)", of_labels=True),
-    "calibration_error": Metric(False, "0 to 1", f"{_POSITIONS}; {_ONE}"),
+    "calibration_error": Metric(False, "0 to 1", f"{_POSITIONS}; {_ONE}", has_interval=False),
     "cross_entropy": Metric(False, "nats a sample", _POSITIONS),
     "bits_per_token": Metric(False, "bits a token", _TOKENS),
     "perplexity": Metric(False, "1 is perfect", _TOKENS),

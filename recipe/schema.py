@@ -481,6 +481,7 @@ class Recipe(Strict):
                     metric=self.quality.name,
                     able=", ".join(n for n, m in METRICS.items() if m.of_answers),
                 )
+            self._require_interval(where, i)
             if measure is not None and measure.name == _RATIO_TO_UNCOMPRESSED:
                 self._require_uncompressed(where, name)
             if measure is not None and measure.by_group and self.quality.groups is None:
@@ -500,6 +501,23 @@ class Recipe(Strict):
                     metric=self.quality.name,
                 )
         return self
+
+    def _require_interval(self, where: str, index: int) -> None:
+        """Refuse a gate or `select` on a bound of a metric that has no interval."""
+        gates = self.own_gates
+        asked = gates[index].judged if index < len(gates) else self.select.metric
+        judge = METRICS.get(self.quality.metric)
+        of_quality = asked.startswith("quality.") and asked.endswith(BOUNDS)
+        if of_quality and judge is not None and not judge.has_interval:
+            raise mistake(
+                "interval",
+                "{where} asks for '{name}', and '{metric}' has no 95 % interval: give the gate no "
+                "confidence and a limit for '{value}'",
+                where=where,
+                name=asked,
+                metric=self.quality.name,
+                value=asked.rpartition("_")[0],
+            )
 
     def _require_uncompressed(self, where: str, name: str) -> None:
         if all(variant.passes for variant in self.variants):

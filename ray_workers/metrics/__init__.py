@@ -9,7 +9,7 @@ and resampling the rows gives a confidence interval for any metric. The directio
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,7 +30,7 @@ class MetricFunctions(Protocol):
     def per_sample(self, outputs: Array, targets: Array) -> Array:
         """Statistics (N, k) of outputs (N, ...) and targets (N, ...)."""
 
-    def aggregate(self, statistics: Array) -> float:
+    def aggregate(self, statistics: Array, /) -> float:
         """The metric's value from statistics (N, k)."""
 
 
@@ -115,9 +115,11 @@ class NamedMetric:
             ) from error
         return rows
 
-    def aggregate(self, statistics: Array) -> float:
-        """Its value."""
-        return float(self._functions.aggregate(statistics))
+    @property
+    def aggregate(self) -> Callable[[Array], float]:
+        """From statistics to its value."""
+        found: Callable[[Array], float] = self._functions.aggregate
+        return found
 
 
 class OwnMetric:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from . import Array
-from .positions import are_labels, by_position, mean_of_sums, sums_and_counts
+from .positions import are_labels, by_position, sums_and_counts
+from .sums import MEAN_OF_SUMS, OfSums
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
@@ -26,8 +27,10 @@ def per_sample(outputs: Array, targets: Array) -> Array:
     return sums_and_counts(right, counts)
 
 
-def aggregate(statistics: Array) -> float:
+def _sums_and_counts(statistics: Array) -> Array:
     if statistics.shape[1] == 2:
-        return mean_of_sums(statistics)
-    kept = statistics[~np.isnan(statistics)]
-    return float(kept.mean()) if len(kept) else float("nan")
+        return statistics
+    return np.concatenate([np.nan_to_num(statistics), ~np.isnan(statistics)], axis=1)
+
+
+aggregate = OfSums(MEAN_OF_SUMS.value, _sums_and_counts)

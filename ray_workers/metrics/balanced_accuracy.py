@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from .class_counts import columns, split
 from .class_counts import per_sample as counts_per_sample
-from .class_counts import totals
 from .positions import Array, two_classes
+from .sums import OfSums, mean_where
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
     return counts_per_sample(*two_classes(outputs, targets))
 
 
-def aggregate(statistics: Array) -> float:
-    hits, _, true = totals(statistics)
-    occur = true > 0
-    return float(np.mean(hits[occur] / true[occur])) if occur.any() else float("nan")
+def _mean_recall(sums: Array, count: int) -> Array:
+    hits, _, true = split(sums)
+    return mean_where(hits / np.maximum(true, 1), true > 0)
+
+
+aggregate = OfSums(_mean_recall, columns)

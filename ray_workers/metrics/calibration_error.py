@@ -2,6 +2,9 @@
 
 Guo et al., https://arxiv.org/abs/1706.04599; `torchmetrics.functional.calibration_error`, norm l1.
 Of one logit against a label, confidence is the probability of 1, and right is a 1.
+
+Noise alone makes it positive, by more the fewer samples there are. So it has no interval: those by
+resampling held a drop in only 143 of 200 tries with 200 samples, and in 167 with 1,000.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from .positions import Array, are_labels, by_position, probabilities, sigmoid
+from .sums import OfSums, ratio
 
 _BINS = 15
 
@@ -36,7 +40,9 @@ def per_sample(outputs: Array, targets: Array) -> Array:
     )
 
 
-def aggregate(statistics: Array) -> float:
-    confidence, right, counts = np.split(statistics.sum(axis=0), 3)
-    total = counts.sum()
-    return float(np.abs(confidence - right).sum() / total) if total else float("nan")
+def _error(sums: Array, count: int) -> Array:
+    confidence, right, counts = np.split(sums, 3, axis=-1)
+    return ratio(np.abs(confidence - right).sum(axis=-1), counts.sum(axis=-1))
+
+
+aggregate = OfSums(_error, has_interval=False)

@@ -41,15 +41,19 @@ def counted(outputs: Array, targets: Array) -> Array:
     return np.concatenate(parts, axis=1)
 
 
-def totals(statistics: Array) -> tuple[Array, Array, Array]:
-    """Hits, predictions and occurrences of each class over all samples (C,)."""
-    if statistics.shape[1] == 2:
-        kept = statistics[~np.isnan(statistics).any(axis=1)].astype(np.int64)
-        width = int(kept.max(initial=0)) + 1
-        said, true = (np.bincount(kept[:, i], minlength=width) for i in (0, 1))
-        hits = np.bincount(kept[kept[:, 0] == kept[:, 1], 0], minlength=width)
-        return hits, said, true
-    hits, said, true = np.split(statistics.sum(axis=0), 3)
+def columns(statistics: Array) -> Array:
+    """The hits, predictions and occurrences of each class in each sample (N, 3 C)."""
+    if statistics.shape[1] != 2:
+        return statistics
+    kept = statistics[~np.isnan(statistics).any(axis=1)].astype(np.int64)
+    each = np.eye(int(kept.max(initial=0)) + 1, dtype=np.float32)
+    predicted, true = each[kept[:, 0]], each[kept[:, 1]]
+    return np.concatenate([predicted * true, predicted, true], axis=1)
+
+
+def split(sums: Array) -> tuple[Array, Array, Array]:
+    """Hits, predictions and occurrences of each class (..., C)."""
+    hits, said, true = np.split(sums, 3, axis=-1)
     return hits, said, true
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .positions import Array, vectors
+from .sums import MEAN
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
@@ -20,5 +21,4 @@ def per_sample(outputs: Array, targets: Array) -> Array:
     return statistics
 
 
-def aggregate(statistics: Array) -> float:
-    return float(statistics[:, 0].mean())
+aggregate = MEAN

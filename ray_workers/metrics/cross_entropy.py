@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from . import Array
-from .positions import by_position, mean_of_sums, negative_log_likelihood, sums_and_counts
+from .positions import by_position, negative_log_likelihood, sums_and_counts
+from .sums import MEAN_OF_SUMS
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
@@ -14,5 +15,4 @@ def per_sample(outputs: Array, targets: Array) -> Array:
     return sums_and_counts(negative_log_likelihood(found), found.counts)
 
 
-def aggregate(statistics: Array) -> float:
-    return mean_of_sums(statistics)
+aggregate = MEAN_OF_SUMS

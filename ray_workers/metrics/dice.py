@@ -10,6 +10,7 @@ import numpy as np
 
 from .class_counts import counted
 from .positions import Array, several_answers
+from .sums import MEAN_OF_SUMS, OfSums
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
@@ -21,6 +22,10 @@ def per_sample(outputs: Array, targets: Array) -> Array:
     return np.stack([each.sum(axis=1), occur.sum(axis=1)], axis=1).astype(np.float64)
 
 
-def aggregate(statistics: Array) -> float:
-    kept = statistics[statistics[:, 1] > 0]
-    return float(np.mean(kept[:, 0] / kept[:, 1])) if len(kept) else float("nan")
+def _of_each(statistics: Array) -> Array:
+    there = statistics[:, 1] > 0
+    each = statistics[:, 0] / np.where(there, statistics[:, 1], 1)
+    return np.stack([each, there], axis=1)
+
+
+aggregate = OfSums(MEAN_OF_SUMS.value, _of_each)

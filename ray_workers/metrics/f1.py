@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .class_counts import columns, split
 from .class_counts import per_sample as counts_per_sample
-from .class_counts import totals
 from .positions import Array
+from .sums import OfSums, mean_where, ratio
 
 
 def variant(average: str) -> F1:
@@ -26,16 +27,16 @@ class F1:
     def per_sample(self, outputs: Array, targets: Array) -> Array:
         return counts_per_sample(outputs, targets)
 
-    def aggregate(self, statistics: Array) -> float:
-        hits, said, true = totals(statistics)
+    @property
+    def aggregate(self) -> OfSums:
+        return OfSums(self._value, columns)
+
+    def _value(self, sums: Array, count: int) -> Array:
+        hits, said, true = split(sums)
         if self.average == "micro":
-            answers = said.sum() + true.sum()
-            return float(2 * hits.sum() / answers) if answers else float("nan")
+            return ratio(2 * hits.sum(axis=-1), (said + true).sum(axis=-1))
         occur = said + true > 0
-        if not occur.any():
-            return float("nan")
-        each = 2 * hits[occur] / (said + true)[occur]
+        each = np.where(occur, 2 * hits / np.where(occur, said + true, 1), 0)
         if self.average == "macro":
-            return float(np.mean(each))
-        weights = true[occur]
-        return float(each @ weights / weights.sum()) if weights.any() else float("nan")
+            return mean_where(each, occur)
+        return ratio((each * true).sum(axis=-1), true.sum(axis=-1))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .class_counts import counted, totals
+from .class_counts import counted, split
 from .positions import Array, several_answers
+from .sums import OfSums, mean_where
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
@@ -16,8 +17,10 @@ def per_sample(outputs: Array, targets: Array) -> Array:
     return counted(outputs, targets)
 
 
-def aggregate(statistics: Array) -> float:
-    hits, said, true = totals(statistics)
+def _mean_share(sums: Array, count: int) -> Array:
+    hits, said, true = split(sums)
     union = said + true - hits
-    occur = union > 0
-    return float(np.mean(hits[occur] / union[occur])) if occur.any() else float("nan")
+    return mean_where(hits / np.maximum(union, 1), union > 0)
+
+
+aggregate = OfSums(_mean_share)

@@ -6,12 +6,16 @@ Outputs are logits (N, T, V), targets (N, T); every token that counts (not -100)
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
-from .cross_entropy import aggregate as mean_nats
 from .cross_entropy import per_sample as per_sample
 from .positions import Array
+from .sums import OfSums, ratio
 
 
-def aggregate(statistics: Array) -> float:
-    return math.exp(min(mean_nats(statistics), 700.0))
+def _perplexity(sums: Array, count: int) -> Array:
+    found: Array = np.exp(np.minimum(ratio(sums[..., 0], sums[..., 1]), 700.0))
+    return found
+
+
+aggregate = OfSums(_perplexity)

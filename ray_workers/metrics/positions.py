@@ -104,12 +104,6 @@ def sums_and_counts(values: Array, counts: Array) -> Array:
     )
 
 
-def mean_of_sums(statistics: Array) -> float:
-    """The mean over all positions that count; NaN if none does."""
-    total, count = statistics.sum(axis=0)
-    return float(total / count) if count else float("nan")
-
-
 def are_labels(outputs: Array, targets: Array) -> bool:
     """Whether targets are labels of their own, 0 or 1, each with a logit of its own.
 

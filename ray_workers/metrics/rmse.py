@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
-from .mse import aggregate as mean_square
 from .mse import per_sample as per_sample
 from .positions import Array
+from .sums import OfSums
 
 
-def aggregate(statistics: Array) -> float:
-    return math.sqrt(mean_square(statistics))
+def _root(sums: Array, count: int) -> Array:
+    found: Array = np.sqrt(sums[..., 0] / count)
+    return found
+
+
+aggregate = OfSums(_root)

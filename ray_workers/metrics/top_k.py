@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .accuracy import aggregate
+from .accuracy import aggregate as share
 from .positions import Array, by_position, sums_and_counts
+from .sums import OfSums
 
 
 def variant(k: int) -> TopK:
@@ -34,5 +35,6 @@ class TopK:
             return statistics
         return sums_and_counts(right, counts)
 
-    def aggregate(self, statistics: Array) -> float:
-        return aggregate(statistics)
+    @property
+    def aggregate(self) -> OfSums:
+        return share

@@ -174,7 +174,8 @@ class Figures:
             figure, axes = drawing.figure, drawing.axes[0]
             for row, group in enumerate(shown):
                 color = self._colors["failed" if group.drop > 0 else "passed"]
-                axes.plot([group.low, group.high], [row, row], color=self._colors["line"], lw=3)
+                if group.low is not None and group.high is not None:
+                    axes.plot([group.low, group.high], [row, row], color=self._colors["line"], lw=3)
                 axes.plot([group.before, group.after], [row, row], color=color, lw=1)
                 axes.plot([group.before], [row], marker="o", ms=6, mfc="none", color=color)
                 axes.plot([group.after], [row], marker="o", ms=5, color=color)

@@ -39,7 +39,7 @@ class GroupFact(Strict):
         group: Its label.
         count: Its samples.
         before: Quality of the trained model.
-        after: Quality of the candidate, with its 95 % interval (`low`, `high`).
+        after: Quality of the candidate, with its 95 % interval (`low`, `high`), if it has one.
         drop: Loss of quality; positive is worse.
     """
 
@@ -47,8 +47,8 @@ class GroupFact(Strict):
     count: int
     before: float
     after: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     drop: float
 
 

@@ -11,7 +11,7 @@ from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ..specs.benchmark import CHAMPION
 from ..specs.validate import CompareFacts, CompareSpec
-from .interval import Array, drop_interval
+from .interval import Array, drop_interval, with_bounds
 
 
 def compare(work: Workspace[CompareSpec]) -> Result:
@@ -33,8 +33,7 @@ def compare(work: Workspace[CompareSpec]) -> Result:
     for name, rows in statistics.items():
         _require_same_samples(champion, rows)
         bounded = drop_interval(champion, rows, measure.aggregate, spec.higher_is_better)
-        names = (f"quality/drop_from_champion{bound}" for bound in ("", "_low", "_high"))
-        drops[name] = dict(zip(names, bounded, strict=True))
+        drops[name] = with_bounds("quality/drop_from_champion", bounded)
     return Result(facts=CompareFacts(drops=drops))
 
 

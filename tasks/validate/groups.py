@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ def by_label(
     aggregate: Callable[[Array], float],
     higher_is_better: bool,
 ) -> list[Group]:
-    """The quality of each group, in the order of labels.
+    """The quality of each group, in the order of labels; none where the metric has no value.
 
     Args:
         candidate: Statistics of the candidate, (N, k).
@@ -46,14 +47,21 @@ def by_label(
         higher_is_better: Direction of the metric.
 
     Raises:
-        InputError: The targets are not labels.
+        InputError: The targets are not labels, or the metric has no value in any group.
     """
     sign = 1 if higher_is_better else -1
     found = []
     for label in _labels(targets):
         rows = targets == label
         before, after = aggregate(reference[rows]), aggregate(candidate[rows])
-        found.append(Group(label, rows, before, after, sign * (before - after)))
+        if not (math.isnan(before) or math.isnan(after)):
+            found.append(Group(label, rows, before, after, sign * (before - after)))
+    if not found:
+        raise InputError(
+            "the metric has no value within a single label, so quality by label can't be measured",
+            where="quality.groups",
+            do="leave out quality.groups, or choose a metric such as accuracy",
+        )
     return found
 
 
@@ -82,7 +90,8 @@ def group_table(
     """
     shown = []
     for group in sorted(groups, key=lambda group: -group.drop)[:MOST_SHOWN]:
-        _, low, high = quality_interval(candidate[group.rows], aggregate)
+        _, *bounds = quality_interval(candidate[group.rows], aggregate)
+        low, high = (None if math.isnan(bound) else bound for bound in bounds)
         shown.append(
             GroupFact(
                 group=str(group.label), count=int(group.rows.sum()), before=group.before,

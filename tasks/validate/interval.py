@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .bootstrap import bootstrap, bootstrap_of
+
 Array = np.ndarray[Any, Any]
-_RESAMPLES = 1000
 _MOST_SAMPLES = 10**9
 _Z = 1.959963984540054
 
@@ -21,16 +22,20 @@ def quality_interval(
 
     A share of correct answers has Wilson's interval
     (https://doi.org/10.1080/01621459.1927.10502953), which is accurate near 0 and 1; any other
-    metric a bootstrap over samples.
+    metric a bootstrap over samples. What has no value or no interval (one sample) is NaN.
 
     Args:
-        statistics: One row per sample, (N, k).
+        statistics: One row per sample, (N, k); NaN in a single column, or in all: the sample
+            doesn't count.
         aggregate: From rows to the metric.
     """
+    statistics = statistics[counting(statistics)]
+    if not len(statistics):
+        return math.nan, math.nan, math.nan
     value = aggregate(statistics)
-    if statistics.shape[1] == 1 and np.isin(statistics, (0.0, 1.0)).all():
+    if _is_share(statistics, aggregate):
         return (value, *wilson(value, len(statistics)))
-    return (value, *bootstrap(lambda rows: aggregate(statistics[rows]), len(statistics)))
+    return value, *_around(value, *bootstrap(statistics, aggregate))
 
 
 def drop_interval(
@@ -52,15 +57,12 @@ def drop_interval(
         higher_is_better: Direction of the metric.
     """
     sign = 1 if higher_is_better else -1
-    if reference.shape[1] == 1:  # NaN: the sample doesn't count
-        counts = ~(np.isnan(reference[:, 0]) | np.isnan(candidate[:, 0]))
-        reference, candidate = reference[counts], candidate[counts]
-
-    def drop(rows: Array) -> float:
-        return sign * (aggregate(reference[rows]) - aggregate(candidate[rows]))
-
+    counts = counting(reference) & counting(candidate)
+    reference, candidate = reference[counts], candidate[counts]
+    if not len(reference):
+        return math.nan, math.nan, math.nan
     count = len(reference)
-    value = drop(np.arange(count))
+    value = sign * (aggregate(reference) - aggregate(candidate))
     if _is_share(reference, aggregate) and _is_share(candidate, aggregate):
         worse = int(
             ((reference > candidate) if higher_is_better else (reference < candidate)).sum()
@@ -69,8 +71,27 @@ def drop_interval(
             ((reference < candidate) if higher_is_better else (reference > candidate)).sum()
         )
         return (value, *bonett_price(worse, better, count))
-    low, high = bootstrap(drop, count)
-    return value, min(low, value), max(high, value)
+    bounds = bootstrap_of(
+        (reference, candidate), aggregate, lambda values: sign * (values[0] - values[1])
+    )
+    return value, *_around(value, *bounds)
+
+
+def with_bounds(name: str, found: tuple[float, float, float]) -> dict[str, float]:
+    """A value and the bounds of its interval, if it has one, under MLflow's names."""
+    named = zip((name, f"{name}_low", f"{name}_high"), found, strict=True)
+    return {key: number for key, number in named if not math.isnan(number)}
+
+
+def counting(statistics: Array) -> Array:
+    """Which samples count (N,): a row that is all NaN doesn't."""
+    found: Array = ~np.isnan(statistics).all(axis=1)
+    return found
+
+
+def _around(value: float, low: float, high: float) -> tuple[float, float]:
+    """Bounds that hold the value: NaN if there are none."""
+    return (low, high) if math.isnan(low) else (min(low, value), max(high, value))
 
 
 def _is_share(statistics: Array, aggregate: Callable[[Array], float]) -> bool:
@@ -99,19 +120,6 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     half = _Z * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
     half /= 1 + square / count
     return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def bootstrap(value: Callable[[Array], float], count: int) -> tuple[float, float]:
-    """95 % percentile bootstrap over `count` samples; seeded, so it is reproducible.
-
-    Args:
-        value: The metric of the samples with the given indices.
-        count: Number of samples.
-    """
-    generator = np.random.default_rng(0)
-    values = [value(generator.integers(0, count, count)) for _ in range(_RESAMPLES)]
-    low, high = np.percentile(values, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def samples_to_say(what: Literal["value", "drop"], limit: float) -> int | None:

@@ -13,15 +13,20 @@ from ...ray_workers.metrics import stacked
 from ...ray_workers.model.module import load_module
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
+from ...recipe.errors import InputError
 from ...recipe.strict import short_name
 from ..specs.validate import ReferenceSpec
-from .interval import quality_interval
+from .interval import quality_interval, with_bounds
 
 BATCH = 64
 
 
 def reference(work: Workspace[ReferenceSpec]) -> Result:
-    """Evaluate the trained model. Input: `weights`. Output: `statistics`, one row per sample."""
+    """Evaluate the trained model. Input: `weights`. Output: `statistics`, one row per sample.
+
+    Raises:
+        InputError: The metric has no value on the test split.
+    """
     spec = work.spec
     splits = split(
         work.allowed.call(spec.data.factory, spec.data.args, "data.factory"),
@@ -40,8 +45,16 @@ def reference(work: Workspace[ReferenceSpec]) -> Result:
     statistics = stacked(rows)
     alike = len({target.shape[1:] for target in targets}) == 1
     labels = np.concatenate(targets) if alike else np.empty((0, 0))  # lengths that differ
-    value, low, high = quality_interval(statistics, measure.aggregate)
+    found = quality_interval(statistics, measure.aggregate)
+    if not np.isfinite(found[0]):
+        raise InputError(
+            f"the metric '{short_name(spec.metric)}' of the trained model is {found[0]} on the "
+            f"test split of {len(statistics)} samples",
+            where="quality.metric",
+            do="see whether the test split has each class and more than one sample, or choose "
+            "another metric",
+        )
     folder = work.output("statistics", "statistics")
     save_file({"statistics": statistics, "targets": labels}, str(folder / STATISTICS))
     name = f"quality/{short_name(spec.metric)}"
-    return Result(metrics={name: value, f"{name}_low": low, f"{name}_high": high})
+    return Result(metrics=with_bounds(name, found))

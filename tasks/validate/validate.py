@@ -28,7 +28,7 @@ from ...recipe.strict import short_name
 from ...runtimes.predict import Arrays, Outputs, main_of
 from ..specs.validate import ValidateSpec
 from .changes import Array, changes
-from .interval import drop_interval, quality_interval
+from .interval import drop_interval, quality_interval, with_bounds
 from .parity import parity
 from .proof import write_proofs
 from .reference import BATCH
@@ -90,20 +90,13 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
     statistics = stacked(rows)
     kept = load_file(str(work.inputs["statistics"] / STATISTICS))
     save_file({"statistics": statistics}, str(work.output("statistics", "statistics") / STATISTICS))
-    value, low, high = quality_interval(statistics, measure.aggregate)
     reference = kept["statistics"]
-    drop, drop_low, drop_high = drop_interval(
-        reference, statistics, measure.aggregate, spec.higher_is_better
-    )
+    drop = drop_interval(reference, statistics, measure.aggregate, spec.higher_is_better)
     name = f"quality/{short_name(spec.metric)}"
     size = _size(work.inputs["model"])
     metrics = {
-        name: value,
-        f"{name}_low": low,
-        f"{name}_high": high,
-        "quality/drop": drop,
-        "quality/drop_low": drop_low,
-        "quality/drop_high": drop_high,
+        **with_bounds(name, quality_interval(statistics, measure.aggregate)),
+        **with_bounds("quality/drop", drop),
         "size/bytes": float(size),
         "size/ratio": _size(work.inputs["weights"]) / size,
         **apart,

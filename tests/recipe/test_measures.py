@@ -86,3 +86,21 @@ def test_a_gates_description_has_units_and_directions() -> None:
 def test_bytes_are_read_by_people() -> None:
     told = [bytes_in_words(n) for n in (0, 999, 1_000, 2_500_000, 3_210_000_000)]
     assert told == ["0 B", "999 B", "1.00 kB", "2.50 MB", "3.21 GB"]
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ({"metric": "quality.drop", "at_most": 0.1, "confidence": 0.95}, "'quality.drop_high'"),
+        ({"metric": "quality.value_high", "at_most": 0.1}, "limit for 'quality.value'"),
+        ({"metric": "quality.calibration_error_high", "at_most": 0.1}, "has no 95 % interval"),
+    ],
+)
+def test_a_gate_on_the_interval_of_a_metric_without_one_is_refused(
+    gate: dict[str, object], said: str
+) -> None:
+    fields = load().model_dump(mode="json") | {"quality": {"metric": "calibration_error"}}
+    with pytest.raises(ValidationError, match=said):
+        Recipe.model_validate({**fields, "gates": [gate]})
+    plain = {"metric": "quality.drop", "at_most": 0.1}
+    assert Recipe.model_validate({**fields, "gates": [plain]}).own_gates[0].judged == "quality.drop"

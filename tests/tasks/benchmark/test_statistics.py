@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from prefect_hone.ray_workers.metrics.sums import MEAN
 from prefect_hone.tasks.benchmark.statistics import latency, median_interval, ratio
+from prefect_hone.tasks.validate.bootstrap import bootstrap
 from prefect_hone.tasks.validate.groups import by_label, group_metrics
-from prefect_hone.tasks.validate.interval import bootstrap, quality_interval, wilson
+from prefect_hone.tasks.validate.interval import quality_interval, wilson
 from prefect_hone.tasks.validate.parity import parity
 from scipy import stats
 
@@ -65,9 +67,10 @@ def test_a_perfect_score_still_has_an_interval() -> None:
 
 
 def test_the_bootstrap_is_the_same_each_time() -> None:
-    values = np.random.default_rng(0).normal(size=500)
-    first = bootstrap(lambda rows: float(values[rows].mean()), 500)
-    assert first == bootstrap(lambda rows: float(values[rows].mean()), 500)
+    values = np.random.default_rng(0).normal(size=(500, 1))
+    first = bootstrap(values, lambda rows: float(rows.mean()))
+    assert first == bootstrap(values, lambda rows: float(rows.mean()))
+    assert first == pytest.approx(bootstrap(values, MEAN)), "many resamples at once, or each"
     spread = 1.96 * values.std() / np.sqrt(500)
     assert first[1] - first[0] == pytest.approx(2 * spread, rel=0.1)
 

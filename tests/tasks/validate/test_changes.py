@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from prefect_hone.ray_workers.metrics import accuracy
+from prefect_hone.ray_workers.metrics import accuracy, metric
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.tasks.validate.changes import changes
 
@@ -51,3 +51,19 @@ def test_samples_that_do_not_count_are_no_group() -> None:
 def test_targets_that_are_no_labels_are_refused() -> None:
     with pytest.raises(InputError, match="one integer target per sample"):
         changes(answers({}), answers({}), LABELS / 2.0, accuracy.aggregate, True)
+
+
+def test_a_metric_without_a_value_within_a_label_is_refused() -> None:
+    measure = metric("auroc")
+    rows = measure.per_sample(np.random.default_rng(0).normal(size=(200, 10)), LABELS)
+    with pytest.raises(InputError, match="no value within a single label"):
+        changes(rows, rows, LABELS, measure.aggregate, True)
+
+
+def test_a_group_of_one_sample_has_no_interval() -> None:
+    rows = np.array([[0.5], [1.0], [2.0]])
+    measure = metric("rmse")
+    _, facts = changes(rows, rows, np.array([0, 1, 1]), measure.aggregate, False)
+    (alone,) = (group for group in facts.groups if group.count == 1)
+    assert alone.low is None
+    assert alone.high is None
