@@ -85,8 +85,7 @@ def with_bounds(name: str, found: tuple[float, float, float]) -> dict[str, float
 
 def counting(statistics: Array) -> Array:
     """Which samples count (N,): a row that is all NaN doesn't."""
-    found: Array = ~np.isnan(statistics).all(axis=1)
-    return found
+    return np.asarray(~np.isnan(statistics).all(axis=1))
 
 
 def _around(value: float, low: float, high: float) -> tuple[float, float]:
