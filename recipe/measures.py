@@ -47,6 +47,7 @@ class Measure:
         of_median: Whether it follows from the median duration of a call, so that the rounds of a
             benchmark tell whether two candidates differ in it.
         of_answers: Whether it needs a metric of right and wrong answers.
+        of_classes: Whether it needs a metric of classes.
         without_champion: Of a measure that compares with today's champion: the one that orders
             candidates the same way where there is no champion; None: it compares with none.
     """
@@ -63,6 +64,7 @@ class Measure:
     from_width: int = 0
     of_median: bool = False
     of_answers: bool = False
+    of_classes: bool = False
     without_champion: str | None = None
 
     def mlflow(self, metric: str) -> str:
@@ -101,6 +103,8 @@ MEASURES: dict[str, Measure] = {
         Measure("flips.rate", "fraction of samples", False, has_interval=True, of_answers=True),
         Measure("flips.wrong_rate", "fraction of samples", False, has_interval=True,
                 of_answers=True),
+        Measure("flips.kl_divergence", "nats an answer", False, has_interval=True, of_classes=True),
+        Measure("flips.same_top", "fraction of answers", True, has_interval=True, of_classes=True),
         Measure("latency.p50_ms", "ms a call", False, per_batch=True, has_interval=True,
                 header="p50 (ms)", format=milliseconds, of_median=True),
         Measure("latency.p90_ms", "ms a call", False, per_batch=True),

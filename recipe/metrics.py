@@ -33,6 +33,11 @@ class Metric:
     of_labels: bool = False
     has_interval: bool = True
 
+    @property
+    def of_classes(self) -> bool:
+        """Whether outputs are logits of classes or labels."""
+        return self.takes.startswith("logits")
+
 
 _CLASSES = "logits (N, C), classes (N,)"
 _POSITIONS = "logits (N, C, ...) or (N, T, C), classes (N, ...); -100 does not count"

@@ -481,6 +481,15 @@ class Recipe(Strict):
                     metric=self.quality.name,
                     able=", ".join(n for n, m in METRICS.items() if m.of_answers),
                 )
+            if measure is not None and measure.of_classes and judge and not judge.of_classes:
+                raise mistake(
+                    "classes",
+                    "{where} asks for '{name}', which compares classes, and {metric} judges none: "
+                    "parity.sqnr_db compares outputs of any kind",
+                    where=where,
+                    name=name,
+                    metric=self.quality.name,
+                )
             self._require_interval(where, i)
             if measure is not None and measure.name == _RATIO_TO_UNCOMPRESSED:
                 self._require_uncompressed(where, name)

@@ -211,6 +211,15 @@ def timing_rows(report: Report) -> list[Row]:
     return rows
 
 
+def _measured(report: Report, name: str, measure: str) -> Cell:
+    """How far a candidate's answers agree with the trained model's."""
+    found = next((c for c in report.outcome.candidates if c.name == name), None)
+    value = None if found is None else found.metrics.get(f"flips/{measure}")
+    if value is None:
+        return Cell("")
+    return Cell(f"{value:.2%}" if measure == "same_top" else f"{value:.3g}", value)
+
+
 def flip_rows(report: Report) -> list[Row]:
     """How many answers of each candidate flipped, and whether chance explains it."""
     rows = []
@@ -223,6 +232,7 @@ def flip_rows(report: Report) -> list[Row]:
             Cell(str(flips.repaired), flips.repaired),
             Cell(f"{(flips.broken + flips.repaired) / flips.count:.2%}"),
             Cell(f"{flips.p_value:.3g}", flips.p_value),
+            *(_measured(report, name, measure) for measure in ("same_top", "kl_divergence")),
             Cell(", ".join(map(str, flips.broken_samples[:12]))),
         )
         rows.append(Row(name, cells, "winner" if name == report.outcome.winner else ""))

@@ -27,6 +27,7 @@ from ...recipe.errors import StepFailed
 from ...recipe.strict import short_name
 from ...runtimes.predict import Arrays, Outputs, main_of
 from ..specs.validate import ValidateSpec
+from .agreement import agreement_metrics, agreement_rows
 from .changes import Array, changes
 from .interval import drop_interval, quality_interval, with_bounds
 from .parity import parity
@@ -75,7 +76,7 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
             _check_outputs(main, len(group))
             rows.append(measure.per_sample(main, target.numpy()))
             if group[0] < _PARITY_SAMPLES:
-                compared.add(_of_torch(trained, inputs), outputs)
+                compared.add(_of_torch(trained, inputs), outputs, target.numpy())
             work.progress(group[-1] + 1, len(splits.test))
         _try_alone(splits, trained, runtime)
         apart = compared.metrics()
@@ -100,6 +101,7 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
         "size/bytes": float(size),
         "size/ratio": _size(work.inputs["weights"]) / size,
         **apart,
+        **compared.agreement(),
     }
     targets = kept["targets"] if spec.groups else None
     changed, facts = changes(
@@ -113,13 +115,15 @@ class _Compared:
 
     def __init__(self) -> None:
         self._pairs: dict[str, tuple[list[Array], list[Array]]] = {}
+        self._agreement: list[Array | None] = []
 
-    def add(self, expected: Arrays, outputs: Outputs) -> None:
+    def add(self, expected: Arrays, outputs: Outputs, targets: Array) -> None:
         """Add a batch.
 
         Args:
             expected: Outputs of the trained model, the main one first.
             outputs: The candidate's.
+            targets: Of the samples.
 
         Raises:
             StepFailed: One has another shape.
@@ -140,6 +144,12 @@ class _Compared:
             pair = self._pairs.setdefault(name, ([], []))
             pair[0].append(truth)
             pair[1].append(value)
+        self._agreement.append(agreement_rows(expected[first], main_of(outputs), targets))
+
+    def agreement(self) -> dict[str, float]:
+        """How far the answers agree; empty if the model has no classes."""
+        rows = [part for part in self._agreement if part is not None]
+        return agreement_metrics(np.concatenate(rows)) if rows else {}
 
     def metrics(self) -> dict[str, float]:
         """Parity of the main output, and of each other one under its name."""

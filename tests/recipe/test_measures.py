@@ -104,3 +104,12 @@ def test_a_gate_on_the_interval_of_a_metric_without_one_is_refused(
         Recipe.model_validate({**fields, "gates": [gate]})
     plain = {"metric": "quality.drop", "at_most": 0.1}
     assert Recipe.model_validate({**fields, "gates": [plain]}).own_gates[0].judged == "quality.drop"
+
+
+def test_a_gate_on_classes_is_refused_where_numbers_are_judged() -> None:
+    fields = load().model_dump(mode="json") | {
+        "gates": [{"metric": "flips.same_top", "at_least": 1}]
+    }
+    assert Recipe.model_validate(fields).own_gates
+    with pytest.raises(ValidationError, match="compares classes, and rmse judges none"):
+        Recipe.model_validate({**fields, "quality": {"metric": "rmse"}})

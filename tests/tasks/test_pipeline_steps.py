@@ -226,6 +226,8 @@ def test_validation_finds_what_the_candidate_lost(bench: Bench) -> None:
     assert low <= value <= high
     assert metrics["size/bytes"] == model.bytes
     assert "quality/worst_group" in metrics
+    assert metrics["flips/same_top"] == 1
+    assert metrics["flips/kl_divergence"] == pytest.approx(0, abs=1e-9)
     kept = [bench.store.fetch(r.outputs["statistics"]) / STATISTICS for r in (done, reference)]
     own, trained = (load_file(str(path))["statistics"] for path in kept)
     assert (own == trained).all(), "one row for each test sample, to be compared with others"
