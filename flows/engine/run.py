@@ -75,7 +75,7 @@ def open_run(
     finally:
         if runner is not None and runner.taken:
             tracker.text(PARENT, _steps_table(runner), "steps.csv")
-        if not tracker.close(status):
+        if not tracker.close(status) and tracker.keeps_unsent:  # else a problem says what is lost
             session.observer.note(
                 "MLflow does not answer: unsent data is kept, and sent when the next run starts"
             )

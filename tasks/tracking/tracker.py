@@ -216,6 +216,11 @@ class Tracker:
         """For how long the server has not answered (s); 0 if it does."""
         return 0.0 if self._away_since is None else time.monotonic() - self._away_since
 
+    @property
+    def keeps_unsent(self) -> bool:
+        """Whether what can't be sent is in the journal, for the next run; not on a full disk."""
+        return self._journal is not None and self._journal.unwritten is None
+
     def close(self, status: RunStatus, seconds: float = 20) -> bool:
         """End every run that is still open, send what is left, stop.
 

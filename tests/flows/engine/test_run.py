@@ -18,6 +18,7 @@ from prefect_hone.tasks.tracking.names import PARENT
 
 class Closing(NotingTracker):
     ended: RunStatus | None = None
+    keeps_unsent = True
 
     def open(self, name: str, tags: dict[str, str]) -> str:
         return "r1"
@@ -96,3 +97,14 @@ def test_what_mlflow_did_not_take_is_told(session: Session, tracker: Closing) ->
     first, second = session.observer.notes
     assert "MLflow does not answer" in first
     assert second == "MLflow refused a metric"
+
+
+def test_what_could_not_be_kept_either_is_not_said_to_be(
+    session: Session, tracker: Closing
+) -> None:
+    tracker.answers = tracker.keeps_unsent = False
+    tracker.problems.append("the journal can't be written")
+    with open_run(recipe(), session, {}):
+        pass
+    assert isinstance(session.observer, NotingObserver)
+    assert session.observer.notes == ["the journal can't be written"]

@@ -182,6 +182,7 @@ def test_a_full_disk_is_told_and_what_can_be_sent_is(
 ) -> None:
     made = Tracker(uri, str(tmp_path / "artifacts"), "exp", tmp_path / "journal")
     run_id = made.open("parent", {})
+    assert made.keeps_unsent
 
     def full(*_: object) -> None:
         raise OSError(28, os.strerror(28))
@@ -194,3 +195,4 @@ def test_a_full_disk_is_told_and_what_can_be_sent_is(
     assert mlflow.MlflowClient(uri).get_run(run_id).data.params == {"x": "3", "y": "4"}
     (problem,) = made.problems
     assert "no space left" in problem
+    assert not made.keeps_unsent
