@@ -63,11 +63,12 @@ def _worst(layers: Sequence[LayerParity]) -> LayerParity:
 
 
 def _other_rounding(quantization: object) -> str:
+    tried = []
     if isinstance(quantization, StaticInt8 | DynamicInt8) and not quantization.reduce_range:
-        return "reduce_range: true"
+        tried.append("reduce_range: true")
     if isinstance(quantization, StaticInt8) and quantization.engine == "onnxruntime":
-        return "engine: nncf"
-    return "scheme: weight-int8"
+        tried.append("engine: nncf")
+    return ", or ".join(tried) or "scheme: weight-int8"
 
 
 def _remedy(quantization: object, layer: str | None) -> str:

@@ -58,7 +58,14 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
     import openvino
 
     from ...ray_workers.model.graph_errors import told
-    from ...ray_workers.model.onnx_files import PRECISION, outputs_of, property_of, read_graph
+    from ...ray_workers.model.onnx_files import (
+        PRECISION,
+        outputs_of,
+        property_of,
+        read_graph,
+        write_graph,
+    )
+    from ...ray_workers.model.openvino_form import for_openvino
     from ...ray_workers.store.file_names import GRAPH
 
     source = read_graph(work.inputs["graph"])
@@ -67,8 +74,12 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
         raise StepFailed("OpenVINO does not support fp8", where=target.kind, do="use a GPU target")
     precision = wish if wish in PRECISIONS and target.precision == "fp32" else target.precision
     folder = work.output("model", "openvino")
+    outputs, file = outputs_of(source), work.inputs["graph"] / GRAPH
+    if for_openvino(source):
+        write_graph(source, work.scratch)
+        file = work.scratch / GRAPH
     try:
-        model = core().read_model(str(work.inputs["graph"] / GRAPH))
+        model = core().read_model(str(file))
     except Exception as error:
         said = told(error, source, lambda graph: _shapes(graph, work.scratch))
         raise StepFailed(
@@ -86,7 +97,7 @@ def convert(work: Workspace[CompileSpec], target: Any, device: str) -> Result:
         runtime=NAME,
         batch_sizes=None if sizes is None else tuple(sorted({1, *sizes})),
         settings=asdict(OpenVinoSettings(device, precision, target.streams, threads)),
-        outputs=outputs_of(source),
+        outputs=outputs,
     )
     artifact.write(folder)
     return Result(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ....ray_workers.model.onnx_files import Arrays, batch_arrays, is_large, write_graph
+from ....ray_workers.model.openvino_form import for_openvino
 from ....ray_workers.scratch import scratch_folder
 from ....ray_workers.store.file_names import GRAPH
 from ....runtimes.openvino_runtime import core
@@ -30,6 +31,9 @@ def runner_of(graph: Any, runtime: str = "onnxruntime") -> Callable[[Arrays], Ar
         graph: The graph.
         runtime: `onnxruntime` or `openvino`.
     """
+    if runtime == "openvino":
+        graph = copy.deepcopy(graph)
+        for_openvino(graph)
     opened = {"onnxruntime": _onnxruntime, "openvino": _openvino}[runtime]
     with scratch_folder("graph") as folder:
         source: Any = str(Path(folder) / GRAPH)

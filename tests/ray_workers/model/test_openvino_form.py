@@ -1,0 +1,84 @@
+"""Quantized graphs as OpenVINO computes them rightly."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from made_graphs import Array, GraphBench, GraphMaker, onnxruntime_outputs, samples
+from onnx import helper, numpy_helper
+from prefect_hone.ray_workers.dispatch import StepJob, execute
+from prefect_hone.ray_workers.model.openvino_form import for_openvino
+from prefect_hone.ray_workers.model.sqnr import sqnr_db
+from prefect_hone.recipe.factories import Allowed
+from prefect_hone.runtimes.openvino_runtime import load
+from prefect_hone.tasks.compress.schemes.runners import outputs_of
+
+
+def with_a_mask_for_each_sample(kind: str = "Conv") -> Any:
+    """A convolution with a bias that matters, and a constant that is expanded to the batch."""
+    maker = GraphMaker(4, 8, 8)
+    weight, bias = maker.weight(4, 4, 3, 3, name="stem.weight"), maker.weight(4, name="stem.bias")
+    first = maker.node(kind, weight, bias, pads=[1, 1, 1, 1])
+    maker.last = "input"
+    maker.node("Shape", start=0, end=1)
+    size = maker.node("Concat", maker.constant(np.array([4, 8, 8]), "rest"), axis=0)
+    mask = maker.weight(1, 4, 8, 8, name="mask")
+    maker.nodes.append(helper.make_node("Expand", [mask, size], ["expanded"], "expand"))
+    maker.last = first
+    maker.node("Add", "expanded")
+    maker.node("Relu")
+    maker.node("ReduceMean", maker.constant([2, 3], "axes"), keepdims=0)
+    maker.linear(4, 3, "head")
+    model = maker.model(3)
+    for item in model.graph.initializer:
+        if item.name == "stem.bias":
+            item.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item) + 1.0, item.name))
+    return model
+
+
+def served(tmp_path: Path, bench: GraphBench, graph: Any, inputs: Array) -> Array:
+    """The outputs of what the compile step makes for OpenVINO."""
+    job = StepJob(
+        function="prefect_hone.tasks.compile.openvino_cpu:compile_graph", key="k", lineage="k",
+        spec={"target": {"kind": "openvino-cpu"}},
+        inputs={"graph": bench.put(graph, inputs)["graph"]},
+        code=None, allowed=Allowed(), store=bench.store.url, cache=str(bench.store.cache),
+    )  # fmt: skip
+    folder = bench.store.fetch(execute(job, lambda _: None).outputs["model"])
+    found: Array = np.asarray(load(folder, {"threads": 1})({"input": inputs}))
+    return found
+
+
+def test_an_int8_convolution_beside_an_expand_keeps_its_bias_in_openvino(tmp_path: Path) -> None:
+    graph, inputs, bench = with_a_mask_for_each_sample(), samples(4, 8, 8), GraphBench(tmp_path)
+    expected = onnxruntime_outputs(graph, inputs)
+    int8, _ = bench.quantize(graph, inputs, scheme="static-int8", samples=32)
+    assert sqnr_db(expected, onnxruntime_outputs(int8, inputs)) > 30
+    assert sqnr_db(expected, served(tmp_path, bench, int8, inputs)) > 30
+    judged = outputs_of(int8, {"input": inputs}, runtime="openvino")
+    assert sqnr_db(expected, judged) > 30, "accuracy control sees what is served"
+
+
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
+def test_the_form_computes_the_same(tmp_path: Path, kind: str) -> None:
+    graph, inputs = with_a_mask_for_each_sample(kind), samples(4, 8, 8)
+    int8, _ = GraphBench(tmp_path).quantize(graph, inputs, scheme="static-int8", samples=32)
+    changed = copy.deepcopy(int8)
+    assert for_openvino(changed)
+    onnx.checker.check_model(changed)
+    assert all(len(n.input) == 2 for n in changed.graph.node if n.op_type == kind)
+    same = sqnr_db(onnxruntime_outputs(int8, inputs), onnxruntime_outputs(changed, inputs))
+    assert same > 35, "up to the rounding of the bias"
+    assert not for_openvino(changed)
+
+
+def test_a_graph_in_floating_point_stays_as_it_is() -> None:
+    graph = with_a_mask_for_each_sample()
+    before = graph.SerializeToString()
+    assert not for_openvino(graph)
+    assert graph.SerializeToString() == before
