@@ -281,7 +281,7 @@ def promotable(run: Run, outcome: Outcome) -> Promotable | None:
         return None
     where = run.session.settings.tracking
     if not run.tracker.flush(seconds=180):
-        raise ServerUnreachable(
+        raise run.tracker.disk_error or ServerUnreachable(
             "MLflow does not answer; the winner is measured but not registered",
             where=where,
             do="run again when it is back: nothing is computed twice",

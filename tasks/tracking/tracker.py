@@ -45,6 +45,7 @@ from .sender import MlflowSender
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # s between tries while the server is away
 _HEARTBEAT = 30.0  # s
 _SLOW = 300.0  # s that the end of a run waits for a server that is slow, and takes what it is sent
+_FULL = 10.0  # s that a full disk under the embedded store is waited for
 _PATIENCE = 10.0  # s that the end of a run waits for what earlier ones left unsent
 
 log = logging.getLogger("hone")
@@ -100,6 +101,7 @@ class Tracker:
         self._open: list[str] = []
         self._away_since: float | None = None
         self.problems: list[str] = self._sender.doubts
+        self.disk_error: HoneError | None = None  # why the embedded store takes nothing now
 
     def open(self, name: str, tags: dict[str, str]) -> str:
         """Start the parent run; close runs that dead processes left open, and send their entries.
@@ -203,9 +205,12 @@ class Tracker:
 
     def flush(self, seconds: float) -> bool:
         """Wait until everything is sent, up to a time limit; returns whether it is."""
-        deadline = time.monotonic() + seconds
+        started = time.monotonic()
+        deadline = started + seconds
         self._wake.set()
         while self._journal is not None and self._journal.waiting():
+            if self.disk_error is not None:
+                deadline = min(deadline, started + _FULL)
             alive = self._thread is not None and self._thread.is_alive()
             if time.monotonic() > deadline or not alive:
                 return False
@@ -279,7 +284,7 @@ class Tracker:
                     self._sender.tag(self._journal.ids[PARENT], names.HEARTBEAT, heartbeat())
             if self._journal.waiting():
                 if self._guarded_send():
-                    wait, self._away_since = _FIRST_WAIT, None
+                    wait, self._away_since, self.disk_error = _FIRST_WAIT, None, None
                     continue
                 self._away_since = self._away_since or time.monotonic()
                 if stopped:
@@ -337,6 +342,8 @@ class Tracker:
             self._sender.send(entries, journal.ids)
         except Exception as error:
             if is_away(error):
+                embedded = not self.uri.startswith("http")
+                self.disk_error = machine_error(error) if embedded else None
                 return False
             if len(entries) > 1:  # find the one that is refused
                 return all(self._sent_or_refused([entry], journal) for entry in entries)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 from prefect_hone.tasks.tracking import journal as journals
 from prefect_hone.tasks.tracking.entries import HeaderEntry, TextEntry
 from prefect_hone.tasks.tracking.names import PARENT
@@ -196,3 +197,29 @@ def test_a_full_disk_is_told_and_what_can_be_sent_is(
     (problem,) = made.problems
     assert "no space left" in problem
     assert not made.keeps_unsent
+
+
+def test_a_full_disk_under_the_embedded_store_is_not_waited_for_as_a_server_is(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Tracker(uri, str(tmp_path / "artifacts"), "exp", tmp_path / "journal")
+    made.open("parent", {})
+    real, full = made._sender.send, [True]
+
+    def send(entries, ids) -> None:
+        if full:
+            raise MlflowException("(sqlite3.OperationalError) database or disk is full", 1)
+        real(entries, ids)
+
+    monkeypatch.setattr(made._sender, "send", send)
+    monkeypatch.setattr("prefect_hone.tasks.tracking.tracker._FULL", 0.3)
+    made.params(PARENT, {"x": 3})
+    started = time.monotonic()
+    assert not made.flush(180)
+    assert time.monotonic() - started < 20
+    assert "no space or no inodes are left" in str(made.disk_error)
+    full.clear()
+    monkeypatch.setattr("prefect_hone.tasks.tracking.tracker._FULL", 20)
+    assert made.flush(20)
+    assert made.disk_error is None
+    assert made.close("FINISHED")
