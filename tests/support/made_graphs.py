@@ -13,6 +13,7 @@ from prefect_hone.ray_workers.dispatch import Done, StepJob, execute
 from prefect_hone.ray_workers.model.sqnr import sqnr_db
 from prefect_hone.ray_workers.store.artifacts import Artifact, Store
 from prefect_hone.recipe.factories import Allowed
+from prefect_hone.runtimes import onnxruntime_runtime, openvino_runtime
 from prefect_hone.runtimes.openvino_runtime import core
 from safetensors.numpy import save_file
 
@@ -115,6 +116,22 @@ class GraphBench:
         done = execute(job, lambda _: None)
         made = self.store.fetch(done.outputs["graph"]) / "model.onnx"
         return onnx.load(str(made)), done
+
+    def compile(self, target: str, graph: Any) -> Path:
+        """What the compile step makes of a graph for a target."""
+        job = StepJob(
+            function=f"prefect_hone.tasks.compile.{target.replace('-', '_')}:compile_graph",
+            key="k", lineage="k", spec={"target": {"kind": target}},
+            inputs={"graph": self.put(graph, np.zeros((1, 1), np.float32))["graph"]},
+            code=None, allowed=Allowed(), store=self.store.url, cache=str(self.store.cache),
+        )  # fmt: skip
+        return self.store.fetch(execute(job, lambda _: None).outputs["model"])
+
+    def served(self, target: str, graph: Any, inputs: Array) -> Array:
+        """Outputs of a compiled graph, as a target's runtime computes them."""
+        load = {"onnxruntime-cpu": onnxruntime_runtime.load, "openvino-cpu": openvino_runtime.load}
+        predict = load[target](self.compile(target, graph), {"threads": 1})
+        return np.asarray(predict({"input": inputs}))
 
 
 def onnxruntime_outputs(graph: Any, inputs: Array) -> Array:

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_graphs import GraphBench, GraphMaker, samples
-from prefect_hone.ray_workers.dispatch import StepJob, execute
+from made_graphs import GraphBench, GraphMaker
 from prefect_hone.recipe.errors import StepFailed
-from prefect_hone.recipe.factories import Allowed
 
 
 def in_layer(maker: GraphMaker, layer: str) -> None:
@@ -20,15 +18,8 @@ def in_layer(maker: GraphMaker, layer: str) -> None:
 
 
 def refused(tmp_path: Path, kind: str, graph: Any) -> str:
-    bench = GraphBench(tmp_path)
-    job = StepJob(
-        function=f"prefect_hone.tasks.compile.{kind.replace('-', '_')}:compile_graph", key="k",
-        lineage="k", spec={"target": {"kind": kind}},
-        inputs={"graph": bench.put(graph, samples(16))["graph"]},
-        code=None, allowed=Allowed(), store=bench.store.url, cache=str(bench.store.cache),
-    )  # fmt: skip
     with pytest.raises(StepFailed) as failed:
-        execute(job, lambda _: None)
+        GraphBench(tmp_path).compile(kind, graph)
     return failed.value.what
 
 

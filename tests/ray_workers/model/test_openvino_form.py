@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from made_graphs import Array, GraphBench, GraphMaker, onnxruntime_outputs, samples
+from made_graphs import GraphBench, GraphMaker, onnxruntime_outputs, samples
 from onnx import helper, numpy_helper
-from prefect_hone.ray_workers.dispatch import StepJob, execute
 from prefect_hone.ray_workers.model.openvino_form import for_openvino
 from prefect_hone.ray_workers.model.sqnr import sqnr_db
-from prefect_hone.recipe.factories import Allowed
-from prefect_hone.runtimes.openvino_runtime import load
 from prefect_hone.tasks.compress.schemes.runners import outputs_of
 
 
@@ -41,25 +38,12 @@ def with_a_mask_for_each_sample(kind: str = "Conv") -> Any:
     return model
 
 
-def served(tmp_path: Path, bench: GraphBench, graph: Any, inputs: Array) -> Array:
-    """The outputs of what the compile step makes for OpenVINO."""
-    job = StepJob(
-        function="prefect_hone.tasks.compile.openvino_cpu:compile_graph", key="k", lineage="k",
-        spec={"target": {"kind": "openvino-cpu"}},
-        inputs={"graph": bench.put(graph, inputs)["graph"]},
-        code=None, allowed=Allowed(), store=bench.store.url, cache=str(bench.store.cache),
-    )  # fmt: skip
-    folder = bench.store.fetch(execute(job, lambda _: None).outputs["model"])
-    found: Array = np.asarray(load(folder, {"threads": 1})({"input": inputs}))
-    return found
-
-
 def test_an_int8_convolution_beside_an_expand_keeps_its_bias_in_openvino(tmp_path: Path) -> None:
     graph, inputs, bench = with_a_mask_for_each_sample(), samples(4, 8, 8), GraphBench(tmp_path)
     expected = onnxruntime_outputs(graph, inputs)
     int8, _ = bench.quantize(graph, inputs, scheme="static-int8", samples=32)
     assert sqnr_db(expected, onnxruntime_outputs(int8, inputs)) > 30
-    assert sqnr_db(expected, served(tmp_path, bench, int8, inputs)) > 30
+    assert sqnr_db(expected, bench.served("openvino-cpu", int8, inputs)) > 30
     judged = outputs_of(int8, {"input": inputs}, runtime="openvino")
     assert sqnr_db(expected, judged) > 30, "accuracy control sees what is served"
 
