@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +17,7 @@ from ...recipe.errors import InputError
 from ...recipe.showable import showable
 from ...tasks.tracking.account import account
 from ...tasks.tracking.approvals import approve, reject
+from ...tasks.tracking.champion_files import verified_version
 from ...tasks.tracking.copy_version import copy_version
 from ...tasks.tracking.ledger import Entry
 from ...tasks.tracking.promote_version import promote_version
@@ -130,6 +134,25 @@ def show_history(console: Console, model: str) -> None:
         cells = (when, row["alias"], row["from"], row["to"], row["action"], row["who"], row["why"])
         table.add_row(*(escape(str(cell or "")) for cell in cells))
     console.print(table)
+
+
+@contextlib.contextmanager
+def files_of_version(named: str) -> Iterator[Path]:
+    """The folder of a version's model, whose files are those that were measured.
+
+    Raises:
+        InputError: It names none.
+        HoneError: Its files were changed, or can't be read.
+    """
+    match = _NAMED.match(named)
+    if match is None:
+        raise InputError(
+            "this is no folder and names no version",
+            where=named,
+            do="give a folder, NAME@ALIAS or NAME/VERSION",
+        )
+    with verified_version(_tracking(), match["name"], match["version"] or match["alias"]) as data:
+        yield data
 
 
 def verdict_of(named: str) -> Verdict:

@@ -18,7 +18,6 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -73,7 +72,7 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
 
     folder = work.inputs["samples"]
     batches = {
-        size: read_batches(folder, size) or _batches_of(samples, size) for size in spec.batch_sizes
+        size: read_batches(folder, size) or batches_of(samples, size) for size in spec.batch_sizes
     }
     with alone(work.note, hone_home()):
         timings = run_session(entrants, batches, spec.seconds, spec.launches, progress)
@@ -83,7 +82,7 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
         facts=BenchmarkFacts(
             measured={
                 name: {
-                    str(size): _timing(timings.calls[BASELINE][size], launches, size)
+                    str(size): timing(timings.calls[BASELINE][size], launches, size)
                     for size, launches in by_size.items()
                 }
                 for name, by_size in timings.calls.items()
@@ -257,7 +256,7 @@ class TimingSession:
             self.running.pop(name).close()
 
 
-def _batches_of(samples: Arrays, size: int) -> list[Arrays]:
+def batches_of(samples: Arrays, size: int) -> list[Arrays]:
     """Batches of one size of real inputs, repeated if there are too few."""
     count = len(next(iter(samples.values())))
     starts = range(0, max(1, count - size + 1), size) if size <= count else [0]
@@ -268,7 +267,16 @@ def _batches_of(samples: Arrays, size: int) -> list[Arrays]:
     ]
 
 
-def _timing(baseline: Any, launches: Any, size: int) -> Timing:
+def timing(
+    baseline: list[list[list[float]]], launches: list[list[list[float]]], size: int
+) -> Timing:
+    """Statistics of what was timed at a batch size.
+
+    Args:
+        baseline: Durations of calls (s) of what it is compared with, in launches of rounds.
+        launches: Durations of its own calls (s), of the same rounds.
+        size: The batch size.
+    """
     medians = [round_medians(rounds) for rounds in launches]
     value, low, high = ratio([round_medians(rounds) for rounds in baseline], medians)
     return Timing(

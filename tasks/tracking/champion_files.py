@@ -19,7 +19,7 @@ from . import names
 from .away import insist
 from .first_opening import alone, embedded_file, schema_problem
 from .lookup import version_of
-from .registered_bytes import fetched, location, verify_version
+from .registered_bytes import fetched, location, required_version, verify_version
 from .self_proof import DATA
 from .tracker import quiet_mlflow
 
@@ -65,7 +65,7 @@ def todays_champion(
             return
         found = _described(nobody, version)
         try:
-            folder = stack.enter_context(_verified(tracking, client, version))
+            folder = stack.enter_context(verified_files(tracking, client, version))
         except Exception as error:
             yield found.model_copy(update={"problem": _told(error, tracking)}), None
             return
@@ -77,6 +77,26 @@ def _told(error: Exception, tracking: str) -> str:
     if known is None and isinstance(error, HoneError):
         known = error
     return telling(error) if known is None else known.what
+
+
+@contextlib.contextmanager
+def verified_version(tracking: str, model: str, version: str) -> Iterator[Path]:
+    """The folder of what Hone wrote of a version, whose files are the measured ones.
+
+    Args:
+        tracking: The tracking server, which is the registry too.
+        model: The registered model.
+        version: Its version, or `@ALIAS`.
+
+    Raises:
+        InputError: There is no such version.
+        HoneError: Its files are not the measured ones, or can't be read.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking, registry_uri=tracking)
+    with verified_files(tracking, client, required_version(tracking, client, model, version)) as f:
+        yield f.parent
 
 
 def _described(nobody: TodaysChampion, version: Any) -> TodaysChampion:
@@ -92,7 +112,7 @@ def _described(nobody: TodaysChampion, version: Any) -> TodaysChampion:
 
 
 @contextlib.contextmanager
-def _verified(tracking: str, client: Any, version: Any) -> Iterator[Path]:
+def verified_files(tracking: str, client: Any, version: Any) -> Iterator[Path]:
     """The folder of a version's artifact, whose files are the measured ones.
 
     Raises:

@@ -89,11 +89,21 @@ def verify(tracking: str, name: str, version: str) -> Verdict:
     import mlflow
 
     client = mlflow.MlflowClient(tracking, registry_uri=tracking)
+    found = required_version(tracking, client, name, version)
+    return verify_version(tracking, client, found, prove=True)
+
+
+def required_version(tracking: str, client: Any, name: str, version: str) -> Any:
+    """A version as MLflow has it.
+
+    Raises:
+        InputError: There is none.
+    """
     found = found_or_none(lambda: named_version(client, name, version), client, name)
     if found is None:
         at = version if version.startswith("@") else f" version {version}"
         raise InputError(f"the registry has no {name}{at}", where=tracking)
-    return verify_version(tracking, client, found, prove=True)
+    return found
 
 
 def verify_version(tracking: str, client: Any, version: Any, *, prove: bool = False) -> Verdict:

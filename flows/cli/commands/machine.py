@@ -43,6 +43,58 @@ def doctor(as_json: JsonOption = False) -> None:
 
 @commands.command()
 @exit_with_message
+def bench(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Compiled models: NAME@ALIAS or NAME/VERSION of the registry, or folders. The "
+            "others are compared with the first."
+        ),
+    ],
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--inputs",
+            help="An .npz with an array (samples first) for each input; else a model's own.",
+        ),
+    ] = None,
+    batch_sizes: Annotated[
+        list[int] | None,
+        typer.Option("--batch-size", "-b", min=1, help="Samples per call; may be repeated."),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, max=1024, help="Threads per runtime.")
+    ] = 1,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds", min=0.05, max=600, help="Time for each model and batch size (s)."
+        ),
+    ] = 2.0,
+    launches: Annotated[
+        int, typer.Option("--launches", min=2, max=8, help="How often each process is started.")
+    ] = 4,
+    as_json: JsonOption = False,
+) -> None:
+    """Time compiled models beside each other on this machine, as a run does.
+
+    Files of a registered version are compared with what was measured before they are opened.
+    """
+    from ..bench import bench_command, show_side_by_side
+
+    console = console_for(as_json)
+    found = bench_command(
+        console, models, inputs, batch_sizes=tuple(dict.fromkeys(batch_sizes or [1])),
+        threads=threads, seconds=seconds, launches=launches,
+    )  # fmt: skip
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        show_side_by_side(console, found)
+
+
+@commands.command()
+@exit_with_message
 def ui() -> None:
     """Open MLflow and Prefect on the embedded stores; Ctrl-C ends both."""
     from ..ui import ui_command
