@@ -112,6 +112,20 @@ def probe(address: str) -> Way:
         return _with_token(found, where)
 
 
+def require_cluster(address: str) -> None:
+    """Refuse an address where nothing answers as Ray does, without Ray and before anything starts.
+
+    Args:
+        address: Of `RAY_ADDRESS`. Only `HOST:PORT` is tried; of others Ray knows what they mean.
+
+    Raises:
+        ServerUnreachable: Nothing answers there within seconds, or something that is not gRPC.
+    """
+    host, port = _host_and_port(address)
+    if port is not None:
+        _greet(host, port, f"RAY_ADDRESS={address}")
+
+
 def _mode() -> str | None:
     """The value of `RAY_AUTH_MODE`; None: it is not set."""
     mode = os.environ.get("RAY_AUTH_MODE")

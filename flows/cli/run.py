@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ...ray_workers.access import require_cluster
 from ...ray_workers.cluster import (
     Cluster,
     end_own_processes,
@@ -75,6 +76,8 @@ def _run(name: str, overrides: Sequence[str], as_json: bool, redo: Sequence[str]
         stack.callback(_close, session.cluster)
         if plan.to_compute:
             require_writable(session.settings, *([server.home] if server is not None else []))
+            if session.settings.ray_address is not None:
+                require_cluster(session.settings.ray_address)
         if server is not None:
             stack.callback(server.close)  # before the cluster
             server.serve()

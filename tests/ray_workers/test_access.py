@@ -8,24 +8,30 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prefect_hone.ray_workers.access import probe
+from prefect_hone.ray_workers.access import probe, require_cluster
 from prefect_hone.recipe.errors import ServerUnreachable
 
+#: Before anything is started, and before Ray is.
+both = pytest.mark.parametrize("look", [require_cluster, probe])
 
-def test_nobody_answers() -> None:
+
+@both
+def test_nobody_answers(look: Callable[[str], object]) -> None:
     address = "127.0.0.1:9"
     with pytest.raises(ServerUnreachable, match="does not answer") as caught:
-        probe(address)
+        look(address)
     assert caught.value.where == f"RAY_ADDRESS={address}"
     assert "ray start --head" in str(caught.value.do)
 
 
-def test_a_name_that_is_not_known() -> None:
+@both
+def test_a_name_that_is_not_known(look: Callable[[str], object]) -> None:
     with pytest.raises(ServerUnreachable, match="does not answer"):
-        probe("no-such-host.invalid:6379")
+        look("no-such-host.invalid:6379")
 
 
 def test_a_web_server_is_not_a_cluster() -> None:
@@ -37,13 +43,21 @@ def test_a_web_server_is_not_a_cluster() -> None:
         server.shutdown()
 
 
-def test_one_who_says_nothing_is_not_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+@both
+def test_one_who_says_nothing_is_not_a_cluster(
+    monkeypatch: pytest.MonkeyPatch, look: Callable[[str], object]
+) -> None:
     monkeypatch.setattr("prefect_hone.ray_workers.access._SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with pytest.raises(ServerUnreachable, match="not a Ray cluster"):
-            probe(f"127.0.0.1:{silent.getsockname()[1]}")
+            look(f"127.0.0.1:{silent.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("address", ["auto", "ray://127.0.0.1:9"])
+def test_what_only_ray_understands_is_left_to_it(address: str) -> None:
+    require_cluster(address)
 
 
 @pytest.mark.slow

@@ -88,6 +88,14 @@ def test_prefect_unreachable_at_the_start(hone, project: Path) -> None:
     assert "PREFECT_API_URL=http://127.0.0.1:9/api" in said
 
 
+def test_ray_unreachable_at_the_start(hone, project: Path) -> None:
+    """Told before Ray is imported."""
+    said = sentence(
+        hone.answer("run", str(project / "recipe.yaml"), RAY_ADDRESS="127.0.0.1:9"), code=1
+    )
+    assert "RAY_ADDRESS=127.0.0.1:9: the Ray cluster does not answer" in said
+
+
 @pytest.mark.slow
 def test_what_only_a_worker_can_find_out_is_said_the_same_way(hone, project: Path) -> None:
     said = refused(
