@@ -146,13 +146,15 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
     if group != spec.group_size:
         job.notes.append(f"groups of {group} weights, because a layer has {width} inputs")
     with_data = spec.algorithm != "rtn"
+    # NNCF 3.4 would pack convolutions, too, into a graph that no runtime takes.
+    ignored = [*job.skipped, *(str(node.name) for node in convolutions)]
     try:
         return nncf.compress_weights(
             graph,
             mode=nncf.CompressWeightsMode.INT4_SYM,
             group_size=group,
             all_layers=True,
-            ignored_scope=nncf.IgnoredScope(names=job.skipped) if job.skipped else None,
+            ignored_scope=nncf.IgnoredScope(names=ignored) if ignored else None,
             awq=True if spec.algorithm == "awq" else None,
             dataset=dataset(nncf, job) if with_data else None,
         )

@@ -77,7 +77,12 @@ SCHEMES: dict[str, tuple[dict[str, Any], dict[str, float | str]]] = {
     "bf16": ({"scheme": "bf16"}, {ORT: "no bf16 kernels", OV: 30}),
     "fp8": ({"scheme": "fp8"}, {ORT: "does not support fp8", OV: "does not support fp8"}),
 }  # fmt: skip
-QUICK = {("static-int8", "perceptron"), ("weight-int8", "attention"), ("fp16", "convolutions")}
+QUICK = {
+    ("static-int8", "perceptron"),
+    ("weight-int4", "convolutions"),
+    ("weight-int8", "attention"),
+    ("fp16", "convolutions"),
+}
 
 
 @pytest.fixture(scope="module")
