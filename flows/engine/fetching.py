@@ -64,21 +64,16 @@ class _Measured:
 
     def __init__(self, stream: BinaryIO, folder: Path, where: str) -> None:
         self._stream, self._folder, self._where = stream, folder, where
-        self._head, self._written = b"", 0
+        self._head, self._written = bytearray(), 0
         self._whole: int | None = None
+        self._look_at = 0  # bytes: a header may have 100 MB, and comes in small parts
         self._began = time.monotonic()
 
     def write(self, part: bytes) -> int:
         """Raises InputError: it is no safetensors file, or longer than it says."""
         if self._whole is None:
             self._head += part
-            try:
-                self._whole = safetensors_size(self._head)
-            except ValueError as error:
-                raise unusable_weights(str(error), self._where) from None
-            if self._whole is not None:
-                _check_room(self._whole, self._folder, self._where)
-                self._head = b""
+            self._read_size()
         self._written += len(part)
         seconds = time.monotonic() - self._began
         if seconds > _AFTER and self._written < _SLOWEST * seconds:
@@ -88,6 +83,20 @@ class _Measured:
         if self._whole is not None and self._written > self._whole:
             raise unusable_weights("the server sends more than the file says it has", self._where)
         return self._stream.write(part)
+
+    def _read_size(self) -> None:
+        """Read the size of the whole once all of the header is there."""
+        if len(self._head) < self._look_at:
+            return
+        try:
+            self._whole = safetensors_size(bytes(self._head))
+        except ValueError as error:
+            raise unusable_weights(str(error), self._where) from None
+        if self._whole is not None:
+            _check_room(self._whole, self._folder, self._where)
+            self._head.clear()
+        elif len(self._head) > 8:
+            self._look_at = max(self._look_at, 8 + int.from_bytes(self._head[:8], "little"))
 
     def tell(self) -> int:
         return self._written

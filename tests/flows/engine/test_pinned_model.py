@@ -291,11 +291,7 @@ def test_weights_from_a_server_that_is_listed(tmp_path: Path, served: str) -> No
         ("endless", "the server sends more than the file says it has"),
         ("noise", "it is not a safetensors file"),
         ("huge", "the weights have 1,125,899.9 GB, and"),
-        pytest.param(
-            "endless-header",
-            "its header is not that of a safetensors file",
-            marks=pytest.mark.slow,
-        ),
+        ("endless-header", "its header is not that of a safetensors file"),
     ],
 )
 @pytest.mark.parametrize("origin", [Origin.COMMAND_LINE, Origin.PARAMETER])
