@@ -43,7 +43,7 @@ def piped(script: str, log: Path, reads: int, **environment: str) -> tuple[int, 
 COMMAND = (
     "import typer\napp.app = typer.Typer()\napp.app.command()(common.exit_with_message(command))\n"
 )
-LOTS = "for i in range(20000): print('line', i)\n"
+LOTS = "for i in range(2000): print('line', i, '. ' * 50)\n"
 
 
 def test_a_run_goes_on_without_a_reader_and_says_so(tmp_path: Path) -> None:
