@@ -26,18 +26,18 @@ def refused(tmp_path: Path, kind: str, graph: Any) -> str:
 def test_the_operator_that_openvino_converts_wrongly_is_named_not_the_one_after_it(
     tmp_path: Path,
 ) -> None:
-    maker = GraphMaker(8, 16)
+    maker = GraphMaker("length", 16)
     maker.node("MatMul", maker.weight(16, 16, name="first.weight"))
     in_layer(maker, "first")
     maker.node("Unsqueeze", maker.constant([-1], "last"))
-    maker.node("DFT", "", maker.constant(np.int64(-2), "axis"), onesided=1, name="node_dft")
+    maker.node("DFT", "", maker.constant(np.int64(1), "axis"), onesided=1, name="node_dft")
     in_layer(maker, "mixer")
     maker.node("Gather", maker.constant(np.int64(0), "real"), axis=-1)
-    maker.node("MatMul", maker.weight(9, 3, name="head.weight"))
+    maker.node("MatMul", maker.weight(16, 3, name="head.weight"))
     in_layer(maker, "head")
-    said = refused(tmp_path, "openvino-cpu", maker.model(8, 3))
+    said = refused(tmp_path, "openvino-cpu", maker.model("half", 3))
     assert "DFT (layer 'mixer') the shape" in said
-    assert "(?, 8, 9, 2)" in said, "what ONNX defines"
+    assert said.endswith("(?, ?, 16, 1, 2), where ONNX defines (?, ?, 16, 2)")
     assert "head" not in said
 
 
