@@ -116,8 +116,8 @@ class Quality(Strict):
     metric: NameOrPath = Field(
         "accuracy",
         description=f"One of: {', '.join(METRICS)}; or an import path 'module:name' of your own: a "
-        "class, an object or a module with per_sample(outputs, targets) and "
-        "aggregate(statistics).",
+        "function (outputs, targets) -> number; or a class, an object or a module with "
+        "per_sample(outputs, targets) and aggregate(statistics).",
     )
     higher_is_better: bool | None = Field(
         None, description="Of a metric of your own: whether a higher value is the better one."

@@ -95,6 +95,10 @@ def check(work: Workspace[CheckSpec]) -> Result:
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "calibration", "test")}
     parameters = count_parameters(model)
     notes = [*placement, *(_try_training(model, splits, spec, loss, work) if spec.trains else [])]
+    if sizes["test"] == 1:
+        notes.append(
+            "the test split has one sample: what is measured on it says little of other samples"
+        )
     if overlaps:
         notes.append(
             f"{overlaps} of the {sizes['test']} test samples are also in train: the measured "

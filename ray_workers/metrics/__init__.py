@@ -9,6 +9,7 @@ and resampling the rows gives a confidence interval for any metric. The directio
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, raised
 from ...recipe.metrics import METRICS
+from .plain import PlainMetric
 
 Array = np.ndarray[Any, Any]
 
@@ -38,8 +40,8 @@ def metric(name: str, allowed: Allowed | None = None) -> MetricFunctions:
     """The functions of a metric.
 
     Args:
-        name: A name in `METRICS`, or an import path `module:name`; a class is instantiated without
-            arguments.
+        name: A name in `METRICS`, or an import path `module:name`: a plain function of outputs and
+            targets, or an object with the two functions; a class is instantiated without arguments.
         allowed: What may be named by import path.
 
     Raises:
@@ -53,13 +55,16 @@ def metric(name: str, allowed: Allowed | None = None) -> MetricFunctions:
             found = found()
         except Exception as error:
             raise raised("the metric", error, f"{_WHERE}: {name}") from error
+    if inspect.isroutine(found):
+        return PlainMetric(f"{_WHERE}: {name}", found)
     for function in _FUNCTIONS:
         if not callable(getattr(found, function, None)):
             raise InputError(
                 f"the metric has no function '{function}'",
                 where=f"{_WHERE}: {name}",
                 do="give it per_sample(outputs, targets) -> statistics (N, k), and "
-                "aggregate(statistics) -> a number",
+                "aggregate(statistics) -> a number; or name a function (outputs, targets) -> a "
+                "number",
             )
     return OwnMetric(name, found)
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...ray_workers.metrics.sums import OfSums
+from ...recipe.errors import InputError
 
 Array = np.ndarray[Any, Any]
 Aggregate = Callable[[Array], float]
@@ -104,10 +105,17 @@ class _Sampled:
             return self._aggregate(self._rows)
         return float(self._of_sums.value(self._rows.sum(axis=0), len(self._rows)))
 
+    def _value(self, rows: Array) -> float:
+        """NaN where a function of the user's refuses a part of the samples, without a class say."""
+        try:
+            return self._aggregate(rows)
+        except InputError:
+            return math.nan
+
     def resampled(self, chosen: Array) -> Array:
         """Of each resample (R,), from indices (R, N)."""
         if self._of_sums is None:
-            return np.array([self._aggregate(self._rows[rows]) for rows in chosen])
+            return np.array([self._value(self._rows[rows]) for rows in chosen])
         size, count = chosen.shape
         places = chosen + count * np.arange(size)[:, None]
         weights = np.bincount(places.ravel(), minlength=size * count).reshape(size, count)
@@ -119,7 +127,7 @@ class _Sampled:
             kept = np.ones((len(groups), len(self._rows)), bool)
             for mask, group in zip(kept, groups, strict=True):
                 mask[group] = False
-            return np.array([self._aggregate(self._rows[mask]) for mask in kept])
+            return np.array([self._value(self._rows[mask]) for mask in kept])
         total = self._rows.sum(axis=0)
         return np.array(
             [

@@ -49,7 +49,7 @@ def reference(work: Workspace[ReferenceSpec]) -> Result:
     if not np.isfinite(found[0]):
         raise InputError(
             f"the metric '{short_name(spec.metric)}' of the trained model is {found[0]} on the "
-            f"test split of {len(statistics)} samples",
+            f"test split (samples: {len(statistics)})",
             where="quality.metric",
             do="see whether the test split has each class and more than one sample, or choose "
             "another metric",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,13 @@ def cases() -> dict[str, tuple[Any, float | None]]:
 
 def test_every_metric_of_the_catalogue_has_a_case() -> None:
     assert set(cases()) == set(METRICS)
+
+
+def test_every_metric_is_in_the_table_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs/howto/metrics.md").read_text()
+    for name, line in METRICS.items():
+        (row,) = (r for r in page.splitlines() if r.startswith(f"| `{name}` |"))
+        assert f"| {'higher' if line.higher_is_better else 'lower'} | {line.takes} |" in row
 
 
 class TestMetrics(MetricTestSuite):

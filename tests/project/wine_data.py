@@ -31,6 +31,8 @@ def wine(delay=0.0, fault=None, calibration=None):
     test = TensorDataset(x[:40], y[:40])
     if fault == "empty":
         test = TensorDataset(x[:0], y[:0])
+    if fault == "one":
+        test = TensorDataset(x[:1], y[:1])
     if fault == "raises":
         raise FileNotFoundError("/data/wine.csv")
     if fault == "not data":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prefect_hone.ray_workers.metrics import MetricFunctions, metric
+from prefect_hone.ray_workers.metrics import MetricFunctions, metric, stacked
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.recipe.factories import Allowed, use_code
 from sklearn import metrics as sk
@@ -41,6 +41,20 @@ class Asks(Iou):
     def __init__(self, classes):
         pass
 
+def mcc(outputs, targets):
+    from sklearn.metrics import matthews_corrcoef
+    assert targets.dtype == np.int64 and outputs.dtype == np.float32
+    return matthews_corrcoef(targets, outputs.argmax(1))
+
+def right(outputs, targets):
+    return outputs.argmax(1) == targets
+
+def table(outputs, targets):
+    return outputs
+
+def fails(outputs, targets):
+    return outputs @ targets
+
 class Half:
     def per_sample(self, outputs, targets):
         return None
@@ -66,6 +80,11 @@ def test_a_metric_of_your_own_by_its_import_path(tmp_path: Path, name: str) -> N
     ("name", "said"),
     [
         ("Flat", r"own_measures:Flat: per_sample gave an array of shape \(200,\) for 200 samples"),
+        (
+            "table",
+            r"own_measures:table: the metric gave an array of shape \(200, 5\) for 200 sampl",
+        ),
+        ("fails", r"own_measures:fails: the metric raised ValueError.*own_measures.py:39"),
         ("Raises", r"own_measures:Raises: aggregate raised KeyError.*own_measures.py:21"),
         ("Asks", r"own_measures:Asks: the metric raised TypeError.*'classes'"),
         ("Half", r"own_measures:Half: the metric has no function 'aggregate'"),
@@ -81,3 +100,31 @@ def test_what_is_wrong_with_a_metric_of_your_own_names_it(
 
     with pytest.raises(InputError, match=said):
         judged()
+
+
+def test_a_plain_function_judges_all_samples_at_once(tmp_path: Path) -> None:
+    measure = own(tmp_path, "mcc")
+    parts = [measure.per_sample(LOGITS[i : i + 70], LABELS[i : i + 70]) for i in (0, 70, 140)]
+    wanted = sk.matthews_corrcoef(LABELS, LOGITS.argmax(1))
+    assert measure.aggregate(np.concatenate(parts)) == pytest.approx(wanted)
+    assert measure.aggregate(parts[2][:40]) == pytest.approx(
+        sk.matthews_corrcoef(LABELS[140:180], LOGITS[140:180].argmax(1))
+    )
+
+
+def test_a_plain_function_may_return_a_number_for_each_sample(tmp_path: Path) -> None:
+    measure = own(tmp_path, "right")
+    rows = measure.per_sample(LOGITS, LABELS)
+    assert measure.aggregate(rows) == pytest.approx(sk.accuracy_score(LABELS, LOGITS.argmax(1)))
+
+
+def test_a_plain_function_can_not_judge_samples_of_different_sizes(tmp_path: Path) -> None:
+    measure = own(tmp_path, "right")
+    rows = stacked(
+        [
+            measure.per_sample(np.zeros((4, 5, 3), np.float32), np.zeros((4, 3), np.int64)),
+            measure.per_sample(np.zeros((4, 5, 2), np.float32), np.zeros((4, 2), np.int64)),
+        ]
+    )
+    with pytest.raises(InputError, match="the samples differ in size"):
+        measure.aggregate(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from prefect_hone.ray_workers.metrics import metric
+from prefect_hone.recipe.errors import InputError
 from prefect_hone.tasks.validate.interval import (
     bonett_price,
     drop_interval,
@@ -114,3 +115,16 @@ def test_a_metric_that_noise_shifts_has_no_interval() -> None:
     value, low, high = quality_interval(rows, metric("calibration_error").aggregate)
     assert value > 0
     assert np.isnan([low, high]).all()
+
+
+def test_a_function_that_refuses_some_resamples_has_an_interval_all_the_same() -> None:
+    def of_two_classes(rows: np.ndarray) -> float:
+        if len(np.unique(rows[:, 1])) < 2:
+            raise InputError("only one class is present", where="quality.metric")
+        return float(rows[:, 0].mean())
+
+    rows = np.stack([np.random.default_rng(0).normal(size=12), np.arange(12) == 3], axis=1)
+    value, low, high = quality_interval(rows, of_two_classes)
+    assert low < value < high
+    with pytest.raises(InputError, match="only one class"):
+        quality_interval(rows[:3], of_two_classes)
