@@ -86,7 +86,7 @@ def _table(rows: list[Row], size: int) -> Table:
             escape(row.name),
             row.runtime,
             f"{timing.p50_ms:.4g} [{timing.p50_ms_low:.4g}, {timing.p50_ms_high:.4g}]",
-            f"{timing.p90_ms:.4g}",
+            "too few calls" if timing.p90_ms is None else f"{timing.p90_ms:.4g}",
             f"{timing.samples_per_s:,.0f}",
             "1" if row.name == first else _ratio(timing),
             "" if row.memory_bytes is None else bytes_in_words(row.memory_bytes),

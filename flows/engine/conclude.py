@@ -297,11 +297,11 @@ def timing_metrics(
 def _named(timing: Timing) -> dict[str, float]:
     """The benchmark's numbers, which have bare names (`p50_ms`), under MLflow's names."""
     return {
-        mlflow_name(name): float(getattr(timing, field))
+        mlflow_name(name): float(value)
         for measure in MEASURES.values()
         if measure.per_batch
         for name in measure.names
-        if (field := name.partition(".")[2]) in Timing.model_fields
+        if (value := getattr(timing, name.partition(".")[2], None)) is not None
     }
 
 

@@ -69,10 +69,22 @@ def ratio(slower: Launches, faster: Launches) -> tuple[float, float, float]:
     return float(np.median(ratios)), low, high
 
 
-def latency(rounds: Rounds, batch_size: int) -> dict[str, float]:
-    """Percentiles of all calls (ms), the interval of the median, and samples per second."""
+#: Fewest calls that tell a percentile, by MLPerf Inference's rules for early stopping (64 queries
+#: of a single stream for the 90th, 662 of several streams for the 99th percentile).
+ENOUGH_CALLS = {90: 64, 99: 662}
+
+
+def latency(rounds: Rounds, batch_size: int) -> dict[str, float | None]:
+    """Percentiles of all calls (ms), the interval of the median, and samples per second.
+
+    A percentile for which there are too few calls is None.
+    """
     calls = np.concatenate([np.asarray(durations) for durations in rounds]) * 1e3
-    p50, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
+    p50 = float(np.median(calls))
+    p90, p99 = (
+        float(np.percentile(calls, percent)) if len(calls) >= enough else None
+        for percent, enough in ENOUGH_CALLS.items()
+    )
     low, high = median_interval([value * 1e3 for value in round_medians(rounds)])
     return {
         "p50_ms": p50,

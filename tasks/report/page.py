@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,14 +202,18 @@ def timing_rows(report: Report) -> list[Row]:
             cells = (
                 Cell(size, float(size)),
                 Cell(f"{p50(timing.p50_ms)} {interval}", timing.p50_ms),
-                Cell(p90(timing.p90_ms), timing.p90_ms),
-                Cell(p99(timing.p99_ms), timing.p99_ms),
+                _percentile(timing.p90_ms, p90),
+                _percentile(timing.p99_ms, p99),
                 Cell(f"{timing.samples_per_s:,.0f}", timing.samples_per_s),
                 Cell(faster, timing.ratio),
                 Cell(f"{timing.calls:,.0f}", timing.calls),
             )
             rows.append(Row("PyTorch eager" if name == BASELINE else name, cells))
     return rows
+
+
+def _percentile(value: float | None, shown: Callable[[float], str]) -> Cell:
+    return Cell("too few calls" if value is None else shown(value), value)
 
 
 def _measured(report: Report, name: str, measure: str) -> Cell:

