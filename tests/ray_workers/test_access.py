@@ -64,7 +64,7 @@ def test_what_only_ray_understands_is_left_to_it(address: str) -> None:
 def test_a_cluster_of_ours_has_a_token_of_its_own_and_leaves_none(tmp_path: Path) -> None:
     """Not even where the home can't be written, or holds something odd in the token's place."""
     code = """
-import os, subprocess, sys
+import ipaddress, os, subprocess, sys
 from prefect_hone.ray_workers import ray_private
 from prefect_hone.ray_workers.cluster import Cluster
 before = dict(os.environ)
@@ -82,6 +82,13 @@ for _ in range(2):
     assert any("raylet" in line for line in started), started
     unused = ("autoscaler", "log_monitor.py", "dashboard/dashboard.py")
     assert not [line for line in started for name in unused if name in line], started
+    places = {
+        place.laddr.ip.removeprefix("::ffff:")  # of IPv4
+        for process in ray_private.own_processes()
+        for place in process.net_connections("inet")
+        if place.status == "LISTEN"
+    }
+    assert places and all(ipaddress.ip_address(ip).is_loopback for ip in places), places
     cluster.close()
 assert len(tokens) == 2
 after = {name: value for name, value in os.environ.items() if "AUTH" in name}
