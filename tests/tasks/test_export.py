@@ -119,7 +119,10 @@ def outputs_of(workshop: Workshop, step: LaidStep, inputs: dict[str, np.ndarray]
         return runtime.outputs(inputs)
 
 
-@pytest.mark.parametrize("target", ["onnxruntime-cpu", "openvino-cpu"])
+@pytest.mark.parametrize(
+    "target",
+    ["onnxruntime-cpu", "openvino-cpu", pytest.param("inductor-cpu", marks=pytest.mark.slow)],
+)
 def test_texts_of_any_length_go_all_the_way_with_all_outputs(
     workshop: Workshop, target: str
 ) -> None:
