@@ -52,6 +52,7 @@ _NOT_A_METRIC = {
     for name in measure_names()
     if name.startswith("quality.") and find_measure(name) is not None
 }
+_COVERAGE = "coverage.fraction"
 _RATIO_TO_UNCOMPRESSED = "latency.ratio_to_uncompressed"
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
 #: Names are joined in MLflow's and in files' names, which have at most 250 characters.
@@ -493,6 +494,8 @@ class Recipe(Strict):
             self._require_interval(where, i)
             if measure is not None and measure.name == _RATIO_TO_UNCOMPRESSED:
                 self._require_uncompressed(where, name)
+            if measure is not None and measure.name == _COVERAGE:
+                self._require_compressed(where, name)
             if measure is not None and measure.by_group and self.quality.groups is None:
                 raise mistake(
                     "groups",
@@ -504,7 +507,14 @@ class Recipe(Strict):
             if name.startswith("quality.") and measure is None and name not in own:
                 raise mistake(
                     "quality",
-                    "{where} asks for '{name}', but quality.metric is '{metric}'",
+                    "{where} asks for '{name}', but quality.metric is '{metric}': this run "
+                    "measures {able}",
+                    able=", ".join(
+                        [
+                            f"quality.{self.quality.name}",
+                            *(n for n in MEASURES if n[:8] == "quality."),
+                        ]
+                    ),
                     where=where,
                     name=name,
                     metric=self.quality.name,
@@ -526,6 +536,15 @@ class Recipe(Strict):
                 name=asked,
                 metric=self.quality.name,
                 value=asked.rpartition("_")[0],
+            )
+
+    def _require_compressed(self, where: str, name: str) -> None:
+        if not any(variant.passes for variant in self.variants):
+            raise mistake(
+                "compressed",
+                "{where} asks for '{name}', but no variant has a pass that could be measured by it",
+                where=where,
+                name=name,
             )
 
     def _require_uncompressed(self, where: str, name: str) -> None:

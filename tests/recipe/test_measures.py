@@ -113,3 +113,17 @@ def test_a_gate_on_classes_is_refused_where_numbers_are_judged() -> None:
     assert Recipe.model_validate(fields).own_gates
     with pytest.raises(ValidationError, match="compares classes, and rmse judges none"):
         Recipe.model_validate({**fields, "quality": {"metric": "rmse"}})
+
+
+def test_a_gate_on_what_this_run_does_not_measure_is_refused_with_what_it_does() -> None:
+    fields = load().model_dump(mode="json")
+    wrong = {**fields, "gates": [{"metric": "quality.f1_macro", "at_least": 1}]}
+    with pytest.raises(
+        ValidationError, match=r"measures quality.accuracy, quality.value, quality.d"
+    ):
+        Recipe.model_validate(wrong)
+    gate = {"metric": "coverage.fraction", "at_least": 0.9}
+    plain = {**fields, "variants": [{"name": "fp32"}], "gates": [gate]}
+    with pytest.raises(ValidationError, match="no variant has a pass"):
+        Recipe.model_validate(plain)
+    assert Recipe.model_validate({**fields, "gates": [gate]}).own_gates
