@@ -25,6 +25,8 @@ _TAIL = 0.975
 #: Resamples: enough for the tails of an interval, and for large statistics what is left of
 #: `_MOST_NUMBERS`, so that the same data always have the same interval.
 _FEWEST, _MOST = 400, 2000
+#: Where each is evaluated alone.
+_MOST_ALONE = 1000
 _MOST_NUMBERS = 4 * 10**8
 _JACKKNIFE_GROUPS = 200
 #: Resamples that are evaluated at once.
@@ -65,7 +67,8 @@ def bootstrap_of(
     if math.isnan(found):
         return math.nan, math.nan
     width = sum(rows.shape[1] for rows in statistics)
-    resamples = min(max(_MOST_NUMBERS // (count * width), _FEWEST), _MOST)
+    most = _MOST if isinstance(aggregate, OfSums) else _MOST_ALONE
+    resamples = min(max(_MOST_NUMBERS // (count * width), _FEWEST), most)
     generator = np.random.default_rng(0)
     drawn = np.concatenate(
         [
