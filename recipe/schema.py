@@ -9,31 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
-    ValidatorFunctionWrapHandler,
-    WrapSerializer,
-    WrapValidator,
     field_validator,
     model_validator,
 )
 
-from .errors import did_you_mean
+from .gates import Gate, Gates, Select
 from .limits import odd_value
 from .measures import (
     BOUNDS,
     MEASURES,
-    described_measures,
     find_measure,
     is_of_champion,
-    measure_names,
 )
 from .metrics import LOSSES, METRICS
 from .model import DataFactory, ModelFactory
 from .passes import Pass
+from .quality import Quality
 from .registry_names import (
     ALIAS,
     LONGEST_ALIAS,
@@ -42,16 +37,10 @@ from .registry_names import (
     alias_problem,
     model_problem,
 )
-from .strict import IMPORT_PATH, NameOrPath, Strict, import_paths, mistake, short_name
+from .strict import IMPORT_PATH, Strict, import_paths, mistake, one_of
 from .targets import Target, expanded
 from .training import Train
 
-#: Names that are taken as `quality/NAME` in MLflow.
-_NOT_A_METRIC = {
-    name.partition(".")[2]
-    for name in measure_names()
-    if name.startswith("quality.") and find_measure(name) is not None
-}
 _COVERAGE = "coverage.fraction"
 _RATIO_TO_UNCOMPRESSED = "latency.ratio_to_uncompressed"
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
@@ -59,125 +48,10 @@ _NAME = r"^[a-z0-9][a-z0-9_-]*$"
 _LONGEST = 100
 
 
-def _one_of(value: str, known: Any, what: str) -> str:
-    if value not in known:
-        raise mistake(
-            "unknown_name",
-            "there is no {what} '{value}': {hint}",
-            what=what,
-            value=value,
-            hint=did_you_mean(value, known),
-        )
-    return value
-
-
-def _measure(value: str) -> str:
-    """The name of a measure, or `quality.NAME`, which the recipe compares with its own metric."""
-    room, _, name = value.partition(".")
-    if room == "quality" and name.isidentifier():
-        return value
-    return _one_of(value, measure_names(), "measure")
-
-
 def _unique(what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise mistake("twice", "the {what} '{name}' is defined twice", what=what, name=name)
-
-
-def _check_batch_size(metric: str, batch_size: int | None) -> None:
-    measure = find_measure(metric)
-    if batch_size is not None and (measure is None or not measure.per_batch):
-        raise mistake("batch_size", "'{metric}' does not depend on the batch size", metric=metric)
-
-
-def _check_confidence(metric: str, confidence: float) -> None:
-    """Refuse `confidence` for what has no interval, and for a bound, which is one end of it."""
-    if confidence != CONFIDENCE:
-        raise mistake(
-            "confidence",
-            "confidence can only be {known}: intervals are measured at 95 %",
-            known=CONFIDENCE,
-        )
-    measure = find_measure(metric)
-    own = measure is None and not metric.endswith(BOUNDS)  # quality.METRIC
-    if not own and (measure is None or not measure.has_interval or metric != measure.name):
-        able = ", ".join(m.name for m in MEASURES.values() if m.has_interval)
-        raise mistake(
-            "confidence",
-            "'{metric}' has no 95 % interval that confidence could ask for; these have one: {able}",
-            metric=metric,
-            able=able,
-        )
-
-
-class Quality(Strict):
-    """What 'good' means."""
-
-    metric: NameOrPath = Field(
-        "accuracy",
-        description=f"One of: {', '.join(METRICS)}; or an import path 'module:name' of your own: a "
-        "function (outputs, targets) -> number; or a class, an object or a module with "
-        "per_sample(outputs, targets) and aggregate(statistics).",
-    )
-    higher_is_better: bool | None = Field(
-        None, description="Of a metric of your own: whether a higher value is the better one."
-    )
-    groups: Literal["label"] | None = Field(
-        None, description="Also measure the quality of each group; 'label' groups by the target."
-    )
-
-    suspicious_gain: float = Field(
-        0.05,
-        gt=0,
-        description="A candidate that is better than the trained model by more than this share of "
-        "its quality, certainly, is suspicious: promotion auto then asks a person.",
-    )
-
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if ":" not in value:
-            return _one_of(value, METRICS, "metric")
-        if re.fullmatch(IMPORT_PATH, value) is None:
-            raise mistake("metric", "an import path looks like 'module:name'")
-        name = short_name(value)
-        if name in _NOT_A_METRIC:
-            raise mistake(
-                "metric",
-                "a metric can't be called '{name}': quality/{name} is a measure of Hone's",
-                name=name,
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _one_way_is_better(self) -> Quality:
-        known = METRICS.get(self.metric)
-        if known is None and self.higher_is_better is None:
-            raise mistake(
-                "metric",
-                "say which way '{metric}' is better: higher_is_better: true, or false",
-                metric=self.metric,
-            )
-        if known is not None and self.higher_is_better not in (None, known.higher_is_better):
-            raise mistake(
-                "metric",
-                "of '{metric}' the {way} value is the better one: leave higher_is_better out",
-                metric=self.metric,
-                way="higher" if known.higher_is_better else "lower",
-            )
-        return self
-
-    @property
-    def name(self) -> str:
-        """What the metric is called in MLflow and in tables."""
-        return short_name(self.metric)
-
-    @property
-    def rises(self) -> bool:
-        """Whether a higher value is the better one."""
-        known = METRICS.get(self.metric)
-        return bool(self.higher_is_better) if known is None else known.higher_is_better
 
 
 class Variant(Strict):
@@ -235,100 +109,6 @@ class Benchmark(Strict):
         if any(size < 1 for size in value) or len(set(value)) != len(value):
             raise mistake("batch_sizes", "batch sizes must be at least 1, without duplicates")
         return value
-
-
-#: Of every interval that is measured.
-CONFIDENCE = 0.95
-
-
-class Gate(Strict):
-    """A measure, and the limit that a candidate must meet."""
-
-    metric: str = Field(
-        description=f"One of: {described_measures()}; or quality.METRIC. Of those with a 95 % "
-        "interval NAME_low and NAME_high too."
-    )
-    at_most: float | None = Field(None, description="Highest value that passes.")
-    at_least: float | None = Field(None, description="Lowest value that passes.")
-    batch_size: int | None = Field(
-        None, ge=1, description="Batch size of a latency or throughput measure (samples)."
-    )
-    confidence: float | None = Field(
-        None,
-        description="0.95: the limit must hold for the bound of the 95 % interval, not only for "
-        "the value. Of measures that have an interval.",
-    )
-
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return _measure(value)
-
-    @model_validator(mode="after")
-    def _one_limit(self) -> Gate:
-        if (self.at_most is None) == (self.at_least is None):
-            raise mistake("limit", "give either at_most or at_least")
-        _check_batch_size(self.metric, self.batch_size)
-        if self.confidence is not None:
-            _check_confidence(self.metric, self.confidence)
-        return self
-
-    @property
-    def judged(self) -> str:
-        """The measure that is compared with the limit: itself, or the bound of its interval."""
-        if self.confidence is None:
-            return self.metric
-        return f"{self.metric}{BOUNDS[1] if self.at_most is not None else BOUNDS[0]}"
-
-
-def _none_or_gates(value: Any, gates: ValidatorFunctionWrapHandler) -> Any:
-    if value == NO_GATES:
-        return value
-    if not isinstance(value, list | tuple):
-        raise mistake("gates", "gates are a list, or 'none'")
-    return gates(tuple(value))  # a list would be refused, where it came from JSON
-
-
-def _said_gates(value: Any, gates: SerializerFunctionWrapHandler) -> Any:
-    return value if isinstance(value, str) else gates(value)
-
-
-#: What turns the default gates off.
-NO_GATES: Final = "none"
-if TYPE_CHECKING:
-    Gates = tuple[Gate, ...] | Literal["none"]
-else:  # of a union, each mistake would be told once for each of its members
-    Gates = Annotated[
-        tuple[Gate, ...],
-        WrapValidator(_none_or_gates, json_schema_input_type=tuple[Gate, ...] | Literal["none"]),
-        WrapSerializer(_said_gates),
-    ]
-
-
-class Select(Strict):
-    """Which candidate wins among those that pass every gate."""
-
-    minimize: str | None = Field(None, description="The lowest value of this measure wins.")
-    maximize: str | None = Field(None, description="The highest value of this measure wins.")
-    batch_size: int | None = Field(
-        None, ge=1, description="Batch size of a latency or throughput measure (samples)."
-    )
-
-    @field_validator("minimize", "maximize")
-    @classmethod
-    def _known(cls, value: str | None) -> str | None:
-        return None if value is None else _measure(value)
-
-    @model_validator(mode="after")
-    def _one_aim(self) -> Select:
-        if (self.minimize is None) == (self.maximize is None):
-            raise mistake("aim", "give either minimize or maximize")
-        _check_batch_size(self.metric, self.batch_size)
-        return self
-
-    @property
-    def metric(self) -> str:
-        return str(self.minimize if self.minimize is not None else self.maximize)
 
 
 class Registry(Strict):
@@ -445,7 +225,7 @@ class Recipe(Strict):
     @classmethod
     def _known_loss(cls, value: Train) -> Train:
         if ":" not in value.loss:
-            _one_of(value.loss, LOSSES, "loss")
+            one_of(value.loss, LOSSES, "loss")
         elif re.fullmatch(IMPORT_PATH, value.loss) is None:
             raise mistake("loss", "an import path looks like 'module:function'")
         return value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic_core import PydanticCustomError
+
+from .errors import did_you_mean
 
 #: Prefix of the error codes of Hone's validators, whose messages are complete sentences.
 OWN_CODE = "hone."
@@ -62,6 +64,23 @@ def mistake(code: str, text: str, /, **values: Any) -> PydanticCustomError:
         values: The given and the expected values.
     """
     return PydanticCustomError(f"{OWN_CODE}{code}", text, values or None)
+
+
+def one_of(value: str, known: Collection[str], what: str) -> str:
+    """A name that must be known.
+
+    Raises:
+        PydanticCustomError: It is not; with the nearest that is.
+    """
+    if value not in known:
+        raise mistake(
+            "unknown_name",
+            "there is no {what} '{value}': {hint}",
+            what=what,
+            value=value,
+            hint=did_you_mean(value, known),
+        )
+    return value
 
 
 def import_paths(model: Strict, where: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..recipe.gates import Gate
 from ..recipe.measures import bytes_in_words, find_measure, is_of_champion, mlflow_name
-from ..recipe.schema import Gate, Recipe
+from ..recipe.schema import Recipe
 from ..recipe.strict import Strict
 from .todays_champion import TodaysChampion
 

@@ -35,6 +35,10 @@ for _name, _value in _THREADS.items():
     os.environ.setdefault(_name, _value)
 
 
+# A shell that starts the tests in the background has SIGINT ignored, and what they start inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 #: What is imported stays: looking for garbage in it takes a tenth of the time.
 gc.set_threshold(100_000, 50, 100)
 

@@ -16,7 +16,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator
 
 from ...recipe.errors import InputError
-from ...recipe.schema import Gate
+from ...recipe.gates import Gate
 from ...recipe.showable import remember
 from .settings import Settings
 

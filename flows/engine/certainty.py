@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ...recipe.gates import Gate
 from ...recipe.measures import BOUNDS
 from ...recipe.metrics import METRICS
-from ...recipe.schema import Gate, Recipe
+from ...recipe.schema import Recipe
 
 _LOW, _HIGH = BOUNDS
 

@@ -13,8 +13,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from ...recipe.errors import HoneError, InputError
+from ...recipe.gates import NO_GATES
 from ...recipe.measures import BOUNDS, MEASURES, is_of_champion
-from ...recipe.schema import NO_GATES, Recipe
+from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
 from ...tasks.outcome import Outcome
 from ...tasks.report.table import failure

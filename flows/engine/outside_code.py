@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...recipe.code_path import RESERVED
+from ...recipe.syntax import syntax_tree
 from ...runtimes.outside_code import content_digest, installed, places_of, sources
 
 _OURS = __package__.partition(".")[0]
@@ -63,7 +64,7 @@ def _imported_by(paths: Iterable[Path]) -> set[str]:
         if path.suffix != ".py":
             continue
         try:
-            tree = ast.parse(path.read_bytes())
+            tree = syntax_tree(path.read_bytes())
         except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
             continue
         for node in ast.walk(tree):

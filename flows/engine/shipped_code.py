@@ -21,6 +21,7 @@ from ...recipe.errors import InputError
 from ...recipe.measures import bytes_in_words
 from ...recipe.regular_files import looks_secret
 from ...recipe.schema import Recipe
+from ...recipe.syntax import syntax_tree
 
 _LARGEST = 64 * 2**20  # bytes
 #: Left out everywhere without a word, like hidden files.
@@ -205,7 +206,7 @@ def _names_in_code(paths: Iterable[Path]) -> set[str]:
             continue
         source = path.read_bytes()
         try:
-            tree = ast.parse(source)
+            tree = syntax_tree(source)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             texts: Iterable[str] = [source.decode("utf-8", "replace")]
         else:

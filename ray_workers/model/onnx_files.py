@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from ...recipe.errors import StepFailed
 from ...recipe.library_messages import telling
+from ...recipe.syntax import syntax_tree
 from ..store.file_names import GRAPH, SAMPLES_FILE, WEIGHTS_BESIDE
 
 OUTPUT = "output"
@@ -235,7 +236,7 @@ def _exported_layer(node: Any) -> str | None:
             return str(name).removesuffix(".weight")
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
-            scopes = [str(scope) for scope in ast.literal_eval(entry.value)]
+            scopes = [str(scope) for scope in ast.literal_eval(syntax_tree(entry.value, "eval"))]
             return next((scope for scope in reversed(scopes[:-1]) if scope), None)
     return None
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import ast
 import re
 
+from ...recipe.syntax import syntax_tree
+
 #: Functions of sympy and torch whose arguments are expressions.
 _FUNCTIONS = frozenset({
     "Abs", "Add", "And", "Eq", "Equality", "Ge", "GreaterThan", "Gt", "ITE", "Le", "LessThan",
@@ -51,7 +53,7 @@ def checked_expression(text: str) -> str:
     if len(text) > _LONGEST or not text.isascii():
         raise NotAllowed(f"a symbolic size of {len(text):,} characters")
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = syntax_tree(text.strip(), "eval")
         _check(tree.body, 0, 1)
         return ast.unparse(tree)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:

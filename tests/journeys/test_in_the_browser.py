@@ -63,7 +63,13 @@ class Prefect:
                 time.sleep(0.5)
         pytest.fail(f"there is no deployment {name}")
 
-    def ended(self, deployment: str, within: float = 240) -> dict[str, Any]:
+    def why(self, run: dict[str, Any]) -> str:
+        """The message of a run's state, and what it logged."""
+        chosen = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "sort": "TIMESTAMP_ASC"}
+        logged = [line["message"] for line in self("/logs/filter", chosen)]
+        return "\n".join([str(run["state"].get("message")), *logged])
+
+    def ended(self, deployment: str, within: float = 600) -> dict[str, Any]:
         """The first run of a deployment that has ended."""
         deadline = time.monotonic() + within
         runs: list[dict[str, Any]] = []
@@ -95,7 +101,7 @@ def test_schedule_form_approval_and_the_registrys_page(
     scheduled = prefect.deployment("accelerate/wine")
     first = prefect.ended(scheduled)
     prefect(f"/deployments/{scheduled}/pause_deployment", {})
-    assert (first["state_name"], first["auto_scheduled"]) == ("Completed", True), first["state"]
+    assert (first["state_name"], first["auto_scheduled"]) == ("Completed", True), prefect.why(first)
     client = mlflow.MlflowClient(tracking, registry_uri=tracking)
     assert client.get_model_version_by_alias("wine", "champion").version == "1"
 
@@ -110,7 +116,7 @@ def test_schedule_form_approval_and_the_registrys_page(
     page.screenshot(path=tmp_path / "form.png")
     page.get_by_role("button", name="Submit").click()
     second = prefect.ended(by_hand)
-    assert second["state_name"] == "AwaitingApproval", second["state"]
+    assert second["state_name"] == "AwaitingApproval", prefect.why(second)
     assert second["parameters"]["overrides"] == ["train.epochs=5"]
     assert client.get_model_version_by_alias("wine", "champion").version == "1"
     page.goto(f"{root}/v2/runs/flow-run/{second['id']}?tab=Artifacts")

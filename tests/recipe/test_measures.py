@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prefect_hone import load_recipe
 from prefect_hone.recipe.errors import RecipeError
+from prefect_hone.recipe.gates import Gate
 from prefect_hone.recipe.measures import (
     MEASURES,
     bytes_in_words,
@@ -16,7 +17,7 @@ from prefect_hone.recipe.measures import (
     mlflow_name,
 )
 from prefect_hone.recipe.metrics import METRICS
-from prefect_hone.recipe.schema import Gate, Recipe
+from prefect_hone.recipe.schema import Recipe
 from pydantic import ValidationError
 
 RECIPE = Path(__file__).parent.parent / "project/recipe.yaml"
