@@ -74,7 +74,8 @@ def test_it_has_only_the_runtimes_room(tmp_path: Path) -> None:
         process.wait_loaded()
         found = set(process.predict(ONE))
     assert found <= {
-        "prefect_hone.runtimes", "prefect_hone.runtimes.errors", "prefect_hone.runtimes.predict",
+        "prefect_hone.runtimes", "prefect_hone.runtimes.disturbance",
+        "prefect_hone.runtimes.errors", "prefect_hone.runtimes.predict",
     }  # fmt: skip
 
 
