@@ -40,10 +40,6 @@ LOCAL = {
 }
 
 
-#: How long Ray tries to reach the cluster's first process (s; Ray's default is 60). Then it ends
-#: the whole process with a line of its own, so the start's own limit has to come first.
-_REACHABLE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "300")
-
 _PATIENCE = 1.5  # s that `close` waits for a start
 _SHUTDOWN = 15.0  # s for Ray's own end
 
@@ -232,7 +228,6 @@ class Cluster:
         if not ray.is_initialized():
             quiet = {"log_to_driver": False, "logging_level": "error"}
             if self.address is None:
-                os.environ.setdefault(*_REACHABLE)
                 self._token.enter_context(access.own_token())
                 self._not_closed()
                 ray_private.start(
