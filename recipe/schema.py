@@ -292,7 +292,7 @@ class Recipe(Strict):
                     able=", ".join(
                         [
                             f"quality.{self.quality.name}",
-                            *(n for n in MEASURES if n[:8] == "quality."),
+                            *(n for n in MEASURES if n.startswith("quality.")),
                         ]
                     ),
                     where=where,

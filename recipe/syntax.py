@@ -25,10 +25,10 @@ def syntax_tree(source: str | bytes, mode: str = "exec") -> ast.AST:
         RecursionError: It is nested too deeply.
         MemoryError: Likewise.
     """
-    for left in reversed(range(_TRIES)):
+    for _ in range(_TRIES):
         try:
             return ast.parse(source, mode=mode)
         except SystemError as error:
-            if not left or _NOT_THE_SOURCES_FAULT not in str(error):
+            if _NOT_THE_SOURCES_FAULT not in str(error):
                 raise
-    raise AssertionError("unreachable")
+    return ast.parse(source, mode=mode)

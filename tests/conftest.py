@@ -43,8 +43,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 gc.set_threshold(100_000, 50, 100)
 
 
-#: On a machine with much other work, one start of Ray in some hundred does not reach its first
-#: process, which is there: the cause is not known, and nothing of a run has begun by then.
+#: On a machine with much other work a start of Ray now and then does not reach its first process:
+#: the cause is not known, and nothing of a run has begun by then.
 _NO_RAY = ("Failed to connect to GCS within", "Ray did not start within")
 
 

@@ -107,7 +107,7 @@ class OtherLoad(Strict):
     """What other work on the machine did to a measurement.
 
     Attributes:
-        slices: Timed slices of a tenth of a second or less that count (a count).
+        slices: Timed slices that count (a count).
         repeated: How often a slice was timed again because it was disturbed.
         disturbed: Of those that count: in which the process still waited for a processor.
     """

@@ -92,11 +92,8 @@ def verified_version(tracking: str, model: str, version: str) -> Iterator[Path]:
         InputError: There is no such version.
         HoneError: Its files are not the measured ones, or can't be read.
     """
-    import mlflow
-
-    client = mlflow.MlflowClient(tracking, registry_uri=tracking)
-    with verified_files(tracking, client, required_version(tracking, client, model, version)) as f:
-        yield f.parent
+    with verified_files(tracking, *required_version(tracking, model, version)) as artifact:
+        yield artifact.parent
 
 
 def _described(nobody: TodaysChampion, version: Any) -> TodaysChampion:

@@ -86,24 +86,24 @@ def verify(tracking: str, name: str, version: str) -> Verdict:
     Raises:
         InputError: There is no such version.
     """
-    import mlflow
-
-    client = mlflow.MlflowClient(tracking, registry_uri=tracking)
-    found = required_version(tracking, client, name, version)
+    client, found = required_version(tracking, name, version)
     return verify_version(tracking, client, found, prove=True)
 
 
-def required_version(tracking: str, client: Any, name: str, version: str) -> Any:
-    """A version as MLflow has it.
+def required_version(tracking: str, name: str, version: str) -> tuple[Any, Any]:
+    """A client of the registry, and a version as MLflow has it.
 
     Raises:
         InputError: There is none.
     """
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking, registry_uri=tracking)
     found = found_or_none(lambda: named_version(client, name, version), client, name)
     if found is None:
         at = version if version.startswith("@") else f" version {version}"
         raise InputError(f"the registry has no {name}{at}", where=tracking)
-    return found
+    return client, found
 
 
 def verify_version(tracking: str, client: Any, version: Any, *, prove: bool = False) -> Verdict:

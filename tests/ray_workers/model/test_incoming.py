@@ -25,7 +25,8 @@ from steps_bench import Bench
 from torch import nn
 
 
-def test_a_transformers_folder(tmp_path: Path) -> None:
+def saved_bert(folder: Path) -> nn.Module:
+    """A small transformers model, and its folder."""
     transformers = pytest.importorskip("transformers")
     made = transformers.BertForSequenceClassification(
         transformers.BertConfig(
@@ -33,7 +34,12 @@ def test_a_transformers_folder(tmp_path: Path) -> None:
             vocab_size=100, num_labels=3,
         )
     ).eval()  # fmt: skip
-    made.save_pretrained(tmp_path / "bert")
+    made.save_pretrained(folder)
+    return made
+
+
+def test_a_transformers_folder(tmp_path: Path) -> None:
+    made = saved_bert(tmp_path / "bert")
     loaded = transformers_model(str(tmp_path / "bert")).eval()
     inputs = {"input_ids": torch.arange(12).reshape(2, 6)}
     assert torch.allclose(call_model(loaded, inputs), call_model(made, inputs))
@@ -42,14 +48,7 @@ def test_a_transformers_folder(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_wrong_transformers_folder_is_told(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    made = transformers.BertForSequenceClassification(
-        transformers.BertConfig(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-            vocab_size=100, num_labels=3,
-        )
-    ).eval()  # fmt: skip
-    made.save_pretrained(tmp_path / "bert")
+    made = saved_bert(tmp_path / "bert")
     config = json.loads((tmp_path / "bert" / "config.json").read_text())
     for change, said in (
         ({"hidden_size": 10**6}, r"describes [\d,]{17} parameters, and its weights have only"),
