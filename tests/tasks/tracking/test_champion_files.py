@@ -6,9 +6,11 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from prefect_hone.recipe.errors import HoneError, InputError
 from prefect_hone.runtimes.digest import digests_in, tree_digest
+from prefect_hone.tasks.benchmark.side_by_side import Compiled
 from prefect_hone.tasks.todays_champion import TodaysChampion
-from prefect_hone.tasks.tracking.champion_files import todays_champion
+from prefect_hone.tasks.tracking.champion_files import todays_champion, verified_version
 from prefect_hone.tasks.tracking.registry import Promotable, promote
 
 from ...support.logged_models import logged, place_of, plain, store, times
@@ -69,6 +71,34 @@ def test_changed_files_are_not_compared_with(uri: str, tmp_path: Path) -> None:
     assert "does not hold what was measured: data/data/artifact/model.onnx differ" in str(
         today.unmeasured
     )
+
+
+@pytest.mark.parametrize("version", ["@champion", "1"])
+def test_a_named_version_is_verified_before_its_files_are_given(
+    uri: str, tmp_path: Path, version: str
+) -> None:
+    asked = promoted(uri, tmp_path, 2)
+    with verified_version(uri, "wine", version) as data:
+        model = Compiled.read("wine", data)
+    assert model.runtime == "onnxruntime"
+    assert tree_digest(digests_in(model.folder)) == asked.sha256
+    victim = next(place_of(uri, asked.model_id).rglob("model.onnx"))
+    victim.chmod(0o644)
+    victim.write_bytes(b"something else")
+    with (
+        pytest.raises(HoneError, match="does not hold what was measured"),
+        verified_version(uri, "wine", version),
+    ):
+        pass
+
+
+def test_a_version_that_is_not_there_is_told(uri: str, tmp_path: Path) -> None:
+    promoted(uri, tmp_path, 2)
+    with (
+        pytest.raises(InputError, match="the registry has no wine version 9"),
+        verified_version(uri, "wine", "9"),
+    ):
+        pass
 
 
 def test_files_that_are_gone_and_strangers_models(uri: str, tmp_path: Path) -> None:
