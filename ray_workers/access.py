@@ -19,15 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..recipe.errors import AccessRefused, ServerUnreachable
-from . import ray_private
+from . import ray_private, ray_watch
 
 _SECONDS = 5.0
 _GET = "`ray get-auth-token` on the cluster's head node prints it"
 _START = "start it with `ray start --head`, or unset RAY_ADDRESS to use this machine"
-
-#: An HTTP/2 client's preface (RFC 9113, 3.4), with no settings; a server answers with its own.
-_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-_SETTINGS = 4
 
 
 @dataclass(frozen=True)
@@ -126,6 +122,27 @@ def require_cluster(address: str) -> None:
         _greet(host, port, f"RAY_ADDRESS={address}")
 
 
+def answers(address: str, seconds: float) -> bool:
+    """Whether a gRPC server answers at `HOST:PORT`; True for what can't be tried without Ray.
+
+    Args:
+        address: The address.
+        seconds: Longest wait.
+    """
+    host, port = _host_and_port(address)
+    if port is None or _tls():
+        return True
+    try:
+        head = ray_watch.greeting(host, port, seconds)
+    except OSError:
+        return False
+    return head is not None and ray_watch.is_http2(head)
+
+
+def _tls() -> bool:
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+
+
 def _mode() -> str | None:
     """The value of `RAY_AUTH_MODE`; None: it is not set."""
     mode = os.environ.get("RAY_AUTH_MODE")
@@ -178,23 +195,17 @@ def _host_and_port(address: str) -> tuple[str, int | None]:
 def _greet(host: str, port: int, where: str) -> None:
     """Check that a gRPC server answers; Ray's client takes 40 s and prints log lines."""
     try:
-        with socket.create_connection((host, port), timeout=_SECONDS) as connection:
-            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-                return
-            connection.sendall(_HELLO)
-            try:
-                head = connection.recv(9, socket.MSG_WAITALL)
-            except TimeoutError:
-                raise _not_ray(
-                    where, f", or it hangs: it said nothing for {_SECONDS:g} s"
-                ) from None
-            except OSError:
-                head = b""
+        if _tls():
+            socket.create_connection((host, port), timeout=_SECONDS).close()
+            return
+        head = ray_watch.greeting(host, port, _SECONDS)
     except OSError as error:
         raise ServerUnreachable(
             f"the Ray cluster does not answer ({error.strerror or error})", where=where, do=_START
         ) from error
-    if len(head) < 9 or head[3] != _SETTINGS:
+    if head is None:
+        raise _not_ray(where, f", or it hangs: it said nothing for {_SECONDS:g} s")
+    if not ray_watch.is_http2(head):
         raise _not_ray(where)
 
 

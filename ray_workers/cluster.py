@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,8 @@ import psutil
 
 from ..recipe.errors import HoneError, InputError, ServerUnreachable
 from ..recipe.library_messages import telling
-from . import access, ray_private
-from .scratch import ray_folder, sweep
+from . import access, ray_private, ray_start
+from .scratch import sweep
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -40,6 +39,7 @@ LOCAL = {
 }
 
 
+_SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 _PATIENCE = 1.5  # s that `close` waits for a start
 _SHUTDOWN = 15.0  # s for Ray's own end
 
@@ -56,6 +56,7 @@ class Cluster:
         address: A cluster to join; None starts one on this machine.
         start_timeout: Longest wait for it (s).
         runtime: Ray's runtime environment of the workers on a cluster that is joined.
+        logs: Where the end of Ray's logs is kept if a start fails; None: nowhere.
 
     Attributes:
         abandoned: It was closed while it was starting, and its thread is still in Ray's code, which
@@ -67,8 +68,10 @@ class Cluster:
         address: str | None = None,
         start_timeout: float = 240,
         runtime: Mapping[str, Any] | None = None,
+        logs: Path | None = None,
     ) -> None:
         self.address = address
+        self.logs = logs
         self.runtime = dict(runtime or {})
         self.start_timeout = start_timeout
         self._ready = threading.Event()
@@ -79,6 +82,7 @@ class Cluster:
         self._channel: Any = None
         self._owned = False
         self._token = contextlib.ExitStack()
+        self._watch: ray_start.Watch | None = None
         self.cancelled = threading.Event()
         self.abandoned = False
 
@@ -137,6 +141,8 @@ class Cluster:
         if ready:
             self._thread.join(_SHUTDOWN)
         elif started_here:
+            if self._watch is not None:
+                self._watch.close()
             self._thread.join(0.1)
             self.abandoned = self._thread.is_alive()
             ours = ray_private.own_processes()
@@ -211,46 +217,45 @@ class Cluster:
             self._connect(ray)
         self._channel = open_channel()
 
-    def _folder(self) -> str:
-        """A private folder for the session of a cluster that is started here.
-
-        Ray makes its own folders writable for everybody.
-        """
-        folder = ray_folder()
-        self._token.callback(shutil.rmtree, folder, ignore_errors=True)
-        return str(folder)
-
     def _not_closed(self) -> None:
         if self._stop.is_set():
             raise HoneError("the run was interrupted")
 
     def _connect(self, ray: Any) -> None:
-        if not ray.is_initialized():
-            quiet = {"log_to_driver": False, "logging_level": "error"}
-            if self.address is None:
-                self._token.enter_context(access.own_token())
-                self._not_closed()
-                ray_private.start(
-                    LOCAL,
-                    job_config=ray_private.own_path(),
-                    _node_ip_address="127.0.0.1",  # nothing else on the network reaches it
-                    _temp_dir=self._folder(),
-                    num_cpus=cores(),
-                    include_dashboard=False,
-                    object_store_memory=256 * 2**20,
-                    **quiet,
-                )
-            else:
-                way = access.probe(self.address)
-                self._token.enter_context(way.opened())
-                ray.init(
-                    address=way.address,
-                    runtime_env=self.runtime or None,
-                    job_config=ray_private.own_path(),
-                    **quiet,
-                )
-            ray_private.silence_lost_workers()
-            self._owned = True
+        if ray.is_initialized():
+            return
+        if self.address is None:
+            ray_start.start_here(self._start_here, self._token, self.logs)
+        else:
+            way = access.probe(self.address)
+            self._token.enter_context(way.opened())
+            ray_start.join(lambda watch: self._join(ray, way.address, watch), self.address)
+        ray_private.silence_lost_workers()
+        self._owned = True
+
+    def _start_here(self, watch: ray_start.Watch, folder: Path) -> None:
+        """Start a cluster with a private folder: Ray makes its own writable for everybody."""
+        self._not_closed()
+        self._watch = watch
+        ray_private.start(
+            LOCAL,
+            job_config=ray_private.own_path(watch.begin),
+            _node_ip_address="127.0.0.1",  # nothing else on the network reaches it
+            _temp_dir=str(folder),
+            num_cpus=cores(),
+            include_dashboard=False,
+            object_store_memory=256 * 2**20,
+            **_SILENT,
+        )
+
+    def _join(self, ray: Any, address: str, watch: ray_start.Watch) -> None:
+        self._watch = watch
+        ray.init(
+            address=address,
+            runtime_env=self.runtime or None,
+            job_config=ray_private.own_path(watch.begin),
+            **_SILENT,
+        )
 
 
 def _end(processes: list[psutil.Process]) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,11 +110,15 @@ def _safe_path() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
 
 
-def own_path() -> Any:
+def own_path(last: Callable[[], None] = lambda: None) -> Any:
     """A job whose workers import from the current folder only if this process does.
 
     Ray puts the driver's current folder first on its workers' path, before the standard library, so
     a `numpy.py` beside the recipe would be imported as numpy. Without the part, Ray does so.
+
+    Args:
+        last: Is called before Ray's core worker starts. Serializing the job is the last thing that
+            Ray does before. Without the part, it is not called, or earlier.
     """
     import ray
 
@@ -123,9 +127,37 @@ def own_path() -> Any:
             ours = {os.path.abspath(path) for path in sys.path}
             given = getattr(self, "_py_driver_sys_path", [])
             self._py_driver_sys_path = [path for path in given if path in ours]
-            return super()._serialize()
+            done = super()._serialize()
+            last()
+            return done
 
     return OwnPath()
+
+
+def connecting() -> tuple[str, str] | None:
+    """HOST:PORT of the GCS that this process is connecting to, and the session's folder.
+
+    Without the part, or with `ray://`, None: nobody watches the connection.
+    """
+    node = _part("_private.worker", "_global_node")
+    try:
+        return None if node is None else (node.gcs_address, node.get_session_dir_path())
+    except AttributeError:
+        return None
+
+
+def give_up() -> None:
+    """Undo a connection that failed halfway, and end the processes that were started for it.
+
+    They are killed first: Ray would wait for those that hang.
+    """
+    import ray
+
+    for process in own_processes():
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    with contextlib.suppress(Exception):  # it can't ask the GCS
+        ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -237,6 +269,9 @@ def _read_again() -> None:
     # has one for, and Ray aborts the process where it finds none.
     config.initialize("")
     loader.instance().reset_cache()
+    # At once, in this thread: else one of Ray's own threads reads the environment later, while
+    # another thread of this process may be changing it, which C's getenv does not survive.
+    token_problem()
 
 
 def token_problem() -> str | None:

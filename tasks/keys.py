@@ -43,6 +43,8 @@ CARRIERS = frozenset(
         ".ray_workers.channel",
         ".ray_workers.cluster",
         ".ray_workers.dispatch",
+        ".ray_workers.ray_start",
+        ".ray_workers.ray_watch",
         ".ray_workers.worker_death",
         ".ray_workers.store.asides",
         ".ray_workers.store.file_lock",

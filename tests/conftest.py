@@ -45,7 +45,7 @@ gc.set_threshold(100_000, 50, 100)
 
 #: On a machine with much other work a start of Ray now and then does not reach its first process:
 #: the cause is not known, and nothing of a run has begun by then.
-_NO_RAY = ("Failed to connect to GCS within", "Ray did not start within")
+_NO_RAY = ("stopped answering while Ray was starting", "Ray did not start within")
 
 
 #: The files that take longest, first: begun late, one of them would run alone at the end.

@@ -143,7 +143,7 @@ def new_session(
         code=code,
         user_code=user_code,
         observer=observer or Silent(),
-        cluster=Cluster(settings.ray_address, runtime=settings.ray_runtime),
+        cluster=Cluster(settings.ray_address, runtime=settings.ray_runtime, logs=settings.logs),
         store=open_store(settings),
         place=place,
         redo=tuple(redo),

@@ -1,0 +1,126 @@
+"""A GCS that dies or hangs while Ray starts: a second start, and then a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prefect_hone.ray_workers import ray_private, ray_start
+from prefect_hone.ray_workers.ray_start import GcsSilent, Watch, join, start_here
+from prefect_hone.recipe.errors import HoneError, ServerUnreachable
+
+
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_private, "give_up", lambda: None)
+    monkeypatch.setattr("prefect_hone.ray_workers.access.own_token", contextlib.nullcontext)
+
+
+def failing(*errors: Exception | None) -> tuple[list[Path], Callable[[Watch, Path], None]]:
+    """The folders that it was started in, and a start that fails in this way, one after the other."""
+    folders: list[Path] = []
+
+    def start(_: Watch, folder: Path) -> None:
+        folders.append(folder)
+        logs = folder / "session_2026" / "logs"
+        logs.mkdir(parents=True)
+        (logs / "gcs_server.err").write_text("why")
+        error = errors[len(folders) - 1]
+        if error is not None:
+            raise error
+
+    return folders, start
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        GcsSilent("127.0.0.1:1"),
+        RuntimeError("Failed to start GCS."),
+        TimeoutError("gcs_server_port"),
+    ],
+    ids=["silent", "dead", "no port"],
+)
+def test_a_start_whose_gcs_fails_is_made_once_more(tmp_path: Path, error: Exception) -> None:
+    folders, start = failing(error, None)
+    with contextlib.ExitStack() as undone:
+        start_here(start, undone, tmp_path)
+        assert [folder.exists() for folder in folders] == [False, True]
+    assert not folders[1].exists()
+    (kept,) = tmp_path.iterdir()
+    assert (kept / "gcs_server.err").read_text() == "why"
+
+
+def test_two_such_starts_are_an_error_that_names_the_logs(tmp_path: Path) -> None:
+    folders, start = failing(GcsSilent(""), GcsSilent(""))
+    with pytest.raises(HoneError, match="stopped answering while Ray was starting, in 2") as found:
+        start_here(start, contextlib.ExitStack(), tmp_path)
+    assert Path(str(found.value.where)).parent == tmp_path
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_what_is_not_of_the_gcs_is_not_tried_again(tmp_path: Path) -> None:
+    folders, start = failing(RuntimeError("no memory for the object store"))
+    with pytest.raises(HoneError, match="can't be started here: no memory for the object store"):
+        start_here(start, contextlib.ExitStack(), tmp_path)
+    assert len(folders) == 1
+    assert list(tmp_path.iterdir()), "its logs are kept, too"
+
+
+def test_a_gcs_that_accepts_and_is_silent_is_found_before_the_core_worker_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_start, "_SECONDS", 0.05)
+    monkeypatch.setattr(ray_start, "_PAUSE", 0.0)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(ray_private, "connecting", lambda: (address, ""))
+        with pytest.raises(GcsSilent):
+            Watch(None, None).begin()
+        with pytest.raises(ServerUnreachable, match="stopped answering while it was joined"):
+            join(lambda watch: watch.begin(), address)
+    with pytest.raises(GcsSilent):
+        Watch(None, None).begin()  # nothing listens any more
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.parametrize("how", ["kill", "suspend"])
+def test_a_real_gcs_that_goes_away_at_its_first_start(tmp_path: Path, how: str) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+import psutil
+from prefect_hone.ray_workers import ray_private, ray_start
+from prefect_hone.ray_workers.cluster import Cluster
+begin, starts = ray_start.Watch.begin, []
+def begun(watch):
+    starts.append(watch)
+    for process in psutil.Process().children(recursive=True):
+        if "gcs_server" in process.name() and len(starts) == 1:
+            process.{how}()
+    begin(watch)
+ray_start.Watch.begin = begun
+cluster = Cluster(logs=Path(sys.argv[1]))
+cluster.start()
+import ray
+print(len(starts), ray.get(ray.remote(lambda: 3).remote()))
+cluster.close()
+assert not ray_private.own_processes()
+"""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_AUTH", "RAY_ADD"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=clean, check=False, capture_output=True,
+        text=True, timeout=480,
+    )  # fmt: skip
+    assert done.stdout.split() == ["2", "3"], done.stderr
+    (kept,) = tmp_path.iterdir()
+    assert (kept / "gcs_server.out").stat().st_size
