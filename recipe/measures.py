@@ -159,6 +159,12 @@ def is_of_champion(name: str) -> bool:
     return measure is not None and measure.is_of_champion
 
 
+def is_per_batch(name: str) -> bool:
+    """Whether the measure with a name, or a bound of that name, depends on the batch size."""
+    measure = find_measure(name)
+    return measure is not None and measure.per_batch
+
+
 def measure_names() -> tuple[str, ...]:
     """Every name that a gate can use, with `quality.NAME` for each metric."""
     return (*_BY_NAME, *(f"quality.{name}" for name in METRICS))

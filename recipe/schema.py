@@ -102,6 +102,11 @@ class Benchmark(Strict):
         description="Process launches per candidate (a count): memory placement changes speed by "
         "1 to 3 percent per launch. Fewer are quicker, with wider intervals.",
     )
+    confirm: bool = Field(
+        True,
+        description="Whether the best few candidates (at most 3) are measured again in fresh "
+        "processes before one wins, if they are near each other.",
+    )
 
     @field_validator("batch_sizes")
     @classmethod
@@ -343,10 +348,20 @@ class Recipe(Strict):
         return () if isinstance(self.gates, str) else self.gates
 
     @property
+    def asked(self) -> tuple[tuple[str, int | None], ...]:
+        """Every measure that a gate or `select` names, each with its batch size."""
+        gates = ((gate.judged, gate.batch_size) for gate in self.own_gates)
+        return (*gates, (self.select.metric, self.select.batch_size))
+
+    def asks(self, measure: str) -> bool:
+        """Whether a gate or `select` names a measure, or a bound of it."""
+        found = (find_measure(name) for name, _ in self.asked)
+        return any(one is not None and one.name == measure for one in found)
+
+    @property
     def compares_with_champion(self) -> bool:
         """Whether a gate or `select` names a measure that compares with today's champion."""
-        asked = [*(gate.metric for gate in self.own_gates), self.select.metric]
-        return any(map(is_of_champion, asked))
+        return any(is_of_champion(name) for name, _ in self.asked)
 
     def factories(self) -> list[tuple[str, str]]:
         """Every import path in it, with the field that it is in."""

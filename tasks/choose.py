@@ -1,7 +1,8 @@
 """Choose: which of the candidates that pass every gate wins, and why.
 
 Candidates whose speed can't be told apart at 95 % confidence are a tie: the better quality wins it,
-then the smaller artifact. Pure functions of the measurements.
+then the smaller artifact. So are two about which two measurements contradict each other. Pure
+functions of the measurements.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .decide import Compared, metric_name
 from .todays_champion import TodaysChampion
 
 #: A difference in speed of this share should be told; where it is not, the machine is too noisy.
-_SHOULD_BE_TOLD = 0.05
+SHOULD_BE_TOLD = 0.05
 #: Differences of quality below this share are rounding.
 _SAME_QUALITY = 1e-5
 
@@ -31,15 +32,19 @@ class Measured(Strict):
         name: Of the candidate.
         metrics: Under MLflow's names.
         rounds: Median duration of each round (s), by launch, at the batch size that selects.
+        before: The same of an earlier session that it was chosen by to be measured again.
+        value_before: What that session measured of what `select` asks for.
     """
 
     name: str
     metrics: dict[str, float]
     rounds: list[list[float]] = Field(default_factory=list)
+    before: list[list[float]] = Field(default_factory=list)
+    value_before: float | None = None
 
 
 @dataclass(frozen=True)
-class _Aim:
+class Aim:
     """What `select` asks for.
 
     Attributes:
@@ -81,6 +86,7 @@ def pick(
     passing: Sequence[Measured],
     champion: TodaysChampion | None = None,
     entrants: int | None = None,
+    alone: str = "no other candidate passed every gate",
 ) -> tuple[Measured | None, str]:
     """The best of those that pass every gate, and why in a sentence.
 
@@ -89,8 +95,9 @@ def pick(
         passing: The candidates that passed every gate, in the recipe's order.
         champion: Today's champion, if the recipe compares with it.
         entrants: How many candidates the recipe has; None: at least two.
+        alone: Why there is only one to pick from.
     """
-    aim = _aim(recipe, champion)
+    aim = aim_of(recipe, champion)
     able = [candidate for candidate in passing if aim.name in candidate.metrics]
     if not able:
         if passing:
@@ -103,7 +110,6 @@ def pick(
     others = [candidate for candidate in able if candidate is not first]
     if not others:
         why = f"it has {aim.words} ({aim.value(first):.4g})"
-        alone = "no other candidate passed every gate"
         if entrants == 1:
             alone = "it is the only candidate"
         return first, f"{why}; {alone}"
@@ -115,7 +121,7 @@ def pick(
     return _broken(recipe, aim, first, list(tied.values()))
 
 
-def _aim(recipe: Recipe, champion: TodaysChampion | None) -> _Aim:
+def aim_of(recipe: Recipe, champion: TodaysChampion | None) -> Aim:
     """What `select` asks for; without a champion, the measure that orders in the same way."""
     select = recipe.select
     measure = find_measure(select.metric)
@@ -124,7 +130,7 @@ def _aim(recipe: Recipe, champion: TodaysChampion | None) -> _Aim:
         asked = asked.replace(measure.name, measure.without_champion)
     lower = select.minimize is not None
     size = f" at batch size {select.batch_size}" if select.batch_size is not None else ""
-    return _Aim(
+    return Aim(
         measure=asked,
         name=metric_name(recipe, asked, select.batch_size),
         lower=lower,
@@ -133,22 +139,40 @@ def _aim(recipe: Recipe, champion: TodaysChampion | None) -> _Aim:
     )
 
 
-def _tie(aim: _Aim, first: Measured, other: Measured) -> bool:
+def contradicted(aim: Aim, first: Measured, other: Measured) -> bool:
+    """Whether the session before said the opposite of what this one says of two candidates: with
+    certainty where rounds tell them apart, else by the order of the two values.
+    """
+    if not aim.timed:
+        values = (first.value_before, other.value_before)
+        if None in values or aim.value(first) == aim.value(other):
+            return False
+        one, two = (value if aim.lower else -value for value in values if value is not None)
+        return (one - two) * (aim.key(first) - aim.key(other)) < 0
+    if not first.before or not other.before:
+        return False
+    now, then = against(first, other), compare(other.before, first.before)
+    return now is not None and ((now.low > 1 > then.high) or (then.low > 1 > now.high))
+
+
+def _tie(aim: Aim, first: Measured, other: Measured) -> bool:
     """Whether another candidate can't be told apart from the first one."""
+    if contradicted(aim, first, other):
+        return True
     if not aim.timed:
         return aim.value(first) == aim.value(other)
-    compared = _against(first, other)
+    compared = against(first, other)
     return compared is not None and compared.alike
 
 
-def _against(first: Measured, other: Measured) -> Compared | None:
+def against(first: Measured, other: Measured) -> Compared | None:
     if not first.rounds or not other.rounds:
         return None
     return compare(other.rounds, first.rounds)
 
 
 def _broken(
-    recipe: Recipe, aim: _Aim, first: Measured, tied: list[Measured]
+    recipe: Recipe, aim: Aim, first: Measured, tied: list[Measured]
 ) -> tuple[Measured, str]:
     """Who wins a tie: the better quality, then the smaller artifact, then the better value."""
     among = [first, *tied]
@@ -158,8 +182,14 @@ def _broken(
     small = [candidate for candidate in good if _size(candidate) == least]
     winner = min(small, key=aim.key)
     value, all_equal = aim.value(winner), len(good) == len(among)
+    opposed = [c.name for c in tied if contradicted(aim, first, c)]
     which = "the two" if len(among) == 2 else f"the {len(among)}"
-    if not aim.timed:
+    if opposed:
+        why = (
+            f"two measurements in fresh processes contradict each other about {first.name} and "
+            f"{', '.join(opposed)}, so {which} count as equally fast"
+        )
+    elif not aim.timed:
         others = ", ".join(c.name for c in among if c is not winner)
         why = f"it has {aim.words} ({value:.4g}), as {others} {'has' if len(tied) == 1 else 'have'}"
     elif winner is first:
@@ -181,19 +211,20 @@ def _broken(
         reason = f"{equals} it is the smallest ({bytes_in_words(_size(winner))})"
     else:
         reason = f"{equals} none is smaller"
-    return winner, f"{why}, and {reason}{_noise(aim, first, tied)}"
+    noise = "" if opposed else _noise(aim, first, tied)
+    return winner, f"{why}, and {reason}{noise}"
 
 
-def _noise(aim: _Aim, first: Measured, tied: list[Measured]) -> str:
+def _noise(aim: Aim, first: Measured, tied: list[Measured]) -> str:
     """Says so if the machine was too noisy to tell a difference that matters."""
     if not aim.timed:
         return ""
     hidden = 0.0
     for other in tied:
-        compared = _against(first, other)
+        compared = against(first, other)
         if compared is not None:
             hidden = max(hidden, compared.high - 1)
-    if hidden <= _SHOULD_BE_TOLD:
+    if hidden <= SHOULD_BE_TOLD:
         return ""
     much = f"by {hidden:.0%}".replace("%", " %") if hidden <= 1 else "by more than 100 %"
     return (

@@ -41,6 +41,20 @@ class ArtifactSaid(Strict):
     bytes: int
 
 
+class Again(Strict):
+    """What a second session of the benchmark measured of a candidate, in fresh processes.
+
+    Attributes:
+        p50_ms: Median latency at the main batch size (ms), with its 95 % interval.
+        against_winner_before: Its time as a multiple of the winner's in the first session.
+    """
+
+    p50_ms: float
+    p50_ms_low: float
+    p50_ms_high: float
+    against_winner_before: Compared | None = None
+
+
 class Candidate(Strict):
     """A variant compiled for a target, and all of its measurements.
 
@@ -54,7 +68,9 @@ class Candidate(Strict):
         metrics: Under MLflow's names.
         gates: The result of each gate.
         notes: Notes of its steps.
-        against_winner: How long it takes as a multiple of the winner's time, where both were timed.
+        against_winner: How long it takes as a multiple of the winner's time, in the last session
+            that timed both.
+        again: What was measured of it in fresh processes before one won; None: it was not.
         suspicious: Why its quality is too good to be believed without a look; None if it is not.
         departs: Where its outputs depart from the trained model's, and what helps; None if they
             are near.
@@ -70,6 +86,7 @@ class Candidate(Strict):
     gates: tuple[GateResult, ...] = ()
     notes: tuple[str, ...] = ()
     against_winner: Compared | None = None
+    again: Again | None = None
     suspicious: str | None = None
     departs: str | None = None
 
@@ -130,6 +147,7 @@ class Outcome(Strict):
         select: The measure that selects, as the recipe has it.
         metric: Name of the recipe's metric.
         gates_by: Whose gates they are: the recipe's, the defaults, or none.
+        confirmed: What was found when the best few were measured again; empty if they were not.
     """
 
     recipe: str
@@ -149,6 +167,7 @@ class Outcome(Strict):
     select: str = ""
     metric: str = ""
     gates_by: Literal["recipe", "default", "none"] = "recipe"
+    confirmed: str = ""
 
     @property
     def is_of_speed(self) -> bool:

@@ -97,5 +97,7 @@ def _table(rows: list[Row], size: int) -> Table:
 
 def _ratio(timing: Timing) -> str:
     """How many times faster than the first, with its interval; whether that can be told."""
+    if timing.ratio is None or timing.ratio_low is None or timing.ratio_high is None:
+        return ""
     text = f"{timing.ratio:.3g} [{timing.ratio_low:.3g}, {timing.ratio_high:.3g}]"
     return f"{text}, can't be told apart" if timing.ratio_low <= 1 <= timing.ratio_high else text

@@ -16,6 +16,7 @@ from ...runtimes.isolated.environment import environment
 from ...tasks.compile import target_functions
 from ...tasks.keys import library_version
 from ...tasks.outcome import CandidateStatus, Outcome
+from ...tasks.report.measured_again import in_words
 from ...tasks.report.table import caption, departures, headers, headline, ordered, rows
 from ..engine.memory_plan import MemoryPlan
 from ..engine.plan import Plan, needs
@@ -66,6 +67,8 @@ def show_outcome(
     console.print()
     console.print(table)
     console.print(caption(recipe, outcome), style="dim", highlight=False)
+    if said := in_words(outcome, recipe):
+        console.print(escape(said), style="dim", highlight=False)
     failed: dict[str, list[str]] = {}
     for candidate in outcome.candidates:
         if candidate.error and candidate.error not in told:

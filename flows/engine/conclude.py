@@ -5,28 +5,25 @@ Pure: the result depends on the arguments alone, and there are no side effects.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ray_workers.dispatch import Done
 from ...recipe.errors import HoneError
 from ...recipe.measures import MEASURES, mlflow_name
 from ...recipe.schema import Recipe
-from ...tasks.benchmark.statistics import ratio
-from ...tasks.choose import Measured, compare, pick
-from ...tasks.decide import Beside, gates_by, judge, primary_batch
+from ...tasks.choose import pick
+from ...tasks.decide import Beside, gates_by, judge
 from ...tasks.departures import departure_of
 from ...tasks.outcome import ArtifactSaid, Candidate, CandidateStatus, Outcome
-from ...tasks.specs.benchmark import BASELINE, CHAMPION, BenchmarkFacts, Timing
+from ...tasks.specs.benchmark import BASELINE, CHAMPION, BenchmarkFacts
 from ...tasks.specs.compress import Coverage
 from ...tasks.specs.layer_parity import LayerParityFacts
 from ...tasks.specs.validate import CompareFacts
 from ...tasks.todays_champion import TodaysChampion
+from .confirmation import Judged, beside_winner, confirmed, passing_of, to_measure_again
 from .layout import CandidateLayout
 from .results import Results, Settled
-
-#: Median duration of each round (s), by launch.
-Rounds = list[list[float]]
+from .timings import Rounds, fastest_rounds, timing_metrics
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,11 @@ class _Measurements:
     champion: dict[int, Rounds]
     drops: dict[str, dict[str, float]]
 
+    @property
+    def beside(self) -> Beside:
+        """What candidates are judged beside."""
+        return Beside(baseline=self.baseline, champion=self.today)
+
 
 def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
     """Judge every candidate, and say which one wins and why. Nothing is promoted yet.
@@ -61,16 +63,13 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
         results: The results of its steps.
     """
     measured = _measurements(recipe, results)
-    benchmarked, size = measured.benchmarked, primary_batch(recipe)
-    candidates = tuple(_candidate(measured, way) for way in results.layout.candidates)
-    passing = [
-        Measured(name=c.name, metrics=c.metrics, rounds=benchmarked.timing(c.name, size).rounds)
-        for c in candidates
-        if c.status is CandidateStatus.PASSED
-    ]
-    winner, why = pick(recipe, passing, measured.today, len(candidates))
+    benchmarked, final = measured.benchmarked, _judged(measured, results)
+    candidates = final.candidates
+    winner, why = pick(recipe, final.passing, measured.today, len(candidates), final.alone)
     if not any(way.name in benchmarked.measured for way in results.layout.candidates):
         why = "no candidate could be measured"
+    elif winner is None and final.said:
+        why = "no candidate passed every gate when it was measured again"
     best = next((c for c in candidates if winner is not None and c.name == winner.name), None)
     promotion = recipe.promotion
     if best is not None and best.suspicious:
@@ -84,7 +83,7 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
         promotion=promotion,
         why=why,
         baseline=measured.baseline,
-        candidates=tuple(_beside_winner(c, winner, benchmarked, size) for c in candidates),
+        candidates=tuple(beside_winner(recipe, c, winner, final, benchmarked) for c in candidates),
         seconds={r.label: round(r.done.seconds, 3) for r in results.steps if not r.cached},
         cached=tuple(r.label for r in results.steps if r.cached),
         notes=results.notes,
@@ -92,7 +91,29 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
         select=recipe.select.metric,
         metric=recipe.quality.name,
         gates_by=gates_by(recipe),
+        confirmed=final.said,
     )
+
+
+def measured_next(recipe: Recipe, results: Results) -> tuple[str, ...]:
+    """The candidates that are timed again before one wins, from the results of all other steps."""
+    measured = _measurements(recipe, results)
+    first, ways = _judged_first(measured, results), results.layout.candidates
+    return to_measure_again(recipe, first.passing, measured.beside, ways)
+
+
+def _judged(measured: _Measurements, results: Results) -> Judged:
+    """The verdicts after the last session of the benchmark."""
+    first = _judged_first(measured, results)
+    if results.confirmed is None:
+        return first
+    again = results.confirmed.done.facts_as(BenchmarkFacts)
+    return confirmed(measured.recipe, results.layout.candidates, first, again, measured.beside)
+
+
+def _judged_first(measured: _Measurements, results: Results) -> Judged:
+    candidates = tuple(_candidate(measured, way) for way in results.layout.candidates)
+    return Judged(candidates, passing_of(measured.recipe, candidates, measured.benchmarked))
 
 
 def _measurements(recipe: Recipe, results: Results) -> _Measurements:
@@ -108,34 +129,12 @@ def _measurements(recipe: Recipe, results: Results) -> _Measurements:
     return _Measurements(
         recipe,
         benchmarked,
-        _fastest(recipe, benchmarked, plain),
+        fastest_rounds(benchmarked, plain),
         _baseline(recipe, results, benchmarked),
         today,
-        _fastest(recipe, benchmarked, timed),
+        fastest_rounds(benchmarked, timed),
         drops.drops,
     )
-
-
-def _beside_winner(
-    candidate: Candidate, winner: Measured | None, benchmarked: BenchmarkFacts, size: int
-) -> Candidate:
-    """A candidate with how long it takes as a multiple of the winner's time."""
-    if winner is None or candidate.name == winner.name or not candidate.status.is_measured:
-        return candidate
-    rounds = benchmarked.timing(candidate.name, size).rounds
-    return _with(candidate, against_winner=compare(rounds, winner.rounds))
-
-
-def _fastest(
-    recipe: Recipe, benchmarked: BenchmarkFacts, names: Iterable[str]
-) -> dict[int, Rounds]:
-    """By batch size, the rounds of the fastest of these that was timed."""
-    timed = [name for name in names if name in benchmarked.measured]
-    fastest: dict[int, Rounds] = {}
-    for size in recipe.benchmark.batch_sizes if timed else ():
-        timings = [benchmarked.timing(name, size) for name in timed]
-        fastest[size] = min(timings, key=lambda timing: timing.p50_ms).rounds
-    return fastest
 
 
 def _candidate(measured: _Measurements, way: CandidateLayout[Settled]) -> Candidate:
@@ -168,7 +167,7 @@ def _candidate(measured: _Measurements, way: CandidateLayout[Settled]) -> Candid
     metrics |= _coverage(way)
     metrics |= _from_champion(measured, way.name, metrics)
     rounding = None if way.variant.passes else way.target.rounding_db
-    gates = judge(recipe, metrics, Beside(measured.baseline, rounding, measured.today))
+    gates = judge(recipe, metrics, replace(measured.beside, rounding_db=rounding))
     passed = all(gate.passed for gate in gates)
     status = CandidateStatus.PASSED if passed else CandidateStatus.GATED
     doubt = suspicion(recipe, metrics, measured.baseline)
@@ -261,48 +260,6 @@ def _done(step: Settled | None) -> Done:
     assert step is not None  # noqa: S101 (narrows a type)
     assert step.done is not None  # noqa: S101 (narrows a type)
     return step.done
-
-
-def timing_metrics(
-    recipe: Recipe,
-    measured: dict[str, Timing],
-    uncompressed: dict[int, Rounds],
-    champion: dict[int, Rounds],
-) -> dict[str, float]:
-    """MLflow's names for the timings: plain ones for the main batch size, and one for each size.
-
-    Args:
-        recipe: Determines the main batch size.
-        measured: Of a candidate, by batch size.
-        uncompressed: The rounds of the fastest candidate without passes, by batch size.
-        champion: The rounds of today's champion, by batch size.
-    """
-    metrics: dict[str, float] = {}
-    for size, timing in measured.items():
-        found = _named(timing)
-        for measure, other in (
-            ("latency.ratio_to_uncompressed", uncompressed),
-            ("latency.ratio_to_champion", champion),
-        ):
-            if int(size) in other:
-                bounded = ratio(other[int(size)], timing.rounds)
-                names = MEASURES[measure].names
-                found |= {mlflow_name(n): value for n, value in zip(names, bounded, strict=True)}
-        if int(size) == primary_batch(recipe):
-            metrics |= found
-        metrics |= {f"{name}_batch_{size}": value for name, value in found.items()}
-    return metrics
-
-
-def _named(timing: Timing) -> dict[str, float]:
-    """The benchmark's numbers, which have bare names (`p50_ms`), under MLflow's names."""
-    return {
-        mlflow_name(name): float(value)
-        for measure in MEASURES.values()
-        if measure.per_batch
-        for name in measure.names
-        if (value := getattr(timing, name.partition(".")[2], None)) is not None
-    }
 
 
 def _baseline(recipe: Recipe, results: Results, benchmarked: BenchmarkFacts) -> dict[str, float]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...recipe.measures import is_per_batch
 from ...recipe.schema import Recipe
 from ...runtimes.opening import runtime
+from ...tasks.decide import primary_batch
 from ...tasks.specs.benchmark import CHAMPION, BenchmarkEntry, BenchmarkSpec, ChampionEntry
 from ...tasks.specs.validate import CompareSpec, ValidateSpec
 from ...tasks.steps import (
@@ -22,6 +24,9 @@ from ...tasks.steps import (
 )
 from .layout import CandidateLayout, ChampionEntrant, H, Shared, Submit, hand, judged_by
 from .surroundings import Surroundings
+
+#: Label of the second session of the benchmark.
+MEASURED_AGAIN = "benchmark again"
 
 
 def lay_out_champion(
@@ -104,6 +109,7 @@ def lay_out_benchmark(
     shared: Shared[H],
     able: Sequence[CandidateLayout[H]],
     champion: ChampionEntrant[H] | None = None,
+    after: H | None = None,
 ) -> H:
     """Submit the benchmark of the candidates that were validated, and of today's champion.
 
@@ -116,6 +122,7 @@ def lay_out_benchmark(
         shared: The steps that all candidates share.
         able: The candidates that were validated.
         champion: Today's champion, if the recipe compares with it and no candidate is the same.
+        after: The first session, if this is the second one, which measures the best few again.
     """
     inputs = {
         "weights": shared.train.output("weights"),
@@ -133,8 +140,9 @@ def lay_out_benchmark(
         entry = _entry(champion)
         modules.append(entry.loader.partition(":")[0])
         files += requirements_of_environment(entry.environment)
+    again = after is not None
     call = BENCHMARK.call(
-        "benchmark",
+        MEASURED_AGAIN if again else BENCHMARK.name,
         BenchmarkSpec(
             candidates=tuple(
                 BenchmarkEntry(
@@ -147,9 +155,13 @@ def lay_out_benchmark(
             ),
             champion=entry,
             model=recipe.model,
-            baseline=BASELINE_LOADER,
+            baseline=None if again and not recipe.asks("latency.ratio") else BASELINE_LOADER,
+            batch_sizes=_asked_sizes(recipe) if again else recipe.benchmark.batch_sizes,
+            threads=recipe.benchmark.threads,
+            seconds=recipe.benchmark.seconds,
+            launches=recipe.benchmark.launches,
             processor=str(here.processor),
-            **dict(recipe.benchmark),
+            session=2 if again else 1,
         ),
         loads=tuple(dict.fromkeys(modules)),
         files=tuple(dict.fromkeys(files)),
@@ -157,8 +169,15 @@ def lay_out_benchmark(
         gpus=1 if any(c.target.gpu for c in able) or (champion and champion.gpu) else 0,
         timeout=recipe.timeouts.step,
     )
-    after = [candidate.validated for candidate in able if candidate.validated is not None]
-    return hand(submit, call, inputs, after).handle
+    before = [candidate.validated for candidate in able if candidate.validated is not None]
+    return hand(submit, call, inputs, before if after is None else [*before, after]).handle
+
+
+def _asked_sizes(recipe: Recipe) -> tuple[int, ...]:
+    """The batch sizes that gates and `select` look at."""
+    main = primary_batch(recipe)
+    asked = {size or main for name, size in recipe.asked if is_per_batch(name)} | {main}
+    return tuple(size for size in recipe.benchmark.batch_sizes if size in asked)
 
 
 def _entry(champion: ChampionEntrant[H]) -> ChampionEntry:

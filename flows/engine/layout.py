@@ -172,6 +172,13 @@ class Layout(Generic[H]):
         )
 
     @property
+    def steps(self) -> list[H]:
+        """All of them; one that several candidates share comes several times."""
+        own = [step for candidate in self.candidates for step in candidate.steps]
+        beside = [] if self.champion is None else [self.champion]
+        return [self.check, self.train, self.reference, self.export, *own, *beside]
+
+    @property
     def check(self) -> H:
         return self.shared.check.handle
 

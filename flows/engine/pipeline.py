@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from ...tasks.tracking.registry import Promotable
 from ..logs import about_run
 from . import events
 from .assets import of_model
-from .conclude import conclude
+from .conclude import conclude, measured_next
 from .dead_flow_runs import HONE_TAG, end_dead_flow_runs, name_owner
 from .lay_out import lay_out
 from .lay_out_measurements import lay_out_benchmark, lay_out_comparison
@@ -162,7 +163,8 @@ def _promote(outcome: Outcome, tracking: str, asked: Promotable) -> Outcome:
 
 
 def _take_steps(plan: Plan, run: Run) -> Results:
-    """All steps up to validation, then the benchmark of the candidates that passed it.
+    """All steps up to validation, then the benchmark of the candidates that passed it, and once
+    more of the best few.
 
     Raises:
         HoneError: A step that every candidate needs failed.
@@ -184,7 +186,7 @@ def _take_steps(plan: Plan, run: Run) -> Results:
     for step in (layout.reference, layout.export):
         if not able:
             need(step)
-    today, compared, measured = None, None, None
+    today, compared, first, measured = None, None, None, None
     if plan.champion is not None:
         same = plan.champion.same_as(
             (c.name, c.compiled.result().artifact("model").sha256, c.target)
@@ -196,16 +198,21 @@ def _take_steps(plan: Plan, run: Run) -> Results:
         if same is not None or compared is None:
             champion = None  # it is timed as that candidate, or can't be opened
     if able:
-        measured = need(
-            lay_out_benchmark(recipe, surroundings, steps, layout.shared, able, champion)
+        first = lay_out_benchmark(recipe, surroundings, steps, layout.shared, able, champion)
+        measured = need(first)
+    ended = settled_layout(layout)
+    found = Results(ended, measured, (), (), today, compared)
+    confirmed = None
+    if first is not None and (names := measured_next(recipe, found)):
+        best = [candidate for candidate in able if candidate.name in names]
+        confirmed = need(
+            lay_out_benchmark(recipe, surroundings, steps, layout.shared, best, champion, first)
         )
-    return Results(
-        settled_layout(layout),
-        measured,
-        tuple(steps.results()),
-        tuple(run.runner.notes),
-        today,
-        compared,
+    return replace(
+        found,
+        confirmed=confirmed,
+        steps=tuple(steps.results()),
+        notes=tuple(run.runner.notes),
     )
 
 

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 
 from ...ray_workers.dispatch import Done
 from ...recipe.schema import Recipe
+from ...tasks.confirm import MOST, may_measure_again
 from ...tasks.keys import cache_key
 from ...tasks.specs.base import Spec
 from ...tasks.specs.benchmark import CHAMPION
 from ...tasks.specs.check import CheckFacts
 from ...tasks.steps import GIVEN, Call
+from ...tasks.todays_champion import TodaysChampion
 from .certainty import unsure_gates
 from .champion_today import FoundChampion, find_champion
+from .conclude import measured_next
 from .lay_out import check_targets, lay_out, lay_out_training
 from .lay_out_measurements import lay_out_benchmark, lay_out_comparison
 from .layout import CandidateLayout, Layout
 from .pinned_model import pinned
 from .records import find_record
 from .redo import asked_again, check_redo
+from .results import Results, Settled, StepResult
 from .session import Session
 from .surroundings import here
 
@@ -112,15 +116,56 @@ def make_plan(recipe: Recipe, session: Session) -> Plan:
         entrant = champion.entrant(PlannedStep(GIVEN.call(CHAMPION, Spec()), champion.given))
     layout = lay_out(fixed, surroundings, look_up, entrant)
     able = [candidate for candidate in layout.candidates if candidate.compiled is not None]
+    compared = None
     if able and entrant is not None and layout.champion is not None:
-        lay_out_comparison(fixed, look_up, entrant, layout.champion, able)
+        compared = lay_out_comparison(fixed, look_up, entrant, layout.champion, able)
     if able:
         made = [(c.name, _sha256(c.compiled), c.target) for c in able]
         same = None if champion is None else champion.same_as(made)
         timed = None if same else entrant
-        lay_out_benchmark(fixed, surroundings, look_up, layout.shared, able, timed)
+        first = lay_out_benchmark(fixed, surroundings, look_up, layout.shared, able, timed)
+        today = None if champion is None else champion.today.model_copy(update={"same_as": same})
+        best = _best(fixed, layout, first, today, compared)
+        if best is None and may_measure_again(fixed, len(able)):
+            unknown = lay_out_benchmark(
+                fixed, surroundings, look_up, layout.shared, able[:MOST], timed, first
+            )
+            unknown.done = None  # which candidates they are is not known yet
+        elif best:
+            again = [candidate for candidate in able if candidate.name in best]
+            lay_out_benchmark(fixed, surroundings, look_up, layout.shared, again, timed, first)
     check_redo(session.redo, [step.call for step in look_up.steps])
     return Plan(fixed, look_up.steps, layout, champion)
+
+
+def _best(
+    recipe: Recipe,
+    layout: Layout[PlannedStep],
+    first: PlannedStep,
+    today: TodaysChampion | None,
+    compared: PlannedStep | None,
+) -> tuple[str, ...] | None:
+    """The candidates that are measured again; None if a step that tells is not cached."""
+    told = [first, *layout.steps, *([] if compared is None else [compared])]
+    if any(step.done is None for step in told):
+        return None
+    results = Results(
+        layout.map(_settled),
+        _settled(first).result,
+        (),
+        champion=today,
+        compared=None if compared is None else _settled(compared),
+    )
+    return measured_next(recipe, results)
+
+
+def _settled(step: PlannedStep) -> Settled:
+    if step.done is None:
+        return Settled(None)
+    call = step.call
+    return Settled(
+        StepResult(step=call.step, label=call.label, key="", cached=True, done=step.done)
+    )
 
 
 def _sha256(compiled: PlannedStep | None) -> str:

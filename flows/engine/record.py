@@ -207,12 +207,21 @@ def _record_candidate(
     is_model = candidate.artifact is not None and candidate.status.is_measured
     if is_model:
         tracker.model(_model(run, way, candidate, checked))
-    tracker.metrics(candidate.name, candidate.metrics, model=candidate.name if is_model else None)
+    metrics = {**candidate.metrics, **_again(candidate)}
+    tracker.metrics(candidate.name, metrics, model=candidate.name if is_model else None)
     if candidate.gates:
         gates = [gate.model_dump(mode="json") for gate in candidate.gates]
         tracker.text(candidate.name, json.dumps(gates, indent=1), "verdict.json")
     measured = candidate.status.is_measured
     tracker.finish(candidate.name, RunStatus.FINISHED if measured else RunStatus.FAILED)
+
+
+def _again(candidate: Candidate) -> dict[str, float]:
+    """What the second session of the benchmark measured of a candidate."""
+    if candidate.again is None:
+        return {}
+    found = candidate.again.model_dump(exclude={"against_winner_before"})
+    return {f"confirmation/{name}": value for name, value in found.items()}
 
 
 def _model(

@@ -179,8 +179,7 @@ def record_provenance(run: Run, report: Report, results: Results) -> None:
     known = {candidate.name: candidate for candidate in report.outcome.candidates}
     for way in results.layout.candidates:
         taken = [step.result for step in (*shared, *way.steps) if step.result is not None]
-        if results.benchmark is not None:
-            taken.append(results.benchmark)
+        taken += [one for one in (results.benchmark, results.confirmed) if one is not None]
         steps = {step.label: _made(step) for step in taken}
         said = statement(report, known[way.name], list(steps.values()), given)
         if said is not None:

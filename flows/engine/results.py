@@ -64,6 +64,7 @@ class Results:
         notes: Notes about the whole run.
         champion: Today's champion, if the recipe compares with it; nothing is measured of it yet.
         compared: The comparison of the candidates' quality with the champion's, if there is one.
+        confirmed: The second session of the benchmark, if the best few were measured again.
     """
 
     layout: Layout[Settled]
@@ -72,3 +73,4 @@ class Results:
     notes: tuple[str, ...] = ()
     champion: TodaysChampion | None = None
     compared: Settled | None = None
+    confirmed: StepResult | None = None

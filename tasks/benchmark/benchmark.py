@@ -60,7 +60,9 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
     samples = load_inputs(work.inputs["samples"])
     model = {"model": spec.model.model_dump(mode="json")}
     eager = work.loader_options(spec.threads, model)
-    entrants = [Entrant(BASELINE, spec.baseline, work.inputs["weights"], eager)]
+    entrants = []
+    if spec.baseline is not None:
+        entrants.append(Entrant(BASELINE, spec.baseline, work.inputs["weights"], eager))
     for entry in (*spec.candidates, *([spec.champion] if spec.champion else [])):
         folder = work.inputs[entry.name]
         python = interpreter_for(entry.environment)
@@ -78,11 +80,12 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
         timings = run_session(entrants, batches, spec.seconds, spec.launches, progress)
     if BASELINE in timings.failed:
         raise timings.failed[BASELINE]
+    beside = timings.calls.get(BASELINE, {})
     return Result(
         facts=BenchmarkFacts(
             measured={
                 name: {
-                    str(size): timing(timings.calls[BASELINE][size], launches, size)
+                    str(size): timing(beside.get(size), launches, size)
                     for size, launches in by_size.items()
                 }
                 for name, by_size in timings.calls.items()
@@ -268,17 +271,20 @@ def batches_of(samples: Arrays, size: int) -> list[Arrays]:
 
 
 def timing(
-    baseline: list[list[list[float]]], launches: list[list[list[float]]], size: int
+    baseline: list[list[list[float]]] | None, launches: list[list[list[float]]], size: int
 ) -> Timing:
     """Statistics of what was timed at a batch size.
 
     Args:
-        baseline: Durations of calls (s) of what it is compared with, in launches of rounds.
+        baseline: Durations of calls (s) of what it is compared with, in launches of rounds; None if
+            it is compared with nothing.
         launches: Durations of its own calls (s), of the same rounds.
         size: The batch size.
     """
     medians = [round_medians(rounds) for rounds in launches]
-    value, low, high = ratio([round_medians(rounds) for rounds in baseline], medians)
+    value, low, high = None, None, None
+    if baseline is not None:
+        value, low, high = ratio([round_medians(rounds) for rounds in baseline], medians)
     return Timing(
         **latency([r for rounds in launches for r in rounds], size),
         ratio=value,

@@ -6,7 +6,8 @@ import difflib
 
 from ...recipe.measures import MEASURES
 from .contents import Report
-from .page import Cell, Row, recipe_text, render
+from .page import recipe_text, render
+from .rows import Cell, Row
 from .table import cell, headline, verdict
 
 #: Measures that are compared, with the heading of each.

@@ -16,34 +16,13 @@ from ..decide import GateResult
 from ..outcome import Candidate, Outcome
 from ..specs.benchmark import BASELINE
 from .contents import Report
+from .measured_again import HEADINGS as AGAIN
+from .measured_again import again_rows, in_words
 from .pictures import Pictures
+from .rows import Cell, Row
 from .table import caption, cell, columns, headline, ordered, verdict
 
 _FOLDER = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table: what it shows, and what it is sorted by."""
-
-    text: str
-    sort: float | None = None
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table.
-
-    Attributes:
-        name: Its first cell.
-        cells: The others.
-        kind: `winner`, `baseline`, the candidate's status, or empty.
-    """
-
-    name: str
-    cells: tuple[Cell, ...]
-    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +52,9 @@ def page(report: Report, pictures: Pictures) -> str:
         gates=gate_headings(report.outcome),
         gate_rows=gate_rows(report.outcome),
         timing_rows=timing_rows(report),
+        again_headings=list(AGAIN),
+        again_rows=again_rows(report.outcome),
+        again_said=in_words(report.outcome, report.recipe),
         pictures=_as_markup(pictures.plain),
         sensitivity=_as_markup(pictures.sensitivity),
         layers=_as_markup(pictures.layers),
@@ -197,15 +179,15 @@ def timing_rows(report: Report) -> list[Row]:
         for size, timing in by_size.items():
             p50, p90, p99, _ = (MEASURES[measure].format for measure in _TIMED)
             interval = f"[{p50(timing.p50_ms_low)}, {p50(timing.p50_ms_high)}]"
-            spread = f"[{timing.ratio_low:.2f}, {timing.ratio_high:.2f}]"
-            faster = "1" if name == BASELINE else f"{timing.ratio:.2f} {spread}"
+            faster = "" if timing.ratio is None else f"{timing.ratio:.2f}"
+            faster += f" [{timing.ratio_low:.2f}, {timing.ratio_high:.2f}]" if faster else ""
             cells = (
                 Cell(size, float(size)),
                 Cell(f"{p50(timing.p50_ms)} {interval}", timing.p50_ms),
                 _percentile(timing.p90_ms, p90),
                 _percentile(timing.p99_ms, p99),
                 Cell(f"{timing.samples_per_s:,.0f}", timing.samples_per_s),
-                Cell(faster, timing.ratio),
+                Cell("1" if name == BASELINE else faster, timing.ratio),
                 Cell(f"{timing.calls:,.0f}", timing.calls),
             )
             rows.append(Row("PyTorch eager" if name == BASELINE else name, cells))

@@ -8,6 +8,7 @@ from ...recipe.measures import BOUNDS, MEASURES, Measure
 from ...recipe.schema import Recipe
 from ..decide import GateResult, primary_batch
 from ..outcome import Candidate, Outcome
+from .measured_again import in_words
 
 #: The measures that the table shows, one per column; those that compare with today's champion
 #: only where there is one.
@@ -110,6 +111,8 @@ def markdown(outcome: Outcome, recipe: Recipe) -> str:
     lines = [f"# {outcome.recipe}", "", headline(outcome), ""]
     lines += _markdown_table(headers(outcome), rows(outcome, recipe))
     lines += ["", caption(recipe, outcome)]
+    if said := in_words(outcome, recipe):
+        lines += ["", said]
     failed = [c for c in outcome.candidates if c.error]
     if failed:
         lines += ["", "## Not measured", ""]

@@ -112,6 +112,9 @@ def _beside_winner(outcome: Outcome, candidate: Candidate) -> list[str]:
             "can't be told apart at 95 % confidence" if compared.alike else "certainly different"
         )
         lines.append(f"time of a call: {compared.ratio:.3g} times [{_interval(compared)}], {alike}")
+    if lines and candidate.again is not None and (first := candidate.again.against_winner_before):
+        said = f"{first.ratio:.3g} times [{_interval(first)}]"
+        lines[0] += f", measured again in fresh processes ({said} before)"
     quality = f"quality/{outcome.metric}"
     if quality in candidate.metrics and quality in winner.metrics:
         own, best = candidate.metrics[quality], winner.metrics[quality]

@@ -49,23 +49,25 @@ class BenchmarkSpec(Spec):
     candidates: What is timed.
     champion: Today's champion, if the recipe compares with it.
     model: The baseline's model.
-    baseline: Import path of the function that opens the baseline.
+    baseline: Import path of the function that opens the baseline; None: it is not timed.
     batch_sizes: Batch sizes to time (samples per call).
     threads: Of each runtime.
     seconds: For each candidate and batch size (s).
     launches: How often each process is started.
     processor: Where it is measured.
+    session: Which measurement of a run it is: the second one measures the best few again.
     """
 
     candidates: tuple[BenchmarkEntry, ...]
     champion: ChampionEntry | None = None
     model: ModelFactory
-    baseline: str
+    baseline: str | None
     batch_sizes: tuple[int, ...]
     threads: int
     seconds: float
     launches: int
     processor: str
+    session: int = 1
 
 
 class Timing(Strict):
@@ -77,7 +79,8 @@ class Timing(Strict):
         p99_ms: 99th percentile (ms); likewise.
         calls: Calls that were timed (a count).
         samples_per_s: By the median.
-        ratio: How many times faster than the baseline, with its 95 % interval.
+        ratio: How many times faster than the baseline, with its 95 % interval; None if that was
+            not timed beside it.
         rounds: Median duration of each round (s), by launch.
     """
 
@@ -88,9 +91,9 @@ class Timing(Strict):
     p99_ms: float | None = None
     calls: float
     samples_per_s: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
     rounds: list[list[float]]
 
 

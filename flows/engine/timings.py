@@ -1,0 +1,66 @@
+"""Timings of a benchmark under MLflow's names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...recipe.measures import MEASURES, mlflow_name
+from ...recipe.schema import Recipe
+from ...tasks.benchmark.statistics import ratio
+from ...tasks.decide import primary_batch
+from ...tasks.specs.benchmark import BenchmarkFacts, Timing
+
+#: Median duration of each round (s), by launch.
+Rounds = list[list[float]]
+
+
+def timing_metrics(
+    recipe: Recipe,
+    measured: dict[str, Timing],
+    uncompressed: dict[int, Rounds],
+    champion: dict[int, Rounds],
+) -> dict[str, float]:
+    """MLflow's names for the timings: plain ones for the main batch size, and one for each size.
+
+    Args:
+        recipe: Determines the main batch size.
+        measured: Of a candidate, by batch size.
+        uncompressed: The rounds of the fastest candidate without passes, by batch size.
+        champion: The rounds of today's champion, by batch size.
+    """
+    metrics: dict[str, float] = {}
+    for size, timing in measured.items():
+        found = _named(timing)
+        for measure, other in (
+            ("latency.ratio_to_uncompressed", uncompressed),
+            ("latency.ratio_to_champion", champion),
+        ):
+            if int(size) in other:
+                bounded = ratio(other[int(size)], timing.rounds)
+                names = MEASURES[measure].names
+                found |= {mlflow_name(n): value for n, value in zip(names, bounded, strict=True)}
+        if int(size) == primary_batch(recipe):
+            metrics |= found
+        metrics |= {f"{name}_batch_{size}": value for name, value in found.items()}
+    return metrics
+
+
+def _named(timing: Timing) -> dict[str, float]:
+    """The benchmark's numbers, which have bare names (`p50_ms`), under MLflow's names."""
+    return {
+        mlflow_name(name): float(value)
+        for measure in MEASURES.values()
+        if measure.per_batch
+        for name in measure.names
+        if (value := getattr(timing, name.partition(".")[2], None)) is not None
+    }
+
+
+def fastest_rounds(benchmarked: BenchmarkFacts, names: Iterable[str]) -> dict[int, Rounds]:
+    """By batch size, the rounds of the fastest of these that was timed."""
+    fastest: dict[str, Timing] = {}
+    for name in names:
+        for size, timing in benchmarked.measured.get(name, {}).items():
+            if size not in fastest or timing.p50_ms < fastest[size].p50_ms:
+                fastest[size] = timing
+    return {int(size): timing.rounds for size, timing in fastest.items()}
