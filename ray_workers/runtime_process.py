@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..recipe.errors import HoneError, StepCrashed, StepFailed, StepTimeout
@@ -16,7 +18,7 @@ from ..recipe.library_messages import telling
 from ..runtimes.child_process import ChildProcess, Interpreter
 from ..runtimes.errors import RuntimeDied, RuntimeFailed, RuntimeSilent
 from ..runtimes.isolated.environment import Environment, make_environment
-from ..runtimes.predict import Arrays
+from ..runtimes.predict import Arrays, LoadOptions
 
 
 class TimedCalls(NamedTuple):
@@ -38,10 +40,30 @@ class RuntimeProcess(ChildProcess):
     died, with the signal, StepTimeout if it does not answer.
     """
 
-    def prepare(self, batches: list[Arrays]) -> None:
-        """Hand over the batches that `time_calls` goes through in turn."""
+    def __init__(
+        self,
+        loader: str,
+        folder: Path,
+        options: LoadOptions,
+        timeout: float = 600,
+        python: Interpreter | None = None,
+    ) -> None:
+        self._began = time.perf_counter()
+        super().__init__(loader, folder, options, timeout, python)
+
+    @property
+    def seconds_since_start(self) -> float:
+        """Time since the process was started (s)."""
+        return time.perf_counter() - self._began
+
+    def prepare(self, batches: list[Arrays]) -> float:
+        """Hand over the batches that `time_calls` goes through in turn.
+
+        Returns:
+            Duration of a first call with one of them (s).
+        """
         self._send(("prepare", batches))
-        self._answer()
+        return float(self._answer())
 
     def time_calls(self, seconds: float) -> TimedCalls:
         """Call for at least this long."""

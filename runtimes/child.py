@@ -59,7 +59,7 @@ class _Child:
                 return _plain(self._loaded()(inputs))
             case ("prepare", batches):
                 self._batches = batches
-                self._loaded()(batches[0])
+                return _first_call(self._loaded(), batches[0])
             case ("time", seconds):
                 return _time_calls(self._loaded(), self._batches, seconds)
             case ("memory",):
@@ -83,6 +83,13 @@ def _peak_memory() -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _first_call(predict: Predict, batch: Arrays) -> float:
+    """Duration of a call (s)."""
+    started = time.perf_counter()
+    predict(batch)
+    return time.perf_counter() - started
 
 
 def _plain(outputs: Outputs) -> Outputs:

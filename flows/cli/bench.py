@@ -75,7 +75,7 @@ def _table(rows: list[Row], size: int) -> Table:
     table = Table(title=f"{size} sample{'s' if size > 1 else ''} a call", title_justify="left")
     table.add_column("model", overflow="fold")
     table.add_column("runtime")
-    for header in ("p50 ms", "p90 ms", "samples/s", "times faster", "memory", "size"):
+    for header in ("p50 ms", "p90 ms", "samples/s", "times faster", "start s", "memory", "size"):
         table.add_column(header, justify="right")
     first = rows[0].name
     for row in rows:
@@ -89,6 +89,7 @@ def _table(rows: list[Row], size: int) -> Table:
             "too few calls" if timing.p90_ms is None else f"{timing.p90_ms:.4g}",
             f"{timing.samples_per_s:,.0f}",
             "1" if row.name == first else _ratio(timing),
+            "" if row.cold is None else f"{row.cold.first_answer_s:.2f}",
             "" if row.memory_bytes is None else bytes_in_words(row.memory_bytes),
             bytes_in_words(row.size_bytes),
         )

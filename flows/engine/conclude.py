@@ -23,7 +23,7 @@ from ...tasks.todays_champion import TodaysChampion
 from .confirmation import Judged, beside_winner, confirmed, passing_of, to_measure_again
 from .layout import CandidateLayout
 from .results import Results, Settled
-from .timings import Rounds, fastest_rounds, timing_metrics
+from .timings import Rounds, fastest_rounds, process_metrics, timing_metrics
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _candidate(measured: _Measurements, way: CandidateLayout[Settled]) -> Candid
         return _with(candidate, error=f"benchmark: {error}", metrics=metrics)
     timings = benchmarked.measured[way.name]
     metrics |= timing_metrics(recipe, timings, measured.uncompressed, measured.champion)
-    metrics["memory/peak_bytes"] = float(benchmarked.memory[way.name])
+    metrics |= process_metrics(benchmarked, way.name)
     metrics |= _coverage(way)
     metrics |= _from_champion(measured, way.name, metrics)
     rounding = None if way.variant.passes else way.target.rounding_db
@@ -268,7 +268,7 @@ def _baseline(recipe: Recipe, results: Results, benchmarked: BenchmarkFacts) -> 
     metrics = dict(results.layout.reference.done.metrics)
     if BASELINE in benchmarked.measured:
         metrics |= timing_metrics(recipe, benchmarked.measured[BASELINE], {}, {})
-        metrics["memory/peak_bytes"] = float(benchmarked.memory[BASELINE])
+        metrics |= process_metrics(benchmarked, BASELINE)
     metrics["size/bytes"] = float(_done(results.layout.train).outputs["weights"].bytes)
     return metrics
 
@@ -290,5 +290,5 @@ def measured_champion(
     metrics = dict(beside.done.metrics)
     if name in benchmarked.measured:
         metrics |= timing_metrics(recipe, benchmarked.measured[name], {}, {})
-        metrics["memory/peak_bytes"] = float(benchmarked.memory[name])
+        metrics |= process_metrics(benchmarked, name)
     return today.model_copy(update={"metrics": metrics})

@@ -56,6 +56,18 @@ def _named(timing: Timing) -> dict[str, float]:
     }
 
 
+def process_metrics(benchmarked: BenchmarkFacts, name: str) -> dict[str, float]:
+    """What was measured of an entrant's process, under MLflow's names."""
+    cold = benchmarked.cold.get(name)
+    found = {
+        "memory.peak_bytes": benchmarked.memory.get(name),
+        "memory.gpu_bytes": benchmarked.gpu_memory.get(name),
+        "cold_start.load_s": None if cold is None else cold.load_s,
+        "cold_start.first_answer_s": None if cold is None else cold.first_answer_s,
+    }
+    return {mlflow_name(n): float(value) for n, value in found.items() if value is not None}
+
+
 def fastest_rounds(benchmarked: BenchmarkFacts, names: Iterable[str]) -> dict[int, Rounds]:
     """By batch size, the rounds of the fastest of these that was timed."""
     fastest: dict[str, Timing] = {}

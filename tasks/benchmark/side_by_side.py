@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ...ray_workers.machine_lock import alone
 from ...ray_workers.runtime_process import hone_errors, interpreter_for
-from ...recipe.errors import HoneError, InputError
+from ...recipe.errors import InputError
 from ...recipe.strict import Strict
 from ...runtimes.compiled_artifact import SETTINGS, CompiledArtifact
 from ...runtimes.home import hone_home
@@ -19,8 +19,9 @@ from ...runtimes.opening import is_importable, runtime, runtime_module
 from ...runtimes.predict import Arrays
 from ...runtimes.proof import PROOF, Proof
 from ...runtimes.served_model import DESCRIPTION, FILES, ModelDescription
-from ..specs.benchmark import OtherLoad, Timing
-from .benchmark import Entrant, batches_of, run_session, timing
+from ..specs.benchmark import ColdStart, OtherLoad, Timing
+from .benchmark import batches_of, timing
+from .session import Entrant, Timings, run_session
 
 #: Where MLflow's model folder has what Hone wrote.
 _DATA = Path("data") / "data"
@@ -78,6 +79,8 @@ class Row(Strict):
         runtime: Its runtime.
         size_bytes: Of its files.
         memory_bytes: Peak resident memory of its process; None if it failed.
+        gpu_memory_bytes: Memory of its process on GPUs; None if it is not told.
+        cold: Cold start of its process.
         timings: By batch size; the ratio is to the first model.
         failed: Why it could not be measured; None if it was.
     """
@@ -86,6 +89,8 @@ class Row(Strict):
     runtime: str
     size_bytes: int
     memory_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
+    cold: ColdStart | None = None
     timings: dict[int, Timing] = Field(default_factory=dict)
     failed: str | None = None
 
@@ -176,18 +181,19 @@ def side_by_side(
     ]
     batches = {size: batches_of(inputs, size) for size in batch_sizes}
     with alone(note, hone_home()):
-        found = run_session(entrants, batches, seconds, launches, progress)
+        found = run_session(entrants, batches, seconds, launches, progress, cold=True)
     first = models[0].name
     if first in found.failed:
         raise found.failed[first]
     timings = {
         name: {
-            size: timing(found.calls[first][size], rounds, size) for size, rounds in calls.items()
+            size: timing(found.calls[first][size], rounds, size, found.joules[name].get(size))
+            for size, rounds in calls.items()
         }
         for name, calls in found.calls.items()
     }
     return SideBySide(
-        rows=[_row(model, timings, found.memory, found.failed) for model in models],
+        rows=[_row(model, timings, found) for model in models],
         others=found.others,
     )
 
@@ -201,15 +207,16 @@ def _environment(name: str) -> str | None:
 def _row(
     model: Compiled,
     timings: Mapping[str, dict[int, Timing]],
-    memory: Mapping[str, int],
-    failed: Mapping[str, HoneError],
+    found: Timings,
 ) -> Row:
-    error = failed.get(model.name)
+    error, cold = found.failed.get(model.name), found.cold.get(model.name)
     return Row(
         name=model.name,
         runtime=model.runtime,
         size_bytes=model.bytes,
-        memory_bytes=memory.get(model.name) if error is None else None,
+        memory_bytes=found.memory.get(model.name) if error is None else None,
+        gpu_memory_bytes=found.gpu_memory.get(model.name) if error is None else None,
+        cold=None if cold is None else ColdStart(load_s=cold[0], first_answer_s=cold[1]),
         timings=timings.get(model.name, {}),
         failed=None if error is None else error.what,
     )

@@ -88,6 +88,9 @@ _SHOWN = (
     ("latency.ratio", "times as fast as PyTorch eager"),
     ("size.bytes", "size"),
     ("memory.peak_bytes", "peak memory (bytes)"),
+    ("memory.gpu_bytes", "GPU memory (bytes)"),
+    ("cold_start.first_answer_s", "start of a process to its first answer (s)"),
+    ("energy.joules_per_sample", "energy of the machine for a sample (J)"),
     ("parity.sqnr_db", "SQNR of the outputs"),
 )
 

@@ -19,6 +19,8 @@ from .contents import Report
 from .measured_again import HEADINGS as AGAIN
 from .measured_again import again_rows, in_words
 from .pictures import Pictures
+from .processes import HEADINGS as PROCESSES
+from .processes import process_rows
 from .rows import Cell, Row
 from .table import caption, cell, columns, headline, ordered, verdict
 
@@ -52,6 +54,8 @@ def page(report: Report, pictures: Pictures) -> str:
         gates=gate_headings(report.outcome),
         gate_rows=gate_rows(report.outcome),
         timing_rows=timing_rows(report),
+        process_headings=list(PROCESSES),
+        process_rows=process_rows(report.outcome),
         again_headings=list(AGAIN),
         again_rows=again_rows(report.outcome),
         again_said=in_words(report.outcome, report.recipe),

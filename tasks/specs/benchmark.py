@@ -81,6 +81,7 @@ class Timing(Strict):
         samples_per_s: By the median.
         ratio: How many times faster than the baseline, with its 95 % interval; None if that was
             not timed beside it.
+        joules_per_sample: Energy that the machine took for a sample (J); None without a counter.
         rounds: Median duration of each round (s), by launch.
     """
 
@@ -94,7 +95,20 @@ class Timing(Strict):
     ratio: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
+    joules_per_sample: float | None = None
     rounds: list[list[float]]
+
+
+class ColdStart(Strict):
+    """How long a process takes that starts alone, with its files in the page cache.
+
+    Attributes:
+        load_s: From its start to the loaded artifact (s).
+        first_answer_s: From its start to the first answer, at the first batch size (s).
+    """
+
+    load_s: float
+    first_answer_s: float
 
 
 class Failure(Strict):
@@ -147,6 +161,8 @@ class BenchmarkFacts(Facts):
     """Attributes:
     measured: By candidate (and baseline) and batch size.
     memory: Peak resident memory of each process (bytes).
+    gpu_memory: Memory of each process on GPUs (bytes), where it is told.
+    cold: Cold start of each process.
     failed: Candidates that failed while they were timed.
     processor: Where it was measured.
     others: What other work on the machine did to the measurement.
@@ -154,6 +170,8 @@ class BenchmarkFacts(Facts):
 
     measured: dict[str, dict[str, Timing]] = Field(default_factory=dict)
     memory: dict[str, int] = Field(default_factory=dict)
+    gpu_memory: dict[str, int] = Field(default_factory=dict)
+    cold: dict[str, ColdStart] = Field(default_factory=dict)
     failed: dict[str, Failure] = Field(default_factory=dict)
     processor: str = ""
     others: OtherLoad = OtherLoad()

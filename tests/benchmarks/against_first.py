@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from prefect_hone.tasks.benchmark.benchmark import Entrant, run_session
+from prefect_hone.tasks.benchmark.session import Entrant, run_session
 from prefect_hone.tasks.benchmark.statistics import ratio, round_medians
 
 

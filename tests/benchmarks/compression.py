@@ -24,7 +24,7 @@ from prefect_hone.ray_workers.model.onnx_files import load_inputs  # noqa: E402
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess  # noqa: E402
 from prefect_hone.ray_workers.store.artifacts import Artifact  # noqa: E402
 from prefect_hone.tasks import steps  # noqa: E402
-from prefect_hone.tasks.benchmark.benchmark import Entrant  # noqa: E402
+from prefect_hone.tasks.benchmark.session import Entrant  # noqa: E402
 from prefect_hone.tasks.validate.parity import parity  # noqa: E402
 from steps_bench import Bench  # noqa: E402
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
 from prefect_hone.runtimes.onnxruntime_runtime import NAME, OnnxRuntimeSettings
-from prefect_hone.tasks.benchmark.benchmark import Entrant, run_session
+from prefect_hone.tasks.benchmark.session import Entrant, run_session
 from prefect_hone.tasks.benchmark.statistics import ratio, round_medians
 
 HERE = Path(__file__).parent

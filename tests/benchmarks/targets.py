@@ -26,7 +26,7 @@ from prefect_hone.ray_workers.dispatch import Done  # noqa: E402
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess, interpreter_for  # noqa: E402
 from prefect_hone.recipe.errors import HoneError  # noqa: E402
 from prefect_hone.recipe.targets import AnyTarget, all_targets  # noqa: E402
-from prefect_hone.tasks.benchmark.benchmark import Entrant  # noqa: E402
+from prefect_hone.tasks.benchmark.session import Entrant  # noqa: E402
 from prefect_hone.tasks.compile import target_functions  # noqa: E402
 from prefect_hone.tasks.steps import loader  # noqa: E402
 from prefect_hone.tasks.validate.parity import parity  # noqa: E402

@@ -13,7 +13,7 @@ import pytest
 from prefect_hone.ray_workers.runtime_process import TimedCalls
 from prefect_hone.runtimes import disturbance
 from prefect_hone.runtimes.disturbance import Disturbance
-from prefect_hone.tasks.benchmark.benchmark import TimingSession
+from prefect_hone.tasks.benchmark.session import Energy, TimingSession
 from prefect_hone.tasks.specs.benchmark import OtherLoad
 
 
@@ -43,7 +43,8 @@ def test_the_least_disturbed_of_a_few_tries_counts(
 ) -> None:
     with contextlib.ExitStack() as stack:
         session = TimingSession(stack, random.Random(0))
-        assert session._least_disturbed(Answering(*shares), 0.1) == [kept]  # type: ignore[arg-type]
+        found = session._least_disturbed(Answering(*shares), 0.1)  # type: ignore[arg-type]
+        assert found == ([kept], Energy())
     assert session.others == OtherLoad(slices=load[0], repeated=load[1], disturbed=load[2])
 
 

@@ -1,0 +1,56 @@
+"""A session with real processes: durations, memory, cold start; one that fails is left out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prefect_hone.tasks.benchmark import session as module
+from prefect_hone.tasks.benchmark.session import Entrant, run_session
+
+LOADERS = """
+import time
+
+def quick(folder, options):
+    time.sleep(0.15)
+    return lambda inputs: inputs["input"]
+
+def slow_at_first(folder, options):
+    calls = []
+    def run(inputs):
+        if not calls:
+            calls.append(time.sleep(0.1))
+        return inputs["input"]
+    return run
+
+def refuses(folder, options):
+    raise ValueError("bad file")
+"""
+
+
+def test_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "session_loaders.py").write_text(LOADERS)
+    given = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(tmp_path), *([given] if given else [])])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setattr(module, "_FEWEST_ROUNDS", 2)
+    entrants = [
+        Entrant(name, f"session_loaders:{name}", tmp_path, {"threads": 1})
+        for name in ("quick", "slow_at_first", "refuses")
+    ]
+    batches = {1: [{"input": np.ones((1, 2), np.float32)}]}
+    found = run_session(entrants, batches, 0.04, launches=2, cold=True)
+    assert set(found.failed) == {"refuses"}
+    assert set(found.calls) == {"quick", "slow_at_first"}
+    assert len(found.calls["quick"][1]) == 2, "launches"
+    assert all(len(calls) >= 2 for launch in found.calls["quick"][1] for calls in launch)
+    assert found.memory["quick"] > 5_000_000
+    assert found.gpu_memory == {}
+    assert found.joules == {"quick": {}, "slow_at_first": {}} or found.joules["quick"][1] > 0
+    load, first = found.cold["quick"]
+    assert 0.15 < load <= first < load + 0.1
+    load, first = found.cold["slow_at_first"]
+    assert first - load >= 0.1, "the first answer takes longer than others"
+    assert run_session(entrants[:1], batches, 0.04, launches=1).cold == {}
