@@ -34,5 +34,5 @@ def test_start_memory_and_energy_of_each() -> None:
         "0.41", "0.50", "50.00 MB", "3.00 MB", "2.1",
     ]  # fmt: skip
     assert rows[FP32]["start to loaded (s)"].text == "not measured"
-    assert list(rows)[0] == "PyTorch eager"
+    assert next(iter(rows)) == "PyTorch eager"
     assert outcome.baseline["memory/peak_bytes"] == facts.memory[BASELINE]
