@@ -122,21 +122,15 @@ def require_cluster(address: str) -> None:
         _greet(host, port, f"RAY_ADDRESS={address}")
 
 
-def answers(address: str, seconds: float) -> bool:
-    """Whether a gRPC server answers at `HOST:PORT`; True for what can't be tried without Ray.
+def answer_of(address: str, seconds: float) -> str:
+    """What is at `HOST:PORT`: a gRPC server `answers`, or it is `silent`, or a port `refuses`.
 
     Args:
-        address: The address.
+        address: The address; what can't be tried without Ray `answers`.
         seconds: Longest wait.
     """
     host, port = _host_and_port(address)
-    if port is None or _tls():
-        return True
-    try:
-        head = ray_watch.greeting(host, port, seconds)
-    except OSError:
-        return False
-    return head is not None and ray_watch.is_http2(head)
+    return "answers" if port is None or _tls() else ray_watch.answer(host, port, seconds)
 
 
 def _tls() -> bool:

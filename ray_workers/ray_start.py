@@ -23,7 +23,8 @@ from . import access, ray_private, ray_watch
 from .scratch import ray_folder
 
 _SECONDS = 5.0  # for one answer of the GCS
-_TRIES, _PAUSE = 3, 0.5  # and s between two
+_PATIENCE = 30.0  # for a GCS that accepts and is silent: a busy machine is slow
+_REFUSALS, _PAUSE = 3, 0.5  # s between two
 _STARTS = 2
 
 
@@ -60,7 +61,7 @@ class Watch:
             "host": host.strip("[]"), "port": port, "pid": str(os.getpid()),
             "session": "" if self.joined is not None else session,
             "logs": str(self.logs or ""), "joined": self.joined or "",
-            "silence": str(ray_watch.SILENCE),
+            "silence": str(ray_watch.SILENCE), "refusal": str(ray_watch.REFUSAL),
             "json": "yes" if os.environ.get("HONE_LOG_FORMAT") == "json" else "",
         }  # fmt: skip
         with contextlib.suppress(OSError):  # no process can be had: nobody watches
@@ -70,15 +71,17 @@ class Watch:
             )  # fmt: skip
 
     def _require_answer(self, address: str) -> None:
-        for left in reversed(range(_TRIES)):
+        deadline, refusals = time.monotonic() + _PATIENCE, 0
+        while True:
             # First without Ray, whose client takes 10 s for a port that refuses, and prints so.
-            if access.answers(address, _SECONDS):
-                answer = ray_private.ask(address, _SECONDS)
-                if answer != "silent" and (answer != "refuses" or self.joined is not None):
-                    return
-            if left:
-                time.sleep(_PAUSE)
-        raise GcsSilent(address)
+            there = access.answer_of(address, _SECONDS)
+            answer = ray_private.ask(address, _SECONDS) if there == "answers" else there
+            if answer in ("admits", "unknown") or (answer == "refuses" and self.joined is not None):
+                return
+            refusals += answer == "refuses"
+            if refusals == _REFUSALS or time.monotonic() > deadline:
+                raise GcsSilent(address)
+            time.sleep(_PAUSE)
 
     def close(self) -> None:
         """The connection is made, or given up in order."""

@@ -26,8 +26,12 @@ from pathlib import Path
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS = 4
 
-#: How long the GCS may be silent before it counts as gone (s). Ray ends the process after 60.
-SILENCE = 30.0
+#: How long the GCS may be silent before it counts as hanging (s): on a machine with much other work
+#: it takes its time.
+SILENCE = 120.0
+#: How long its port may refuse connections before it counts as dead (s). After 60, Ray ends the
+#: process.
+REFUSAL = 30.0
 _EACH = 5.0  # s for one answer, and between two
 _TAIL = 200_000  # bytes of a log that are kept
 _KEPT = 5  # starts whose logs are kept
@@ -129,12 +133,16 @@ def sentence(joined: str | None, kept: Path | None) -> str:
     return f"{where}{STOPPED}\n  → {what_to_do(kept)}"
 
 
-def _answers(host: str, port: int, seconds: float) -> bool:
-    with contextlib.suppress(OSError):
+def answer(host: str, port: int, seconds: float) -> str:
+    """What a GCS does: `answers`, `refuses` connections, or is `silent`."""
+    try:
         head = greeting(host, port, seconds)
-        # With TLS, a server answers this with an alert, or by closing.
-        return head is not None
-    return False
+    except TimeoutError:
+        return "silent"
+    except OSError:
+        return "refuses"
+    # With TLS, a server answers this with an alert, or by closing.
+    return "silent" if head is None else "answers"
 
 
 def watch(asked: dict[str, str], said: int = 0) -> None:
@@ -142,11 +150,13 @@ def watch(asked: dict[str, str], said: int = 0) -> None:
 
     Args:
         asked: `host` and `port` of the GCS, `session` (empty for a cluster that is joined),
-            `logs`, `joined`, `pid` of the process, `silence` (s), and `json` for a line of JSON.
+            `logs`, `joined`, `pid` of the process, `silence` and `refusal` (s), and `json` for a
+            line of JSON.
         said: Descriptor: a byte when the start is over; its end when the process is gone.
     """
-    heard, silence = time.monotonic(), float(asked["silence"])
-    each = min(_EACH, silence)
+    limits = {"silent": float(asked["silence"]), "refuses": float(asked["refusal"])}
+    each = min(_EACH, *limits.values())
+    since = dict.fromkeys(limits, time.monotonic())
     session = Path(asked["session"]) if asked["session"] else None
     over = False
     while not over:
@@ -154,9 +164,9 @@ def watch(asked: dict[str, str], said: int = 0) -> None:
             if os.read(said, 1):
                 return
             break
-        if _answers(asked["host"], int(asked["port"]), each):
-            heard = time.monotonic()
-        over = time.monotonic() - heard > silence
+        now, found = time.monotonic(), answer(asked["host"], int(asked["port"]), each)
+        since = {kind: at if kind == found else now for kind, at in since.items()}
+        over = any(time.monotonic() - since[kind] > limit for kind, limit in limits.items())
     if not over and (session is None or not says_why(session)):
         return  # ended by somebody else
     kept = None if session is None or not asked["logs"] else keep_logs(session, Path(asked["logs"]))

@@ -23,9 +23,12 @@ from ...tasks.tracking.ledger import Entry
 from ...tasks.tracking.promote_version import promote_version
 from ...tasks.tracking.registered_bytes import Verdict, verify
 from ...tasks.tracking.rollback import history, repair, rollback
+from ...tasks.tracking.statements import stated
 from ...tasks.tracking.tracker import quiet_mlflow
 from ..engine import run_count
 from ..engine.home import usable_settings
+from ..engine.provenance_check import Provenance, recomputed
+from ..engine.session import open_store
 from .prefect_server import configured_url
 
 _NAMED = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|(?P<alias>@[^/@]+))$")
@@ -165,6 +168,29 @@ def verdict_of(named: str) -> Verdict:
     if match is None:
         raise InputError("this names no version", where=named, do="give NAME@ALIAS or NAME/VERSION")
     return verify(_tracking(), match["name"], match["version"] or match["alias"])
+
+
+def provenance_of(verdict: Verdict) -> Provenance:
+    """What is stated of a version, recomputed here.
+
+    Raises:
+        HoneError: MLflow or the store can't be read.
+    """
+    settings = usable_settings()
+    said = stated(settings.tracking, verdict.model, verdict.version)
+    if said.text is None:
+        return Provenance(run_id=said.run_id, why=said.why)
+    store = open_store(settings)
+    return recomputed(said.run_id, said.text, verdict.artifact, said.recipe_digest, store)
+
+
+def show_provenance(console: Console, found: Provenance) -> None:
+    """The items of a version's provenance."""
+    console.print(found.sentence, highlight=False, markup=False, soft_wrap=True)
+    width = max((len(item.result) for item in found.items), default=0)
+    for item in found.items:
+        line = f"  {item.result:{width}}  {item.kind} {item.name}: {item.said}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _action(entry: Entry) -> str:

@@ -30,13 +30,12 @@ from ...tasks.specs.train import TrainFacts
 from ...tasks.specs.validate import ValidateFacts
 from ...tasks.tracking import names
 from ...tasks.tracking.names import PARENT
+from ...tasks.tracking.statements import PROVENANCE
 from .conclude import layer_parity_of
 from .layout import CandidateLayout
 from .results import Results, Settled, StepResult
 from .run import Run
 
-#: File of the statement in a candidate's run.
-PROVENANCE = "provenance.intoto.json"
 #: Files of the report in the parent run.
 PAGE, CONTENTS, CARD = "report.html", "report.json", "model_card.md"
 PICTURES, PICTURE = "pictures", "pareto.png"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import re
 import shutil
@@ -220,6 +221,42 @@ class Store:
         if value is None:
             self.refused.add(name)
         return value
+
+    def recorded_outputs(self, key: str) -> dict[str, str] | None:
+        """sha256 of each output of the step with a key, as its signed record has it.
+
+        Args:
+            key: The cache key (sha256 in hexadecimal).
+
+        Returns:
+            None if there is no record, or none with a valid signature.
+
+        Raises:
+            StoreError: The store, or the key of its owner, can't be read.
+        """
+        with self.translate_os_errors("be read"):
+            found = self.fs.glob(f"{glob.escape(self.root)}/steps/*/{key}.json")
+        for path in found:
+            step = PurePosixPath(str(path)).parent.name
+            said = self.read_record(f"steps/{step}/{key}.json")
+            outputs = None if said is None else said.get("outputs")
+            if isinstance(outputs, dict):
+                return {str(n): str(a.get("sha256")) for n, a in outputs.items()}
+        return None
+
+    def digest_now(self, sha256: str) -> str | None:
+        """The digest of what a local store holds in the place of an artifact.
+
+        Returns:
+            None if there is nothing; empty if it can't be an artifact.
+        """
+        folder = Path(self.root) / "artifacts" / sha256
+        if not os.path.lexists(folder):
+            return None
+        try:
+            return "" if folder.is_symlink() else tree_digest(digests_in(folder))
+        except (OSError, ValueError, RecursionError):
+            return ""
 
     def write_record(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON document atomically, signed."""

@@ -18,11 +18,13 @@ from pydantic import Field
 from ...ray_workers.scratch import scratch_folder
 from ...recipe.errors import InputError
 from ...recipe.strict import Strict
+from ...runtimes.digest import tree_digest
 from ...runtimes.manifest import MANIFEST, differences, manifest_digest, model_files, read_manifest
+from ...runtimes.served_model import FILES
 from . import names
 from .away import is_away
 from .lookup import found_or_none, named_version
-from .self_proof import SelfProof, prove_version
+from .self_proof import DATA, SelfProof, prove_version
 
 _MOST_FILES = 10_000  # a version may name any folder of this machine as its place
 
@@ -37,6 +39,7 @@ class Verdict(Strict):
             because an earlier Hone or somebody else registered it.
         found: Digest of the files that the registry holds.
         changed: Files that the manifest beside them doesn't list so; empty if all were rewritten.
+        artifact: sha256 of the compiled artifact among the files; empty if there is none.
         proof: Whether the model gives the measured outputs here; None if that was not tried.
     """
 
@@ -45,6 +48,7 @@ class Verdict(Strict):
     expected: str | None
     found: str
     changed: tuple[str, ...] = Field(())
+    artifact: str = ""
     proof: SelfProof | None = None
 
     @property
@@ -133,8 +137,16 @@ def verify_version(tracking: str, client: Any, version: Any, *, prove: bool = Fa
         expected=expected,
         found=found,
         changed=tuple(changed),
+        artifact=_artifact(files),
         proof=proof,
     )
+
+
+def _artifact(files: dict[str, str]) -> str:
+    """sha256 of the compiled artifact of a model with these files; empty if it has none."""
+    place = f"{DATA / FILES}/"
+    found = {n.removeprefix(place): d for n, d in files.items() if n.startswith(place)}
+    return tree_digest(found) if found else ""
 
 
 def held_files(tracking: str, model_id: str) -> dict[str, str]:

@@ -77,6 +77,7 @@ def test_a_gcs_that_accepts_and_is_silent_is_found_before_the_core_worker_starts
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ray_start, "_SECONDS", 0.05)
+    monkeypatch.setattr(ray_start, "_PATIENCE", 0.1)
     monkeypatch.setattr(ray_start, "_PAUSE", 0.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

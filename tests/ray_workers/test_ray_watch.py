@@ -43,7 +43,8 @@ def session(tmp_path: Path, driver: str = "") -> Path:
 def watching(starting: int, port: int, folder: Path, **more: str) -> subprocess.Popen[bytes]:
     asked = {
         "host": "127.0.0.1", "port": str(port), "pid": str(starting), "session": str(folder),
-        "logs": str(folder.parent / "kept"), "joined": "", "silence": "0.2", "json": "", **more,
+        "logs": str(folder.parent / "kept"), "joined": "", "silence": "0.2", "refusal": "60",
+        "json": "", **more,
     }  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-I", "-S", ray_watch.__file__, json.dumps(asked)],
@@ -76,6 +77,17 @@ def test_a_cluster_that_was_joined_is_told_by_its_address_as_json_where_logs_are
     assert said["level"] == "error"
     assert said["message"].startswith("RAY_ADDRESS=head:6379: the Ray cluster stopped answering")
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_port_that_refuses_is_a_gcs_that_died(
+    tmp_path: Path, starting: subprocess.Popen[bytes]
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        child = watching(starting.pid, port, session(tmp_path), silence="60", refusal="0.1")
+        assert starting.wait(30) == -signal.SIGKILL
+    assert b"stopped answering" in child.communicate(timeout=30)[1]
 
 
 @pytest.mark.parametrize(

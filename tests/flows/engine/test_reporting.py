@@ -24,7 +24,6 @@ from prefect_hone.flows.engine.reporting import (
     CARD,
     CONTENTS,
     PAGE,
-    PROVENANCE,
     as_data_url,
     record_page,
     record_provenance,
@@ -36,6 +35,7 @@ from prefect_hone.flows.engine.run import Run
 from prefect_hone.flows.engine.runner import Runner
 from prefect_hone.tasks.outcome import Outcome
 from prefect_hone.tasks.report.contents import Report
+from prefect_hone.tasks.tracking.statements import PROVENANCE
 
 
 @pytest.fixture
