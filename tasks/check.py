@@ -27,6 +27,7 @@ from ..ray_workers.model.module import initial
 from ..ray_workers.model.onnx_model import OnnxGraph, count_parameters
 from ..ray_workers.model.real_inputs import output_shapes, real_inputs
 from ..ray_workers.training.broadcasts import refuse_broadcast
+from ..ray_workers.training.dealing import Fewest
 from ..ray_workers.training.estimate import estimate
 from ..ray_workers.training.losses import Loss, make_counted_loss, make_loss, mean_of_parts
 from ..ray_workers.training.parallel.parallelize import check_mesh
@@ -227,8 +228,9 @@ def _try_training(
     few = few_samples(splits)
     least = least_samples(model, few.inputs)
     parts = train.parallel.pipeline.microbatches if train.mesh.pipeline > 1 else 1
-    each = train.batch_size // (train.mesh.data_range[1] * train.mesh.shard) // parts
-    if each < least:
+    readers = train.mesh.data_range[1] * train.mesh.shard
+    each = train.batch_size // readers // parts
+    if each < Fewest.of(least, readers, train.sync_batch_norm).each:
         raise InputError(
             f"batch norm can't be trained on one sample at a time, and a worker gets {each} of a "
             f"batch of {train.batch_size}",

@@ -25,7 +25,7 @@ from ..data.seed import mixed_seed
 from ..data.split_format import Feed
 from ..data.splits import Splits, split_name
 from ..worker_death import reader_died
-from .dealing import Share, deal, shuffled
+from .dealing import Fewest, Share, deal, shuffled
 from .parallel.axes import Axes
 from .ray_batches import streamed_steps
 from .step import MicroBatch
@@ -131,15 +131,15 @@ class TrainBatches:
         spec: The recipe's `train`.
         axes: This worker's place.
         feed: Access to the split if it streams.
-        least: Fewest samples of a micro-batch.
+        fewest: Fewest samples of a micro-batch and a step.
     """
 
     def __init__(
-        self, splits: Splits, spec: Train, axes: Axes, feed: Feed | None, least: int
+        self, splits: Splits, spec: Train, axes: Axes, feed: Feed | None, fewest: Fewest
     ) -> None:
         self._spec = spec
         self._axes = axes
-        self._least = least
+        self._fewest = fewest
         self._feed = feed
         self._count = len(splits.train)
         self._loader = Loader(splits, splits.train, spec, axes) if feed is None else None
@@ -151,12 +151,12 @@ class TrainBatches:
         parts = spec.parallel.pipeline.microbatches if pipelined else spec.accumulate
         if self._feed is not None:
             yield from streamed_steps(
-                self._feed, axes, spec.batch_size, parts, pipelined, epoch, skip, self._least
+                self._feed, axes, spec.batch_size, parts, pipelined, epoch, skip, self._fewest
             )
         if self._loader is not None:
             order = shuffled(self._count, spec.seed, epoch)
             dealt = deal(
-                order, spec.batch_size, axes.readers, axes.reader, parts, pipelined, self._least
+                order, spec.batch_size, axes.readers, axes.reader, parts, pipelined, self._fewest
             )
             yield from self._loader.steps(dealt[skip:], epoch, skip)
 

@@ -27,7 +27,7 @@ from ..events import Report
 from ..model.module import initial, load_module
 from .buffers import SharedBuffers
 from .checkpoints import Checkpoints
-from .dealing import count_steps
+from .dealing import Fewest, count_steps
 from .ema import Ema
 from .gradients import clip, reduce_partial_gradients
 from .job import TrainJob
@@ -97,6 +97,7 @@ def train_loop(
     lesson = prepare_lesson(job, model, samples.inputs)
     refuse_frozen(model)
     least = least_samples(model, samples.inputs)
+    fewest = Fewest.of(least, axes.readers, spec.sync_batch_norm)
     unused = _may_lack_gradients(model, samples.inputs, spec, axes, lesson)
     placed = parallelize(model, spec, axes, job.allowed, samples.inputs, unused)
     del model
@@ -109,7 +110,7 @@ def train_loop(
     runner = make_step_runner(placed, objective, spec, axes, scaler, samples.targets)
     late = int(axes.device.type == "cuda")  # steps whose numbers may be unread
 
-    steps_per_epoch = count_steps(len(splits.train), spec.batch_size, least * axes.readers)
+    steps_per_epoch = count_steps(len(splits.train), spec.batch_size, fewest.step)
     steps = spec.epochs * steps_per_epoch
     kept = spec.checkpoint
     checkpoints = Checkpoints(
@@ -131,7 +132,7 @@ def train_loop(
     reached = torch.tensor(peak_flops(axes.device, _DTYPES[spec.precision]), device=axes.device)
     peak = float(axes.everywhere(reached))
     buffers = SharedBuffers(placed, axes)
-    batches = TrainBatches(splits, spec, axes, feed, least)
+    batches = TrainBatches(splits, spec, axes, feed, fewest)
     judging = Loader(splits, splits.validation, spec, axes)
     watch = LossWatch(spec.stop_on_spike, checkpoints)
     waiting: deque[Passed] = deque()

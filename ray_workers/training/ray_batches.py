@@ -15,7 +15,7 @@ import torch.distributed as dist
 from ...recipe.errors import InputError
 from ..data.calling import move
 from ..data.split_format import Feed, Rows
-from .dealing import Share, deal
+from .dealing import Fewest, Share, count_parts, deal, split_evenly
 from .parallel.axes import Axes
 from .step import MicroBatch
 
@@ -31,7 +31,7 @@ def streamed_steps(
     same_size: bool,
     epoch: int,
     skip: int,
-    least: int = 1,
+    fewest: Fewest = Fewest(),  # noqa: B008 (frozen)
 ) -> Iterator[list[MicroBatch]]:
     """This worker's micro-batches of each step of an epoch, from a step on.
 
@@ -43,7 +43,7 @@ def streamed_steps(
         same_size: Pad every micro-batch to the same size, as a pipeline requires.
         epoch: From 0.
         skip: Steps of the epoch that are done already.
-        least: Fewest samples of a micro-batch.
+        fewest: Fewest samples of a micro-batch and a step.
 
     Raises:
         InputError: The batch can't be dealt out evenly.
@@ -56,9 +56,13 @@ def streamed_steps(
             do=f"use a multiple of {axes.readers}",
         )
     size = batch_size // axes.readers
+    least = max(fewest.each, math.ceil(fewest.step / axes.readers))
     for rows, own in _without_tiny_end(_received(feed, axes, size, epoch, skip), least):
-        total = float(axes.sum(torch.tensor(float(own)), "data", "shard"))
-        shares = _shares(own, size, parts, same_size, least)
+        counts = torch.zeros(axes.readers)
+        counts[axes.reader] = own
+        axes.sum(counts, "data", "shard")
+        total = float(counts.sum())
+        shares = _shares(own, int(counts.min()), size, parts, same_size, fewest.each)
         step = []
         for share in shares:
             inputs, target = rows.batch(np.asarray(share.indices))
@@ -68,11 +72,17 @@ def streamed_steps(
         yield step
 
 
-def _shares(own: int, size: int, parts: int, same_size: bool, least: int) -> list[Share]:
-    if own:
-        return deal(range(own), max(size, own), 1, 0, parts, same_size, least)[0]
-    each = math.ceil(size / parts) if same_size else least
-    return [Share([0] * each, 0, 0.0)] * (parts if same_size else 1)
+def _shares(
+    own: int, smallest: int, size: int, parts: int, same_size: bool, least: int
+) -> list[Share]:
+    """Micro-batches of `own` rows; as many as on the reader that has the fewest."""
+    if own and same_size:
+        return deal(range(own), max(size, own), 1, 0, parts, same_size)[0]
+    count = parts if same_size else count_parts(smallest, parts, least)
+    if not own:
+        each = math.ceil(size / parts) if same_size else least
+        return [Share([0] * each, 0, 0.0)] * count
+    return [Share(part, len(part), 1.0) for part in split_evenly(range(own), count)]
 
 
 def _without_tiny_end(source: Iterator[tuple[Rows, int]], least: int) -> Iterator[tuple[Rows, int]]:

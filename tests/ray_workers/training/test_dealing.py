@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from prefect_hone.ray_workers.training.dealing import count_steps, deal, shuffled
+from prefect_hone.ray_workers.training.dealing import Fewest, count_steps, deal, shuffled
 
 
 @pytest.mark.parametrize(("parts", "same_size"), [(1, False), (3, False), (4, True)])
@@ -52,7 +52,9 @@ def test_no_micro_batch_is_smaller_than_batch_norm_takes() -> None:
     ):
         seen: list[int] = []
         for rank in range(world):
-            steps = deal(range(samples), batch, world, rank, parts, least=2)
+            steps = deal(
+                range(samples), batch, world, rank, parts, fewest=Fewest.of(2, world, False)
+            )
             assert len(steps) == count_steps(samples, batch, 2 * world)
             for share in (share for shares in steps for share in shares):
                 assert len(share.indices) == share.own >= 2
@@ -63,3 +65,30 @@ def test_no_micro_batch_is_smaller_than_batch_norm_takes() -> None:
     assert count_steps(129, 32) == 5
     assert count_steps(129, 32, 2) == 4
     assert count_steps(1, 32, 2) == 1
+
+
+def test_every_reader_has_as_many_micro_batches() -> None:
+    """With sharded weights each is a collective operation: a reader with more waits for ever."""
+    for samples, batch, readers, parts in ((24, 7, 2, 3), (24, 3, 2, 2), (30, 9, 4, 2)):
+        for least in (1, 2):
+            fewest = Fewest.of(least, readers, False)
+            dealt = [
+                deal(range(samples), batch, readers, reader, parts, fewest=fewest)
+                for reader in range(readers)
+            ]
+            for steps in zip(*dealt, strict=True):
+                assert len({len(shares) for shares in steps}) == 1
+                assert max(share.own for shares in steps for share in shares) <= 4
+
+
+def test_workers_take_the_same_steps_as_one() -> None:
+    """A small last batch joins another only where batch norm needs it."""
+    for readers in (1, 2, 3):
+        plain, synced = Fewest.of(1, readers, False), Fewest.of(2, readers, True)
+        assert count_steps(9, 4, plain.step) == 3
+        assert count_steps(7, 4, synced.step) == 2
+        assert [len(deal(range(9), 4, readers, i, fewest=plain)) for i in range(readers)] == (
+            [3] * readers
+        )
+    assert count_steps(9, 4, Fewest.of(2, 2, True).step) == 2
+    assert Fewest.of(2, 2, False) == Fewest(2, 4)

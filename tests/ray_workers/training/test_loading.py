@@ -9,6 +9,7 @@ import pytest
 import torch
 from prefect_hone import Data
 from prefect_hone.ray_workers.data.splits import split
+from prefect_hone.ray_workers.training.dealing import Fewest
 from prefect_hone.ray_workers.training.loading import Loader, TrainBatches
 from prefect_hone.ray_workers.training.parallel.axes import Axes
 from prefect_hone.recipe.errors import InputError
@@ -26,7 +27,7 @@ def data(kind: str) -> Data:
 
 def read(kind: str, epoch: int = 0, skip: int = 0, **loading: Any) -> list[Any]:
     spec = Train(epochs=1, batch_size=8, accumulate=2, loading=loading)
-    made = TrainBatches(split(data(kind), 0), spec, Axes.alone(), None, 1)
+    made = TrainBatches(split(data(kind), 0), spec, Axes.alone(), None, Fewest())
     try:
         return [batch for step in made.steps(epoch, skip) for batch in step]
     finally:
