@@ -1,192 +1,186 @@
-"""How far each architecture of the zoo goes: check, export, ONNX Runtime, OpenVINO, parity.
+"""How far each architecture of the zoo goes, and how far the same goes by hand.
 
-Beside it, the same model by torch.onnx and ONNX Runtime alone, at another batch size than the one
-that it was exported with.
+    python tests/benchmarks/zoo.py [NAME ...] [--stages graph int8 ...] [--rows FILE]
+    python tests/benchmarks/zoo.py --write          # docs/zoo.md from the rows
 
-    python tests/benchmarks/zoo.py [NAME ...] [--json FILE]
+Each architecture is a child process with a time limit for each stage, forked from one that has the
+imports done. A stage adds a line of JSON to the file of rows; what is there is not done again.
+Architectures of timm and torchvision need these two; without them they are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
+import copy
+import importlib.util
 import json
 import logging
+import os
+import resource
+import select
+import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-MODELS = Path(__file__).parent / "zoo_models"
+HERE = Path(__file__).parent
+ROWS = HERE / "zoo_rows.jsonl"
+MODELS = HERE / "zoo_models"
 sys.path.insert(0, str(MODELS))
-import zoo_models  # noqa: E402
-from prefect_hone.ray_workers.data.calling import (  # noqa: E402
-    arrays,
-    call_model,
-    main_output_name,
-    named_outputs,
-    tensors,
-)
-from prefect_hone.recipe.errors import HoneError  # noqa: E402
-from prefect_hone.recipe.schema import Recipe  # noqa: E402
-from prefect_hone.testing.workshop import Workshop  # noqa: E402
-
-#: Largest difference of an output from torch's, in units of the largest output.
-PARITY = 1e-3
-TARGETS = ("onnxruntime-cpu", "openvino-cpu")
+#: In this order within a child: what forks before what starts threads.
+STAGES = ("train", "graph", "int8", "prune", "schemes")
+#: Of one stage (s), so long because the machine may be busy; and of a child's processor time (s).
+LIMIT = 1200.0
+PROCESSOR = 400
 
 
-@dataclass
-class Row:
-    """How far one architecture went.
-
-    Attributes:
-        name: The architecture's.
-        by_hand: `ok`, or why torch.onnx and ONNX Runtime alone did not get there.
-        exported: `ok`, or the sentence of check or export.
-        onnxruntime: `ok`, or the sentence of compile or validation.
-        openvino: The same.
-        db: SQNR of ONNX Runtime's and OpenVINO's outputs (dB).
-        seconds: All of Hone's steps (s).
-    """
-
-    name: str
-    by_hand: str = ""
-    exported: str = ""
-    onnxruntime: str = ""
-    openvino: str = ""
-    db: tuple[float, ...] = ()
-    seconds: float = 0.0
-
-
-def by_hand(name: str, folder: Path) -> str:
-    """`ok` if torch.onnx's graph computes the same as torch for 2 samples and for 3."""
-    import onnxruntime
-
-    model, batch = zoo_models.model(name), zoo_models.inputs(name)
-    named = arrays(batch)
-    two = tensors({n: v[:2] for n, v in named.items()})
-    args = two if isinstance(two, tuple) else () if isinstance(two, dict) else (two,)
-    kwargs = two if isinstance(two, dict) else None
-    free = {0: torch.export.Dim("batch")}
-    shapes: Any = dict.fromkeys(kwargs, free) if kwargs else tuple(free for _ in args)
-    path = folder / f"{name}.onnx"
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            torch.onnx.export(
-                model, args, str(path), kwargs=kwargs, dynamo=True, dynamic_shapes=shapes,
-                input_names=list(named), verbose=False,
-            )  # fmt: skip
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        for count in (2, 3):
-            given = {n: v[:count] for n, v in named.items()}
-            found = session.run(None, given)
-            with torch.no_grad():
-                outputs = named_outputs(model(**tensors(given)) if kwargs else model(
-                    *(t if isinstance(t := tensors(given), tuple) else (t,))))  # fmt: skip
-            names = list(outputs)
-            main = names.index(main_output_name(names))
-            apart = _apart(list(outputs.values())[main].numpy(), found[main])
-            if apart > PARITY:
-                return f"{count} samples: {apart:.1e} away"
-    except Exception as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:110]}"
-    return "ok"
-
-
-def _apart(expected: Any, found: Any) -> float:
-    if expected.shape != found.shape:
-        return float("inf")
-    return float(np.abs(expected - found).max() / max(1e-6, np.abs(expected).max()))
-
-
-def by_hone(name: str, workshop: Workshop, row: Row) -> None:
-    """Every step of a run, in this process."""
-    recipe = Recipe.model_validate({
-        "name": "zoo",
-        "model": {"factory": "zoo_models:model", "args": {"name": name}},
-        "data": {"factory": "zoo_models:data", "args": {"name": name}},
-        "train": {"epochs": 0, "batch_size": 2, "loss": "zoo_models:loss"},
-        "quality": {"metric": "zoo_models:Size", "higher_is_better": True},
-        "targets": list(TARGETS),
-        "registry": {"model": "zoo"},
-    })  # fmt: skip
-    started = time.perf_counter()
-    layout = workshop.lay_out(recipe)
-    try:
-        layout.check.done, layout.train.done, layout.export.done  # noqa: B018 (runs them)
-        row.exported = "ok"
-    except HoneError as error:
-        row.exported = str(error)
-        return
-    finally:
-        row.seconds = time.perf_counter() - started
-    distances = []
-    for candidate in layout.candidates:
-        field = candidate.target.kind.removesuffix("-cpu")
-        try:
-            assert candidate.validated is not None
-            metrics = candidate.validated.done.metrics
-        except HoneError as error:
-            setattr(row, field, str(error))
-            continue
-        distances.append(metrics["parity/sqnr_db"])
-        model = zoo_models.model(name)
-        with torch.no_grad():
-            scale = float(call_model(model, zoo_models.inputs(name)).abs().max())
-        apart = metrics["parity/max_abs_error"] / max(scale, 1e-6)
-        setattr(row, field, "ok" if apart <= PARITY else f"{apart:.1e} away")
-    row.db, row.seconds = tuple(distances), time.perf_counter() - started
-
-
-def run(
-    names: list[str], out: Path | None = None, hand: bool = True, hone: bool = True
-) -> list[Row]:
-    """One row for each architecture.
+def run(names: list[str], stages: list[str], rows: Path, limit: float = LIMIT) -> None:
+    """Add the rows that are missing.
 
     Args:
         names: Of the architectures.
-        out: A file for the rows, as JSON.
-        hand: With torch.onnx and ONNX Runtime alone.
-        hone: By Hone's steps.
+        stages: Which to run.
+        rows: File of JSON lines.
+        limit: Of a stage (s).
     """
+    import_all()
+    done = {(row["name"], row["stage"]) for row in read(rows)}
+    for name in names:
+        left = [stage for stage in stages if (name, stage) not in done]
+        while left:
+            for row in _in_child(name, left, limit):
+                with rows.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
+                left.remove(row["stage"])
+
+
+def read(rows: Path) -> list[dict[str, Any]]:
+    """All rows of a file; of one that is there twice, the later."""
+    lines = rows.read_text().splitlines() if rows.exists() else []
+    found = {(row["name"], row["stage"]): row for row in map(json.loads, lines)}
+    return list(found.values())
+
+
+def import_all() -> None:
+    """Whatever stages need, imported and warm, without starting a thread."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="shapes-zoo-") as scratch:
-        workshop = Workshop(Path(scratch) / "workshop", code=MODELS)
-        for name in names:
-            row = Row(name)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    import nncf  # noqa: F401
+    import openvino  # noqa: F401
+    import torch
+    import torch.distributed.tensor
+    import torch_pruning  # noqa: F401
+    import zoo_by_hand
+    import zoo_models  # noqa: F401
+    import zoo_stages  # noqa: F401
+
+    torch.set_num_threads(1)
+    _keep_registry()
+    with tempfile.TemporaryDirectory(prefix="zoo-warm-") as folder:
+        zoo_by_hand.exported("tabular", Path(folder))
+
+
+def _keep_registry() -> None:
+    """torch's table of ONNX functions, made once instead of for every export (1.4 s)."""
+    from torch.onnx._internal.exporter import _registration
+
+    made = _registration.ONNXRegistry.from_torchlib()
+    _registration.ONNXRegistry.from_torchlib = classmethod(lambda cls, *_, **__: copy.copy(made))
+
+
+def _in_child(name: str, stages: list[str], limit: float) -> Iterator[dict[str, Any]]:
+    """Rows of the stages, up to the one that the child doesn't survive."""
+    reads, writes = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(reads)
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR, PROCESSOR))
+        with contextlib.suppress(BaseException):
+            _child(name, stages, writes)
+        os._exit(0)
+    os.close(writes)
+    todo, text, started = list(stages), b"", time.perf_counter()
+    try:
+        while todo:
+            ready, _, _ = select.select([reads], [], [], limit)
+            said = os.read(reads, 1 << 20) if ready else b""
+            text += said
+            *lines, text = text.split(b"\n")
+            for line in lines:
+                todo.pop(0)
+                started = time.perf_counter()
+                yield json.loads(line)
+            if not said:
+                what = (
+                    "the process died, or used its processor time"
+                    if ready
+                    else f"not finished within {limit:.0f} s"
+                )
+                seconds = time.perf_counter() - started
+                yield {"name": name, "stage": todo[0], "stopped": what, "seconds": seconds}
+                return
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reads)
+
+
+def _child(name: str, stages: list[str], pipe: int) -> None:
+    import zoo_stages
+
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder, Path(os.devnull).open("w") as null:
+        os.dup2(null.fileno(), 1)
+        os.dup2(null.fileno(), 2)
+        bench = zoo_stages.Bench(name, Path(folder))
+        for stage in stages:
+            started = time.perf_counter()
+            row: dict[str, Any] = {"name": name, "stage": stage}
             try:
-                row.by_hand = by_hand(name, Path(scratch)) if hand else ""
-                if hone:
-                    by_hone(name, workshop, row)
-            except HoneError as error:
-                row.exported = row.exported or str(error)
-            except Exception as error:  # a fault of Hone's: no sentence
-                row.exported = f"TRACEBACK {type(error).__name__}: {error}"[:300]
-            rows.append(row)
-            print(json.dumps(asdict(row)), flush=True)
-            if out is not None:
-                out.write_text(json.dumps([asdict(r) for r in rows], indent=1))
-    return rows
+                row |= getattr(bench, stage)()
+            except Exception:
+                row["stopped"] = traceback.format_exc()[-600:]
+            row["seconds"] = round(time.perf_counter() - started, 1)
+            os.write(pipe, json.dumps(row).encode() + b"\n")
+
+
+def installed() -> list[str]:
+    """Names of the architectures whose libraries are here, each library's spread evenly."""
+    import zoo_models
+
+    kinds: list[tuple[str, ...]] = []
+    for family, own in zoo_models.FAMILIES.items():
+        needs = () if family == "written by hand" else (family,)
+        needs = ("timm", "torchvision") if family == "timm" else needs
+        if all(importlib.util.find_spec(need) for need in needs):
+            kinds.append(own)
+    ranked = [(i / len(own), name) for own in kinds for i, name in enumerate(own)]
+    return [name for _, name in sorted(ranked)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", choices=("hand", "hone"))
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--write", action="store_true", help="write docs/zoo.md and end")
     said = parser.parse_args()
-    everything = [*zoo_models.BY_HAND, *zoo_models.TRANSFORMERS]
-    run(said.names or everything, said.json, said.only != "hone", said.only != "hand")
+    if said.write:
+        import zoo_table
+
+        zoo_table.write(read(said.rows))
+        return
+    run(said.names or installed(), [s for s in STAGES if s in said.stages], said.rows)
 
 
 if __name__ == "__main__":
