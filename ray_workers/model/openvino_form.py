@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from .onnx_files import graphs_of
+
 _BIASED = ("Conv", "ConvTranspose")
+_FLOAT, _DOUBLE = 1, 11  # of onnx.TensorProto
 
 
 def for_openvino(model: Any) -> bool:
-    """Rewrite what OpenVINO computes wrongly, in place.
+    """Rewrite what OpenVINO computes wrongly or refuses, in place.
 
-    Biases of quantized convolutions, and discrete Fourier transforms.
+    Biases of quantized convolutions, float64 inputs of quantized graphs, and discrete Fourier
+    transforms.
 
     Args:
         model: An ONNX model.
@@ -22,8 +26,39 @@ def for_openvino(model: Any) -> bool:
     Returns:
         Whether it was changed.
     """
-    biases = _separate_biases(model.graph)
-    return _plain_transforms(model) or biases
+    done = [_separate_biases(model.graph), _single_inputs(model.graph), _plain_transforms(model)]
+    return any(done)
+
+
+def _single_inputs(graph: Any) -> bool:
+    """Declare float64 inputs that are only cast to float32 as such: OpenVINO converts what it gets.
+
+    In a quantized graph OpenVINO joins the cast and the rounding after it, and has no kernel for
+    what comes out ("CPU plugin does not support f64 for use with oneDNN").
+    """
+    if all(node.op_type != "QuantizeLinear" for node in graph.node):
+        return False
+    changed = False
+    kept = {output.name for output in graph.output}
+    for item in graph.input:
+        tensor = item.type.tensor_type
+        if tensor.elem_type != _DOUBLE or item.name in kept or _in_bodies(graph, item.name):
+            continue
+        readers = [node for node in graph.node if item.name in node.input]
+        if readers and all(node.op_type == "Cast" and _to(node) == _FLOAT for node in readers):
+            tensor.elem_type = _FLOAT
+            changed = True
+    return changed
+
+
+def _to(node: Any) -> int:
+    return next(int(a.i) for a in node.attribute if a.name == "to")
+
+
+def _in_bodies(graph: Any, name: str) -> bool:
+    """Whether the body of an If, Loop or Scan reads a value."""
+    inner = [g for g in graphs_of(graph) if g is not graph]
+    return any(name in node.input for body in inner for node in body.node)
 
 
 def _separate_biases(graph: Any) -> bool:

@@ -91,3 +91,14 @@ def test_fourier_transforms_over_any_axis_are_right_in_openvino(
     served = GraphBench(tmp_path).served("openvino-cpu", graph, inputs)
     assert served.shape == expected.shape
     assert sqnr_db(expected, served) > 100
+
+
+def test_float64_inputs_of_a_quantized_graph_run_in_openvino(tmp_path: Path) -> None:
+    maker = GraphMaker(8)
+    maker.node("Cast", to=1)
+    maker.linear(8, 4, "head")
+    graph, inputs, bench = maker.model(4), samples(8).astype(np.float64), GraphBench(tmp_path)
+    graph.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    int8, _ = bench.quantize(graph, inputs, scheme="static-int8", samples=32)
+    expected = onnxruntime_outputs(graph, inputs)
+    assert sqnr_db(expected, bench.served("openvino-cpu", int8, inputs)) > 30
