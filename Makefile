@@ -20,9 +20,9 @@ test: $(STAMP) ## the environment, then lint and the tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest $(SPREAD) -m "not nightly"
 
-quick: $(STAMP) ## the same without the slow tests
+quick: $(STAMP) ## the same without the slow and the long tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not long"
 
 nightly: $(STAMP) ## all tests, with those that repeat at length what others show
 	$(MAKE) --no-print-directory lint

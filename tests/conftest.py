@@ -23,6 +23,8 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "support"))
+import long_tests  # noqa: E402
+
 BIN = Path(sys.executable).parent
 #: Environments of targets are made once a checkout, in a minute each.
 os.environ.setdefault("HONE_ENVIRONMENTS", str(BIN.parent / "environments"))
@@ -34,6 +36,10 @@ _THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 for _name, _value in _THREADS.items():
     os.environ.setdefault(_name, _value)
 
+
+# Else each process compiles all of Hone again, and pytest rewrites each assertion again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A shell that starts the tests in the background has SIGINT ignored, and what they start inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -70,12 +76,27 @@ _LONGEST = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--measure-long", action="store_true",
+        help="write tests/long_tests.txt anew from these tests, which must run in one process",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--measure-long"):
+        config.pluginmanager.register(long_tests.Measure())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     places = {HERE / name: place for place, name in enumerate(_LONGEST)}
     missing = [str(path) for path in places if not path.exists()]
     assert not missing, f"tests/conftest.py lists files that are gone: {missing}"
     items.sort(key=lambda item: places.get(item.path, len(places)))
+    long = long_tests.listed()
     for item in items:
+        if item.nodeid in long or long_tests.function(item.nodeid) in long:
+            item.add_marker("long")
         if item.get_closest_marker("nightly"):
             item.add_marker("slow")
 
@@ -143,7 +164,6 @@ class Hone:
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))},
             "HONE_HOME": str(self.home),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PREFECT_HOME": str(folder / "prefect"),
             "COLUMNS": "240",  # readline sets 80 for processes that pytest-xdist starts
         }
@@ -358,7 +378,7 @@ def mlflow_server(hone, tmp_path: Path) -> Iterator[Server]:
         ],
         f"http://127.0.0.1:{port}/health",
         tmp_path / "mlflow.log",
-        hone.environment,
+        {**hone.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )  # fmt: skip
     server.start()
     yield server

@@ -10,6 +10,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import long_tests
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -144,3 +146,10 @@ def test_no_process_of_ours_imports_from_the_current_folder() -> None:
                 line = text.rfind("[", 0, found.start())
                 assert re.search(r'"-[PI]",', text[line : found.end()]), path
     assert started == 9
+
+
+def test_the_list_of_long_tests_names_tests_that_exist() -> None:
+    for name in map(long_tests.function, long_tests.listed()):
+        path, first, *_ = name.split("::")  # a test, or a class of tests, with those of its base
+        held = (ROOT / path).read_text()
+        assert re.search(rf"^(def {first}\(|class {first}\b|{first} = )", held, re.MULTILINE), name

@@ -18,6 +18,7 @@ from .process import Service, log_of
 POOL = "hone"
 NODES = 2
 _OBJECT_STORE = 200 * 2**20  # bytes of each Ray node
+_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
 
 
 def services(folder: StackFolder) -> list[Service]:
@@ -116,6 +117,8 @@ def mlflow(folder: StackFolder) -> Service:
             # The listener is on this machine, without TLS.
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
             "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+            # Eight processes that Hone has no use for.
+            _JOBS: os.environ.get(_JOBS, "false"),
             "DO_NOT_TRACK": "1",
         },
         after=("postgres",),
