@@ -66,7 +66,7 @@ def champion_changed(model: str, record: Record) -> None:
 def promoted(asked: Promotable, promotion: Promotion) -> None:
     """A run promoted its winner, unless it was the champion already."""
     if promotion.new or promotion.previous is not None:
-        run_count.moved(asked.model, Action.PROMOTE.value)
+        run_count.moved(asked.model, promotion.alias, Action.PROMOTE.value)
         _emit(CHAMPION_CHANGED, asked.model, alias=promotion.alias, before=promotion.previous,
               after=promotion.version, who=asked.who, why=asked.why, how="done",
               evidence=asked.all_tags)  # fmt: skip

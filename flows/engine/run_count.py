@@ -8,14 +8,34 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from ...recipe.measures import mlflow_name
 from ...tasks.tracking.ledger import Event, Record
-from .run_metrics import CHANGES, GATES, STEP_SECONDS, STEPS, Counted, keep
+from .run_metrics import (
+    CHANGED,
+    CHANGES,
+    DROP,
+    GATES,
+    LATENCY,
+    SPEEDUP,
+    STEP_SECONDS,
+    STEPS,
+    Counted,
+    keep,
+)
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from ...tasks.outcome import Outcome
     from .runner import Runner
+
+
+#: Gauges of a winner: the measure of each, and how many of its unit are one of the gauge's.
+_OF_WINNER = (
+    (DROP, "quality.drop", 1.0),
+    (LATENCY, "latency.p50_ms", 1000.0),
+    (SPEEDUP, "latency.ratio", 1.0),
+)
 
 
 class RunCount:
@@ -30,6 +50,7 @@ class RunCount:
         self.counted = Counted()
         self.recipe = ""
         self._runners: list[Runner] = []
+        self._winner: dict[str, float] = {}
         self._began = time.monotonic()
 
     def steps_of(self, recipe: str, runner: Runner) -> None:
@@ -42,6 +63,10 @@ class RunCount:
             for gate in candidate.gates:
                 if not gate.passed:
                     self.counted.add(GATES, outcome.recipe, gate.metric)
+        winner = outcome.winning
+        if winner is None and len(outcome.candidates) == 1:  # a champion that is measured again
+            winner = outcome.candidates[0]
+        self._winner = {} if winner is None else dict(winner.metrics)
 
     def close(self, flow: str, state: str, well: bool) -> None:
         for runner in self._runners:
@@ -52,6 +77,10 @@ class RunCount:
                     self.counted.add(STEP_SECONDS, self.recipe, step.step, by=step.seconds)
             for name in runner.failed:
                 self.counted.add(STEPS, self.recipe, name, "failed")
+        for family, measure, units in _OF_WINNER:
+            value = self._winner.get(mlflow_name(measure))
+            if value is not None:
+                self.counted.set(family, flow, self.recipe, to=value / units)
         self.counted.ended(flow, self.recipe, state, well, time.monotonic() - self._began)
         keep(self.counted)
 
@@ -66,18 +95,18 @@ def this_run() -> RunCount:
 
 def champion_changed(model: str, record: Record) -> None:
     """An alias was moved, as the ledger has it."""
-    moved(model, "past-hone" if record.event is Event.OBSERVED else record.action.value)
+    action = "past-hone" if record.event is Event.OBSERVED else record.action.value
+    moved(model, record.alias, action)
 
 
-def moved(model: str, action: str) -> None:
-    """An alias was moved."""
+def moved(model: str, alias: str, action: str) -> None:
+    """An alias was moved, or found to have been."""
     count = _current.get()
-    if count is not None:
-        count.counted.add(CHANGES, model, action)
-        return
-    alone = Counted()  # by a command, which is no flow run
-    alone.add(CHANGES, model, action)
-    keep(alone)
+    counted = Counted() if count is None else count.counted
+    counted.add(CHANGES, model, action)
+    counted.set(CHANGED, model, alias, to=time.time())
+    if count is None:  # by a command, which is no flow run
+        keep(counted)
 
 
 @contextlib.contextmanager

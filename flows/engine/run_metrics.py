@@ -57,8 +57,17 @@ ENDED = Family("hone_run_last_end_timestamp_seconds", "gauge", ("flow", "recipe"
                "When the last flow run ended.")  # fmt: skip
 SUCCEEDED = Family("hone_run_last_success_timestamp_seconds", "gauge", ("flow", "recipe"),
                    "When the last flow run completed.")  # fmt: skip
+CHANGED = Family("hone_champion_changed_timestamp_seconds", "gauge", ("model", "alias"),
+                 "When the alias was last moved.")  # fmt: skip
+DROP = Family("hone_winner_quality_drop", "gauge", ("flow", "recipe"),
+              "Quality that the last winner lost, in the metric's unit.")  # fmt: skip
+LATENCY = Family("hone_winner_latency_seconds", "gauge", ("flow", "recipe"),
+                 "Median time of a call of the last winner (s).")  # fmt: skip
+SPEEDUP = Family("hone_winner_speedup_ratio", "gauge", ("flow", "recipe"),
+                 "How many times faster than PyTorch eager the last winner is.")  # fmt: skip
 FAMILIES = {f.name: f for f in (
-    RUNS, SECONDS, STEPS, STEP_SECONDS, GATES, CHANGES, ENDED, SUCCEEDED)}  # fmt: skip
+    RUNS, SECONDS, STEPS, STEP_SECONDS, GATES, CHANGES, ENDED, SUCCEEDED,
+    CHANGED, DROP, LATENCY, SPEEDUP)}  # fmt: skip
 
 #: A metric's name, and the values of its labels.
 Series = tuple[str, tuple[str, ...]]

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from http_server import Handler, serving
+from made_runs import MEASURED, benchmarked, recipe, results, usual
 from prefect.states import Completed, Failed
 from prefect_hone.flows.engine import run_count
+from prefect_hone.flows.engine.conclude import conclude
 from prefect_hone.flows.engine.pipeline import told_by_state
 from prefect_hone.flows.engine.run_metrics import (
+    CHANGED,
+    DROP,
     FILE,
     GATES,
+    LATENCY,
     RUNS,
+    SPEEDUP,
     STEPS,
     SUCCEEDED,
     Counted,
@@ -24,6 +31,7 @@ from prefect_hone.flows.engine.run_metrics import (
 )
 from prefect_hone.flows.operate.listener_metrics import ListenerMetrics
 from prefect_hone.recipe.errors import InputError
+from prefect_hone.tasks.outcome import Outcome
 from prefect_hone.tasks.tracking.ledger import Action, Event, Record
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -34,9 +42,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def a_run(state: object, recipe: str = "wine") -> None:
+def a_run(state: object, named: str = "wine") -> None:
     def work() -> object:
-        run_count.this_run().recipe = recipe
+        run_count.this_run().recipe = named
         if isinstance(state, Exception):
             raise state
         return state
@@ -56,7 +64,7 @@ def test_runs_are_counted_by_how_they_ended(home: Path) -> None:
     a_run(Completed())
     a_run(Completed())
     a_run(Failed(name="NoCandidatePassed"))
-    a_run(InputError("no such recipe"), recipe="")
+    a_run(InputError("no such recipe"), named="")
     with pytest.raises(RuntimeError):
         a_run(RuntimeError("a fault"))
     found = RunMetrics(home).read()
@@ -89,6 +97,35 @@ def test_a_champion_that_changed_in_a_run_or_by_a_command(home: Path) -> None:
     found = RunMetrics(home).read()
     assert found["hone_champion_changes", ("wine", "rollback")] == 2
     assert found["hone_champion_changes", ("wine", "past-hone")] == 1
+
+
+def test_how_old_a_champion_is_and_what_the_last_winner_is_like(home: Path) -> None:
+    found = conclude(
+        recipe(), "r1", results(recipe(), usual(fp32=0.0, int8=0.01), benchmarked(MEASURED))
+    )
+    assert found.winning is not None
+    metrics = found.winning.metrics
+
+    def work(outcome: Outcome) -> object:
+        run_count.this_run().recipe = "wine"
+        run_count.this_run().outcome(outcome)
+        run_count.moved("wine", "champion", "promote")
+        return Completed()
+
+    told_by_state(lambda: work(found))  # type: ignore[arg-type, return-value]
+    kept = RunMetrics(home).read()
+    assert kept[DROP.name, ("", "wine")] == metrics["quality/drop"]
+    assert kept[LATENCY.name, ("", "wine")] == metrics["latency/p50_ms"] / 1000
+    assert kept[SPEEDUP.name, ("", "wine")] == metrics["latency/ratio"]
+    assert time.time() - kept[CHANGED.name, ("wine", "champion")] < 600
+    fails = found.winning.model_copy(update={"metrics": {"quality/drop": 0.5}})
+    again = found.model_copy(update={"winner": None, "candidates": (fails,)})
+    told_by_state(lambda: work(again))  # type: ignore[arg-type, return-value]
+    kept = RunMetrics(home).read()
+    assert kept[DROP.name, ("", "wine")] == 0.5, "of a champion that fails, too"
+    none = found.model_copy(update={"winner": None})
+    told_by_state(lambda: work(none))  # type: ignore[arg-type, return-value]
+    assert RunMetrics(home).read()[DROP.name, ("", "wine")] == 0.5
 
 
 def test_counts_of_many_runs_at_once_are_all_there(home: Path) -> None:
