@@ -13,7 +13,15 @@ from ...recipe.errors import InputError, did_you_mean
 from ...recipe.load import bundled_recipes, load_recipe
 from ...recipe.schema import PromotionMode
 from ..engine.deployed_recipe import keep_recipe
-from ..operate.deployments import FLOWS, HEARTBEAT, Asked, When, deploy, serve_all
+from ..operate.deployments import (
+    FLOWS,
+    HEARTBEAT,
+    Asked,
+    When,
+    deploy,
+    require_name,
+    serve_all,
+)
 from ..operate.rules import RULES
 from .load import load_for_command
 from .prefect_server import configured_url, require_server
@@ -48,6 +56,13 @@ def deploy_command(console: Console, options: DeployOptions) -> None:
     """
     when = When(**options.when)
     when.schedule()
+    for text, where in (
+        (options.name, "--name"),
+        (options.pool, "--pool"),
+        (options.queue, "--queue"),
+    ):
+        if text is not None:
+            require_name(text, where)
     url = server_for("hone deploy")
     name, parameters = _parameters(
         options.recipe, options.overrides, options.promotion, options.on_worker, options.name

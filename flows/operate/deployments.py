@@ -8,6 +8,7 @@ that was deployed from this machine lies, with its code, in the store (`deployed
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import importlib
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow
 from prefect.schedules import Schedule
 from prefect.types.entrypoint import EntrypointType
+from prefect.types.names import BANNED_CHARACTERS
 
 from ..._version import __version__
 from ...recipe.errors import InputError, did_you_mean
@@ -89,7 +91,7 @@ class When:
             "cron": CronSchedule, "interval": IntervalSchedule, "rrule": RRuleSchedule,
         }  # fmt: skip
         try:
-            kinds[name](**{name: getattr(self, name)}, timezone=self.timezone)
+            found = kinds[name](**{name: getattr(self, name)}, timezone=self.timezone)
         except (pydantic.ValidationError, ValueError) as error:
             wrong = name
             said = str(error)
@@ -101,6 +103,42 @@ class When:
                 "timezone": "give a name of the IANA list, as Europe/Berlin",
             }  # fmt: skip
             raise InputError(said, where=f"--{wrong}", do=do.get(wrong)) from None
+        _require_a_time(name, found)
+
+
+def _require_a_time(name: str, schedule: Any) -> None:
+    """Refuse a schedule whose next time never comes, as Prefect's scheduler finds it.
+
+    Prefect takes it, and its scheduler then starts nothing, or fails each time.
+
+    Raises:
+        InputError: 31 February, a recurrence that is over, or one that can't be computed.
+    """
+    from prefect.server.schemas import schedules
+
+    known = getattr(schedules, type(schedule).__name__)
+    try:
+        times = asyncio.run(known(**schedule.model_dump()).get_dates(1))
+    except ValueError as error:
+        said = str(error) if name != "cron" else "it never comes"
+        raise InputError(said, where=f"--{name}", do="correct the schedule") from None
+    if not times:
+        raise InputError("it never comes again", where=f"--{name}", do="correct the schedule")
+
+
+def require_name(text: str, where: str) -> None:
+    """Refuse a name that Prefect can't have in its addresses.
+
+    Raises:
+        InputError: It is empty, or has one of Prefect's banned characters.
+    """
+    if not text.strip():
+        raise InputError("the name is empty", where=where)
+    if not text.isprintable():
+        raise InputError("the name has characters that can't be seen", where=where)
+    if any(character in text for character in BANNED_CHARACTERS):
+        banned = " ".join(BANNED_CHARACTERS)
+        raise InputError(f"'{text}' can't be a name: Prefect allows none of {banned}", where=where)
 
 
 @dataclass(frozen=True)
@@ -143,6 +181,7 @@ def build(asked: Asked) -> RunnerDeployment:
         InputError: The flow, the schedule or the name is wrong.
     """
     flow = find_flow(asked.flow)
+    require_name(asked.name, "--name")
     try:
         made = flow.to_deployment(
             name=asked.name,
@@ -192,6 +231,9 @@ def require_pool(name: str, queue: str | None = None) -> None:
     Raises:
         InputError: It doesn't.
     """
+    require_name(name, "--pool")
+    if queue is not None:
+        require_name(queue, "--queue")
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(name)

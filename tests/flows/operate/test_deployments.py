@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from prefect_hone.flows.operate.deployments import Asked, When, build
+from prefect_hone.flows.operate.deployments import Asked, When, build, require_pool
 from prefect_hone.recipe.errors import InputError
 
 
@@ -17,11 +17,22 @@ from prefect_hone.recipe.errors import InputError
         ({"interval": 0}, "--interval: "),
         ({"interval": 60, "cron": "* * * * *"}, "give one of --cron and --interval"),
         ({"timezone": "UTC"}, "a time zone needs a schedule"),
+        ({"cron": "0 2 31 2 *"}, "--cron: it never comes"),
+        ({"rrule": "FREQ=DAILY;UNTIL=20200101T000000"}, "--rrule: it never comes again"),
     ],
 )
 def test_a_schedule_that_is_none(when: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
         When(**when).schedule()
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "50%", "a\nb"])
+def test_a_name_that_prefect_does_not_take(name: str) -> None:
+    with pytest.raises(InputError, match="name") as found:
+        build(Asked(name))
+    assert found.value.where == "--name"
+    with pytest.raises(InputError, match="name"):
+        require_pool(name)  # no server is asked
 
 
 def test_a_deployment_names_its_flow_by_module() -> None:
