@@ -156,7 +156,7 @@ def test_a_served_model_of_a_target_of_ones_own_says_what_it_needs(
     assert served("honeplug", str(PLUGIN)).stdout == "(3, 4)\n"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_with_a_pass_a_target_a_metric_and_a_format_of_ones_own(
     hone: Any, tmp_path: Path
 ) -> None:

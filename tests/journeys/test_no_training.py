@@ -36,7 +36,7 @@ OPTIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_is_judged_and_promoted_as_it_is(hone, project: Path) -> None:
     weights(project)
     outcome = hone.json("run", str(project / "recipe.yaml"), *OPTIONS)
@@ -109,7 +109,7 @@ def test_missing_weights_and_missing_training_data_are_told(hone, project: Path)
     assert "model.weights: nowhere.safetensors" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_keras_file_goes_all_the_way_to_litert(hone, project: Path, monkeypatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     keras = pytest.importorskip("keras")

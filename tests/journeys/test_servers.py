@@ -45,6 +45,7 @@ def test_an_mlflow_server_that_goes_away_in_training_loses_nothing(
     assert client.get_model_version_by_alias("wine", "champion").version == "1"
 
 
+@pytest.mark.nightly
 def test_a_real_prefect_server_shows_the_run_and_the_variant_that_changed_nothing(
     hone, project: Path, prefect_server
 ) -> None:

@@ -21,7 +21,7 @@ from prefect_hone.flows.operate.stack.process import MARK, find
 from prefect_hone.flows.operate.stack.services import client_environment
 from prefect_hone.recipe.errors import InputError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 _SHORT = ["variants=[{name: fp32}]", "targets=[onnxruntime-cpu]", "train.epochs=1", "gates=[]",
           "benchmark.seconds=0.2", "benchmark.batch_sizes=[1]", "benchmark.launches=2"]  # fmt: skip

@@ -96,7 +96,7 @@ def test_ray_unreachable_at_the_start(hone, project: Path) -> None:
     assert "RAY_ADDRESS=127.0.0.1:9: the Ray cluster does not answer" in said
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_only_a_worker_can_find_out_is_said_the_same_way(hone, project: Path) -> None:
     said = refused(
         hone, "run", str(project / "recipe.yaml"), "--set", "model.factory=wine_model:raises",
@@ -105,7 +105,7 @@ def test_what_only_a_worker_can_find_out_is_said_the_same_way(hone, project: Pat
     assert "ValueError: no such weights" in said
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_full_disk_in_the_artifact_store(hone, project: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()

@@ -104,7 +104,7 @@ class Trained:
 
 
 GRAPH_TARGETS = ("onnxruntime-cpu", "openvino-cpu")
-MODULE_TARGETS = ("inductor-cpu", "litert", "executorch", "xla")
+MODULE_TARGETS = ("inductor-cpu", "litert")
 
 
 @pytest.mark.slow
@@ -112,8 +112,12 @@ MODULE_TARGETS = ("inductor-cpu", "litert", "executorch", "xla")
     ("kind", "name"),
     [
         *((kind, "pair") for kind in (*GRAPH_TARGETS, *MODULE_TARGETS)),
-        *((kind, "conv_net") for kind in (*GRAPH_TARGETS, "xla")),
-        pytest.param("tensorflow", "pair", marks=pytest.mark.nightly),
+        *((kind, "conv_net") for kind in GRAPH_TARGETS),
+        *(
+            pytest.param(kind, "pair", marks=pytest.mark.nightly)
+            for kind in ("executorch", "tensorflow", "xla")
+        ),
+        pytest.param("xla", "conv_net", marks=pytest.mark.nightly),
     ],
 )
 def test_a_target_agrees_with_torch(bench: Bench, kind: str, name: str) -> None:
@@ -126,7 +130,13 @@ def test_a_target_agrees_with_torch(bench: Bench, kind: str, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["onnxruntime-cpu", "openvino-cpu", "litert", "executorch"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *GRAPH_TARGETS,
+        *(pytest.param(kind, marks=pytest.mark.nightly) for kind in ("litert", "executorch")),
+    ],
+)
 def test_int8_stays_within_the_quality_gate(bench: Bench, kind: str) -> None:
     if kind == "openvino-cpu":
         pytest.importorskip("openvino")

@@ -350,7 +350,7 @@ def test_impossible_chains_are_refused_at_load(passes: str, said: str) -> None:
     assert said in str(caught.value)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_chain_that_trains_on_ray_ends_with_a_smaller_champion(hone, project: Path) -> None:
     """Distil, then prune, then QAT, then int8: each trains on the recipe's mesh."""
     pytest.importorskip("torch_pruning")
