@@ -35,6 +35,8 @@ class Data:
             order of the blocks is shuffled for each epoch as well.
         format: A `prefect_hone.SplitFormat` that reads splits of your own kind; torch and Ray
             datasets need none.
+        text: From a sample's inputs to the text that a report shows of it, for inputs that are no
+            images: tokens to words, say.
     """
 
     train: Any | None
@@ -47,3 +49,4 @@ class Data:
     target: str = "target"
     shuffle_rows: int = 4096
     format: Any | None = None
+    text: Callable[[Any], str] | None = None

@@ -50,6 +50,7 @@ class Measure:
         of_classes: Whether it needs a metric of classes.
         without_champion: Of a measure that compares with today's champion: the one that orders
             candidates the same way where there is no champion; None: it compares with none.
+        proof: The switch of `proofs` that turns it off.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Measure:
     of_answers: bool = False
     of_classes: bool = False
     without_champion: str | None = None
+    proof: str | None = None
 
     def mlflow(self, metric: str) -> str:
         """Its name in MLflow, where the recipe's metric is called `metric`."""
@@ -98,13 +100,24 @@ MEASURES: dict[str, Measure] = {
         Measure("quality.drop_from_champion", "the metric's", False, has_interval=True,
                 header="drop from champion", format="{:+.4f}".format, shows_interval=False,
                 from_width=120, without_champion="quality.drop"),
-        Measure("quality.worst_group", "the metric's", None, by_group=True),
-        Measure("quality.worst_group_drop", "the metric's", False, by_group=True),
-        Measure("flips.rate", "fraction of samples", False, has_interval=True, of_answers=True),
+        Measure("quality.worst_group", "the metric's", None, by_group=True, proof="groups"),
+        Measure("quality.worst_group_drop", "the metric's", False, by_group=True, proof="groups"),
+        Measure("flips.rate", "fraction of samples", False, has_interval=True, of_answers=True,
+                proof="flips"),
         Measure("flips.wrong_rate", "fraction of samples", False, has_interval=True,
-                of_answers=True),
-        Measure("flips.kl_divergence", "nats an answer", False, has_interval=True, of_classes=True),
-        Measure("flips.same_top", "fraction of answers", True, has_interval=True, of_classes=True),
+                of_answers=True, proof="flips"),
+        Measure("flips.kl_divergence", "nats an answer", False, has_interval=True, of_classes=True,
+                proof="flips"),
+        Measure("flips.same_top", "fraction of answers", True, has_interval=True, of_classes=True,
+                proof="flips"),
+        Measure("robustness.worst_drop", "the metric's", False, has_interval=True,
+                proof="robustness"),
+        Measure("robustness.mean_drop", "the metric's", False, has_interval=True,
+                proof="robustness"),
+        Measure("explanation.agreement", "rank correlation", True, has_interval=True,
+                proof="explanation"),
+        Measure("explanation.top_overlap", "fraction of regions", True, has_interval=True,
+                proof="explanation"),
         Measure("latency.p50_ms", "ms a call", False, per_batch=True, has_interval=True,
                 header="p50 (ms)", format=milliseconds, of_median=True),
         Measure("latency.p90_ms", "ms a call", False, per_batch=True),

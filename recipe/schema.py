@@ -17,17 +17,14 @@ from pydantic import (
     model_validator,
 )
 
+from .gate_checks import check_measured
 from .gates import Gate, Gates, Select
 from .limits import odd_value
-from .measures import (
-    BOUNDS,
-    MEASURES,
-    find_measure,
-    is_of_champion,
-)
-from .metrics import LOSSES, METRICS
+from .measures import find_measure, is_of_champion
+from .metrics import LOSSES
 from .model import DataFactory, ModelFactory
 from .passes import Pass
+from .proofs import Proofs
 from .quality import Quality
 from .registry_names import (
     ALIAS,
@@ -41,8 +38,6 @@ from .strict import IMPORT_PATH, Strict, import_paths, mistake, one_of
 from .targets import Target, expanded
 from .training import Train
 
-_COVERAGE = "coverage.fraction"
-_RATIO_TO_UNCOMPRESSED = "latency.ratio_to_uncompressed"
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
 #: Names are joined in MLflow's and in files' names, which have at most 250 characters.
 _LONGEST = 100
@@ -185,6 +180,9 @@ class Recipe(Strict):
     model: ModelFactory = Field(description="The model, and its weights if any.")
     data: DataFactory = Field(description="The factory of the data.")
     quality: Quality = Field(Quality(), description="What 'good' means.")
+    proofs: Proofs = Field(
+        Proofs(), description="What is looked at besides quality and speed, each with its switch."
+    )
     train: Train = Field(description="How to train.")
     variants: tuple[Variant, ...] = Field(
         (Variant(name="fp32"),), min_length=1, description="Variants to create."
@@ -253,94 +251,8 @@ class Recipe(Strict):
                     size=size,
                     sizes=list(sizes),
                 )
-        for i, name in enumerate([*(g.metric for g in self.own_gates), self.select.metric]):
-            where = f"gates.{i}" if i < len(self.own_gates) else "select"
-            measure = find_measure(name)
-            judge = METRICS.get(self.quality.metric)
-            if measure is not None and measure.of_answers and judge and not judge.of_answers:
-                raise mistake(
-                    "answers",
-                    "{where} asks for '{name}', which counts right and wrong answers, and "
-                    "{metric} has none: it needs one of {able}, or a metric of your own",
-                    where=where,
-                    name=name,
-                    metric=self.quality.name,
-                    able=", ".join(n for n, m in METRICS.items() if m.of_answers),
-                )
-            if measure is not None and measure.of_classes and judge and not judge.of_classes:
-                raise mistake(
-                    "classes",
-                    "{where} asks for '{name}', which compares classes, and {metric} judges none: "
-                    "parity.sqnr_db compares outputs of any kind",
-                    where=where,
-                    name=name,
-                    metric=self.quality.name,
-                )
-            self._require_interval(where, i)
-            if measure is not None and measure.name == _RATIO_TO_UNCOMPRESSED:
-                self._require_uncompressed(where, name)
-            if measure is not None and measure.name == _COVERAGE:
-                self._require_compressed(where, name)
-            if measure is not None and measure.by_group and self.quality.groups is None:
-                raise mistake(
-                    "groups",
-                    "{where} asks for '{name}', which needs quality.groups",
-                    where=where,
-                    name=name,
-                )
-            own = {f"quality.{self.quality.name}{bound}" for bound in ("", *BOUNDS)}
-            if name.startswith("quality.") and measure is None and name not in own:
-                raise mistake(
-                    "quality",
-                    "{where} asks for '{name}', but quality.metric is '{metric}': this run "
-                    "measures {able}",
-                    able=", ".join(
-                        [
-                            f"quality.{self.quality.name}",
-                            *(n for n in MEASURES if n.startswith("quality.")),
-                        ]
-                    ),
-                    where=where,
-                    name=name,
-                    metric=self.quality.name,
-                )
+        check_measured(self)
         return self
-
-    def _require_interval(self, where: str, index: int) -> None:
-        """Refuse a gate or `select` on a bound of a metric that has no interval."""
-        gates = self.own_gates
-        asked = gates[index].judged if index < len(gates) else self.select.metric
-        judge = METRICS.get(self.quality.metric)
-        of_quality = asked.startswith("quality.") and asked.endswith(BOUNDS)
-        if of_quality and judge is not None and not judge.has_interval:
-            raise mistake(
-                "interval",
-                "{where} asks for '{name}', and '{metric}' has no 95 % interval: give the gate no "
-                "confidence and a limit for '{value}'",
-                where=where,
-                name=asked,
-                metric=self.quality.name,
-                value=asked.rpartition("_")[0],
-            )
-
-    def _require_compressed(self, where: str, name: str) -> None:
-        if not any(variant.passes for variant in self.variants):
-            raise mistake(
-                "compressed",
-                "{where} asks for '{name}', but no variant has a pass that could be measured by it",
-                where=where,
-                name=name,
-            )
-
-    def _require_uncompressed(self, where: str, name: str) -> None:
-        if all(variant.passes for variant in self.variants):
-            raise mistake(
-                "uncompressed",
-                "{where} asks for '{name}', but no variant is uncompressed: add one without "
-                "passes, or ask for latency.ratio",
-                where=where,
-                name=name,
-            )
 
     @property
     def own_gates(self) -> tuple[Gate, ...]:
@@ -357,6 +269,17 @@ class Recipe(Strict):
         """Whether a gate or `select` names a measure, or a bound of it."""
         found = (find_measure(name) for name, _ in self.asked)
         return any(one is not None and one.name == measure for one in found)
+
+    @property
+    def checked_proofs(self) -> Proofs | None:
+        """What the inputs must be fit for: None if nothing that changes inputs is asked for
+        explicitly, by a gate, `select` or a field of `proofs`.
+        """
+        measures = [find_measure(name) for name, _ in self.asked]
+        named = any(m is not None and m.proof in ("robustness", "explanation") for m in measures)
+        if not self.proofs.of_inputs or not (named or self.proofs.is_asked):
+            return None
+        return self.proofs.for_input()
 
     @property
     def compares_with_champion(self) -> bool:

@@ -69,6 +69,7 @@ _CARRIER_LIBRARIES = frozenset(
 #: Distributions that contain a module, if their name differs from the module's.
 _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
+    "PIL": ("pillow",),
     "sklearn": ("scikit-learn",),
     "yaml": ("PyYAML",),
 }

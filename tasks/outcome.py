@@ -148,6 +148,7 @@ class Outcome(Strict):
         metric: Name of the recipe's metric.
         gates_by: Whose gates they are: the recipe's, the defaults, or none.
         confirmed: What was found when the best few were measured again; empty if they were not.
+        not_looked_at: What was not looked at, each with the reason.
     """
 
     recipe: str
@@ -168,6 +169,7 @@ class Outcome(Strict):
     metric: str = ""
     gates_by: Literal["recipe", "default", "none"] = "recipe"
     confirmed: str = ""
+    not_looked_at: tuple[str, ...] = ()
 
     @property
     def is_of_speed(self) -> bool:

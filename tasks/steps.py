@@ -19,8 +19,20 @@ from .specs.benchmark import BenchmarkFacts, BenchmarkSpec
 from .specs.check import CheckFacts, CheckSpec
 from .specs.compile import CompileSpec
 from .specs.compress import GraphPassSpec, ModulePassFacts, ModulePassSpec, QuantizeFacts
+from .specs.explanation import (
+    ExplainedFacts,
+    ExplainedSpec,
+    ExplanationFacts,
+    ExplanationSpec,
+)
 from .specs.export import ExportSpec
 from .specs.layer_parity import LayerParityFacts, LayerParitySpec
+from .specs.robustness import (
+    CorruptedFacts,
+    CorruptedSpec,
+    RobustnessFacts,
+    RobustnessSpec,
+)
 from .specs.train import TrainFacts, TrainSpec
 from .specs.validate import (
     CompareFacts,
@@ -142,6 +154,44 @@ VALIDATE = Step(
     inputs=frozenset({"weights", "model", "statistics"}),
     outputs=frozenset({"proof", "statistics"}),
     facts=ValidateFacts,
+    runs_user_code=True,
+    retries=1,
+)
+CORRUPTED = Step(
+    "corrupted",
+    f"{_TASKS}.validate.robustness:trained",
+    CorruptedSpec,
+    inputs=frozenset({"weights"}),
+    outputs=frozenset({"statistics"}),
+    facts=CorruptedFacts,
+    runs_user_code=True,
+    retries=1,
+)
+ROBUSTNESS = Step(
+    "robustness",
+    f"{_TASKS}.validate.robustness:candidate",
+    RobustnessSpec,
+    inputs=frozenset({"model", "reference", "validated", "corrupted"}),
+    facts=RobustnessFacts,
+    runs_user_code=True,
+    retries=1,
+)
+EXPLAINED = Step(
+    "explained",
+    f"{_TASKS}.validate.explanation:trained",
+    ExplainedSpec,
+    inputs=frozenset({"weights"}),
+    outputs=frozenset({"attributions"}),
+    facts=ExplainedFacts,
+    runs_user_code=True,
+    retries=1,
+)
+EXPLANATION = Step(
+    "explanation",
+    f"{_TASKS}.validate.explanation:candidate",
+    ExplanationSpec,
+    inputs=frozenset({"model", "attributions"}),
+    facts=ExplanationFacts,
     runs_user_code=True,
     retries=1,
 )

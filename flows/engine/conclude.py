@@ -22,6 +22,7 @@ from ...tasks.specs.validate import CompareFacts
 from ...tasks.todays_champion import TodaysChampion
 from .confirmation import Judged, beside_winner, confirmed, passing_of, to_measure_again
 from .layout import CandidateLayout
+from .looks import look_metrics, look_notes, not_looked_at
 from .results import Results, Settled
 from .timings import Rounds, fastest_rounds, process_metrics, timing_metrics
 
@@ -92,6 +93,7 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
         metric=recipe.quality.name,
         gates_by=gates_by(recipe),
         confirmed=final.said,
+        not_looked_at=not_looked_at(recipe, results),
     )
 
 
@@ -157,7 +159,8 @@ def _candidate(measured: _Measurements, way: CandidateLayout[Settled]) -> Candid
     if broken is not None:
         status = CandidateStatus.UNCHANGED if broken.unchanged else CandidateStatus.FAILED
         return _with(candidate, status=status, error=broken.error)
-    metrics = dict(_done(way.validated).metrics)
+    metrics = dict(_done(way.validated).metrics) | look_metrics(way)
+    candidate = _with(candidate, notes=(*candidate.notes, *look_notes(way)))
     if way.name in benchmarked.failed:
         error = HoneError.from_dict(benchmarked.failed[way.name].model_dump())
         return _with(candidate, error=f"benchmark: {error}", metrics=metrics)

@@ -37,6 +37,7 @@ from ...tasks.steps import (
     module_pass_step,
     requirement_files,
 )
+from .lay_out_looks import lay_out_corrupted, lay_out_explained, lay_out_looks
 from .lay_out_measurements import lay_out_champion
 from .layout import (
     CandidateLayout,
@@ -95,10 +96,17 @@ def lay_out(
 
 
 def lay_out_shared(recipe: Recipe, submit: Submit[H]) -> Shared[H]:
-    """Check, train, reference and the export of the trained model."""
+    """Check and train, and what is measured and made of the trained model."""
     check, train, reference = lay_out_training(recipe, submit)
-    export = _export(recipe, submit, train.output("weights"), check, "export")
-    return Shared(check, train, reference, export)
+    weights = train.output("weights")
+    return Shared(
+        check,
+        train,
+        reference,
+        _export(recipe, submit, weights, check, "export"),
+        lay_out_corrupted(recipe, submit, weights),
+        lay_out_explained(recipe, submit, weights),
+    )
 
 
 def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H], Laid[H]]:
@@ -116,6 +124,7 @@ def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H
                 train=looked_at(recipe.train),
                 trains=recipe.train.epochs > 0,
                 batch_sizes=recipe.benchmark.batch_sizes,
+                proofs=recipe.checked_proofs,
             ),
             loads=(metric,),
             timeout=limit,
@@ -174,7 +183,7 @@ def lay_out_variant(
             )
             graph = laid.output("graph")
             on_graph.append(laid.handle)
-    if len(on_graph) > 1:
+    if len(on_graph) > 1 and recipe.proofs.layer_parity:
         on_graph.append(_layer_parity(recipe, here, submit, shared, exported, (variant, graph)))
     return VariantLayout(variant, module, graph, tuple(on_module), tuple(on_graph))
 
@@ -222,7 +231,8 @@ def lay_out_candidate(
             f"validate {name}",
             ValidateSpec(
                 **dict(judged),
-                groups=recipe.quality.groups,
+                groups=recipe.quality.groups if recipe.proofs.groups else None,
+                flips=recipe.proofs.flips,
                 higher_is_better=recipe.quality.rises,
                 loader=loader(target.kind),
                 environment=target.environment,
@@ -239,8 +249,9 @@ def lay_out_candidate(
             "statistics": shared.reference.output("statistics"),
         },
     )
+    looks = lay_out_looks(recipe, here, submit, shared, target, (compiled, validated))
     return CandidateLayout(
-        name, laid.variant, target, common, None, compiled.handle, validated.handle
+        name, laid.variant, target, common, None, compiled.handle, validated.handle, looks
     )
 
 

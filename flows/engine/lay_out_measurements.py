@@ -47,7 +47,8 @@ def lay_out_champion(
         f"validate {CHAMPION}",
         ValidateSpec(
             **dict(judged),
-            groups=recipe.quality.groups,
+            groups=recipe.quality.groups if recipe.proofs.groups else None,
+            flips=recipe.proofs.flips,
             higher_is_better=recipe.quality.rises,
             loader=opening,
             environment=environment,

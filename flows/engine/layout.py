@@ -60,12 +60,38 @@ class Laid(Generic[H]):
 
 @dataclass(frozen=True)
 class Shared(Generic[H]):
-    """The steps that all candidates share."""
+    """The steps that all candidates share.
+
+    Attributes:
+        check: Is what the recipe asks for possible?
+        train: The training.
+        reference: Quality of the trained model.
+        export: Its graph.
+        corrupted: The trained model under corrupted inputs, if that is looked at.
+        explained: What its answers depend on, if that is looked at.
+    """
 
     check: Laid[H]
     train: Laid[H]
     reference: Laid[H]
     export: Laid[H]
+    corrupted: Laid[H] | None = None
+    explained: Laid[H] | None = None
+
+    def map(self, over: Callable[[H], G]) -> Shared[G]:
+        """The same steps, with other handles."""
+
+        def mapped(step: Laid[H]) -> Laid[G]:
+            return Laid(step.call, over(step.handle))
+
+        return Shared(
+            mapped(self.check),
+            mapped(self.train),
+            mapped(self.reference),
+            mapped(self.export),
+            None if self.corrupted is None else mapped(self.corrupted),
+            None if self.explained is None else mapped(self.explained),
+        )
 
 
 @dataclass(frozen=True)
@@ -99,6 +125,7 @@ class CandidateLayout(Generic[H]):
         unavailable: Why the target does not run here; then it has only shared steps.
         compiled: Its compile step.
         validated: Its validation.
+        looks: What else is looked at of it; none of these has to succeed.
     """
 
     name: str
@@ -108,6 +135,7 @@ class CandidateLayout(Generic[H]):
     unavailable: Unavailable | None = None
     compiled: H | None = None
     validated: H | None = None
+    looks: tuple[H, ...] = ()
 
     @property
     def steps(self) -> list[H]:
@@ -124,6 +152,7 @@ class CandidateLayout(Generic[H]):
             self.unavailable,
             None if self.compiled is None else over(self.compiled),
             None if self.validated is None else over(self.validated),
+            tuple(map(over, self.looks)),
         )
 
 
@@ -164,9 +193,8 @@ class Layout(Generic[H]):
 
     def map(self, over: Callable[[H], G]) -> Layout[G]:
         """The same steps, with other handles, such as their results."""
-        shared = (self.shared.check, self.shared.train, self.shared.reference, self.shared.export)
         return Layout(
-            Shared(*(Laid(step.call, over(step.handle)) for step in shared)),
+            self.shared.map(over),
             tuple(candidate.map(over) for candidate in self.candidates),
             None if self.champion is None else over(self.champion),
         )

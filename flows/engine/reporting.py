@@ -17,7 +17,7 @@ from ...recipe.library_messages import telling
 from ...recipe.strict import Strict
 from ...tasks.keys import closure, library_version, source_digest
 from ...tasks.outcome import Outcome
-from ...tasks.report import figures
+from ...tasks.report import figures, look_figures
 from ...tasks.report.card import model_card
 from ...tasks.report.contents import DataSaid, Report, StepMade
 from ...tasks.report.page import page
@@ -26,6 +26,8 @@ from ...tasks.report.provenance import statement
 from ...tasks.specs.benchmark import BenchmarkFacts
 from ...tasks.specs.check import CheckFacts
 from ...tasks.specs.compress import QuantizeFacts
+from ...tasks.specs.explanation import ExplainedFacts, ExplanationFacts
+from ...tasks.specs.robustness import RobustnessFacts
 from ...tasks.specs.train import TrainFacts
 from ...tasks.specs.validate import ValidateFacts
 from ...tasks.tracking import names
@@ -33,6 +35,7 @@ from ...tasks.tracking.names import PARENT
 from ...tasks.tracking.statements import PROVENANCE
 from .conclude import layer_parity_of
 from .layout import CandidateLayout
+from .looks import F, look_facts
 from .results import Results, Settled, StepResult
 from .run import Run
 
@@ -91,6 +94,9 @@ def report_of(run: Run, results: Results, outcome: Outcome) -> Report:
             for way in results.layout.candidates
             if (found := layer_parity_of(way)) is not None
         },
+        robustness=_looks(results, RobustnessFacts),
+        explained=_explained(results),
+        explanations=_looks(results, ExplanationFacts),
         left_alone={
             n: {one.layer: f"{one.operator}: {one.left_because}" for one in q.coverage.left}
             for n, q in quantized.items()
@@ -102,6 +108,19 @@ def report_of(run: Run, results: Results, outcome: Outcome) -> Report:
         environment=_environment(run, measured),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _looks(results: Results, kind: type[F]) -> dict[str, F]:
+    """What was found out of each candidate of which it was looked at."""
+    found = {way.name: look_facts(way, kind) for way in results.layout.candidates}
+    return {name: facts for name, facts in found.items() if facts is not None}
+
+
+def _explained(results: Results) -> ExplainedFacts | None:
+    step = results.layout.shared.explained
+    if step is None or step.handle.done is None:
+        return None
+    return step.handle.done.facts_as(ExplainedFacts)
 
 
 def _made(step: StepResult) -> StepMade:
@@ -209,13 +228,13 @@ def _pictures_key(report: Report) -> str:
         include={
             "outcome": {"candidates", "baseline", "winner"},
             "timings": True, "curves": True, "sensitivity": True, "left_alone": True,
-            "layers": True, "judged": True,
+            "layers": True, "judged": True, "robustness": True,
         },
     )  # fmt: skip
     parts = {
         "shown": shown,
         "recipe": report.recipe.digest(),
-        "code": source_digest(closure(figures.__name__).modules),
+        "code": source_digest(closure(figures.__name__, look_figures.__name__).modules),
         "matplotlib": library_version("matplotlib"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

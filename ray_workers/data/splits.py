@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -43,6 +43,7 @@ class Splits:
         collate: From a list of samples to a batch.
         name: Of the data set.
         given: Which of validation and calibration the factory gave.
+        text: From a sample's inputs to a text, if the factory gave it.
     """
 
     train: Any
@@ -54,6 +55,7 @@ class Splits:
     collate: Any
     name: str
     given: frozenset[str]
+    text: Callable[[Any], str] | None = None
 
 
 def split(data: Any, seed: int) -> Splits:
@@ -117,6 +119,7 @@ def split(data: Any, seed: int) -> Splits:
         collate=data.collate or default_collate,
         name=data.name,
         given=frozenset(given),
+        text=data.text,
     )
 
 

@@ -143,9 +143,14 @@ def _weaknesses(report: Report, best: Candidate) -> list[str]:
     drop = best.metrics.get("quality/drop_high")
     if drop is not None and drop > 0:
         found.append(f"- The loss of {report.recipe.quality.name} may be up to {drop:.4g} (95 %).")
-    if report.recipe.quality.groups is None:
-        found.append("- Quality by group was not looked at (`quality.groups`).")
-    found.append("- Behavior on data that differs from the test split was not looked at.")
+    worst = best.metrics.get("robustness/worst_drop")
+    if worst is not None and worst > 0:
+        found.append(
+            f"- Under corrupted inputs it loses up to {worst:.4g} of {report.recipe.quality.name} "
+            "more than the trained model."
+        )
+    found += [f"- Not looked at: {one}." for one in report.outcome.not_looked_at]
+    found.append("- Behavior on other data than the test split's was not looked at.")
     return _section("Known weaknesses and limits", *found)
 
 

@@ -13,7 +13,9 @@ from ...recipe.strict import Strict
 from ..decide import primary_batch
 from ..outcome import Candidate, Outcome
 from ..specs.benchmark import Timing
+from ..specs.explanation import ExplainedFacts, ExplanationFacts
 from ..specs.layer_parity import LayerParityFacts
+from ..specs.robustness import RobustnessFacts
 from ..specs.train import Curve
 from ..specs.validate import ValidateFacts
 
@@ -54,6 +56,9 @@ class Report(Strict):
         sensitivity: SQNR with only one layer quantized (dB), by candidate and layer.
         layers: Parity of the layers of each candidate whose graph was compressed.
         judged: Flips, and quality by group, of each candidate that was validated.
+        robustness: Quality under corrupted inputs, by candidate.
+        explained: What the trained model's answers depend on, if that was looked at.
+        explanations: What each candidate's answers depend on.
         left_alone: Layers that compression left as they were, by candidate, each with a reason.
         data: The data set.
         parameters: Of the trained model (a count).
@@ -69,6 +74,9 @@ class Report(Strict):
     sensitivity: dict[str, dict[str, float]] = Field(default_factory=dict)
     layers: dict[str, LayerParityFacts] = Field(default_factory=dict)
     judged: dict[str, ValidateFacts] = Field(default_factory=dict)
+    robustness: dict[str, RobustnessFacts] = Field(default_factory=dict)
+    explained: ExplainedFacts | None = None
+    explanations: dict[str, ExplanationFacts] = Field(default_factory=dict)
     left_alone: dict[str, dict[str, str]] = Field(default_factory=dict)
     data: DataSaid
     parameters: int

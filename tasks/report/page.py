@@ -16,6 +16,7 @@ from ..decide import GateResult
 from ..outcome import Candidate, Outcome
 from ..specs.benchmark import BASELINE
 from .contents import Report
+from .looks import explained_pairs, explanation_rows, robustness_headers, robustness_rows
 from .measured_again import HEADINGS as AGAIN
 from .measured_again import again_rows, in_words
 from .pictures import Pictures
@@ -69,7 +70,22 @@ def page(report: Report, pictures: Pictures) -> str:
         groups=_as_markup(pictures.groups),
         flip_rows=flip_rows(report),
         recipe=recipe_text(report),
+        looks=_looks(report, pictures),
     )
+
+
+def _looks(report: Report, pictures: Pictures) -> dict[str, Any]:
+    """What `looks.html.j2` shows."""
+    facts = next((one for one in report.robustness.values() if one.conditions), None)
+    return {
+        "robustness": _as_markup(pictures.plain).get("robustness"),
+        "robustness_headers": robustness_headers(report),
+        "robustness_rows": robustness_rows(report),
+        "samples": 0 if facts is None else facts.samples,
+        "conditions": 0 if facts is None else len(facts.conditions),
+        "explanation_rows": explanation_rows(report),
+        "pairs": explained_pairs(report),
+    }
 
 
 def recipe_text(report: Report) -> str:

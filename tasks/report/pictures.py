@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LABELS = {
     "pareto": "Quality against latency of every candidate, with the Pareto frontier",
     "rounds": "Median latency of each round of every candidate",
+    "robustness": "Quality under corrupted inputs by strength, of the trained model and candidates",
     "training": "Loss and quality over the steps of the training",
 }
 
@@ -25,7 +26,7 @@ class Pictures(Strict):
     """Pictures as `<svg>` elements.
 
     Attributes:
-        plain: By name: `pareto`, `rounds`, `training`; only those that there is data for.
+        plain: By name (`pareto`, `rounds`, ...); only those that there is data for.
         sensitivity: Sensitivity of layers, by candidate.
         layers: SQNR along the graph, by candidate.
         groups: Quality by group, by candidate.
@@ -41,10 +42,12 @@ def draw(report: Report) -> Pictures:
     """Draw every picture that there is data for."""
     from .drawing import svg
     from .figures import Figures
+    from .look_figures import robustness
 
     figures = Figures(report)
     drawn = {
         "pareto": figures.pareto(), "rounds": figures.rounds(), "training": figures.training(),
+        "robustness": robustness(report),
     }  # fmt: skip
     return Pictures(
         plain={n: svg(figure, _LABELS[n], n) for n, figure in drawn.items() if figure is not None},

@@ -185,6 +185,8 @@ def caption(recipe: Recipe, outcome: Outcome) -> str:
         )
     elif outcome.gates_by == "none":
         said += " There are no gates: the recipe says gates: none."
+    if outcome.not_looked_at:
+        said += f" Not looked at: {'; '.join(outcome.not_looked_at)}."
     if outcome.today is not None and outcome.today.unmeasured is not None:
         said += " " + _stopped(f"Gates that compare with the champion: {outcome.today.unmeasured}")
     return said

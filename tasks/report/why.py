@@ -30,6 +30,8 @@ def why(outcome: Outcome, candidate: Candidate) -> str:
     compared = _beside_winner(outcome, candidate)
     if compared:
         lines += ["", f"Beside the winner, {outcome.winner}:", *(f"- {text}" for text in compared)]
+    if outcome.not_looked_at:
+        lines += ["", f"Not looked at: {'; '.join(outcome.not_looked_at)}."]
     if outcome.today is not None:
         lines += ["", _champion(outcome, candidate)]
     return "\n".join(lines)

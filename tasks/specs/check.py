@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from ...recipe.proofs import Proofs
 from ...recipe.strict import Strict
 from ...recipe.training import Train
 from .base import Facts, Judged
@@ -24,12 +25,14 @@ class CheckSpec(Judged):
     train: The training; all fields that the check does not use have their defaults.
     trains: Whether anything will be trained.
     batch_sizes: Of the benchmark, which gets batches at their own sizes.
+    proofs: Which input must be fit to be corrupted and occluded; None: none has to be.
     """
 
     loss: str
     train: Train
     trains: bool = True
     batch_sizes: tuple[int, ...] = (1,)
+    proofs: Proofs | None = None
 
 
 def looked_at(train: Train) -> Train:

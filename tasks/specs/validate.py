@@ -17,6 +17,7 @@ class ReferenceSpec(Judged):
 class ValidateSpec(Judged):
     """Attributes:
     groups: Groups that are evaluated separately.
+    flips: Whether answers that flipped are looked at.
     higher_is_better: Direction of the metric.
     loader: Import path of the function that opens the candidate.
     environment: The isolated environment that the runtime needs, or None.
@@ -25,6 +26,7 @@ class ValidateSpec(Judged):
     """
 
     groups: Literal["label"] | None
+    flips: bool = True
     higher_is_better: bool
     loader: str
     environment: str | None

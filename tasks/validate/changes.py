@@ -20,6 +20,7 @@ def changes(
     targets: Array | None,
     aggregate: Callable[[Array], float],
     higher_is_better: bool,
+    with_flips: bool = True,
 ) -> tuple[dict[str, float], ValidateFacts]:
     """Compare a candidate's answers with those of the trained model.
 
@@ -29,6 +30,7 @@ def changes(
         targets: The label of each sample, (N,), if quality by group is asked for.
         aggregate: From statistics to the metric.
         higher_is_better: Direction of the metric.
+        with_flips: Whether flips are looked at.
 
     Returns:
         Metrics under MLflow's names, and what a report shows.
@@ -36,7 +38,7 @@ def changes(
     Raises:
         InputError: The targets are not labels.
     """
-    flipped = flips(reference, candidate, higher_is_better)
+    flipped = flips(reference, candidate, higher_is_better) if with_flips else None
     metrics = {} if flipped is None else flipped.metrics()
     facts = ValidateFacts(flips=None if flipped is None else flipped.fact())
     counts = ~(np.isnan(candidate).any(axis=1) | np.isnan(reference).any(axis=1))

@@ -33,7 +33,7 @@ def quality_interval(
     if not len(statistics):
         return math.nan, math.nan, math.nan
     value = aggregate(statistics)
-    if _is_share(statistics, aggregate):
+    if is_share(statistics, aggregate):
         return (value, *wilson(value, len(statistics)))
     return value, *_around(value, *bootstrap(statistics, aggregate))
 
@@ -63,7 +63,7 @@ def drop_interval(
         return math.nan, math.nan, math.nan
     count = len(reference)
     value = sign * (aggregate(reference) - aggregate(candidate))
-    if _is_share(reference, aggregate) and _is_share(candidate, aggregate):
+    if is_share(reference, aggregate) and is_share(candidate, aggregate):
         worse = int(
             ((reference > candidate) if higher_is_better else (reference < candidate)).sum()
         )
@@ -93,7 +93,7 @@ def _around(value: float, low: float, high: float) -> tuple[float, float]:
     return (low, high) if math.isnan(low) else (min(low, value), max(high, value))
 
 
-def _is_share(statistics: Array, aggregate: Callable[[Array], float]) -> bool:
+def is_share(statistics: Array, aggregate: Callable[[Array], float]) -> bool:
     """Whether a metric is the share of ones in a column of zeros and ones."""
     binary = statistics.shape[1] == 1 and bool(np.isin(statistics, (0.0, 1.0)).all())
     return binary and math.isclose(aggregate(statistics), float(statistics.mean()), abs_tol=1e-9)

@@ -101,11 +101,11 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
         "size/bytes": float(size),
         "size/ratio": _size(work.inputs["weights"]) / size,
         **apart,
-        **compared.agreement(),
+        **(compared.agreement() if spec.flips else {}),
     }
     targets = kept["targets"] if spec.groups else None
     changed, facts = changes(
-        statistics, reference, targets, measure.aggregate, spec.higher_is_better
+        statistics, reference, targets, measure.aggregate, spec.higher_is_better, spec.flips
     )
     return Result(metrics=metrics | changed, facts=facts)
 

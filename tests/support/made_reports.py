@@ -6,14 +6,55 @@ from made_runs import FP32, INT8, benchmarked, recipe, results, usual
 from prefect_hone.flows.engine.conclude import conclude
 from prefect_hone.tasks.report.contents import DataSaid, Report, StepMade
 from prefect_hone.tasks.specs.benchmark import BASELINE
+from prefect_hone.tasks.specs.explanation import (
+    Attribution,
+    ExplainedFacts,
+    ExplanationFacts,
+    ShownSample,
+)
+from prefect_hone.tasks.specs.robustness import RobustnessFacts, UnderCorruption
 from prefect_hone.tasks.specs.train import Curve
 from prefect_hone.tasks.specs.validate import FlipFacts, GroupFact, ValidateFacts
+
+#: A PNG of one grey pixel.
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
+
+
+def made_robustness() -> RobustnessFacts:
+    """A candidate that loses a hundredth more under strong noise."""
+    return RobustnessFacts(
+        kind="images", samples=40, before=0.95, after=0.94,
+        conditions=tuple(
+            UnderCorruption(corruption=name, strength=strength, before=0.95 - 0.1 * strength,
+                            after=0.94 - 0.1 * strength - 0.01 * (strength == 3 and name == "noise"),
+                            drop=0.01 * (strength == 3 and name == "noise"), low=-0.02, high=0.03)
+            for name in ("noise", "blur", "contrast")
+            for strength in (1, 2, 3)
+        ),
+    )  # fmt: skip
+
+
+def made_attribution() -> Attribution:
+    """Of a picture of one grey pixel, in four regions."""
+    return Attribution(
+        index=7, rows=2, values=(1.0, 0.5, -0.25, 0.0), sample=ShownSample(picture=PIXEL)
+    )
 
 
 def made_report() -> Report:
     """Two candidates, both passed; int8 is the faster one and loses a hundredth."""
     facts = benchmarked({BASELINE: 4.0, FP32: 2.0, INT8: 1.0})
     steps = usual(fp32=0.0, int8=0.01)
+    steps.metrics[f"robustness {INT8}"] = {
+        "robustness/worst_drop": 0.01, "robustness/worst_drop_low": -0.02,
+        "robustness/worst_drop_high": 0.03, "robustness/mean_drop": 0.001,
+    }  # fmt: skip
+    steps.metrics[f"explanation {INT8}"] = {
+        "explanation/agreement": 0.93, "explanation/agreement_low": 0.9,
+        "explanation/agreement_high": 0.95, "explanation/top_overlap": 0.8,
+    }  # fmt: skip
     asked = recipe()
     outcome = conclude(asked, "run1", results(asked, steps, facts))
     return Report(
@@ -34,6 +75,14 @@ def made_report() -> Report:
                               drop=0.2 - i / 10)
                     for i in range(3)
                 ),
+            )
+        },
+        robustness={INT8: made_robustness()},
+        explained=ExplainedFacts(kind="images", shown=(made_attribution(),)),
+        explanations={
+            INT8: ExplanationFacts(
+                kind="images", samples=16, agreements=(0.93,),
+                shown=(made_attribution().model_copy(update={"sample": None}),),
             )
         },
         left_alone={INT8: {"layers.0.conv": "too sensitive"}},

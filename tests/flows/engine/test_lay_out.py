@@ -85,7 +85,8 @@ def test_what_candidates_share_is_computed_once() -> None:
     kinds = [call.step.name for call in book.calls.values()]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "check": 1, "train": 1, "reference": 1, "export": 2, "compress": 3, "compile": 9,
-        "validate": 9, "layer-parity": 2,
+        "validate": 9, "layer-parity": 2, "corrupted": 1, "robustness": 9, "explained": 1,
+        "explanation": 9,
     }  # fmt: skip
 
 
@@ -113,8 +114,9 @@ def test_one_candidate_can_be_laid_out_alone() -> None:
     variant = lay_out_variant(asked, here, book, shared, asked.variants[1])
     candidate = lay_out_candidate(asked, here, book, shared, variant, asked.targets[0])
     assert list(book.calls) == [
-        "check", "train", "reference", "export", "compress int8",
+        "check", "train", "reference", "export", "corrupted", "explained", "compress int8",
         "layer-parity int8", "compile int8@onnxruntime-cpu", "validate int8@onnxruntime-cpu",
+        "robustness int8@onnxruntime-cpu", "explanation int8@onnxruntime-cpu",
     ]  # fmt: skip
     lay_out_benchmark(asked, here, book, shared, [candidate])
     assert book.inputs["benchmark"]["int8@onnxruntime-cpu"] == (
@@ -139,6 +141,9 @@ def test_a_target_that_does_not_run_here_has_no_steps_and_is_refused_if_it_can_b
     assert caught.value.do == "get it"
 
 
+_OF_OUTPUTS = ("validate", "layer-parity", "robustness", "explanation")
+
+
 def test_the_processor_decides_bits_and_is_in_the_keys_of_what_it_changes() -> None:
     new, _ = laid_out(surroundings(VNNI))
     old, _ = laid_out(surroundings(AVX2))
@@ -151,7 +156,7 @@ def test_the_processor_decides_bits_and_is_in_the_keys_of_what_it_changes() -> N
     }
     assert changed == {
         "compress int8", "compress slim (2: quantize)",
-        *(label for label in new.calls if label.startswith(("validate", "layer-parity"))),
+        *(label for label in new.calls if label.startswith(_OF_OUTPUTS)),
         *(label for label in new.calls if label.endswith("inductor-cpu")),
     }  # fmt: skip
 

@@ -1,0 +1,86 @@
+"""Robustness: whose quality is measured under corrupted inputs, and what was found."""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from ...recipe.proofs import Proofs
+from ...recipe.strict import Strict
+from .base import Facts, Judged
+
+
+class CorruptedSpec(Judged):
+    """The trained model under corrupted inputs.
+
+    Attributes:
+        proofs: What is corrupted, and of how many samples.
+    """
+
+    proofs: Proofs
+
+
+class CorruptedFacts(Facts):
+    """Attributes:
+    not_looked_at: Why nothing was corrupted; None: it was.
+    """
+
+    not_looked_at: str | None = None
+
+
+class RobustnessSpec(CorruptedSpec):
+    """A candidate under the same corrupted inputs, through the runtime that would serve it.
+
+    Attributes:
+        higher_is_better: Direction of the metric.
+        loader: Import path of the function that opens the candidate.
+        environment: The isolated environment that the runtime needs, or None.
+        options: Further options of the loader.
+        processor: What the outputs depend on of the processor.
+    """
+
+    higher_is_better: bool
+    loader: str
+    environment: str | None
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    processor: dict[str, JsonValue] | None = None
+
+
+class UnderCorruption(Strict):
+    """Quality under a corruption.
+
+    Attributes:
+        corruption: Its name.
+        strength: From 1 (weak) to 3 (strong).
+        before: Quality of the trained model.
+        after: Quality of the candidate.
+        drop: How much more the candidate loses by the corruption than the trained model.
+        low: Lower bound of its 95 % interval, if it has one.
+        high: Upper bound.
+    """
+
+    corruption: str
+    strength: int
+    before: float
+    after: float
+    drop: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.corruption} of strength {self.strength}"
+
+
+class RobustnessFacts(CorruptedFacts):
+    """Attributes:
+    kind: What the input is: images, tokens or features.
+    samples: How many were corrupted (a count).
+    before: Quality of the trained model on these samples as they are.
+    after: Quality of the candidate on them.
+    conditions: Each corruption at each strength.
+    """
+
+    kind: str = ""
+    samples: int = 0
+    before: float | None = None
+    after: float | None = None
+    conditions: tuple[UnderCorruption, ...] = ()

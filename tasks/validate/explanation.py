@@ -1,0 +1,216 @@
+"""Explanation: do a candidate's answers depend on the same regions as the trained model's?
+
+Both are asked for the trained model's answer, with each region of the input occluded in turn. What
+is compared is the order of the regions, not the size of the effect, which no two runtimes share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from scipy.stats import rankdata
+
+from ...ray_workers.data.calling import Arrays, arrays, call_model, tensors
+from ...ray_workers.data.input_kinds import ChangedInput
+from ...ray_workers.data.splits import Splits, batches
+from ...ray_workers.metrics.sums import MEAN
+from ...ray_workers.model.module import load_module
+from ...ray_workers.store.file_names import ATTRIBUTIONS
+from ...ray_workers.workspace import Result, Workspace
+from ..specs.explanation import (
+    Attribution,
+    ExplainedFacts,
+    ExplainedSpec,
+    ExplanationFacts,
+    ExplanationSpec,
+    ShownSample,
+)
+from .bootstrap import bootstrap
+from .chosen import evenly, input_to_change, known_samples, opened, splits_of
+from .interval import with_bounds
+from .occlusion import Answer, Array, Focus, Occluder
+from .shown import shown
+
+#: Samples that a report shows.
+_SHOWN = 4
+#: Effects that are this small, beside the answer's own strength, are rounding.
+_ROUNDING = 1e-6
+
+
+class _Sample(NamedTuple):
+    """A sample: its place in the test split, its inputs and its target, both (1, ...)."""
+
+    place: int
+    inputs: Arrays
+    target: Array
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """The samples that are explained, the same for every model.
+
+    Attributes:
+        splits: The data.
+        indices: Of the samples in the test split.
+        changed: The input that is occluded.
+        occluder: Takes regions away.
+        show: Whether the report may show samples.
+    """
+
+    splits: Splits
+    indices: list[int]
+    changed: ChangedInput
+    occluder: Occluder
+    show: bool
+
+    @classmethod
+    def of(cls, work: Workspace[Any]) -> _Explained | str:
+        """Of a step's data; or why its inputs can't be occluded."""
+        splits, proofs = splits_of(work), work.spec.proofs
+        known = known_samples(splits)
+        changed = input_to_change(known, proofs)
+        if isinstance(changed, str):
+            return changed
+        if known[changed.name][0].size < 2:
+            return "the input is a single number, of which no part can be occluded"
+        indices = evenly(len(splits.test), proofs.explained_samples)
+        return cls(splits, indices, changed, Occluder(changed, known), proofs.show_samples)
+
+    def __iter__(self) -> Iterator[_Sample]:
+        read = batches(self.splits, self.splits.test, [[index] for index in self.indices])
+        for index, (inputs, target) in zip(self.indices, read, strict=True):
+            yield _Sample(index, arrays(inputs), target.numpy())
+
+    def said(self, sample: _Sample, values: Array, with_sample: bool) -> Attribution:
+        """A sample's attribution for a report."""
+        rows, masks = self.occluder.regions(sample.inputs)
+        largest = max(float(np.abs(values).max()), 1e-12)
+        return Attribution(
+            index=sample.place,
+            rows=rows,
+            values=tuple(round(float(value), 3) for value in values / largest),
+            names=() if rows > 1 or not with_sample else self._names(sample, masks),
+            sample=self._shown(sample) if with_sample else None,
+        )
+
+    def _shown(self, sample: _Sample) -> ShownSample:
+        return shown(sample.inputs, self.splits.text, self.splits.test[sample.place][0])
+
+    def _names(self, sample: _Sample, masks: list[Array]) -> tuple[str, ...]:
+        values = sample.inputs[self.changed.name][0]
+        found = []
+        for mask in masks:
+            places = np.flatnonzero(mask)
+            numbers = " ".join(f"{value:.4g}" for value in values[mask][:4].tolist())
+            more = " …" if len(places) > 4 else ""
+            found.append(f"{_from_to(places)}: {numbers}{more}")
+        return tuple(found)
+
+
+def trained(work: Workspace[ExplainedSpec]) -> Result:
+    """Explain the trained model's answers. Input: `weights`. Output: `attributions`.
+
+    Where the inputs can't be occluded, the output is empty, and the facts say why.
+    """
+    folder = work.output("attributions", "attributions")
+    explained = _Explained.of(work)
+    if isinstance(explained, str):
+        save_file({}, str(folder / ATTRIBUTIONS))
+        return Result(facts=ExplainedFacts(not_looked_at=explained))
+    model = load_module(work.spec.model, work.allowed, work.inputs["weights"])
+
+    def answer(inputs: Arrays) -> Array:
+        with torch.inference_mode():
+            return np.asarray(call_model(model, tensors(inputs)).float().numpy())
+
+    kept: dict[str, Array] = {}
+    said: list[Attribution] = []
+    for sample in explained:
+        output = answer(sample.inputs)
+        focus = Focus.on(output, sample.target)
+        found = explained.occluder.attribution(sample.inputs, focus, answer)
+        found[np.abs(found) <= _ROUNDING * np.abs(focus.of(output))] = 0
+        kept |= {f"output-{sample.place}": output, f"attribution-{sample.place}": found}
+        if explained.show and len(said) < _SHOWN and found.any():
+            said.append(explained.said(sample, found, with_sample=True))
+    save_file(kept, str(folder / ATTRIBUTIONS))
+    return Result(facts=ExplainedFacts(kind=explained.changed.kind, shown=tuple(said)))
+
+
+def candidate(work: Workspace[ExplanationSpec]) -> Result:
+    """Explain the same answers of a candidate, and compare.
+
+    Inputs: `model`, `attributions` (the trained model's).
+
+    Raises:
+        StepCrashed: The candidate's runtime died.
+    """
+    explained = _Explained.of(work)
+    if isinstance(explained, str):
+        return Result(facts=ExplanationFacts(not_looked_at=explained))
+    kept = load_file(str(work.inputs["attributions"] / ATTRIBUTIONS))
+    compared: list[tuple[float, float]] = []
+    said: list[Attribution] = []
+    agreements: list[float] = []
+    constant = 0
+    with opened(work) as runtime:
+        answer: Answer = runtime.predict
+        for done, sample in enumerate(explained):
+            before = kept[f"attribution-{sample.place}"]
+            work.progress(done + 1, len(explained.indices))
+            if not before.any():
+                constant += 1
+                continue
+            focus = Focus.on(kept[f"output-{sample.place}"], sample.target)
+            after = explained.occluder.attribution(sample.inputs, focus, answer)
+            compared.append((rank_correlation(before, after), top_overlap(before, after)))
+            if explained.show and len(said) < _SHOWN:
+                said.append(explained.said(sample, after, with_sample=False))
+                agreements.append(compared[-1][0])
+    if not compared:
+        why = "no region of any sample changes the trained model's answer"
+        return Result(facts=ExplanationFacts(not_looked_at=why, constant=constant))
+    facts = ExplanationFacts(
+        kind=explained.changed.kind,
+        shown=tuple(said),
+        samples=len(compared),
+        constant=constant,
+        agreements=tuple(agreements),
+    )
+    rows = np.array(compared)
+    metrics: dict[str, float] = {}
+    for column, name in enumerate(("agreement", "top_overlap")):
+        values = rows[:, column : column + 1]
+        mean, (low, high) = float(values.mean()), bootstrap(values, MEAN)
+        if not math.isnan(low):
+            low, high = min(low, mean), max(high, mean)
+        metrics |= with_bounds(f"explanation/{name}", (mean, low, high))
+    return Result(metrics=metrics, facts=facts)
+
+
+def rank_correlation(before: Array, after: Array) -> float:
+    """Spearman's rank correlation of two attributions (R,); 0 if the second one is constant."""
+    one, other = rankdata(before), rankdata(after)
+    if one.std() == 0 or other.std() == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def top_overlap(before: Array, after: Array) -> float:
+    """Which share of the tenth of regions that matter most to the first one (at least one region)
+    is also among those of the second one.
+    """
+    count = max(1, round(len(before) / 10))
+    top = [set(np.argsort(-values, kind="stable")[:count].tolist()) for values in (before, after)]
+    return len(top[0] & top[1]) / count
+
+
+def _from_to(places: Array) -> str:
+    first, last = int(places[0]), int(places[-1])
+    return str(first) if first == last else f"{first}-{last}"

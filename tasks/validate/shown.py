@@ -1,0 +1,58 @@
+"""Samples as a report shows them: a small picture, or their numbers."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...ray_workers.data.calling import Arrays
+from ..specs.explanation import ShownSample
+
+Array = np.ndarray[Any, Any]
+_LARGEST = 64  # pixels
+_MOST_NUMBERS, _MOST_TEXT = 24, 300
+_CHANNELS = (1, 3, 4)
+
+
+def shown(inputs: Arrays, text: Callable[[Any], str] | None, sample: Any) -> ShownSample:
+    """A sample.
+
+    Args:
+        inputs: Its inputs, each (1, ...).
+        text: The user's own function from a sample's inputs to a text, or None.
+        sample: The sample's inputs, as the data set has them.
+    """
+    if text is not None:
+        return ShownSample(text=str(text(sample))[:_MOST_TEXT])
+    for values in inputs.values():
+        if values.ndim == 4 and (values.dtype.kind == "f" or values.dtype == np.uint8):
+            return ShownSample(picture=_picture(values[0]))
+    parts = [_numbers(name, values[0], len(inputs) > 1) for name, values in inputs.items()]
+    return ShownSample(text="; ".join(parts)[:_MOST_TEXT])
+
+
+def _picture(values: Array) -> str:
+    """A PNG as base64, at most 64 pixels high and wide, from the darkest to the lightest value."""
+    is_last = values.shape[-1] in _CHANNELS and values.shape[0] not in _CHANNELS
+    pixels = values if is_last else np.moveaxis(values, 0, -1)
+    pixels = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
+    pixels = np.nan_to_num(pixels.astype(np.float64))
+    low, high = pixels.min(), pixels.max()
+    grey = (255 * (pixels - low) / max(high - low, 1e-12)).astype(np.uint8)
+    image = Image.fromarray(grey[..., 0] if grey.shape[-1] == 1 else grey)
+    image.thumbnail((_LARGEST, _LARGEST))
+    written = io.BytesIO()
+    image.save(written, "png", optimize=True)
+    return base64.b64encode(written.getvalue()).decode()
+
+
+def _numbers(name: str, values: Array, named: bool) -> str:
+    flat = values.ravel()
+    told = " ".join(f"{value:.4g}" for value in flat[:_MOST_NUMBERS].tolist())
+    more = f" … ({flat.size} numbers)" if flat.size > _MOST_NUMBERS else ""
+    return f"{name}: {told}{more}" if named else told + more
