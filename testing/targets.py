@@ -130,6 +130,17 @@ class TargetTestSuite:
             assert outputs.shape == expected.shape
             np.testing.assert_allclose(outputs, expected, atol=case.largest_error)
 
+    @pytest.mark.nightly
+    def test_it_answers_corrupted_and_occluded_inputs_as_pytorch_does(
+        self, compiled: LaidStep, recipe: Recipe, workshop: Workshop
+    ) -> None:
+        measured: dict[str, float] = {}
+        for look in workshop.lay_out(recipe).candidates[0].looks:
+            assert (look.done.facts or {})["not_looked_at"] is None
+            measured |= look.done.metrics
+        assert abs(measured["robustness/worst_drop"]) < 0.05
+        assert measured["explanation/agreement"] > 0.95
+
     def test_it_says_what_it_did(self, compiled: LaidStep) -> None:
         done = compiled.done
         json.dumps([done.params, done.metrics, done.notes])

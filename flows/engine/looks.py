@@ -38,11 +38,20 @@ def look_facts(way: CandidateLayout[Settled], kind: type[F]) -> F | None:
     return None
 
 
+def turned_off(recipe: Recipe) -> dict[str, str]:
+    """What the recipe turns off, by its switch, with the reason."""
+    off = {name: f"proofs.{name} is off" for name in recipe.proofs.off()}
+    return off if recipe.quality.groups else {n: why for n, why in off.items() if n != "groups"}
+
+
+def in_words(why: dict[str, str]) -> tuple[str, ...]:
+    """What was not looked at, by its switch, each with the reason."""
+    return tuple(f"{SWITCHES[name]} ({why[name]})" for name in SWITCHES if name in why)
+
+
 def not_looked_at(recipe: Recipe, results: Results) -> tuple[str, ...]:
     """What was not looked at in a run, each with the reason."""
-    why = {name: f"proofs.{name} is off" for name in recipe.proofs.off()}
-    if not recipe.quality.groups:
-        why["groups"] = "quality.groups names none"
+    why = turned_off(recipe)
     facts: dict[str, type[RobustnessFacts] | type[ExplanationFacts]] = {
         "robustness": RobustnessFacts, "explanation": ExplanationFacts,
     }  # fmt: skip
@@ -51,4 +60,4 @@ def not_looked_at(recipe: Recipe, results: Results) -> tuple[str, ...]:
         reasons = [one.not_looked_at for one in found if one is not None]
         if reasons and all(reasons):
             why[name] = str(reasons[0])
-    return tuple(f"{SWITCHES[name]} ({why[name]})" for name in SWITCHES if name in why)
+    return in_words(why)

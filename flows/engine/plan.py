@@ -20,6 +20,7 @@ from .conclude import measured_next
 from .lay_out import check_targets, lay_out, lay_out_training
 from .lay_out_measurements import lay_out_benchmark, lay_out_comparison
 from .layout import CandidateLayout, Layout
+from .looks import in_words, turned_off
 from .pinned_model import pinned
 from .records import find_record
 from .redo import asked_again, check_redo
@@ -82,6 +83,8 @@ class Plan:
         done = self.layout.check.done
         sizes = {} if done is None else done.facts_as(CheckFacts).data.sizes
         told = unsure_gates(self.recipe, sizes.get("test"))
+        if off := in_words(turned_off(self.recipe)):
+            told.append(f"not looked at: {'; '.join(off)}")
         if self.champion is not None:
             today = self.champion.today
             beside = f"{today.name}: is measured beside the candidates"

@@ -149,6 +149,8 @@ def _weaknesses(report: Report, best: Candidate) -> list[str]:
             f"- Under corrupted inputs it loses up to {worst:.4g} of {report.recipe.quality.name} "
             "more than the trained model."
         )
+    if report.recipe.quality.groups is None:
+        found.append("- Quality by group was not looked at (`quality.groups`).")
     found += [f"- Not looked at: {one}." for one in report.outcome.not_looked_at]
     found.append("- Behavior on other data than the test split's was not looked at.")
     return _section("Known weaknesses and limits", *found)

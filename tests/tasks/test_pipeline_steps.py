@@ -31,6 +31,29 @@ def quantize(bench: Bench, graph: Artifact, calibration: Artifact, **options: An
     return bench.run("compress.quantize:apply", spec, graph=graph, calibration=calibration)
 
 
+def test_inputs_that_fit_no_corruption_are_refused_early_if_the_recipe_asks(bench: Bench) -> None:
+    with pytest.raises(InputError, match="tokens are 2-D integers") as refused:
+        bench.check(proofs={"kind": "tokens"})
+    assert refused.value.where == "proofs.kind"
+    with pytest.raises(InputError, match="no input 'image'"):
+        bench.check(proofs={"input": "image"})
+
+
+@pytest.mark.parametrize("step", ["robustness", "explanation"])
+def test_inputs_that_fit_no_corruption_are_told_if_the_recipe_does_not_ask(
+    bench: Bench, step: str
+) -> None:
+    spec = {**BASE, "proofs": {"kind": "tokens"}}
+    trained = bench.run(f"validate.{step}:trained", spec, weights=bench.weights())
+    assert "no input is of a kind" in trained.facts["not_looked_at"]
+    (empty,) = trained.outputs.values()
+    opened = {"loader": "none:none", "environment": None}
+    turned = {"higher_is_better": True} if step == "robustness" else {}
+    done = bench.run(f"validate.{step}:candidate", {**spec, **opened, **turned}, model=empty)
+    assert done.facts["not_looked_at"] == trained.facts["not_looked_at"]
+    assert done.metrics == {}
+
+
 def test_check_describes_what_later_steps_need(bench: Bench) -> None:
     facts = bench.check().facts
     assert facts["inputs"] == {"input": {"shape": [13], "dtype": "float32"}}

@@ -34,6 +34,8 @@ def planned(*redo: str) -> set[str]:
 
 
 EVERYTHING = planned("check")
+#: Steps of a candidate after its validation.
+LOOKS = {f"robustness {made.INT8}", f"explanation {made.INT8}"}
 
 
 @pytest.mark.parametrize(
@@ -43,14 +45,18 @@ EVERYTHING = planned("check")
         (["benchmark"], {"benchmark"}),
         (
             ["compile:int8@onnxruntime-cpu"],
-            {f"{s} int8@onnxruntime-cpu" for s in ("compile", "validate")} | {"benchmark"},
+            {f"compile {made.INT8}", f"validate {made.INT8}", *LOOKS, "benchmark"},
         ),
         (
             ["compress:int8"],
-            {"compress int8", "layer-parity int8", "benchmark"}
-            | {f"{s} int8@onnxruntime-cpu" for s in ("compile", "validate")},
+            {"compress int8", "layer-parity int8", "benchmark", *LOOKS}
+            | {f"compile {made.INT8}", f"validate {made.INT8}"},
         ),
-        (["validate"], {"benchmark", *(f"validate {c}" for c in (made.FP32, made.INT8))}),
+        (
+            ["validate:int8@onnxruntime-cpu"],
+            {"benchmark", f"validate {made.INT8}", *LOOKS},
+        ),
+        (["robustness"], {f"robustness {c}" for c in (made.FP32, made.INT8)}),
         (["train"], EVERYTHING - {"check"}),
     ],
 )
