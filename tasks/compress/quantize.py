@@ -86,9 +86,8 @@ def apply(work: Workspace[GraphPassSpec]) -> Result:
         return Result(params=_scheme_params(spec), notes=job.notes)
     if isinstance(spec, StaticInt8):
         return _static_result(work, spec, job, graph)
-    coverage = of_quantization(
-        job, graph, spec.scheme, dict.fromkeys(spec.skip_layers, SKIPPED), _BITS[spec.scheme]
-    )
+    reasons = job.left | dict.fromkeys(spec.skip_layers, SKIPPED)
+    coverage = of_quantization(job, graph, spec.scheme, reasons, _BITS[spec.scheme])
     result = Result(params=_scheme_params(spec), notes=job.notes)
     result.facts = QuantizeFacts(coverage=coverage)
     tell(result, coverage, "quantized", "quantize")

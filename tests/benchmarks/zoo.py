@@ -79,11 +79,12 @@ def import_all() -> None:
     import torch.distributed.tensor
     import torch_pruning  # noqa: F401
     import zoo_by_hand
-    import zoo_models  # noqa: F401
+    import zoo_models
     import zoo_stages  # noqa: F401
 
     torch.set_num_threads(1)
     _keep_registry()
+    zoo_models.import_libraries()
     with tempfile.TemporaryDirectory(prefix="zoo-warm-") as folder:
         zoo_by_hand.exported("tabular", Path(folder))
 

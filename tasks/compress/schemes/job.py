@@ -35,6 +35,7 @@ class QuantizeJob:
         inputs: Calibration inputs by name, each (N, ...).
         skipped: Names of nodes to leave in floating point.
         notes: Messages for the user.
+        left: Why the scheme leaves layers as they are, by the layer's name.
     """
 
     source: Path
@@ -43,6 +44,7 @@ class QuantizeJob:
     inputs: Arrays
     skipped: list[str]
     notes: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
 
     @property
     def large(self) -> bool:

@@ -15,6 +15,8 @@ from .job import HEAVY, RECURRENT, QuantizeJob, constants_in, reaches_bodies, us
 
 #: Smaller weights cost more to unpack than they save.
 _SMALLEST = 512
+#: Smaller groups of int4 weights cost more for scales than they save.
+_SMALLEST_GROUP = 16
 
 
 def dynamic_int8(job: QuantizeJob, spec: DynamicInt8) -> Any:
@@ -133,21 +135,17 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
         job.notes.append(f"{len(convolutions)} convolutions stay in floating point: {named}")
     nncf = require_nncf()
     graph = onnx.load(str(job.source))
-    width = min(_input_width(graph, node) or spec.group_size for node in products)
-    group = spec.group_size
-    while group > 16 and width % group:
-        group //= 2
-    if width % group:
-        raise StepFailed(
-            f"a layer has {width} inputs, which is not a multiple of group_size {group}",
-            where="quantize.group_size",
-            do="list it in skip_layers",
-        )
+    group, odd = _grouped(graph, products, spec.group_size)
+    job.left |= odd
     if group != spec.group_size:
-        job.notes.append(f"groups of {group} weights, because a layer has {width} inputs")
+        job.notes.append(f"groups of {group} weights, because layers have narrower inputs")
     with_data = spec.algorithm != "rtn"
     # NNCF 3.4 would pack convolutions, too, into a graph that no runtime takes.
-    ignored = [*job.skipped, *(str(node.name) for node in convolutions)]
+    ignored = [
+        *job.skipped,
+        *(str(node.name) for node in convolutions),
+        *(str(node.name) for node in products if layer_of(node) in odd),
+    ]
     try:
         return nncf.compress_weights(
             graph,
@@ -166,6 +164,45 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
             where="quantize.algorithm",
             do="use algorithm rtn",
         ) from error
+
+
+def _grouped(graph: Any, products: list[Any], wanted: int) -> tuple[int, dict[str, str]]:
+    """The size of a group that most weights can be cut into, and why other layers can't.
+
+    Raises:
+        StepFailed: No layer can; with their names and widths.
+    """
+    widths = {
+        layer_of(node): width
+        for node in products
+        if (width := _input_width(graph, node)) is not None
+    }
+    sizes = [wanted]
+    while sizes[-1] > _SMALLEST_GROUP:
+        sizes.append(sizes[-1] // 2)
+    counts = _counts(graph, products)
+    group = max(
+        sizes, key=lambda size: sum(counts[n] for n, width in widths.items() if width % size == 0)
+    )
+    odd = {name: width for name, width in widths.items() if width % group}
+    if widths and len(odd) == len(widths):
+        named = ", ".join(f"'{name}' ({width})" for name, width in list(odd.items())[:5])
+        raise StepFailed(
+            f"int4 weights share a scale in groups of {sizes[-1]} or more inputs, and no layer has "
+            f"a multiple of that: {named}",
+            where="quantize.group_size",
+            do="use scheme weight-int8",
+        )
+    return group, {
+        name: f"its {width} inputs are no multiple of groups of {group}"
+        for name, width in odd.items()
+    }
+
+
+def _counts(graph: Any, products: list[Any]) -> dict[str, int]:
+    """Numbers of weights by layer."""
+    dims = {item.name: int(np.prod(item.dims)) for item in graph.graph.initializer}
+    return {layer_of(node): dims.get(node.input[1], 0) for node in products}
 
 
 def _input_width(graph: Any, node: Any) -> int | None:

@@ -37,6 +37,16 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 NAMES = tuple(name for names in FAMILIES.values() for name in names)
 
 
+def import_libraries() -> None:
+    """The modules of all architectures, which takes longer than to make one of them."""
+    import transformers
+
+    for kind, configuration, _, _ in TRANSFORMERS.values():
+        getattr(transformers, kind), getattr(transformers, configuration)
+    with contextlib.suppress(ModuleNotFoundError):
+        import timm  # noqa: F401
+
+
 def model(name: str) -> nn.Module:
     """An architecture, in evaluation mode."""
     with torch.random.fork_rng(), warnings.catch_warnings():

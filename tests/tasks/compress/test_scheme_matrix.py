@@ -118,3 +118,21 @@ def test_a_scheme_is_near_enough_on_each_runtime_or_refused(
         else:
             found = sqnr_db(expected, bench.served(target, compressed, inputs))
             assert found > limit, f"{target}: {found:.1f} dB"
+
+
+def test_int4_leaves_layers_of_odd_widths_by_name(bench: GraphBench) -> None:
+    pytest.importorskip("nncf")
+    maker, inputs = GraphMaker(18), samples(18)
+    maker.linear(18, 32, "first")
+    maker.linear(32, 16, "second")
+    graph = maker.model(16)
+    compressed, done = bench.quantize(graph, inputs, scheme="weight-int4")
+    told = " ".join(done.notes)
+    assert "groups of 32 weights" in told
+    assert "Gemm_0 (its 18 inputs are no multiple of groups of 32)" in told
+    expected = onnxruntime_outputs(graph, inputs)
+    assert sqnr_db(expected, onnxruntime_outputs(compressed, inputs)) > 15
+    maker = GraphMaker(18)
+    maker.linear(18, 4, "only")
+    with pytest.raises(StepFailed, match=r"no layer has a multiple of that: 'Gemm_0' \(18\)"):
+        bench.quantize(maker.model(4), inputs, scheme="weight-int4")
