@@ -79,8 +79,8 @@ def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()
         match operation:
             case Student():
                 model = make_module(operation, allowed, "student.factory")
-            case Reshape(layers=layers):
-                reshape(model, layers)
+            case Reshape(layers=layers, ties=ties):
+                reshape(model, layers, ties)
             case Factorize(ranks=ranks):
                 for name, rank in ranks.items():
                     factorize(model, name, rank, weights=False)

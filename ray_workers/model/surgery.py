@@ -7,7 +7,7 @@ so that the weights fit.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from ...recipe.library_messages import telling
 from ...recipe.model import Factory
 from ...recipe.strict import Strict
 from ..store.file_names import SURGERY
+from .ties import aliases
 
 #: Name of a layer, of a parameter or of an attribute.
 _Name = Annotated[str, StringConstraints(max_length=2000)]
@@ -41,10 +42,16 @@ class Student(Factory):
 
 
 class Reshape(Strict):
-    """Layers change their sizes."""
+    """Layers change their sizes.
+
+    Attributes:
+        layers: What each of them has then.
+        ties: Tensors that are another tensor, with the name of that one.
+    """
 
     op: Literal["reshape"] = "reshape"
     layers: dict[_Name, Shape]
+    ties: dict[_Name, _Name] = Field(default_factory=dict)
 
 
 class Factorize(Strict):
@@ -122,11 +129,20 @@ def shapes(model: nn.Module) -> dict[str, Shape]:
 def reshaped(before: dict[str, Shape], model: nn.Module) -> Reshape:
     """The operation that turns the shapes in `before` into those that the model has now."""
     after = shapes(model)
-    return Reshape(layers={n: s for n, s in after.items() if before.get(n) != s})
+    layers = {n: s for n, s in after.items() if before.get(n) != s}
+    ties = aliases(model) if layers else {}
+    return Reshape(
+        layers=layers, ties={n: o for n, o in ties.items() if n.rpartition(".")[0] in layers}
+    )
 
 
-def reshape(model: nn.Module, layers: dict[str, Shape]) -> None:
+def reshape(model: nn.Module, layers: dict[str, Shape], ties: Mapping[str, str] = {}) -> None:
     """Change the sizes of layers; their weights are loaded afterwards.
+
+    Args:
+        model: It is changed.
+        layers: The new sizes by layer.
+        ties: Tensors that are another tensor then.
 
     Raises:
         InputError: The model has no such layer.
@@ -162,6 +178,17 @@ def reshape(model: nn.Module, layers: dict[str, Shape]) -> None:
                 setattr(module, key, nn.Parameter(new, requires_grad=old.requires_grad))
             else:
                 setattr(module, key, new)
+    for name, other in ties.items():
+        tie(model, name, other)
+
+
+def tie(model: nn.Module, name: str, other: str) -> None:
+    """Make a parameter or buffer the same as another one, if both are there and alike."""
+    owner, _, key = name.rpartition(".")
+    known = dict([*model.named_parameters(remove_duplicate=False),
+                  *model.named_buffers(remove_duplicate=False)])  # fmt: skip
+    if name in known and other in known and known[name].shape == known[other].shape:
+        setattr(model.get_submodule(owner), key, known[other])
 
 
 def _is_alike(old: Any, new: int | tuple[int, ...]) -> bool:

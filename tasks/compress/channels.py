@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from ...ray_workers.data.calling import call_model
 from ...ray_workers.data.splits import batches
 from ...ray_workers.model.flops import forward_flops
 from ...ray_workers.model.layers import require_layers
+from ...ray_workers.model.surgery import tie
+from ...ray_workers.model.ties import aliases
 from ...ray_workers.training.losses import make_loss
 from ...recipe.errors import InputError, StepFailed
 from ...recipe.factories import users_line
@@ -123,7 +125,7 @@ class ChannelPruning:
         """A copy with channels removed, of all layers or of one, and tried on samples."""
         tp = _torch_pruning()
         pruned, samples = copy.deepcopy(model), self.context.samples.inputs
-        frozen = [name for name, p in pruned.named_parameters() if not p.requires_grad]
+        frozen = [n for n, p in _every_parameter(pruned) if not p.requires_grad]
         for parameter in pruned.parameters():  # it follows gradients to see what is connected
             parameter.requires_grad_(parameter.is_floating_point())
         known = dict(pruned.named_modules())
@@ -149,16 +151,17 @@ class ChannelPruning:
             _accumulate_gradients(pruned, self.context)
         pruner.step()
         pruned.zero_grad(set_to_none=True)
+        _tie_again(model, pruned)
         with torch.no_grad():
             call_model(pruned.eval(), samples)
-        for name, parameter in pruned.named_parameters():
+        for name, parameter in _every_parameter(pruned):
             parameter.requires_grad_(name not in frozen and parameter.is_floating_point())
         return pruned
 
     def coverage(self, before: nn.Module, after: nn.Module) -> Coverage:
         """What became of each layer with channels."""
         last = last_layer(before, self.context.samples.inputs)
-        smaller = dict(after.named_parameters())
+        smaller = dict(_every_parameter(after))
         layers, expected, actual = [], 0.0, 0
         share = (1 - (self.spec.ratio or 0)) ** 2
         for name, module in before.named_modules():
@@ -198,6 +201,19 @@ class ChannelPruning:
         if int(getattr(module, "groups", 1)) > 1:
             return f"it has {module.groups} groups"
         return "what it is connected to keeps its width"
+
+
+def _every_parameter(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters by all of their names: a tied one has several."""
+    return model.named_parameters(remove_duplicate=False)
+
+
+def _tie_again(model: nn.Module, pruned: nn.Module) -> None:
+    """torch-pruning makes two tensors of a tied one; those that kept the same numbers are one."""
+    values = pruned.state_dict()
+    for name, other in aliases(model).items():
+        if torch.equal(values[name], values[other]):
+            tie(pruned, name, other)
 
 
 def _torch_pruning() -> Any:

@@ -63,7 +63,7 @@ def of_quantization(
 
 def of_module(before: nn.Module, after: nn.Module, skipped: Iterable[str]) -> Coverage:
     """Each linear layer and convolution of a module: whether a pass changed its weights."""
-    weights = dict(after.named_parameters())
+    weights = dict(after.named_parameters(remove_duplicate=False))
     layers = []
     for name, module in before.named_modules():
         if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd):

@@ -25,6 +25,21 @@ class TiedLm(nn.Module):
         return self.head(mixed * self.scale_again if hasattr(self, "scale") else mixed)
 
 
+class TiedHead(nn.Module):
+    """As BERT has it: the head is the embedding, and its bias has two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.mix = nn.Embedding(VOCABULARY, 16), nn.Linear(16, 16)
+        self.head = nn.Linear(16, VOCABULARY)
+        self.head.weight = self.embed.weight
+        self.bias = self.head.bias
+
+    def forward(self, x):
+        x = self.embed(x)
+        return self.head(x + torch.relu(self.mix(x)))
+
+
 class SharedBlocks(nn.Module):
     """Blocks of which the first is used twice, and one weight of the last is the first's."""
 
@@ -175,6 +190,7 @@ class Normed(nn.Sequential):
 MODELS = {
     "tied": TiedLm, "blocks": SharedBlocks, "lstm": Lstm, "siamese": Siamese, "running": Running,
     "unused": UnusedHead, "frozen": Frozen, "detached": Detached, "chain": Chain, "several": Several, "branching": Branching, "norm": Normed, "plain": Plain,
+    "tied-head": TiedHead,
 }  # fmt: skip
 
 

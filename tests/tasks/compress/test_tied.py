@@ -16,6 +16,34 @@ from steps_bench import Bench
 MODEL = {"factory": "odd_models:odd", "args": {"kind": "tied"}}
 
 
+def start(bench: Bench, folder: Path, model: dict, compression: dict) -> tuple[Any, Any, dict]:
+    """A model, its artifact, and the specification of a pass on it."""
+    torch.manual_seed(0)
+    whole: Any = bench.allowed.call(model["factory"], model["args"], "model")
+    folder.mkdir()
+    save_module(whole, [], folder)
+    spec = {
+        "model": model, "data": {"factory": "odd_data:tokens", "args": {}}, "seed": 0,
+        "metric": "bits_per_token", "higher_is_better": False, "label": "v/p",
+        "train": {"epochs": 1, "batch_size": 8}, "compression": compression,
+    }  # fmt: skip
+    return whole, bench.store.put(folder, "weights"), spec
+
+
+def test_tied_weights_stay_tied_when_they_become_narrower(project: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch_pruning")
+    bench = Bench(project, tmp_path)
+    model = {"factory": "odd_models:odd", "args": {"kind": "tied-head"}}
+    half = {"kind": "prune", "method": "channel", "ratio": 0.5, "round_to": 4}
+    whole, weights, spec = start(bench, tmp_path / "start", model, half)
+    done = bench.run("compress.prune:apply", spec, module=weights)
+    folder = bench.store.fetch(done.outputs["module"])
+    made: Any = load_module(Factory.model_validate(model), bench.allowed, folder)
+    assert made.embed.weight.shape[1] < whole.embed.weight.shape[1]
+    assert made.head.weight is made.embed.weight
+    assert made.bias is made.head.bias
+
+
 @pytest.mark.parametrize(
     ("step", "compression"),
     [
@@ -31,17 +59,8 @@ def test_tied_weights_stay_tied(
 ) -> None:
     monkeypatch.setattr(actors, "fit", lambda job, work: train_loop(job, work.report))
     bench = Bench(project, tmp_path)
-    torch.manual_seed(0)
-    whole: Any = bench.allowed.call(MODEL["factory"], MODEL["args"], "model")
-    (tmp_path / "start").mkdir()
-    save_module(whole, [], tmp_path / "start")
-    spec = {
-        "model": MODEL, "data": {"factory": "odd_data:tokens", "args": {}}, "seed": 0,
-        "metric": "bits_per_token", "higher_is_better": False, "label": "v/p",
-        "train": {"epochs": 1, "batch_size": 8}, "compression": compression,
-    }  # fmt: skip
-    start = bench.store.put(tmp_path / "start", "weights")
-    done = bench.run(f"compress.{step}:apply", spec, module=start)
+    whole, weights, spec = start(bench, tmp_path / "start", MODEL, compression)
+    done = bench.run(f"compress.{step}:apply", spec, module=weights)
     folder = bench.store.fetch(done.outputs["module"])
     made: Any = load_module(Factory.model_validate(MODEL), bench.allowed, folder)
     assert made.head.weight is made.embed.weight
