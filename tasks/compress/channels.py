@@ -205,7 +205,7 @@ class ChannelPruning:
 
 def _every_parameter(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters by all of their names: a tied one has several."""
-    return model.named_parameters(remove_duplicate=False)
+    yield from model.named_parameters(remove_duplicate=False)
 
 
 def _tie_again(model: nn.Module, pruned: nn.Module) -> None:
