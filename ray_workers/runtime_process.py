@@ -18,7 +18,7 @@ from ..recipe.library_messages import telling
 from ..runtimes.child_process import ChildProcess, Interpreter
 from ..runtimes.errors import RuntimeDied, RuntimeFailed, RuntimeSilent
 from ..runtimes.isolated.environment import Environment, make_environment
-from ..runtimes.predict import Arrays, LoadOptions
+from ..runtimes.predict import Array, Arrays, LoadOptions
 
 
 class TimedCalls(NamedTuple):
@@ -67,7 +67,24 @@ class RuntimeProcess(ChildProcess):
 
     def time_calls(self, seconds: float) -> TimedCalls:
         """Call for at least this long."""
-        self._send(("time", seconds))
+        self.begin_calls(seconds, 0.0)
+        return self.timed()
+
+    def begin_calls(self, seconds: float, start: float) -> None:
+        """Call for at least this long from a moment on (s, by `time.monotonic`); `timed` waits."""
+        self._send(("time", seconds, start))
+
+    def begin_queries(
+        self, arrivals: Array, start: float, numbers: Path, bound: float, allowed: int
+    ) -> None:
+        """Answer queries that arrive at given times (`runtimes/queries.py`); `timed` waits.
+
+        Its durations are latencies from the arrival on (s).
+        """
+        self._send(("queries", arrivals, start, numbers, bound, allowed))
+
+    def timed(self) -> TimedCalls:
+        """Wait for what was begun last."""
         return TimedCalls(*self._answer())
 
     def peak_memory(self) -> int:

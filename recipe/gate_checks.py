@@ -47,6 +47,7 @@ def check_measured(recipe: Recipe) -> None:
             _require_own_metric(recipe, one)
         else:
             _require_proof(recipe, one, measure)
+            _require_scenario(recipe, one, measure)
             _require_kind(recipe, one, measure)
             _require_variants(recipe, one, measure)
             if measure.by_group and not recipe.quality.groups:
@@ -115,6 +116,18 @@ def _require_proof(recipe: Recipe, asked: _Asked, measure: Measure) -> None:
             name=asked.name,
             proof=measure.proof,
             able=", ".join(m.name for m in MEASURES.values() if m.proof not in off),
+        )
+
+
+def _require_scenario(recipe: Recipe, asked: _Asked, measure: Measure) -> None:
+    """Refuse a measure of a scenario that is not asked for."""
+    if measure.scenario is not None and recipe.benchmark.scenario(measure.scenario) is None:
+        raise mistake(
+            "scenario",
+            "{where} asks for '{name}', which needs the scenario '{kind}' in benchmark.scenarios",
+            where=asked.where,
+            name=asked.name,
+            kind=measure.scenario,
         )
 
 

@@ -51,6 +51,7 @@ class Measure:
         without_champion: Of a measure that compares with today's champion: the one that orders
             candidates the same way where there is no champion; None: it compares with none.
         proof: The switch of `proofs` that turns it off.
+        scenario: The scenario of the benchmark that measures it, if it is not the single stream.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Measure:
     of_classes: bool = False
     without_champion: str | None = None
     proof: str | None = None
+    scenario: str | None = None
 
     def mlflow(self, metric: str) -> str:
         """Its name in MLflow, where the recipe's metric is called `metric`."""
@@ -134,6 +136,12 @@ MEASURES: dict[str, Measure] = {
                 of_median=True, without_champion="latency.ratio"),
         Measure("throughput.samples_per_s", "samples a second", True, per_batch=True,
                 of_median=True),
+        Measure("offline.samples_per_s", "samples a second, all there at once", True,
+                has_interval=True, header="offline/s", format="{:,.0f}".format,
+                scenario="offline"),
+        Measure("server.queries_per_s", "queries a second that hold the bound of p99", True,
+                has_interval=True, header="server/s", format="{:,.0f}".format, scenario="server"),
+        Measure("server.p99_ms", "ms a query at that rate", False, scenario="server"),
         Measure("size.bytes", "bytes of files", False,
                 header="size", format=bytes_in_words, from_width=120),
         Measure("size.ratio", "times smaller than the trained weights", True),
@@ -175,6 +183,14 @@ def is_of_champion(name: str) -> bool:
     """Whether the measure with a name, or a bound of that name, compares with the champion."""
     measure = find_measure(name)
     return measure is not None and measure.is_of_champion
+
+
+def is_timed(name: str) -> bool:
+    """Whether the measure with a name, or a bound of that name, is taken with a clock: by the
+    rounds of the benchmark or in a scenario.
+    """
+    measure = find_measure(name)
+    return measure is not None and (measure.per_batch or measure.scenario is not None)
 
 
 def is_per_batch(name: str) -> bool:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from .gate_checks import check_measured
+from .benchmark import Benchmark
 from .gates import Gate, Gates, Select
 from .limits import odd_value
 from .measures import find_measure, is_of_champion
@@ -74,41 +75,6 @@ class Variant(Strict):
                 raise mistake("order", "'{kind}' can appear only once in a chain", kind=step.kind)
             kinds.append(step.kind)
         return self
-
-
-class Benchmark(Strict):
-    """How candidates are timed."""
-
-    batch_sizes: tuple[int, ...] = Field(
-        (1,), min_length=1, description="Batch sizes to time (samples per call)."
-    )
-    threads: int = Field(
-        1,
-        ge=1,
-        description="Threads per runtime; on a shared machine use one fewer than its cores.",
-    )
-    seconds: float = Field(
-        2.0, gt=0, le=600, description="Timing budget per candidate and batch size (s)."
-    )
-    launches: int = Field(
-        4,
-        ge=2,
-        le=8,
-        description="Process launches per candidate (a count): memory placement changes speed by "
-        "1 to 3 percent per launch. Fewer are quicker, with wider intervals.",
-    )
-    confirm: bool = Field(
-        True,
-        description="Whether the best few candidates (at most 3) are measured again in fresh "
-        "processes before one wins, if they are near each other.",
-    )
-
-    @field_validator("batch_sizes")
-    @classmethod
-    def _sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if any(size < 1 for size in value) or len(set(value)) != len(value):
-            raise mistake("batch_sizes", "batch sizes must be at least 1, without duplicates")
-        return value
 
 
 class Registry(Strict):

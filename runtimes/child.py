@@ -20,6 +20,7 @@ import numpy as np
 from .disturbance import Disturbance
 from .errors import RuntimeFailed, as_plain_data
 from .predict import Arrays, Outputs, Predict, main_of
+from .queries import answer_queries, wait_until
 
 #: A timing slice makes at least this many calls, after one that is not counted.
 _MIN_CALLS = 2
@@ -60,8 +61,10 @@ class _Child:
             case ("prepare", batches):
                 self._batches = batches
                 return _first_call(self._loaded(), batches[0])
-            case ("time", seconds):
-                return _time_calls(self._loaded(), self._batches, seconds)
+            case ("time", seconds, start):
+                return _time_calls(self._loaded(), self._batches, seconds, start)
+            case ("queries", *asked):
+                return answer_queries(self._loaded(), self._batches, *asked)
             case ("memory",):
                 return _peak_memory()
         return None
@@ -99,10 +102,11 @@ def _plain(outputs: Outputs) -> Outputs:
 
 
 def _time_calls(
-    predict: Predict, batches: list[Arrays], seconds: float
+    predict: Predict, batches: list[Arrays], seconds: float, start: float
 ) -> tuple[list[float], float]:
     """Durations of calls (s), and the share of the time that was lost to others."""
     predict(batches[-1])  # wakes caches and threads after a pause; not counted
+    wait_until(start)
     disturbance = Disturbance()
     durations: list[float] = []
     clock = time.perf_counter

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from ..recipe.measures import bytes_in_words, find_measure, mlflow_name
+from ..recipe.measures import Measure, bytes_in_words, find_measure, mlflow_name
 from ..recipe.schema import Recipe
 from ..recipe.strict import Strict
 from .decide import Compared, metric_name
@@ -31,7 +31,8 @@ class Measured(Strict):
     Attributes:
         name: Of the candidate.
         metrics: Under MLflow's names.
-        rounds: Median duration of each round (s), by launch, at the batch size that selects.
+        rounds: Median duration of each round (s), by launch, at the batch size that selects; for a
+            measure of a scenario, the time of a sample or query.
         before: The same of an earlier session that it was chosen by to be measured again.
         value_before: What that session measured of what `select` asks for.
     """
@@ -135,8 +136,13 @@ def aim_of(recipe: Recipe, champion: TodaysChampion | None) -> Aim:
         name=metric_name(recipe, asked, select.batch_size),
         lower=lower,
         words=f"the {'lowest' if lower else 'highest'} {asked}{size}",
-        timed=measure is not None and measure.of_median,
+        timed=measure is not None and (measure.of_median or _has_rounds(measure)),
     )
+
+
+def _has_rounds(measure: Measure) -> bool:
+    """Whether a measure of a scenario has rounds of its own."""
+    return measure.scenario is not None and measure.has_interval
 
 
 def contradicted(aim: Aim, first: Measured, other: Measured) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..recipe.measures import is_per_batch
+from ..recipe.measures import is_timed
 from ..recipe.schema import Recipe
 from .choose import SHOULD_BE_TOLD, Aim, Measured, against, aim_of, contradicted, pick
 from .todays_champion import TodaysChampion
@@ -48,7 +48,7 @@ def finalists(
 
 def may_measure_again(recipe: Recipe, count: int) -> bool:
     """Whether so many candidates may be measured again: what is not timed is no matter of luck."""
-    return recipe.benchmark.confirm and count > 1 and is_per_batch(recipe.select.metric)
+    return recipe.benchmark.confirm and count > 1 and is_timed(recipe.select.metric)
 
 
 def _is_near(aim: Aim, first: Measured, other: Measured) -> bool:

@@ -73,11 +73,13 @@ class Beside:
         rounding_db: Of an uncompressed candidate: how near rounding leaves its outputs to the
             trained model's; None for a compressed one.
         champion: Today's champion, if the recipe compares with it.
+        unmeasured: Why the candidate has no value of a measure, by the measure's name.
     """
 
     baseline: dict[str, float] = field(default_factory=dict)
     rounding_db: float | None = None
     champion: TodaysChampion | None = None
+    unmeasured: dict[str, str] = field(default_factory=dict)
 
 
 def primary_batch(recipe: Recipe) -> int:
@@ -116,14 +118,14 @@ def judge(
     around = beside or Beside()
     if not recipe.own_gates:
         return default_gates(recipe, metrics, around)
-    own = tuple(_judge_gate(recipe, gate, metrics, around.champion) for gate in recipe.own_gates)
+    own = tuple(_judge_gate(recipe, gate, metrics, around) for gate in recipe.own_gates)
     rounding = _rounding(metrics, around)
     decided = any(gate.metric == _PARITY for gate in recipe.own_gates)
     return own if rounding is None or rounding.passed or decided else (*own, rounding)
 
 
 def _judge_gate(
-    recipe: Recipe, gate: Gate, metrics: dict[str, float], champion: TodaysChampion | None
+    recipe: Recipe, gate: Gate, metrics: dict[str, float], around: Beside
 ) -> GateResult:
     upper = gate.at_most is not None
     limit = float(gate.at_most if gate.at_most is not None else gate.at_least or 0.0)
@@ -135,7 +137,9 @@ def _judge_gate(
         metrics.get(metric_name(recipe, gate.judged, gate.batch_size)),
     )
     if not is_of_champion(gate.metric):
-        return result
+        reason = around.unmeasured.get(gate.metric)
+        return result if result.value is not None else result.model_copy(update={"said": reason})
+    champion = around.champion
     said = "today's champion was not looked up" if champion is None else champion.unmeasured
     first = champion is not None and champion.is_absent
     return result.model_copy(

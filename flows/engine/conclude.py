@@ -24,7 +24,14 @@ from .confirmation import Judged, beside_winner, confirmed, passing_of, to_measu
 from .layout import CandidateLayout
 from .looks import look_metrics, look_notes, not_looked_at
 from .results import Results, Settled
-from .timings import Rounds, fastest_rounds, process_metrics, timing_metrics
+from .timings import (
+    Rounds,
+    fastest_rounds,
+    process_metrics,
+    scenario_metrics,
+    timing_metrics,
+    unmeasured,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,8 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
         why = "no candidate could be measured"
     elif winner is None and final.said:
         why = "no candidate passed every gate when it was measured again"
+    elif winner is None:
+        why += _no_rate(recipe, benchmarked)
     best = next((c for c in candidates if winner is not None and c.name == winner.name), None)
     promotion = recipe.promotion
     if best is not None and best.suspicious:
@@ -95,6 +104,18 @@ def conclude(recipe: Recipe, run_id: str, results: Results) -> Outcome:
         confirmed=final.said,
         not_looked_at=not_looked_at(recipe, results),
     )
+
+
+def _no_rate(recipe: Recipe, benchmarked: BenchmarkFacts) -> str:
+    """Why no candidate has a value of what `select` or a gate asks of a scenario."""
+    asked = {name.removesuffix("_low").removesuffix("_high") for name, _ in recipe.asked}
+    told = [
+        f"{name}: {reason}"
+        for name in benchmarked.scenarios
+        for measure, reason in unmeasured(benchmarked, name).items()
+        if measure in asked
+    ]
+    return f" ({'; '.join(dict.fromkeys(told))})" if told else ""
 
 
 def measured_next(recipe: Recipe, results: Results) -> tuple[str, ...]:
@@ -166,11 +187,13 @@ def _candidate(measured: _Measurements, way: CandidateLayout[Settled]) -> Candid
         return _with(candidate, error=f"benchmark: {error}", metrics=metrics)
     timings = benchmarked.measured[way.name]
     metrics |= timing_metrics(recipe, timings, measured.uncompressed, measured.champion)
-    metrics |= process_metrics(benchmarked, way.name)
+    metrics |= process_metrics(benchmarked, way.name) | scenario_metrics(benchmarked, way.name)
     metrics |= _coverage(way)
     metrics |= _from_champion(measured, way.name, metrics)
     rounding = None if way.variant.passes else way.target.rounding_db
-    gates = judge(recipe, metrics, replace(measured.beside, rounding_db=rounding))
+    reasons = unmeasured(benchmarked, way.name)
+    beside = replace(measured.beside, rounding_db=rounding, unmeasured=reasons)
+    gates = judge(recipe, metrics, beside)
     passed = all(gate.passed for gate in gates)
     status = CandidateStatus.PASSED if passed else CandidateStatus.GATED
     doubt = suspicion(recipe, metrics, measured.baseline)
@@ -293,5 +316,5 @@ def measured_champion(
     metrics = dict(beside.done.metrics)
     if name in benchmarked.measured:
         metrics |= timing_metrics(recipe, benchmarked.measured[name], {}, {})
-        metrics |= process_metrics(benchmarked, name)
+        metrics |= process_metrics(benchmarked, name) | scenario_metrics(benchmarked, name)
     return today.model_copy(update={"metrics": metrics})

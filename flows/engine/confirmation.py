@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ...recipe.errors import HoneError
+from ...recipe.measures import mlflow_name
 from ...recipe.schema import Recipe
 from ...tasks.choose import Measured, compare
 from ...tasks.confirm import finalists, in_words
@@ -18,7 +19,14 @@ from ...tasks.outcome import Again, Candidate, CandidateStatus
 from ...tasks.specs.benchmark import CHAMPION, BenchmarkFacts
 from .layout import CandidateLayout
 from .results import Settled
-from .timings import Rounds, fastest_rounds, timing_metrics
+from .timings import (
+    Rounds,
+    fastest_rounds,
+    scenario_metrics,
+    selecting_rounds,
+    timing_metrics,
+    unmeasured,
+)
 
 _TO_UNCOMPRESSED = "latency.ratio_to_uncompressed"
 
@@ -46,9 +54,12 @@ def passing_of(
     recipe: Recipe, candidates: Sequence[Candidate], benchmarked: BenchmarkFacts
 ) -> tuple[Measured, ...]:
     """The candidates that passed every gate, with the rounds that were timed."""
-    size = primary_batch(recipe)
     return tuple(
-        Measured(name=c.name, metrics=c.metrics, rounds=benchmarked.timing(c.name, size).rounds)
+        Measured(
+            name=c.name,
+            metrics=c.metrics,
+            rounds=selecting_rounds(recipe, benchmarked, c.name),
+        )
         for c in candidates
         if c.status is CandidateStatus.PASSED
     )
@@ -124,16 +135,20 @@ def confirmed(
             )
             continue
         timings = again.measured[candidate.name]
-        metrics = {**candidate.metrics, **timing_metrics(recipe, timings, *others)}
+        reached = scenario_metrics(again, candidate.name)
+        reasons = unmeasured(again, candidate.name)
+        first_metrics = {n: v for n, v in candidate.metrics.items() if not _is_lost(n, reasons)}
+        metrics = {**first_metrics, **timing_metrics(recipe, timings, *others), **reached}
         rounding = None if way.variant.passes else way.target.rounding_db
-        gates = judge(recipe, metrics, replace(beside, rounding_db=rounding))
+        around = replace(beside, rounding_db=rounding, unmeasured=reasons)
+        gates = judge(recipe, metrics, around)
         candidates[index] = _with_verdict(candidate, gates, metrics)
         earlier = before[candidate.name]
         measured.append(
             Measured(
                 name=candidate.name,
                 metrics=metrics,
-                rounds=again.timing(candidate.name, primary_batch(recipe)).rounds,
+                rounds=selecting_rounds(recipe, again, candidate.name),
                 before=earlier.rounds,
                 value_before=earlier.metrics.get(select),
             )
@@ -144,8 +159,13 @@ def confirmed(
         tuple(m for m in measured if m.name in passed),
         "no other one passed every gate when it was measured again",
         in_words(recipe, measured, today),
-        {m.name: m.rounds for m in measured},
+        {m.name: again.timing(m.name, primary_batch(recipe)).rounds for m in measured},
     )
+
+
+def _is_lost(name: str, reasons: dict[str, str]) -> bool:
+    """Whether the second session could not measure what the first one did."""
+    return any(name.startswith(mlflow_name(measure)) for measure in reasons)
 
 
 def _with_verdict(
@@ -186,13 +206,14 @@ def beside_winner(
     """
     if winner is None or candidate.name == winner.name or not candidate.status.is_measured:
         return candidate
-    rounds = benchmarked.timing(candidate.name, primary_batch(recipe)).rounds
-    first = compare(rounds, winner.before or winner.rounds)
-    if candidate.again is None or candidate.name not in judged.rounds:
+    size = primary_batch(recipe)
+    rounds = benchmarked.timing(candidate.name, size).rounds
+    first = compare(rounds, benchmarked.timing(winner.name, size).rounds)
+    if candidate.again is None or not {candidate.name, winner.name} <= set(judged.rounds):
         return candidate.model_copy(update={"against_winner": first})
     return candidate.model_copy(
         update={
-            "against_winner": compare(judged.rounds[candidate.name], winner.rounds),
+            "against_winner": compare(judged.rounds[candidate.name], judged.rounds[winner.name]),
             "again": candidate.again.model_copy(update={"against_winner_before": first}),
         }
     )

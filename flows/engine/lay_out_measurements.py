@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...recipe.measures import is_per_batch
+from ...recipe.benchmark import Offline, Server
+from ...recipe.errors import InputError
+from ...recipe.measures import find_measure, is_per_batch
 from ...recipe.schema import Recipe
 from ...runtimes.opening import runtime
 from ...tasks.decide import primary_batch
@@ -142,6 +144,7 @@ def lay_out_benchmark(
         modules.append(entry.loader.partition(":")[0])
         files += requirements_of_environment(entry.environment)
     again = after is not None
+    _check_room(recipe, here)
     call = BENCHMARK.call(
         MEASURED_AGAIN if again else BENCHMARK.name,
         BenchmarkSpec(
@@ -161,6 +164,8 @@ def lay_out_benchmark(
             threads=recipe.benchmark.threads,
             seconds=recipe.benchmark.seconds,
             launches=recipe.benchmark.launches,
+            scenarios=_scenarios(recipe, again),
+            offline_batch=_offline_batch(recipe),
             processor=str(here.processor),
             session=2 if again else 1,
         ),
@@ -174,10 +179,42 @@ def lay_out_benchmark(
     return hand(submit, call, inputs, before if after is None else [*before, after]).handle
 
 
+def _scenarios(recipe: Recipe, again: bool) -> tuple[Offline | Server, ...]:
+    """The scenarios of a session: in the second one, those that gates and `select` look at."""
+    asked = {measure.scenario for name, _ in recipe.asked if (measure := find_measure(name))}
+    return tuple(s for s in recipe.benchmark.scenarios if not again or s.kind in asked)
+
+
+def _offline_batch(recipe: Recipe) -> int:
+    offline = recipe.benchmark.scenario("offline")
+    return recipe.benchmark.offline_batch(offline) if isinstance(offline, Offline) else 1
+
+
+def _check_room(recipe: Recipe, here: Surroundings) -> None:
+    """Refuse more threads at once than the machine has cores.
+
+    Raises:
+        InputError: There are too many.
+    """
+    threads = recipe.benchmark.threads
+    for index, scenario in enumerate(recipe.benchmark.scenarios):
+        if scenario.instances > 1 and scenario.instances * threads > here.cores:
+            raise InputError(
+                f"{scenario.instances} processes with {threads} thread{'s' if threads > 1 else ''} "
+                f"each don't fit on {here.cores:g} cores side by side",
+                where=f"benchmark.scenarios.{index}.instances",
+                do=f"give at most {max(1, int(here.cores // threads))}",
+            )
+
+
 def _asked_sizes(recipe: Recipe) -> tuple[int, ...]:
     """The batch sizes that gates and `select` look at."""
     main = primary_batch(recipe)
     asked = {size or main for name, size in recipe.asked if is_per_batch(name)} | {main}
+    kinds = {scenario.kind for scenario in _scenarios(recipe, again=True)}
+    asked |= ({1} if "server" in kinds else set()) | (
+        {_offline_batch(recipe)} if "offline" in kinds else set()
+    )
     return tuple(size for size in recipe.benchmark.batch_sizes if size in asked)
 
 

@@ -82,6 +82,7 @@ def report_of(run: Run, results: Results, outcome: Outcome) -> Report:
         outcome=outcome,
         recipe=recipe,
         timings=measured.measured,
+        scenarios=measured.scenarios,
         curves=curves,
         sensitivity={n: q.sensitivity_db for n, q in quantized.items() if q and q.sensitivity_db},
         judged={

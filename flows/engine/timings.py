@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...recipe.measures import MEASURES, mlflow_name
+from ...recipe.benchmark import RATES
+from ...recipe.measures import MEASURES, find_measure, mlflow_name
 from ...recipe.schema import Recipe
 from ...tasks.benchmark.statistics import ratio
 from ...tasks.decide import primary_batch
@@ -66,6 +67,39 @@ def process_metrics(benchmarked: BenchmarkFacts, name: str) -> dict[str, float]:
         "cold_start.first_answer_s": None if cold is None else cold.first_answer_s,
     }
     return {mlflow_name(n): float(value) for n, value in found.items() if value is not None}
+
+
+def scenario_metrics(benchmarked: BenchmarkFacts, name: str) -> dict[str, float]:
+    """What a candidate reached in scenarios, under MLflow's names."""
+    metrics: dict[str, float] = {}
+    for kind, found in benchmarked.scenarios.get(name, {}).items():
+        values = (found.rate, found.rate_low, found.rate_high)
+        for measure, value in zip(MEASURES[RATES[kind]].names, values, strict=True):
+            if value is not None:
+                metrics[mlflow_name(measure)] = value
+        if found.p99_ms is not None:
+            metrics[mlflow_name(f"{kind}.p99_ms")] = found.p99_ms
+    return metrics
+
+
+def unmeasured(benchmarked: BenchmarkFacts, name: str) -> dict[str, str]:
+    """Why measures of scenarios have no value, by their names."""
+    return {
+        measure.name: found.problem
+        for kind, found in benchmarked.scenarios.get(name, {}).items()
+        if found.problem is not None
+        for measure in MEASURES.values()
+        if measure.scenario == kind
+    }
+
+
+def selecting_rounds(recipe: Recipe, benchmarked: BenchmarkFacts, name: str) -> Rounds:
+    """The rounds of what `select` asks for: of its scenario, else of the main batch size."""
+    measure = find_measure(recipe.select.metric)
+    if measure is None or measure.scenario is None:
+        return benchmarked.timing(name, primary_batch(recipe)).rounds
+    found = benchmarked.scenarios.get(name, {}).get(measure.scenario)
+    return [] if found is None else found.rounds
 
 
 def fastest_rounds(benchmarked: BenchmarkFacts, names: Iterable[str]) -> dict[int, Rounds]:

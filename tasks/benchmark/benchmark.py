@@ -22,6 +22,7 @@ from ..specs.benchmark import (
     Failure,
     Timing,
 )
+from .scenarios import Scenarios
 from .session import Calls, Entrant, run_session
 from .statistics import latency, ratio, round_medians
 
@@ -57,7 +58,13 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
     }
     with alone(work.note, hone_home()):
         timings = run_session(
-            entrants, batches, spec.seconds, spec.launches, progress, cold=spec.session == 1
+            entrants,
+            batches,
+            spec.seconds,
+            spec.launches,
+            progress,
+            cold=spec.session == 1,
+            scenarios=_scenarios(spec, batches),
         )
     if BASELINE in timings.failed:
         raise timings.failed[BASELINE]
@@ -79,12 +86,19 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
                 name: ColdStart(load_s=load, first_answer_s=first)
                 for name, (load, first) in timings.cold.items()
             },
+            scenarios=timings.scenarios,
             failed={n: Failure(**e.to_dict()) for n, e in timings.failed.items()},
             processor=spec.processor,
             others=timings.others,
         ),
         notes=[told] if (told := timings.others.told()) else [],
     )
+
+
+def _scenarios(spec: BenchmarkSpec, batches: dict[int, list[Arrays]]) -> Scenarios | None:
+    if not spec.scenarios:
+        return None
+    return Scenarios(spec.scenarios, batches, spec.offline_batch, spec.seconds, spec.launches)
 
 
 def batches_of(samples: Arrays, size: int) -> list[Arrays]:

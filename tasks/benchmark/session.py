@@ -18,12 +18,16 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...ray_workers.runtime_process import RuntimeProcess, TimedCalls
 from ...recipe.errors import HoneError
 from ...runtimes.predict import Arrays, LoadOptions
-from ..specs.benchmark import OtherLoad
+from ..specs.benchmark import BASELINE, OtherLoad, ScenarioResult
 from .counters import EnergyMeter, gpu_memory
+
+if TYPE_CHECKING:
+    from .scenarios import Scenarios
 
 #: Durations of calls (s), in launches of rounds.
 Calls = list[list[list[float]]]
@@ -31,9 +35,9 @@ Calls = list[list[list[float]]]
 _SLICE = 0.05  # s of an entrant's timing in a round
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
 #: A slice in which the process waited for a processor for more than this share is disturbed.
-_DISTURBED = 0.05
+DISTURBED = 0.05
 #: A disturbed slice is timed again at most so often.
-_AGAIN = 2
+AGAIN = 2
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Timings:
         gpu_memory: Memory on GPUs (bytes) of those of which it is told.
         cold: Of each that was started alone: from its start to the loaded artifact, and to the
             first answer (s).
+        scenarios: What each reached, by name and kind of scenario.
         failed: Errors of the others.
         others: What other work on the machine did to the measurement.
     """
@@ -70,6 +75,7 @@ class Timings:
     memory: dict[str, int] = field(default_factory=dict)
     gpu_memory: dict[str, int] = field(default_factory=dict)
     cold: dict[str, tuple[float, float]] = field(default_factory=dict)
+    scenarios: dict[str, dict[str, ScenarioResult]] = field(default_factory=dict)
     failed: dict[str, HoneError] = field(default_factory=dict)
     others: OtherLoad = field(default_factory=OtherLoad)
 
@@ -81,6 +87,7 @@ def run_session(
     launches: int = 4,
     progress: Callable[[float], None] = lambda _: None,
     cold: bool = False,
+    scenarios: Scenarios | None = None,
 ) -> Timings:
     """Time all entrants against each other.
 
@@ -91,6 +98,7 @@ def run_session(
         launches: How often all processes are started.
         progress: Called with the share that is done.
         cold: Whether to start the processes of the last launch one by one, to time their start.
+        scenarios: What else to measure.
     """
     found = Timings({entrant.name: {size: [] for size in batches} for entrant in entrants})
     energy: dict[tuple[str, int], Energy] = {}
@@ -107,14 +115,25 @@ def run_session(
                     energy[name, size] = energy.get((name, size), Energy()) + session.energy[name]
                 progress((launch + (index + 1) / len(batches)) / launches)
             session.read_memory(found)
+            if scenarios is not None:
+                session.start_more(able, scenarios.instances)
+                scenarios.measure(session, launch)
             found.failed |= session.failed
             found.others += session.others
             found.cold |= session.cold
     found.calls = {n: c for n, c in found.calls.items() if n not in found.failed}
+    if scenarios is not None:
+        found.scenarios = scenarios.results(found.failed)
     for name in found.calls:
         each = {size: energy[name, size].of_a_call for size in batches}
         found.joules[name] = {size: joules for size, joules in each.items() if joules is not None}
     return found
+
+
+def rounds_in(seconds: float, slice_seconds: float | None = None) -> int:
+    """How many rounds a launch has in so many seconds for each entrant."""
+    wanted = round(seconds / (slice_seconds or _SLICE))
+    return min(_MOST_ROUNDS, max(_FEWEST_ROUNDS, wanted))
 
 
 @dataclass(frozen=True)
@@ -170,6 +189,7 @@ class TimingSession:
         self.cold: dict[str, tuple[float, float]] = {}
         self.energy: dict[str, Energy] = {}
         self._loads: dict[str, float] = {}
+        self._more: dict[str, list[RuntimeProcess]] = {}
 
     def start(self, entrants: list[Entrant], *, one_by_one: bool = False) -> None:
         """Start processes that load artifacts, wait until all are loaded, and pause them.
@@ -188,11 +208,46 @@ class TimingSession:
             for entrant in entrants:
                 self._load(entrant.name)
 
+    def start_more(self, entrants: list[Entrant], instances: int) -> None:
+        """Start further processes, until there are so many of each entrant but the baseline."""
+        for entrant in entrants:
+            if entrant.name in self.running and entrant.name != BASELINE:
+                self._more[entrant.name] = [self._process(entrant) for _ in range(1, instances)]
+        for name in list(self._more):
+            with self._failing(name):
+                for process in self._more[name]:
+                    process.wait_loaded()
+                    process.stop()
+
+    def processes(self, name: str, instances: int) -> list[RuntimeProcess]:
+        """So many processes of an entrant."""
+        return [self.running[name], *self._more.get(name, [])[: instances - 1]]
+
+    @contextlib.contextmanager
+    def together(self, name: str, instances: int) -> Iterator[list[RuntimeProcess]]:
+        """Wake so many processes of an entrant; if one fails, the entrant leaves the session."""
+        processes = self.processes(name, instances)
+        with self._failing(name):
+            for process in processes:
+                process.resume()
+            try:
+                yield processes
+            finally:
+                for process in processes:
+                    process.stop()
+
+    def shuffle(self, names: list[str]) -> list[str]:
+        """Names in a new random order."""
+        return self._shuffled.sample(names, len(names))
+
     def _add(self, entrant: Entrant) -> None:
+        self.running[entrant.name] = self._process(entrant)
+
+    def _process(self, entrant: Entrant) -> RuntimeProcess:
         process = RuntimeProcess(
             entrant.loader, entrant.folder, entrant.options, python=entrant.python
         )
-        self.running[entrant.name] = self._stack.enter_context(process)
+        return self._stack.enter_context(process)
 
     def _load(self, name: str) -> None:
         with self._failing(name):
@@ -206,7 +261,7 @@ class TimingSession:
             batches: Inputs to cycle through.
             seconds: Time for each entrant.
         """
-        count = min(_MOST_ROUNDS, max(_FEWEST_ROUNDS, round(seconds / _SLICE)))
+        count = rounds_in(seconds)
         rounds: dict[str, list[list[float]]] = {name: [] for name in self.running}
         self.energy = dict.fromkeys(self.running, Energy())
         for name in list(self.running):
@@ -231,12 +286,12 @@ class TimingSession:
         """Durations of calls (s), of the least disturbed of a few tries, and their energy."""
         best, energy = self._metered(process, seconds)
         repeated = 0
-        while best.disturbed > _DISTURBED and repeated < _AGAIN:
+        while best.disturbed > DISTURBED and repeated < AGAIN:
             repeated += 1
             other = self._metered(process, seconds)
             best, energy = min((best, energy), other, key=lambda timed: timed[0].disturbed)
         self.others += OtherLoad(
-            slices=1, repeated=repeated, disturbed=int(best.disturbed > _DISTURBED)
+            slices=1, repeated=repeated, disturbed=int(best.disturbed > DISTURBED)
         )
         return best.durations, energy
 
@@ -273,4 +328,5 @@ class TimingSession:
             yield
         except HoneError as error:
             self.failed[name] = error
-            self.running.pop(name).close()
+            for process in (self.running.pop(name), *self._more.pop(name, [])):
+                process.close()

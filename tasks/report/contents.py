@@ -12,7 +12,7 @@ from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
 from ..decide import primary_batch
 from ..outcome import Candidate, Outcome
-from ..specs.benchmark import Timing
+from ..specs.benchmark import ScenarioResult, Timing
 from ..specs.explanation import ExplainedFacts, ExplanationFacts
 from ..specs.layer_parity import LayerParityFacts
 from ..specs.robustness import RobustnessFacts
@@ -52,6 +52,7 @@ class Report(Strict):
         outcome: Candidates with their measurements and verdicts, and who won.
         recipe: What was asked for.
         timings: Latencies of candidates and baseline, by name and batch size.
+        scenarios: What candidates reached in scenarios, by name and kind.
         curves: Of the training: values by step.
         sensitivity: SQNR with only one layer quantized (dB), by candidate and layer.
         layers: Parity of the layers of each candidate whose graph was compressed.
@@ -70,6 +71,7 @@ class Report(Strict):
     outcome: Outcome
     recipe: Recipe
     timings: dict[str, dict[str, Timing]] = Field(default_factory=dict)
+    scenarios: dict[str, dict[str, ScenarioResult]] = Field(default_factory=dict)
     curves: dict[str, Curve] = Field(default_factory=dict)
     sensitivity: dict[str, dict[str, float]] = Field(default_factory=dict)
     layers: dict[str, LayerParityFacts] = Field(default_factory=dict)

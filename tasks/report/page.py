@@ -23,6 +23,8 @@ from .pictures import Pictures
 from .processes import HEADINGS as PROCESSES
 from .processes import process_rows
 from .rows import Cell, Row
+from .scenarios import HEADINGS as SCENARIOS
+from .scenarios import scenario_rows, told_scenarios
 from .table import caption, cell, columns, headline, ordered, verdict
 
 _FOLDER = Path(__file__).parent
@@ -55,6 +57,9 @@ def page(report: Report, pictures: Pictures) -> str:
         gates=gate_headings(report.outcome),
         gate_rows=gate_rows(report.outcome),
         timing_rows=timing_rows(report),
+        scenario_headings=list(SCENARIOS),
+        scenario_rows=scenario_rows(report.outcome, report.scenarios),
+        scenarios_told=told_scenarios(report.recipe),
         process_headings=list(PROCESSES),
         process_rows=process_rows(report.outcome),
         again_headings=list(AGAIN),

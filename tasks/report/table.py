@@ -11,14 +11,20 @@ from ..outcome import Candidate, Outcome
 from .measured_again import in_words
 
 #: The measures that the table shows, one per column; those that compare with today's champion
-#: only where there is one.
+#: only where there is one, and those of a scenario only where it was measured.
 _COLUMNS = tuple(measure for measure in MEASURES.values() if measure.header is not None)
 
 
 def columns(outcome: Outcome) -> tuple[Measure, ...]:
     """The measures that have a column."""
     compares = outcome.today is not None and outcome.today.unmeasured is None
-    return tuple(measure for measure in _COLUMNS if compares or not measure.is_of_champion)
+    measured = {name for candidate in outcome.candidates for name in candidate.metrics}
+    return tuple(
+        measure
+        for measure in _COLUMNS
+        if (compares or not measure.is_of_champion)
+        and (measure.scenario is None or measure.mlflow("") in measured)
+    )
 
 
 def headers(outcome: Outcome, width: int | None = None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, JsonValue
 
+from ...recipe.benchmark import Scenario
 from ...recipe.model import ModelFactory
 from ...recipe.strict import Strict
 from .base import Facts, Spec
@@ -54,6 +55,8 @@ class BenchmarkSpec(Spec):
     threads: Of each runtime.
     seconds: For each candidate and batch size (s).
     launches: How often each process is started.
+    scenarios: Further scenarios than the single stream.
+    offline_batch: Samples per call of the offline scenario.
     processor: Where it is measured.
     session: Which measurement of a run it is: the second one measures the best few again.
     """
@@ -66,6 +69,8 @@ class BenchmarkSpec(Spec):
     threads: int
     seconds: float
     launches: int
+    scenarios: tuple[Scenario, ...] = ()
+    offline_batch: int = 1
     processor: str
     session: int = 1
 
@@ -109,6 +114,29 @@ class ColdStart(Strict):
 
     load_s: float
     first_answer_s: float
+
+
+class ScenarioResult(Strict):
+    """What a candidate reached in a scenario.
+
+    Attributes:
+        rate: Samples (offline) or queries (server) a second, with the 95 % interval if it is known;
+            None: see `problem`.
+        p99_ms: Of the server scenario, at that rate (ms).
+        calls: Calls that it was measured by (a count).
+        instances: Processes side by side (a count).
+        rounds: Time of a sample or query in each round (s), by launch.
+        problem: Why there is no rate; None if there is one.
+    """
+
+    rate: float | None = None
+    rate_low: float | None = None
+    rate_high: float | None = None
+    p99_ms: float | None = None
+    calls: int = 0
+    instances: int = 1
+    rounds: list[list[float]] = Field(default_factory=list)
+    problem: str | None = None
 
 
 class Failure(Strict):
@@ -163,6 +191,7 @@ class BenchmarkFacts(Facts):
     memory: Peak resident memory of each process (bytes).
     gpu_memory: Memory of each process on GPUs (bytes), where it is told.
     cold: Cold start of each process.
+    scenarios: What each candidate reached, by name and kind of scenario.
     failed: Candidates that failed while they were timed.
     processor: Where it was measured.
     others: What other work on the machine did to the measurement.
@@ -172,6 +201,7 @@ class BenchmarkFacts(Facts):
     memory: dict[str, int] = Field(default_factory=dict)
     gpu_memory: dict[str, int] = Field(default_factory=dict)
     cold: dict[str, ColdStart] = Field(default_factory=dict)
+    scenarios: dict[str, dict[str, ScenarioResult]] = Field(default_factory=dict)
     failed: dict[str, Failure] = Field(default_factory=dict)
     processor: str = ""
     others: OtherLoad = OtherLoad()

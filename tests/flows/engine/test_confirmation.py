@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import made_runs as made
 import pytest
@@ -11,12 +12,15 @@ from prefect_hone.flows.engine.conclude import conclude, measured_next
 from prefect_hone.flows.engine.lay_out_measurements import MEASURED_AGAIN, lay_out_benchmark
 from prefect_hone.flows.engine.results import Results, StepResult
 from prefect_hone.ray_workers.dispatch import Done
+from prefect_hone.recipe.errors import InputError
 from prefect_hone.tasks.keys import UserCode, cache_key
 from prefect_hone.tasks.outcome import Candidate, CandidateStatus, Outcome
 from prefect_hone.tasks.report.card import model_card
 from prefect_hone.tasks.report.measured_again import again_rows, in_words
+from prefect_hone.tasks.report.scenarios import scenario_rows, told_scenarios
+from prefect_hone.tasks.report.table import headers
 from prefect_hone.tasks.report.why import why
-from prefect_hone.tasks.specs.benchmark import BASELINE, BenchmarkFacts
+from prefect_hone.tasks.specs.benchmark import BASELINE, BenchmarkFacts, ScenarioResult
 from prefect_hone.tasks.steps import BENCHMARK
 
 NEAR = {BASELINE: 4.0, FP32: 1.02, INT8: 1.0}
@@ -147,3 +151,91 @@ def test_the_card_has_both_latencies() -> None:
     outcome = concluded(again({INT8: 0.9, FP32: 1.0}))
     card = model_card(made_report().model_copy(update={"outcome": outcome}))
     assert "| latency p50 (ms), measured again | 0.900 [0.810, 0.990] | |" in card
+
+
+def reaching(rates: dict[str, float | None], problem: str = "") -> dict[str, Any]:
+    """What candidates reached as servers."""
+    return {
+        name: {
+            "server": ScenarioResult(
+                rate=rate, rate_low=rate and 0.9 * rate, rate_high=rate and 1.1 * rate, p99_ms=4.0,
+                rounds=[[1 / rate]] * 4 if rate else [], problem=None if rate else problem,
+            )
+        }
+        for name, rate in rates.items()
+    }  # fmt: skip
+
+
+SERVED = {
+    "benchmark": {"batch_sizes": [1, 8], "scenarios": [{"kind": "server", "p99_ms": 5}]},
+    "select": {"maximize": "server.queries_per_s"},
+}
+
+
+def test_select_by_a_scenario() -> None:
+    facts = benchmarked(NEAR).model_copy(update={"scenarios": reaching({INT8: 900.0, FP32: 910.0})})
+    asked = recipe(**SERVED)
+    first = results(asked, usual(fp32=0.0, int8=0.01), facts)
+    assert set(measured_next(asked, first)) == {FP32, INT8}
+    outcome = conclude(asked, "r1", first)
+    assert outcome.winner == FP32
+    assert of(outcome, INT8).metrics["server/queries_per_s"] == 900.0
+    assert of(outcome, INT8).metrics["server/queries_per_s_low"] == pytest.approx(810.0)
+    assert "server/s" in headers(outcome)
+    assert "offline/s" not in headers(outcome)
+    second = again({INT8: 1.0, FP32: 1.0})
+    done = second.done.model_copy(
+        update={
+            "facts": benchmarked({INT8: 1.0, FP32: 1.0})
+            .model_copy(update={"scenarios": reaching({INT8: 905.0, FP32: 800.0})})
+            .model_dump(mode="json")
+        }
+    )
+    confirmed = dataclasses.replace(first, confirmed=second.model_copy(update={"done": done}))
+    outcome = conclude(asked, "r1", confirmed)
+    assert "contradict each other" in outcome.why
+    assert "server.queries_per_s" in outcome.confirmed
+
+
+def test_a_rate_that_no_candidate_can_serve_is_a_sentence() -> None:
+    reached = reaching({INT8: None, FP32: None}, "no rate holds a p99 of 5 ms")
+    facts = benchmarked(NEAR).model_copy(update={"scenarios": reached})
+    asked = recipe(**SERVED)
+    outcome = conclude(asked, "r1", results(asked, usual(fp32=0.0, int8=0.01), facts))
+    assert outcome.winner is None
+    assert outcome.why.startswith("no candidate has a value of server.queries_per_s (int8@")
+    assert "no rate holds a p99 of 5 ms" in outcome.why
+    gated = recipe(
+        benchmark=SERVED["benchmark"], gates=[{"metric": "server.queries_per_s", "at_least": 1}]
+    )
+    outcome = conclude(gated, "r1", results(gated, usual(fp32=0.0, int8=0.01), facts))
+    (gate,) = of(outcome, INT8).failed_gates
+    assert gate.said == "no rate holds a p99 of 5 ms"
+
+
+def test_more_processes_than_cores_are_refused_before_anything_runs() -> None:
+    scenarios = [{"kind": "offline", "instances": 3}]
+    asked = recipe(benchmark={"batch_sizes": [1, 8], "scenarios": scenarios})
+    layout = results(asked, usual(fp32=0.0, int8=0.0)).layout
+    with pytest.raises(
+        InputError, match="3 processes with 1 thread each don't fit on 2 cores"
+    ) as e:
+        lay_out_benchmark(
+            asked, made.surroundings(), OverAtOnce(), layout.shared, layout.candidates
+        )
+    assert e.value.where == "benchmark.scenarios.0.instances"
+    assert e.value.do == "give at most 2"
+
+
+def test_the_report_has_a_row_for_each_scenario() -> None:
+    reached = reaching({INT8: 900.0, FP32: None}, "too few calls")
+    facts = benchmarked(NEAR).model_copy(update={"scenarios": reached})
+    asked = recipe(**{**SERVED, "select": {"minimize": "latency.p50_ms"}})
+    outcome = conclude(asked, "r1", results(asked, usual(fp32=0.0, int8=0.01), facts))
+    rows = [(row.name, [cell.text for cell in row.cells[:3]])
+            for row in scenario_rows(outcome, reached)]  # fmt: skip
+    assert rows == [
+        (INT8, ["server", "900 [810, 990]", "4"]),
+        (FP32, ["server", "too few calls", "4"]),
+    ]
+    assert told_scenarios(asked)[0].startswith("Server: queries of one sample arrive at random")

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prefect_hone.recipe.benchmark import Offline, Server
+from prefect_hone.tasks.benchmark import scenarios
 from prefect_hone.tasks.benchmark import session as module
+from prefect_hone.tasks.benchmark.scenarios import Scenarios
 from prefect_hone.tasks.benchmark.session import Entrant, run_session
 
 LOADERS = """
@@ -22,6 +25,12 @@ def slow_at_first(folder, options):
     def run(inputs):
         if not calls:
             calls.append(time.sleep(0.1))
+        return inputs["input"]
+    return run
+
+def takes_a_while(folder, options):
+    def run(inputs):
+        time.sleep(0.0005)
         return inputs["input"]
     return run
 
@@ -54,3 +63,29 @@ def test_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load, first = found.cold["slow_at_first"]
     assert first - load >= 0.1, "the first answer takes longer than others"
     assert run_session(entrants[:1], batches, 0.04, launches=1).cold == {}
+
+
+def test_scenarios_with_real_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "session_loaders.py").write_text(LOADERS)
+    given = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(tmp_path), *([given] if given else [])])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setattr(module, "_FEWEST_ROUNDS", 2)
+    monkeypatch.setattr(scenarios, "_LONG_SLICE", 0.05)
+    monkeypatch.setattr(scenarios, "_STEPS", 2)
+    batches = {size: [{"input": np.ones((size, 2), np.float32)}] for size in (1, 4)}
+    entrants = [Entrant("some", "session_loaders:takes_a_while", tmp_path, {"threads": 1})]
+    asked = (
+        Offline(kind="offline", instances=2),
+        Server(kind="server", p99_ms=500, seconds=2, instances=2),
+    )
+    measure = Scenarios(asked, batches, 4, 0.02, 1)
+    found = run_session(entrants, batches, 0.02, launches=1, scenarios=measure)
+    assert found.failed == {}
+    offline, server = found.scenarios["some"]["offline"], found.scenarios["some"]["server"]
+    assert offline.rate is not None
+    assert 0 < offline.rate < 2 * 4 / 0.0005, "no process is faster than its sleep"
+    assert server.rate is not None, server.problem
+    assert server.calls >= 2 * 662
+    assert server.p99_ms is not None
+    assert 0.5 <= server.p99_ms <= 500
