@@ -29,7 +29,7 @@ class _Scenario(Strict):
 class Offline(_Scenario):
     """All samples are there at once: how many are answered in a second?"""
 
-    kind: Literal["offline"]
+    kind: Literal["offline"] = Field(description="The scenario.")
     batch_size: int | None = Field(
         None,
         ge=1,
@@ -43,7 +43,7 @@ class Server(_Scenario):
     included, stays within a bound?
     """
 
-    kind: Literal["server"]
+    kind: Literal["server"] = Field(description="The scenario.")
     p99_ms: float = Field(
         gt=0,
         le=3_600_000,
