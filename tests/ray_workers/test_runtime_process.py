@@ -84,7 +84,7 @@ def test_stopped_it_takes_no_processor_time(tmp_path: Path) -> None:
     with process("counts", tmp_path) as runtime:
         runtime.wait_loaded()
         runtime.prepare([{"input": np.ones(1)}])
-        runtime._send(("time", 30.0))
+        runtime.begin_calls(30.0, 0.0)
         time.sleep(0.3)
         runtime.stop()
         time.sleep(0.2)
