@@ -17,8 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from .gate_checks import check_measured
 from .benchmark import Benchmark
+from .gate_checks import check_measured
 from .gates import Gate, Gates, Select
 from .limits import odd_value
 from .measures import find_measure, is_of_champion
