@@ -25,7 +25,7 @@ from .processes import process_rows
 from .rows import Cell, Row
 from .scenarios import HEADINGS as SCENARIOS
 from .scenarios import scenario_rows, told_scenarios
-from .table import caption, cell, columns, headline, ordered, verdict
+from .table import caption, cell, columns, headline_parts, ordered, verdict
 
 _FOLDER = Path(__file__).parent
 
@@ -49,7 +49,7 @@ def page(report: Report, pictures: Pictures) -> str:
         "page.html.j2",
         report=report,
         outcome=report.outcome,
-        verdict=headline(report.outcome),
+        verdict=headline_parts(report.outcome),
         tiles=tiles(report),
         caption=caption(report.recipe, report.outcome),
         headers=[str(measure.header) for measure in columns(report.outcome)],
@@ -68,6 +68,7 @@ def page(report: Report, pictures: Pictures) -> str:
         pictures=_as_markup(pictures.plain),
         sensitivity=_as_markup(pictures.sensitivity),
         layers=_as_markup(pictures.layers),
+        layers_of=alike(report),
         departures={
             c.name: f"{c.departs[0].upper()}{c.departs[1:]}" if c.departs else None
             for c in report.outcome.candidates
@@ -97,6 +98,20 @@ def recipe_text(report: Report) -> str:
     """The recipe as YAML, without the fields that have their defaults."""
     fields = report.recipe.model_dump(mode="json", exclude_defaults=True)
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+
+
+def alike(report: Report) -> dict[str, str]:
+    """Candidates with a picture of their layers, each with all whose layers are the same ones."""
+    found: list[tuple[object, list[str]]] = []
+    departs = {c.name: c.departs for c in report.outcome.candidates}
+    for name, facts in report.layers.items():
+        shown = (facts, departs.get(name))
+        names = next((names for other, names in found if other == shown), None)
+        if names is None:
+            found.append((shown, [name]))
+        else:
+            names.append(name)
+    return {names[0]: ", ".join(names) for _, names in found}
 
 
 def _as_markup(pictures: dict[str, str]) -> dict[str, Markup]:

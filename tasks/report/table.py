@@ -146,15 +146,21 @@ def markdown_table(outcome: Outcome, recipe: Recipe) -> str:
 
 def headline(outcome: Outcome) -> str:
     """Who won and why, in a sentence."""
+    return ": ".join(headline_parts(outcome))
+
+
+def headline_parts(outcome: Outcome) -> tuple[str, str]:
+    """Who won, and why."""
+    why = _stopped(outcome.why)
     if outcome.champion is None and (outcome.winner is None or outcome.promotion == "auto"):
-        return f"{_stopped(f'No champion: {outcome.why}')} The registry was not touched."
+        return "No champion", f"{why} The registry was not touched."
     if outcome.champion is None:
-        return _stopped(f"Winner: {outcome.winner} ({_not_promoted(outcome)}): {outcome.why}")
+        return f"Winner: {outcome.winner} ({_not_promoted(outcome)})", why
     champion = outcome.champion
     place = f"models:/{champion.model}@{champion.alias}, version {champion.version}"
     if not champion.new:
         place += ", as before"
-    return _stopped(f"Champion: {champion.candidate} ({place}): {outcome.why}")
+    return f"Champion: {champion.candidate} ({place})", why
 
 
 def _stopped(sentence: str) -> str:

@@ -13,8 +13,9 @@ from prefect_hone.tasks.report.card import model_card
 from prefect_hone.tasks.report.comparison import compared_rows, comparison, recipe_difference
 from prefect_hone.tasks.report.contents import Report
 from prefect_hone.tasks.report.figures import frontier
-from prefect_hone.tasks.report.page import candidate_rows, gate_rows, page, timing_rows
+from prefect_hone.tasks.report.page import alike, candidate_rows, gate_rows, page, timing_rows
 from prefect_hone.tasks.report.pictures import Pictures, draw, draw_pareto
+from prefect_hone.tasks.specs.layer_parity import LayerParity, LayerParityFacts
 
 _VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -114,6 +115,16 @@ def test_the_pareto_picture_as_png(report: Report) -> None:
     picture = draw_pareto(report)
     assert picture is not None
     assert picture.startswith(b"\x89PNG")
+
+
+def test_layers_that_are_the_same_are_drawn_once(report: Report) -> None:
+    """Candidates of one variant have the same graph."""
+    facts = LayerParityFacts(layers=(LayerParity(layer="conv", sqnr_db=20.0, before_db=30.0),))
+    other = LayerParityFacts(
+        layers=(LayerParity(layer="conv", sqnr_db=9.0, before_db=30.0),), departs_at="conv"
+    )
+    shown = report.model_copy(update={"layers": {INT8: facts, FP32: facts, "thin": other}})
+    assert alike(shown) == {INT8: f"{INT8}, {FP32}", "thin": "thin"}
 
 
 def test_rows_can_be_sorted_by_numbers(report: Report) -> None:
