@@ -39,6 +39,8 @@ def send_what_is_left(seconds: float) -> None:
     Otherwise its threads try to reach a stopped server for a minute at exit. Without the part, they
     do.
     """
+    for _, name in _SENDERS:
+        logging.getLogger(name).setLevel(logging.ERROR)  # else it tells the user what it waits for
     for sender in _senders():
         with contextlib.suppress(Exception):
             sender.drain_all(timeout=seconds)

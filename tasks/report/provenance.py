@@ -35,7 +35,7 @@ def statement(
     libraries: list[JsonValue] = [
         {"name": name, "uri": f"pkg:pypi/{name}@{version}"}
         for name, version in report.environment.items()
-        if name not in ("processor", "system", "source", "hone")
+        if name not in ("processor", "timed slices", "system", "source", "hone")
     ]
     materials: list[JsonValue] = [
         {"name": name, "digest": {"sha256": sha256}} for name, sha256 in given.items()

@@ -97,13 +97,14 @@ def _verified(tracking: str, client: Any, found: Any, mine: Turn, done: str, pro
         for entry in mine.state.changes
         if entry.record.after == verdict.version and entry.record.evidence.get(names.DIGEST)
     }
+    place = f"models:/{verdict.model}/{verdict.version}"
     if not verdict.holds:
         what = verdict.sentence
     elif measured and verdict.found not in measured:
         what = f"version {verdict.version} of {verdict.model} does not hold what the ledger says"
     elif verdict.proof is not None and verdict.proof.refuses:
         what = f"version {verdict.version} of {verdict.model}: {verdict.proof.sentence}"
-        raise HoneError(f"{what}; {done}", where=tracking, do=what_to_do())
+        raise HoneError(f"{what}; {done}", where=place, do=what_to_do())
     else:
         return verdict.found
-    raise HoneError(f"{what}; {done}", where=tracking, do="choose another version")
+    raise HoneError(f"{what}; {done}", where=place, do="choose another version")

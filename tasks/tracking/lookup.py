@@ -88,7 +88,28 @@ def existing_version(client: Any, name: str, version: str) -> Any:
     Raises:
         InputError: There is none of this number.
     """
+    if not (version.isascii() and version.isdigit()):
+        raise InputError(f"'{version}' is no version", where=name, do="give its number")
     found = found_or_none(lambda: client.get_model_version(name, version), client, name)
     if found is None:
-        raise InputError(f"version {version} of {name} is not there any more")
+        numbers = sorted(int(v.version) for v in _versions(client, name))
+        if numbers and int(version) <= numbers[-1]:
+            raise InputError(f"version {version} of {name} is not there any more")
+        known = f": it has {_in_words(numbers)}" if numbers else ""
+        raise InputError(f"the registry has no version {version} of {name}{known}")
     return found
+
+
+def _versions(client: Any, name: str) -> list[Any]:
+    """Versions of a model; none if this account may not list them."""
+    from mlflow.exceptions import MlflowException
+
+    quote = '"' if "'" in name else "'"
+    try:
+        return list(client.search_model_versions(f"name = {quote}{name}{quote}"))
+    except MlflowException:
+        return []
+
+
+def _in_words(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers)) if len(numbers) < 6 else f"{numbers[0]} to {numbers[-1]}"

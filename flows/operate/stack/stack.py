@@ -23,6 +23,19 @@ from .services import client_environment, services
 Say = Callable[[str], None]
 State = Literal["answers", "starting", "stopped"]
 
+#: Ports are chosen before they are used, so another process may take one in between.
+_TRIES = 4
+#: The port of a service that is not called as the service.
+_PORT_OF = {"ray-head": "ray"}
+
+
+class _PortTaken(Exception):
+    """A service ended while it started, and somebody else has its port."""
+
+    def __init__(self, service: str, port: str, failed: HoneError) -> None:
+        super().__init__(service)
+        self.service, self.port, self.failed = service, port, failed
+
 
 @dataclass(frozen=True)
 class ServiceState:
@@ -66,15 +79,27 @@ def up(folder: StackFolder, say: Say, seconds: float = 180.0) -> float:
         remember(folder.secrets.values())
         _move_from_taken_ports(folder)
         databases.require()
-        planned = services(folder)
-        started: list[Service] = []
-        try:
-            _start_all(planned, folder, say, began + seconds, started)
-        except BaseException:
-            for service in reversed(started):
-                _stop(service, folder)
-            raise
+        for left in reversed(range(_TRIES)):
+            try:
+                _start_or_stop(folder, say, began + seconds)
+                break
+            except _PortTaken as error:
+                if not left:
+                    raise error.failed from None
+                say(f"somebody else took the port of {error.service} meanwhile: choosing another")
+                folder.choose_ports_again({error.port})
     return time.monotonic() - began
+
+
+def _start_or_stop(folder: StackFolder, say: Say, deadline: float) -> None:
+    """Start what is missing; if that fails, stop what was started here."""
+    started: list[Service] = []
+    try:
+        _start_all(services(folder), folder, say, deadline, started)
+    except BaseException:
+        for service in reversed(started):
+            _stop(service, folder)
+        raise
 
 
 def _start_all(
@@ -94,7 +119,7 @@ def _start_all(
             if service in waiting or service.name in answering:
                 continue
             if find(folder, service.name) is None:
-                raise _failed(service, folder, "ended while it started")
+                raise _ended(service, folder)
             if service.ready():
                 service.finish()
                 answering.add(service.name)
@@ -103,6 +128,18 @@ def _start_all(
             late = [s for s in planned if s.name not in answering and s not in waiting]
             raise _failed(late[0], folder, "did not answer in time")
         time.sleep(0.1)
+    for service in planned:  # one whose port somebody else has may have seemed to answer
+        if find(folder, service.name) is None:
+            raise _ended(service, folder)
+
+
+def _ended(service: Service, folder: StackFolder) -> Exception:
+    failed = _failed(service, folder, "ended while it started")
+    port = _PORT_OF.get(service.name, service.name)
+    number = folder.layout["ports"].get(port)
+    if number is None or is_free(int(number)):
+        return failed
+    return _PortTaken(service.name, port, failed)
 
 
 def _failed(service: Service, folder: StackFolder, what: str) -> HoneError:
@@ -117,7 +154,7 @@ def _failed(service: Service, folder: StackFolder, what: str) -> HoneError:
 
 def _move_from_taken_ports(folder: StackFolder) -> None:
     """Choose other ports for what does not run, if somebody else listens there meanwhile."""
-    owners = {"ray": "ray-head"}
+    owners = {port: service for service, port in _PORT_OF.items()}
     ports = folder.layout["ports"]
     taken = {
         name

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from prefect_hone.flows.operate.stack import databases
+from prefect_hone.flows.operate.stack import databases, stack
 from prefect_hone.flows.operate.stack.folder import StackFolder, is_free
 from prefect_hone.flows.operate.stack.process import (
     MARK,
@@ -25,7 +28,7 @@ from prefect_hone.flows.operate.stack.process import (
 )
 from prefect_hone.flows.operate.stack.services import NODES, client_environment, services, share
 from prefect_hone.flows.operate.stack.stack import exports, status
-from prefect_hone.recipe.errors import InputError
+from prefect_hone.recipe.errors import HoneError, InputError
 
 
 @pytest.fixture
@@ -86,6 +89,62 @@ def test_ports_stay_unless_somebody_took_them(folder: StackFolder) -> None:
     folder.choose_ports_again({"mlflow"})
     again = folder.layout["ports"]
     assert {n for n in ports if ports[n] != again[n]} == {"mlflow"}
+
+
+#: Listens on a port, as a server of the stack does.
+_LISTENS = "import socket, sys, time; s = socket.socket(); s.bind(('127.0.0.1', int(sys.argv[1]))); s.listen(); time.sleep(60)"
+
+
+def one_service(folder: StackFolder, before: Callable[[], None]) -> list[Service]:
+    """MLflow's place in the stack, taken by a small server."""
+    port = folder.port("mlflow")
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    command = [sys.executable, "-I", "-S", "-c", _LISTENS, str(port)]
+    return [Service("mlflow", command, f"127.0.0.1:{port}", answers, before=before)]
+
+
+def test_a_port_that_is_taken_between_its_choice_and_its_use_is_left(
+    folder: StackFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as strangers:
+        taken = []
+
+        def take() -> None:
+            if len(taken) < most:
+                stranger = strangers.enter_context(socket.socket())
+                stranger.bind(("127.0.0.1", folder.port("mlflow")))
+                taken.append(stranger.getsockname()[1])  # and answers nothing
+
+        monkeypatch.setattr(databases, "require", lambda: None)
+        monkeypatch.setattr(stack, "services", lambda folder: one_service(folder, take))
+        said: list[str] = []
+        most = 2
+        stack.up(folder, said.append, 60)
+        assert len(set(taken)) == 2
+        assert [line for line in said if "took the port of mlflow" in line] == said[:2]
+        assert folder.port("mlflow") not in taken
+        stack.down(folder, said.append)
+        most, before = 9, len(taken)
+        with pytest.raises(HoneError, match="mlflow ended while it started"):
+            stack.up(folder, said.append, 60)
+        assert len(taken) - before == stack._TRIES
+        assert find(folder, "mlflow") is None
+
+
+def test_a_service_that_ends_for_another_reason_is_not_started_again(
+    folder: StackFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[int] = []
+    wrong = Service("mlflow", ["false"], "", lambda: False, before=lambda: began.append(1))
+    monkeypatch.setattr(databases, "require", lambda: None)
+    monkeypatch.setattr(stack, "services", lambda _: [wrong])
+    with pytest.raises(HoneError, match="mlflow ended while it started"):
+        stack.up(folder, lambda _: None, 60)
+    assert began == [1]
 
 
 def test_a_process_is_known_from_its_first_moment_and_ended_by_its_id(folder: StackFolder) -> None:
