@@ -53,7 +53,7 @@ def move_alias(
 
     require_names(name, alias)
     if not reason.strip():
-        raise InputError(f"a {action} needs a reason", where="reason")
+        raise InputError(f"the {action} needs a reason", where="reason")
     client = mlflow.MlflowClient(tracking, registry_uri=tracking)
     ledger, intent = Ledger(client, name), new_intent()
     asked = Record(
