@@ -15,6 +15,7 @@ from prefect.states import Completed, Failed
 
 from ...ray_workers.cluster import require_capacity
 from ...recipe.errors import HoneError, InputError
+from ...recipe.machine_errors import machine_error
 from ...recipe.schema import Recipe
 from ...tasks.outcome import Outcome
 from ...tasks.report.table import headline
@@ -28,6 +29,7 @@ from . import events
 from .assets import of_model
 from .conclude import conclude, measured_next
 from .dead_flow_runs import HONE_TAG, end_dead_flow_runs, name_owner
+from .home import require_writable
 from .lay_out import lay_out
 from .lay_out_measurements import lay_out_benchmark, lay_out_comparison
 from .layout import CandidateLayout, ChampionEntrant, Layout
@@ -90,6 +92,11 @@ def told_by_state(work: Callable[[], State[Any]]) -> State[Any]:
         except HoneError as error:
             name = "InvalidInput" if isinstance(error, InputError) else "Failed"
             state = Failed(name=name, message=str(error), data=error)
+        except Exception as error:
+            trouble = machine_error(error)  # a full disk, whichever library noticed it
+            if trouble is None:
+                raise
+            state = Failed(message=str(trouble), data=trouble)
         states.append(state)
     return state
 
@@ -112,6 +119,7 @@ def run_recipe(recipe: Recipe, session: Session, flow: str = "accelerate") -> Ou
     """The work of a flow, within its flow run."""
     plan = session.plan or make_plan(recipe, session)
     if plan.to_compute:
+        require_writable(session.settings)
         session.cluster.prepare()
     with open_run(recipe, session, run_tags(recipe, session, flow), plan.again) as run:
         this_run().steps_of(recipe.name, run.runner)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ...recipe.schema import Recipe
 from ...recipe.strict import Strict
+from .home import require_writable
 from .lay_out import lay_out_training
 from .pipeline import about_flow_run, closing_cluster, name_flow_run, require_workers
 from .plan import plan_training
@@ -57,6 +58,7 @@ def _train(recipe: Recipe, session: Session) -> Trained:
     fixed, planned = plan_training(recipe, session)
     again = frozenset(step.call.label for step in planned if step.again)
     if any(not step.cached for step in planned):
+        require_writable(session.settings)
         session.cluster.prepare()
     with open_run(recipe, session, run_tags(recipe, session, "train"), again) as run:
         this_run().steps_of(recipe.name, run.runner)

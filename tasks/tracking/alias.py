@@ -53,7 +53,8 @@ def move_alias(
 
     require_names(name, alias)
     if not reason.strip():
-        raise InputError(f"the {action} needs a reason", where="reason")
+        what = "promotion" if action is Action.PROMOTE else action
+        raise InputError(f"the {what} needs a reason", where="reason")
     client = mlflow.MlflowClient(tracking, registry_uri=tracking)
     ledger, intent = Ledger(client, name), new_intent()
     asked = Record(

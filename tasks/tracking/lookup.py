@@ -95,8 +95,8 @@ def existing_version(client: Any, name: str, version: str) -> Any:
         numbers = sorted(int(v.version) for v in _versions(client, name))
         if numbers and int(version) <= numbers[-1]:
             raise InputError(f"version {version} of {name} is not there any more")
-        known = f": it has {_in_words(numbers)}" if numbers else ""
-        raise InputError(f"the registry has no version {version} of {name}{known}")
+        known = f": the registry has {_in_words(numbers)}" if numbers else ""
+        raise InputError(f"version {version} of {name} is not there{known}")
     return found
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
 import made_runs as made
 import pytest
 from made_runs import INT8, MEASURED, benchmarked, recipe, results, usual
 from prefect.client.schemas.objects import StateType
+from prefect_hone.flows.engine import pipeline, training
 from prefect_hone.flows.engine.conclude import conclude
-from prefect_hone.flows.engine.pipeline import final_state, told_by_state
+from prefect_hone.flows.engine.pipeline import final_state, run_pipeline, told_by_state
 from prefect_hone.flows.engine.record import promoted, registered
-from prefect_hone.recipe.errors import InputError, StepFailed
-from prefect_hone.recipe.schema import PromotionMode
+from prefect_hone.flows.engine.session import Session
+from prefect_hone.flows.engine.training import run_training
+from prefect_hone.recipe.errors import InputError, StepFailed, StoreError
+from prefect_hone.recipe.schema import PromotionMode, Recipe
 from prefect_hone.tasks.outcome import Outcome
 from prefect_hone.tasks.report.table import headline
 from prefect_hone.tasks.tracking.registry import Promotion, Registered
@@ -93,6 +102,37 @@ def test_a_mistake_is_told_by_the_state(error: Exception, name: str) -> None:
     state = told_by_state(work)  # type: ignore[arg-type]
     assert (state.type, state.name) == (StateType.FAILED, name)
     assert state.message == str(error)
+
+
+def test_a_full_disk_is_told_by_the_state_whoever_noticed_it() -> None:
+    def work() -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "/hone/journal")
+        except OSError as error:
+            raise RuntimeError("database or disk is full") from error
+
+    state = told_by_state(work)  # type: ignore[arg-type]
+    assert state.type == StateType.FAILED
+    assert state.message is not None
+    assert "no space or no inodes are left" in state.message
+
+
+@pytest.mark.parametrize("flow", [run_pipeline, run_training])
+def test_a_full_disk_ends_a_deployments_run_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flow: Callable[[Recipe, Session], object]
+) -> None:
+    session = made.session(tmp_path)
+    full = os.statvfs_result((4096, 4096, 1000, 0, 0, 1000, 1000, 1000, 0, 255))
+    monkeypatch.setattr("os.statvfs", lambda _: full)
+    monkeypatch.setattr(session.cluster, "prepare", lambda: pytest.fail("Ray was started"))
+    for module in (pipeline, training):
+        for name in ("about_flow_run", "name_flow_run"):
+            monkeypatch.setattr(module, name, lambda _: None)
+    monkeypatch.setattr(pipeline, "make_plan", lambda *_: SimpleNamespace(to_compute=1))
+    missing = SimpleNamespace(cached=False, again=False)
+    monkeypatch.setattr(training, "plan_training", lambda *_: (recipe(), [missing]))
+    with pytest.raises(StoreError, match="no space or no inodes are left on the disk"):
+        flow(recipe(), session)
 
 
 def test_the_mode_is_no_part_of_the_recipes_digest() -> None:

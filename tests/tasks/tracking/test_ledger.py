@@ -137,7 +137,7 @@ def test_what_cant_be_gone_back_to(uri: str, tmp_path: Path) -> None:
         rollback(uri, "wine", "1", "  ", "bob")
     with pytest.raises(InputError, match="is the champion already"):
         rollback(uri, "wine", "1", "r", "bob")
-    with pytest.raises(InputError, match=r"the registry has no version 9 of wine: it has 1$"):
+    with pytest.raises(InputError, match=r"version 9 of wine is not there: the registry has 1$"):
         rollback(uri, "wine", "9", "r", "bob")
     with pytest.raises(InputError, match="'one' is no version"):
         rollback(uri, "wine", "one", "r", "bob")
