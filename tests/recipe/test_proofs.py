@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from prefect_hone import load_recipe
 from prefect_hone.recipe.errors import RecipeError
 from prefect_hone.recipe.measures import MEASURES
 from prefect_hone.recipe.proofs import SWITCHES, Proofs
 
-RECIPE = Path(__file__).parent.parent / "project/recipe.yaml"
+RECIPE = "digits"
 
 
 def test_all_is_looked_at_unless_a_recipe_says_otherwise() -> None:
