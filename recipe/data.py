@@ -9,7 +9,7 @@ torch; `ray_workers/data/` does the work, one file per format.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ class Data:
             datasets need none.
         text: From a sample's inputs to the text that a report shows of it, for inputs that are no
             images: tokens to words, say.
+        groups: For `quality.groups`: by name, the group of each sample of the test split, None
+            where it has none; or of data with columns the names of the columns that say it.
     """
 
     train: Any | None
@@ -50,3 +52,4 @@ class Data:
     shuffle_rows: int = 4096
     format: Any | None = None
     text: Callable[[Any], str] | None = None
+    groups: Mapping[str, Sequence[Any]] | Sequence[str] = ()

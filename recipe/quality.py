@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from .measures import find_measure, measure_names
 from .metrics import METRICS
-from .strict import IMPORT_PATH, NameOrPath, Strict, mistake, one_of, short_name
+from .strict import IMPORT_PATH, NameOrPath, NamesCode, Strict, mistake, one_of, short_name
 
 #: Names that are taken as `quality/NAME` in MLflow.
 _NOT_A_METRIC = {
@@ -31,8 +31,12 @@ class Quality(Strict):
     higher_is_better: bool | None = Field(
         None, description="Of a metric of your own: whether a higher value is the better one."
     )
-    groups: Literal["label"] | None = Field(
-        None, description="Also measure the quality of each group; 'label' groups by the target."
+    groups: Annotated[tuple[str, ...] | None, NamesCode(always=False)] = Field(
+        None,
+        description="Also measure the quality of each group: one or several of 'label', which "
+        "groups by the target; the name of a column, of an entry of `Data.groups` or of an input; "
+        "an import path 'module:function' of your own, from (inputs, target) of a sample to the "
+        "name of its group.",
     )
 
     suspicious_gain: float = Field(
@@ -41,6 +45,25 @@ class Quality(Strict):
         description="A candidate that is better than the trained model by more than this share of "
         "its quality, certainly, is suspicious: promotion auto then asks a person.",
     )
+
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return (value,)
+        return tuple(value) or None if isinstance(value, list | tuple) else value
+
+    @field_validator("groups")
+    @classmethod
+    def _named_groups(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in value or ():
+            if ":" in name and re.fullmatch(IMPORT_PATH, name) is None:
+                raise mistake("groups", "an import path looks like 'module:function'")
+            if not name.strip():
+                raise mistake("groups", "a group has no name")
+        if len({*map(short_name, value or ())}) < len(value or ()):
+            raise mistake("groups", "two groups have the same name")
+        return value
 
     @field_validator("metric")
     @classmethod

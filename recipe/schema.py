@@ -237,6 +237,11 @@ class Recipe(Strict):
         return any(one is not None and one.name == measure for one in found)
 
     @property
+    def grouped_by(self) -> tuple[str, ...]:
+        """By what quality is measured for each group; nothing if that is turned off."""
+        return (self.quality.groups or ()) if self.proofs.groups else ()
+
+    @property
     def checked_proofs(self) -> Proofs | None:
         """What the inputs must be fit for: None if nothing that changes inputs is asked for
         explicitly, by a gate, `select` or a field of `proofs`.

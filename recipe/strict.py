@@ -88,8 +88,10 @@ def import_paths(model: Strict, where: tuple[str, ...] = ()) -> Iterator[tuple[s
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         mark = next((m for m in info.metadata if isinstance(m, NamesCode)), None)
-        if mark is not None and isinstance(value, str) and (mark.always or ":" in value):
-            yield value, ".".join((*where, name))
+        texts = (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
+        for index, text in enumerate(texts if mark is not None else ()):
+            if isinstance(text, str) and (mark.always or ":" in text):
+                yield text, ".".join((*where, name, *(() if text is value else (str(index),))))
         for key, inner in _models(value):
             yield from import_paths(inner, (*where, name, *key))
 

@@ -20,6 +20,7 @@ from ..ray_workers.data.calling import (
     chosen_output,
     main_output_name,
 )
+from ..ray_workers.data.groups import groupings
 from ..ray_workers.data.input_kinds import find_input
 from ..ray_workers.data.splits import Seen, Splits, batches, few_samples, look_through, split
 from ..ray_workers.metrics import metric as load_metric
@@ -89,6 +90,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
     samples = real_inputs(splits, splits.test, SAMPLES, spec.batch_sizes, axes)
     calibration = real_inputs(splits, splits.calibration, CALIBRATION, declared=axes)
     _check_alike(samples.stacked, calibration.stacked)
+    groupings(splits, spec.groups, work.allowed, most=SAMPLES)
     if spec.proofs is not None:
         find_input(samples.stacked, spec.proofs)
     for name, values in (("samples", samples), ("calibration", calibration)):

@@ -74,6 +74,8 @@ class Candidate(Strict):
         suspicious: Why its quality is too good to be believed without a look; None if it is not.
         departs: Where its outputs depart from the trained model's, and what helps; None if they
             are near.
+        worst_group: The group that lost most quality, with its number of samples and the interval
+            of its loss; None if none lost any, or it was not looked at.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Candidate(Strict):
     again: Again | None = None
     suspicious: str | None = None
     departs: str | None = None
+    worst_group: str | None = None
 
     @property
     def failed_gates(self) -> tuple[GateResult, ...]:

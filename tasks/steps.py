@@ -125,7 +125,7 @@ REFERENCE = Step(
     f"{_TASKS}.validate.reference:reference",
     ReferenceSpec,
     inputs=frozenset({"weights"}),
-    outputs=frozenset({"statistics"}),
+    outputs=frozenset({"statistics", "groups"}),
     runs_user_code=True,
     retries=1,
 )
@@ -151,7 +151,7 @@ VALIDATE = Step(
     "validate",
     f"{_TASKS}.validate.validate:validate",
     ValidateSpec,
-    inputs=frozenset({"weights", "model", "statistics"}),
+    inputs=frozenset({"weights", "model", "statistics", "groups"}),
     outputs=frozenset({"proof", "statistics"}),
     facts=ValidateFacts,
     runs_user_code=True,

@@ -18,7 +18,7 @@ from ...tasks.outcome import ArtifactSaid, Candidate, CandidateStatus, Outcome
 from ...tasks.specs.benchmark import BASELINE, CHAMPION, BenchmarkFacts
 from ...tasks.specs.compress import Coverage
 from ...tasks.specs.layer_parity import LayerParityFacts
-from ...tasks.specs.validate import CompareFacts
+from ...tasks.specs.validate import CompareFacts, ValidateFacts
 from ...tasks.todays_champion import TodaysChampion
 from .confirmation import Judged, beside_winner, confirmed, passing_of, to_measure_again
 from .layout import CandidateLayout
@@ -204,7 +204,14 @@ def _candidate(measured: _Measurements, way: CandidateLayout[Settled]) -> Candid
         gates=gates,
         suspicious=doubt,
         departs=_departure(way, metrics.get("parity/sqnr_db")),
+        worst_group=_worst_group(way),
     )
+
+
+def _worst_group(way: CandidateLayout[Settled]) -> str | None:
+    """The group that lost most, if any did."""
+    groups = _done(way.validated).facts_as(ValidateFacts).groups
+    return str(groups[0]) if groups and groups[0].drop > 0 else None
 
 
 def _departure(way: CandidateLayout[Settled], sqnr_db: float | None) -> str | None:

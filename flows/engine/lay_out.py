@@ -125,6 +125,7 @@ def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H
                 trains=recipe.train.epochs > 0,
                 batch_sizes=recipe.benchmark.batch_sizes,
                 proofs=recipe.checked_proofs,
+                groups=recipe.grouped_by,
             ),
             loads=(metric,),
             timeout=limit,
@@ -150,7 +151,12 @@ def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H
     )
     reference = hand(
         submit,
-        REFERENCE.call("reference", ReferenceSpec(**dict(judged)), loads=(metric,), timeout=limit),
+        REFERENCE.call(
+            "reference",
+            ReferenceSpec(**dict(judged), groups=recipe.grouped_by),
+            loads=(metric,),
+            timeout=limit,
+        ),
         {"weights": train.output("weights")},
     )
     return check, train, reference
@@ -231,7 +237,6 @@ def lay_out_candidate(
             f"validate {name}",
             ValidateSpec(
                 **dict(judged),
-                groups=recipe.quality.groups if recipe.proofs.groups else None,
                 flips=recipe.proofs.flips,
                 higher_is_better=recipe.quality.rises,
                 loader=loader(target.kind),
@@ -247,6 +252,7 @@ def lay_out_candidate(
             "weights": shared.train.output("weights"),
             "model": compiled.output("model"),
             "statistics": shared.reference.output("statistics"),
+            "groups": shared.reference.output("groups"),
         },
     )
     looks = lay_out_looks(recipe, here, submit, shared, target, (compiled, validated))

@@ -49,7 +49,6 @@ def lay_out_champion(
         f"validate {CHAMPION}",
         ValidateSpec(
             **dict(judged),
-            groups=recipe.quality.groups if recipe.proofs.groups else None,
             flips=recipe.proofs.flips,
             higher_is_better=recipe.quality.rises,
             loader=opening,
@@ -66,6 +65,7 @@ def lay_out_champion(
         "weights": shared.train.output("weights"),
         "model": champion.model,
         "statistics": shared.reference.output("statistics"),
+        "groups": shared.reference.output("groups"),
     }
     return hand(submit, call, inputs).handle
 

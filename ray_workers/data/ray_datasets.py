@@ -8,7 +8,7 @@ readers give the same rows in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -50,7 +50,10 @@ class RayDatasets(SplitFormat):
         read = ray.remote(num_cpus=0)(_read)  # waiting frees this step's own CPU for the reading
         limits = {name: HEAD if name == "train" else None for name in splits}
         columns = _wanted(data)
-        found = ray.get([read.remote(splits[name], columns, limits[name]) for name in splits])
+        also = {"test": _groups(data)}
+        found = ray.get([
+            read.remote(splits[name], columns, limits[name], also.get(name, ())) for name in splits
+        ])  # fmt: skip
         made: dict[str, Any] = {}
         for name, (values, count) in zip(splits, found, strict=True):
             rows = Rows(values, data.inputs, data.target)
@@ -165,33 +168,41 @@ def _wanted(data: Data) -> tuple[str, ...]:
     return _names(data.inputs, data.target)
 
 
+def _groups(data: Data) -> tuple[str, ...]:
+    """Columns of the test split that say a sample's groups."""
+    return () if isinstance(data.groups, Mapping) else tuple(data.groups)
+
+
 def _names(inputs: str | tuple[str, ...], target: str) -> tuple[str, ...]:
     return (*((inputs,) if isinstance(inputs, str) else tuple(inputs)), target)
 
 
 def _check_columns(dataset: Any, data: Data, where: str) -> None:
     has = list(dataset.schema().names)
-    for name in _wanted(data):
+    groups = _groups(data) if where.endswith(".test") else ()
+    for name in (*_wanted(data), *groups):
         if name not in has:
             raise InputError(
                 f"the Ray dataset has no column '{name}': {did_you_mean(name, has)}",
                 where=where,
-                do="name its columns with Data(inputs=..., target=...)",
+                do="name its columns with Data(inputs=..., target=..., groups=...)",
             )
 
 
-def _read(dataset: Any, columns: tuple[str, ...], limit: int | None) -> tuple[Columns, int]:
+def _read(
+    dataset: Any, columns: tuple[str, ...], limit: int | None, groups: tuple[str, ...]
+) -> tuple[Columns, int]:
     """The rows of a Ray dataset, all or the first ones, and how many it has."""
     dataset.context.execution_options.preserve_order = True
-    chosen = dataset.select_columns(list(columns))
+    chosen = dataset.select_columns([*dict.fromkeys((*columns, *groups))])
     parts = list((chosen if limit is None else chosen.limit(limit)).iter_batches(
         batch_size=None, batch_format="numpy"
     ))  # fmt: skip
     if not parts:
         return {name: np.empty(0) for name in columns}, 0
-    values = {name: np.concatenate([part[name] for part in parts]) for name in columns}
+    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     for name, value in values.items():
-        if value.dtype == object:
+        if value.dtype == object and name not in groups:
             raise InputError(
                 f"the column '{name}' holds values of different shapes or no numbers",
                 where="data.factory",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -44,6 +44,7 @@ class Splits:
         name: Of the data set.
         given: Which of validation and calibration the factory gave.
         text: From a sample's inputs to a text, if the factory gave it.
+        groups: The group of each sample of the test split, by name.
     """
 
     train: Any
@@ -56,6 +57,7 @@ class Splits:
     name: str
     given: frozenset[str]
     text: Callable[[Any], str] | None = None
+    groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def split(data: Any, seed: int) -> Splits:
@@ -120,6 +122,7 @@ def split(data: Any, seed: int) -> Splits:
         name=data.name,
         given=frozenset(given),
         text=data.text,
+        groups=data.groups if isinstance(data.groups, Mapping) else {},
     )
 
 

@@ -15,6 +15,8 @@ AXES_FILE = "axes.json"
 BATCHES_FILE = "batches.safetensors"
 #: The reference's statistics of each sample.
 STATISTICS = "statistics.safetensors"
+#: The groups of each sample.
+GROUPS = "groups.json"
 #: What answers depend on.
 ATTRIBUTIONS = "attributions.safetensors"
 #: Folders in a candidate's proofs: with real rows, and with random ones.

@@ -133,12 +133,9 @@ def _weaknesses(report: Report, best: Candidate) -> list[str]:
     tested = report.data.sizes.get("test", 0)
     if 0 < tested < _MANY_SAMPLES:
         found.append(f"- The test split has {tested} samples: quality is known only roughly.")
-    worst = best.metrics.get("quality/worst_group_drop")
-    if worst is not None and worst > 0:
-        label = best.metrics.get("quality/worst_group_drop_label")
-        of = "" if label is None else f" (label {label:g})"
+    if best.worst_group is not None:
         found.append(
-            f"- The group that lost most{of} lost {worst:.4g} of {report.recipe.quality.name}."
+            f"- The group that lost most {report.recipe.quality.name}: {best.worst_group}."
         )
     drop = best.metrics.get("quality/drop_high")
     if drop is not None and drop > 0:

@@ -179,7 +179,7 @@ class Figures:
                 axes.plot([group.before, group.after], [row, row], color=color, lw=1)
                 axes.plot([group.before], [row], marker="o", ms=6, mfc="none", color=color)
                 axes.plot([group.after], [row], marker="o", ms=5, color=color)
-            axes.set_yticks(range(len(shown)), [f"{g.group}  (n={g.count})" for g in shown])
+            axes.set_yticks(range(len(shown)), [f"{g.name}  (n={g.count})" for g in shown])
             axes.set_xlabel(f"{self._report.recipe.quality.name} of each group")
         return figure
 

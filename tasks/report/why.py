@@ -27,6 +27,8 @@ def why(outcome: Outcome, candidate: Candidate) -> str:
         lines += ["", f"Gates ({kind}):", *(f"- {_gate(gate)}" for gate in candidate.gates)]
     elif candidate.status.is_measured:
         lines += ["", "There were no gates."]
+    if candidate.worst_group is not None:
+        lines += ["", f"The group that lost most: {candidate.worst_group}."]
     compared = _beside_winner(outcome, candidate)
     if compared:
         lines += ["", f"Beside the winner, {outcome.winner}:", *(f"- {text}" for text in compared)]

@@ -26,6 +26,7 @@ class CheckSpec(Judged):
     trains: Whether anything will be trained.
     batch_sizes: Of the benchmark, which gets batches at their own sizes.
     proofs: Which input must be fit to be corrupted and occluded; None: none has to be.
+    groups: By what the samples will be grouped.
     """
 
     loss: str
@@ -33,6 +34,7 @@ class CheckSpec(Judged):
     trains: bool = True
     batch_sizes: tuple[int, ...] = (1,)
     proofs: Proofs | None = None
+    groups: tuple[str, ...] = ()
 
 
 def looked_at(train: Train) -> Train:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, JsonValue
 
 from ...recipe.strict import Strict
@@ -11,12 +9,17 @@ from .base import Facts, Judged, Spec
 
 
 class ReferenceSpec(Judged):
-    """The trained model itself."""
+    """The trained model itself.
+
+    Attributes:
+        groups: By what the samples are grouped, as `quality.groups` has it.
+    """
+
+    groups: tuple[str, ...] = ()
 
 
 class ValidateSpec(Judged):
     """Attributes:
-    groups: Groups that are evaluated separately.
     flips: Whether answers that flipped are looked at.
     higher_is_better: Direction of the metric.
     loader: Import path of the function that opens the candidate.
@@ -25,7 +28,6 @@ class ValidateSpec(Judged):
     processor: What the outputs depend on of the processor.
     """
 
-    groups: Literal["label"] | None
     flips: bool = True
     higher_is_better: bool
     loader: str
@@ -38,13 +40,17 @@ class GroupFact(Strict):
     """The quality of a group of samples.
 
     Attributes:
-        group: Its label.
+        by: What the samples are grouped by.
+        group: Its name.
         count: Its samples.
         before: Quality of the trained model.
         after: Quality of the candidate, with its 95 % interval (`low`, `high`), if it has one.
-        drop: Loss of quality; positive is worse.
+        drop: Loss of quality, paired by sample; positive is worse.
+        drop_low: Lower bound of its 95 % interval, if it has one.
+        drop_high: Upper bound.
     """
 
+    by: str = "label"
     group: str
     count: int
     before: float
@@ -52,6 +58,20 @@ class GroupFact(Strict):
     low: float | None
     high: float | None
     drop: float
+    drop_low: float | None = None
+    drop_high: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called among the groups of all kinds."""
+        return self.group if self.by == "label" else f"{self.by} {self.group}"
+
+    def __str__(self) -> str:
+        what = f"label {self.group}" if self.by == "label" else self.name
+        bounds = ""
+        if self.drop_low is not None and self.drop_high is not None:
+            bounds = f" [{self.drop_low:+.4f}, {self.drop_high:+.4f}]"
+        return f"{what} (n = {self.count}): {self.before:.4f} to {self.after:.4f}{bounds}"
 
 
 class FlipFacts(Strict):

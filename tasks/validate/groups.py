@@ -9,115 +9,131 @@ from typing import Any
 
 import numpy as np
 
+from ...ray_workers.data.groups import LABEL, Grouping
 from ...recipe.errors import InputError
 from ..specs.validate import GroupFact
-from .interval import quality_interval
+from .interval import drop_interval, quality_interval, with_bounds
 
 Array = np.ndarray[Any, Any]
-_MOST_GROUPS = 1000
 #: Groups that a report shows: those that lost most.
 MOST_SHOWN = 50
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group of samples: its label, which samples, and the quality of both models."""
+    """A group of samples: which samples, and the quality of both models.
 
-    label: Any
+    Attributes:
+        by: What the samples are grouped by.
+        label: Its name.
+        rows: Which samples are in it (N,).
+        before: Quality of the trained model.
+        after: Quality of the candidate.
+        drop: Loss of quality.
+    """
+
+    by: str
+    label: str
     rows: Array
     before: float
     after: float
     drop: float
 
 
-def by_label(
-    candidate: Array,
-    reference: Array,
-    targets: Array,
-    aggregate: Callable[[Array], float],
-    higher_is_better: bool,
-) -> list[Group]:
-    """The quality of each group, in the order of labels; none where the metric has no value.
+@dataclass(frozen=True)
+class Judged:
+    """Statistics of both models on the same samples.
 
-    Args:
-        candidate: Statistics of the candidate, (N, k).
-        reference: Statistics of the trained model, (N, k).
-        targets: The label of each sample, (N,).
+    Attributes:
+        candidate: Of the candidate, (N, k).
+        reference: Of the trained model, (N, k).
         aggregate: From statistics to the metric.
         higher_is_better: Direction of the metric.
-
-    Raises:
-        InputError: The targets are not labels, or the metric has no value in any group.
     """
-    sign = 1 if higher_is_better else -1
-    found = []
-    for label in _labels(targets):
-        rows = targets == label
-        before, after = aggregate(reference[rows]), aggregate(candidate[rows])
-        if not (math.isnan(before) or math.isnan(after)):
-            found.append(Group(label, rows, before, after, sign * (before - after)))
-    if not found:
-        raise InputError(
-            "the metric has no value within a single label, so quality by label can't be measured",
-            where="quality.groups",
-            do="leave out quality.groups, or choose a metric such as accuracy",
-        )
-    return found
 
+    candidate: Array
+    reference: Array
+    aggregate: Callable[[Array], float]
+    higher_is_better: bool
 
-def group_metrics(groups: Sequence[Group], higher_is_better: bool) -> dict[str, float]:
-    """The worst group's quality, and the largest loss of quality of any group."""
-    sign = 1 if higher_is_better else -1
-    worst = min(groups, key=lambda group: sign * group.after)
-    lost = max(groups, key=lambda group: group.drop)
-    return {
-        "quality/worst_group": worst.after,
-        "quality/worst_group_label": float(worst.label),
-        "quality/worst_group_drop": lost.drop,
-        "quality/worst_group_drop_label": float(lost.label),
-    }
+    def groups(self, grouping: Grouping, counts: Array) -> list[Group]:
+        """The quality of each group, in order; none where the metric has no value.
 
+        Args:
+            grouping: The groups of all samples of the test split.
+            counts: Which of these are judged.
 
-def group_table(
-    groups: Sequence[Group], candidate: Array, aggregate: Callable[[Array], float]
-) -> list[GroupFact]:
-    """What a report shows: the groups that lost most, the largest loss first, with intervals.
-
-    Args:
-        groups: All groups.
-        candidate: Statistics of the candidate, (N, k).
-        aggregate: From statistics to the metric.
-    """
-    shown = []
-    for group in sorted(groups, key=lambda group: -group.drop)[:MOST_SHOWN]:
-        _, *bounds = quality_interval(candidate[group.rows], aggregate)
-        low, high = (None if math.isnan(bound) else bound for bound in bounds)
-        shown.append(
-            GroupFact(
-                group=str(group.label), count=int(group.rows.sum()), before=group.before,
-                after=group.after, low=low, high=high, drop=group.drop,
+        Raises:
+            InputError: The metric has no value in any group.
+        """
+        sign = 1 if self.higher_is_better else -1
+        members = np.asarray(grouping.members)[counts]
+        found = []
+        for place, label in enumerate(grouping.groups):
+            rows = members == place
+            if not rows.any():
+                continue
+            before, after = (
+                self.aggregate(rows_of[rows]) for rows_of in (self.reference, self.candidate)
             )
-        )  # fmt: skip
-    return shown
+            if not (math.isnan(before) or math.isnan(after)):
+                drop = sign * (before - after)
+                found.append(Group(grouping.by, label, rows, before, after, drop))
+        if not found:
+            raise InputError(
+                f"the metric has no value within a single {grouping.by}, so quality by "
+                f"{grouping.by} can't be measured",
+                where="quality.groups",
+                do="leave out quality.groups, or choose a metric such as accuracy",
+            )
+        return found
 
+    def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
+        """The worst group's quality, and the largest loss of quality of any group."""
+        sign = 1 if self.higher_is_better else -1
+        worst = min(groups, key=lambda group: sign * group.after)
+        lost = max(groups, key=lambda group: group.drop)
+        return {
+            **with_bounds(
+                "quality/worst_group",
+                quality_interval(self.candidate[worst.rows], self.aggregate),
+            ),
+            **_number("quality/worst_group_label", worst),
+            **with_bounds("quality/worst_group_drop", self._drop(lost)),
+            **_number("quality/worst_group_drop_label", lost),
+        }
 
-def _labels(targets: Array) -> Array:
-    """The labels that occur.
+    def table(self, groups: Sequence[Group]) -> list[GroupFact]:
+        """What a report shows: the groups that lost most, the largest loss first."""
+        shown = []
+        for group in sorted(groups, key=lambda group: -group.drop)[:MOST_SHOWN]:
+            _, *bounds = quality_interval(self.candidate[group.rows], self.aggregate)
+            low, high, drop_low, drop_high = (
+                None if math.isnan(bound) else bound for bound in (*bounds, *self._drop(group)[1:])
+            )
+            shown.append(
+                GroupFact(
+                    by=group.by, group=group.label, count=int(group.rows.sum()),
+                    before=group.before, after=group.after, low=low, high=high, drop=group.drop,
+                    drop_low=drop_low, drop_high=drop_high,
+                )
+            )  # fmt: skip
+        return shown
 
-    Raises:
-        InputError: The targets are not labels.
-    """
-    if targets.ndim != 1 or not np.issubdtype(targets.dtype, np.integer):
-        raise InputError(
-            f"groups: label needs one integer target per sample, not {targets.dtype} of shape "
-            f"{targets.shape[1:]}",
-            where="quality.groups",
+    def _drop(self, group: Group) -> tuple[float, float, float]:
+        return drop_interval(
+            self.reference[group.rows],
+            self.candidate[group.rows],
+            self.aggregate,
+            self.higher_is_better,
         )
-    labels = np.unique(targets)
-    if len(labels) > _MOST_GROUPS:
-        raise InputError(
-            f"there are {len(labels)} different labels, at most {_MOST_GROUPS} are supported",
-            where="quality.groups",
-            do="leave out quality.groups",
-        )
-    return labels
+
+
+def _number(name: str, group: Group) -> dict[str, float]:
+    """A label that is a number, as a metric."""
+    if group.by != LABEL:
+        return {}
+    try:
+        return {name: float(group.label)}
+    except ValueError:
+        return {}

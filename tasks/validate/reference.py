@@ -7,6 +7,7 @@ import torch
 from safetensors.numpy import save_file
 
 from ...ray_workers.data.calling import call_model
+from ...ray_workers.data.groups import groupings, write_groupings
 from ...ray_workers.data.splits import batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.metrics import stacked
@@ -22,10 +23,11 @@ BATCH = 64
 
 
 def reference(work: Workspace[ReferenceSpec]) -> Result:
-    """Evaluate the trained model. Input: `weights`. Output: `statistics`, one row per sample.
+    """Evaluate the trained model. Input: `weights`. Outputs: `statistics`, one row per sample;
+    `groups` of the samples.
 
     Raises:
-        InputError: The metric has no value on the test split.
+        InputError: The metric has no value on the test split, or samples can't be grouped.
     """
     spec = work.spec
     splits = split(
@@ -35,16 +37,13 @@ def reference(work: Workspace[ReferenceSpec]) -> Result:
     model = load_module(spec.model, work.allowed, work.inputs["weights"])
     measure = load_metric(spec.metric, work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
-    rows, targets = [], []
+    rows = []
     with torch.inference_mode():
         for inputs, target in batches(splits, splits.test, groups):
             rows.append(
                 measure.per_sample(call_model(model, inputs).float().numpy(), target.numpy())
             )
-            targets.append(target.numpy())
     statistics = stacked(rows)
-    alike = len({target.shape[1:] for target in targets}) == 1
-    labels = np.concatenate(targets) if alike else np.empty((0, 0))  # lengths that differ
     found = quality_interval(statistics, measure.aggregate)
     if not np.isfinite(found[0]):
         raise InputError(
@@ -55,6 +54,9 @@ def reference(work: Workspace[ReferenceSpec]) -> Result:
             "another metric",
         )
     folder = work.output("statistics", "statistics")
-    save_file({"statistics": statistics, "targets": labels}, str(folder / STATISTICS))
+    save_file({"statistics": statistics}, str(folder / STATISTICS))
+    grouped = groupings(splits, spec.groups, work.allowed)
+    write_groupings(work.output("groups", "groups"), grouped)
     name = f"quality/{short_name(spec.metric)}"
-    return Result(metrics=with_bounds(name, found))
+    notes = [told for one in grouped if (told := one.told())]
+    return Result(metrics=with_bounds(name, found), notes=notes)

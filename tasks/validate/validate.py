@@ -16,6 +16,7 @@ from ...ray_workers.data.calling import (
     main_output_name,
     named_outputs,
 )
+from ...ray_workers.data.groups import read_groupings
 from ...ray_workers.data.splits import Splits, batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.metrics import stacked
@@ -29,6 +30,7 @@ from ...runtimes.predict import Arrays, Outputs, main_of
 from ..specs.validate import ValidateSpec
 from .agreement import agreement_metrics, agreement_rows
 from .changes import Array, changes
+from .groups import Judged
 from .interval import drop_interval, quality_interval, with_bounds
 from .parity import parity
 from .proof import write_proofs
@@ -43,7 +45,8 @@ _ALONE = 3
 def validate(work: Workspace[ValidateSpec]) -> Result:
     """Evaluate a candidate.
 
-    Inputs: `weights`, `model` (the candidate), `statistics` (of the reference). Outputs: `proof`,
+    Inputs: `weights`, `model` (the candidate), `statistics` (of the reference),
+    `groups` (of the samples). Outputs: `proof`,
     `statistics` (of the candidate).
 
     Raises:
@@ -103,10 +106,8 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
         **apart,
         **(compared.agreement() if spec.flips else {}),
     }
-    targets = kept["targets"] if spec.groups else None
-    changed, facts = changes(
-        statistics, reference, targets, measure.aggregate, spec.higher_is_better, spec.flips
-    )
+    judged = Judged(statistics, reference, measure.aggregate, spec.higher_is_better)
+    changed, facts = changes(judged, read_groupings(work.inputs["groups"]), spec.flips)
     return Result(metrics=metrics | changed, facts=facts)
 
 

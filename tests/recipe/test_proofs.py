@@ -45,3 +45,16 @@ def test_a_bound_of_a_loss_under_corruption_needs_a_metric_with_an_interval() ->
     gate = "gates=[{metric: robustness.worst_drop, at_most: 0.1, confidence: 0.95}]"
     with pytest.raises(RecipeError, match="'calibration_error' has no 95 % interval"):
         load_recipe(RECIPE, [gate, "quality={metric: calibration_error}"])
+
+
+def test_one_kind_of_groups_or_several() -> None:
+    assert load_recipe(RECIPE).grouped_by == ("label",)
+    several = load_recipe(RECIPE, ["quality.groups=[label, 'mine:size']"])
+    assert several.grouped_by == ("label", "mine:size")
+    assert ("mine:size", "quality.groups.1") in several.factories()
+    assert load_recipe(RECIPE, ["quality.groups=[]"]).quality.groups is None
+    assert load_recipe(RECIPE, ["proofs.groups=false"]).grouped_by == ()
+    with pytest.raises(RecipeError, match="two groups have the same name"):
+        load_recipe(RECIPE, ["quality.groups=[size, 'mine:size']"])
+    with pytest.raises(RecipeError, match="'module:function'"):
+        load_recipe(RECIPE, ["quality.groups=['mine:a b']"])

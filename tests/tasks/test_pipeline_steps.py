@@ -39,6 +39,12 @@ def test_inputs_that_fit_no_corruption_are_refused_early_if_the_recipe_asks(benc
         bench.check(proofs={"input": "image"})
 
 
+def test_groups_that_the_data_do_not_have_are_refused_early(bench: Bench) -> None:
+    with pytest.raises(InputError, match="the data have no 'sex' to group by") as refused:
+        bench.check(groups=["sex"])
+    assert refused.value.where == "quality.groups"
+
+
 @pytest.mark.parametrize("step", ["robustness", "explanation"])
 def test_inputs_that_fit_no_corruption_are_told_if_the_recipe_does_not_ask(
     bench: Bench, step: str
@@ -227,19 +233,22 @@ def test_a_graph_with_an_unknown_operator_fails_with_its_name(
 def test_validation_finds_what_the_candidate_lost(bench: Bench) -> None:
     graph, _calibration = bench.graph()
     weights = bench.weights()
-    reference = bench.run("validate.reference:reference", BASE, weights=weights)
+    reference = bench.run(
+        "validate.reference:reference", {**BASE, "groups": ["label"]}, weights=weights
+    )
     model = bench.run(
         "compile.onnxruntime_cpu:compile_graph",
         {"target": {"kind": "onnxruntime-cpu"}},
         graph=graph,
     ).outputs["model"]
     spec = {
-        **BASE, "groups": "label", "higher_is_better": True,
+        **BASE, "higher_is_better": True,
         "loader": "prefect_hone.runtimes.onnxruntime_runtime:load", "environment": None,
     }  # fmt: skip
     done = bench.run(
         "validate.validate:validate", spec,
         weights=weights, model=model, statistics=reference.outputs["statistics"],
+        groups=reference.outputs["groups"],
     )  # fmt: skip
     metrics = done.metrics
     assert metrics["quality/drop"] == 0

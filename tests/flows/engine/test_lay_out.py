@@ -228,7 +228,7 @@ def test_todays_champion_is_validated_compared_and_timed_with_the_candidates() -
     book = measured_beside(entrant())
     assert book.inputs["validate champion"] == {
         "weights": ("train", "weights"), "model": ("registered", "model"),
-        "statistics": ("reference", "statistics"),
+        "statistics": ("reference", "statistics"), "groups": ("reference", "groups"),
     }  # fmt: skip
     compared = book.inputs["compare with champion"]
     assert compared["champion"] == ("validate champion", "statistics")

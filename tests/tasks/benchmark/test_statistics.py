@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from prefect_hone.ray_workers.data.groups import Grouping
 from prefect_hone.ray_workers.metrics.sums import MEAN
 from prefect_hone.tasks.benchmark.statistics import latency, median_interval, ratio
 from prefect_hone.tasks.validate.bootstrap import bootstrap
-from prefect_hone.tasks.validate.groups import by_label, group_metrics
+from prefect_hone.tasks.validate.groups import Judged
 from prefect_hone.tasks.validate.interval import quality_interval, wilson
 from prefect_hone.tasks.validate.parity import parity
 from scipy import stats
@@ -100,8 +101,9 @@ def test_groups_show_whom_compression_hurt() -> None:
     reference = np.ones((20, 1))
     candidate = np.ones((20, 1))
     candidate[15:] = 0
-    groups = by_label(candidate, reference, targets, lambda s: float(s.mean()), True)
-    said = group_metrics(groups, True)
+    judged = Judged(candidate, reference, lambda s: float(s.mean()), True)
+    label = Grouping(by="label", groups=("0", "1"), members=tuple(targets))
+    said = judged.metrics(judged.groups(label, np.ones(20, bool)))
     assert said["quality/worst_group"] == 0.5
     assert said["quality/worst_group_label"] == 1
     assert said["quality/worst_group_drop"] == 0.5

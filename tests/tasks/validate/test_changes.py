@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from prefect_hone.ray_workers.data.groups import Grouping
 from prefect_hone.ray_workers.metrics import accuracy, metric
 from prefect_hone.recipe.errors import InputError
-from prefect_hone.tasks.validate.changes import changes
+from prefect_hone.tasks.specs.validate import ValidateFacts
+from prefect_hone.tasks.validate import changes as module
+from prefect_hone.tasks.validate.groups import Judged
 
 LABELS = np.repeat(np.arange(10), 20)
+
+
+def grouped(values: np.ndarray, by: str = "label") -> Grouping:
+    names = [str(value) for value in values]
+    groups = tuple(dict.fromkeys(names))
+    return Grouping(by=by, groups=groups, members=tuple(map(groups.index, names)))
+
+
+def changes(
+    candidate: np.ndarray,
+    reference: np.ndarray,
+    labels: np.ndarray | None,
+    aggregate: Callable[[np.ndarray], float],
+    higher: bool,
+) -> tuple[dict[str, float], ValidateFacts]:
+    judged = Judged(candidate, reference, aggregate, higher)
+    return module.changes(judged, [] if labels is None else [grouped(labels)])
 
 
 def answers(wrong: dict[int, int]) -> np.ndarray:
@@ -48,16 +70,28 @@ def test_samples_that_do_not_count_are_no_group() -> None:
     assert sorted(group.group for group in facts.groups) == [str(i) for i in range(10) if i != 4]
 
 
-def test_targets_that_are_no_labels_are_refused() -> None:
-    with pytest.raises(InputError, match="one integer target per sample"):
-        changes(answers({}), answers({}), LABELS / 2.0, accuracy.aggregate, True)
-
-
 def test_a_metric_without_a_value_within_a_label_is_refused() -> None:
     measure = metric("auroc")
     rows = measure.per_sample(np.random.default_rng(0).normal(size=(200, 10)), LABELS)
     with pytest.raises(InputError, match="no value within a single label"):
         changes(rows, rows, LABELS, measure.aggregate, True)
+
+
+def test_the_worst_group_of_several_kinds_is_found_with_the_interval_of_its_loss() -> None:
+    trained, broken = answers({}), answers({3: 8})
+    halves = grouped(np.where(LABELS < 5, "small", "large"), "size")
+    judged = Judged(broken, trained, accuracy.aggregate, True)
+    metrics, facts = module.changes(judged, [halves, grouped(LABELS)])
+    first, second = facts.groups[:2]
+    assert (first.name, first.count, first.drop) == ("3", 20, pytest.approx(0.4))
+    assert (second.name, second.count, second.drop) == ("size small", 100, pytest.approx(0.08))
+    assert 0 < first.drop_low < first.drop < first.drop_high
+    assert str(first).startswith("label 3 (n = 20): 1.0000 to 0.6000 [+0.")
+    assert metrics["quality/worst_group_drop_low"] == first.drop_low
+    assert metrics["quality/worst_group_drop_label"] == 3
+    only_size, _ = module.changes(judged, [halves])
+    assert only_size["quality/worst_group_drop"] == pytest.approx(0.08)
+    assert "quality/worst_group_drop_label" not in only_size, "a name is no number"
 
 
 def test_a_group_of_one_sample_has_no_interval() -> None:
