@@ -89,8 +89,8 @@ def import_paths(model: Strict, where: tuple[str, ...] = ()) -> Iterator[tuple[s
         value = getattr(model, name)
         mark = next((m for m in info.metadata if isinstance(m, NamesCode)), None)
         texts = (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
-        for index, text in enumerate(texts if mark is not None else ()):
-            if isinstance(text, str) and (mark.always or ":" in text):
+        for index, text in enumerate(texts):
+            if mark and isinstance(text, str) and (mark.always or ":" in text):
                 yield text, ".".join((*where, name, *(() if text is value else (str(index),))))
         for key, inner in _models(value):
             yield from import_paths(inner, (*where, name, *key))

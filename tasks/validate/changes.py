@@ -35,7 +35,7 @@ def changes(
     flipped = flips(reference, candidate, judged.higher_is_better) if with_flips else None
     metrics = {} if flipped is None else flipped.metrics()
     facts = ValidateFacts(flips=None if flipped is None else flipped.fact())
-    counts = ~(np.isnan(candidate).any(axis=1) | np.isnan(reference).any(axis=1))
+    counts = np.asarray(~(np.isnan(candidate).any(axis=1) | np.isnan(reference).any(axis=1)))
     if groupings and counts.any():
         counted = Judged(
             candidate[counts], reference[counts], judged.aggregate, judged.higher_is_better
