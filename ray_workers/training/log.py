@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from ..events import EpochEnd, Metric, Note, Progress, Report
 from .checkpoints import Checkpoints
@@ -64,7 +65,9 @@ class Log:
         if self._enabled:
             self._report(Note(text))
 
-    def live(self, epoch: int, step: int, loss: float, samples: int, memory: str) -> None:
+    def live(
+        self, epoch: int, step: int, loss: float, samples: int, memory: Callable[[], str]
+    ) -> None:
         """Progress, a few times a second.
 
         Args:
@@ -72,7 +75,7 @@ class Log:
             step: Steps done.
             loss: Of the last step.
             samples: In the last step.
-            memory: Of a worker, as text.
+            memory: Tells that of a worker, as text.
         """
         now = time.perf_counter()
         if self._first_step is None:
@@ -85,7 +88,7 @@ class Log:
         left = each * (self._steps - step)
         text = (
             f"epoch {epoch + 1}/{self.epochs}, step {step}/{self._steps}, loss {loss:.4f}, "
-            f"{samples / each:,.0f} samples/s, {memory} a worker, {left:.0f} s left"
+            f"{samples / each:,.0f} samples/s, {memory()} a worker, {left:.0f} s left"
         )
         self._report(Progress(step, self._steps, text))
 

@@ -20,7 +20,7 @@ from ...recipe.errors import InputError, Preempted
 from ...recipe.strict import short_name
 from ...recipe.training import Train
 from ..data.calling import move
-from ..data.seed import mixed_seed
+from ..data.seed import mixed_seed, seed_torch
 from ..data.split_format import Feed
 from ..data.splits import Splits, few_samples, split
 from ..events import Report
@@ -147,7 +147,7 @@ def train_loop(
             log.metric("train/loss", loss, passed.step)
             log.metric("train/learning_rate", passed.rate, passed.step)
             log.metric("train/gradient_norm", float(passed.norm), passed.step)
-            log.live(passed.epoch, passed.step + 1, loss, spec.batch_size, monitor.memory())
+            log.live(passed.epoch, passed.step + 1, loss, spec.batch_size, monitor.memory)
         return loss, stops
 
     try:
@@ -157,7 +157,7 @@ def train_loop(
             for share in batches.steps(epoch, step % steps_per_epoch):
                 if (sending := communication.at(step)) is not None:
                     log.metric("train/communication_share", sending, step)
-                torch.manual_seed(mixed_seed(spec.seed, step, axes.reader))
+                seed_torch(mixed_seed(spec.seed, step, axes.reader), axes.device)
                 for optimizer in optimizers:
                     optimizer.zero_grad()
                 loss = runner.train(share)

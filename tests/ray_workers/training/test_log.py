@@ -53,7 +53,7 @@ def test_progress_comes_a_few_times_a_second(
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
     log, told = make(tmp_path)
     for step in range(11):
-        log.live(0, step, 0.5, 32, "1.0 GB")
+        log.live(0, step, 0.5, 32, lambda: "1.0 GB")
         now[0] += 0.1
     assert all(isinstance(event, Progress) for event in told)
     assert 3 <= len(told) <= 4
