@@ -37,7 +37,12 @@ from ...tasks.steps import (
     module_pass_step,
     requirement_files,
 )
-from .lay_out_looks import lay_out_corrupted, lay_out_explained, lay_out_looks
+from .lay_out_looks import (
+    lay_out_corrupted,
+    lay_out_explained,
+    lay_out_looks,
+    shows_samples,
+)
 from .lay_out_measurements import lay_out_champion
 from .layout import (
     CandidateLayout,
@@ -238,6 +243,7 @@ def lay_out_candidate(
             ValidateSpec(
                 **dict(judged),
                 flips=recipe.proofs.flips,
+                show_samples=shows_samples(recipe),
                 higher_is_better=recipe.quality.rises,
                 loader=loader(target.kind),
                 environment=target.environment,

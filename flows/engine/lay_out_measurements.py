@@ -24,6 +24,7 @@ from ...tasks.steps import (
     requirements_of_environment,
     runtime_loader,
 )
+from .lay_out_looks import shows_samples
 from .layout import CandidateLayout, ChampionEntrant, H, Shared, Submit, hand, judged_by
 from .surroundings import Surroundings
 
@@ -50,6 +51,7 @@ def lay_out_champion(
         ValidateSpec(
             **dict(judged),
             flips=recipe.proofs.flips,
+            show_samples=shows_samples(recipe),
             higher_is_better=recipe.quality.rises,
             loader=opening,
             environment=environment,

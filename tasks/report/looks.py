@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Container
 from dataclasses import dataclass
 
 from ..outcome import Candidate
@@ -52,7 +53,7 @@ class PairShown:
 def robustness_rows(report: Report) -> list[Row]:
     """What each candidate loses under corruptions, the winner first."""
     rows = []
-    for candidate in _looked_at(report, "robustness/worst_drop"):
+    for candidate in _looked_at(report, "robustness/worst_drop", report.robustness):
         facts = report.robustness[candidate.name]
         worst = max(facts.conditions, key=lambda one: one.drop)
         strongest = [c for c in facts.conditions if c.strength == 3]
@@ -78,7 +79,7 @@ def robustness_headers(report: Report) -> list[str]:
 def explanation_rows(report: Report) -> list[Row]:
     """How far each candidate's answers depend on the same regions, the winner first."""
     rows = []
-    for candidate in _looked_at(report, "explanation/agreement"):
+    for candidate in _looked_at(report, "explanation/agreement", report.explanations):
         facts = report.explanations[candidate.name]
         cells = (
             _bounded(candidate, "explanation/agreement", "{:.3f}"),
@@ -95,7 +96,7 @@ def explained_pairs(report: Report) -> dict[str, list[PairShown]]:
         return {}
     trained = {one.index: one for one in report.explained.shown}
     found = {}
-    for candidate in _looked_at(report, "explanation/agreement"):
+    for candidate in _looked_at(report, "explanation/agreement", report.explanations):
         facts = report.explanations[candidate.name]
         pairs = [
             _pair(trained[after.index], after, agreement)
@@ -107,9 +108,9 @@ def explained_pairs(report: Report) -> dict[str, list[PairShown]]:
     return found
 
 
-def _looked_at(report: Report, metric: str) -> list[Candidate]:
-    """Candidates with a metric, the winner first."""
-    found = [c for c in report.outcome.candidates if metric in c.metrics]
+def _looked_at(report: Report, metric: str, facts: Container[str]) -> list[Candidate]:
+    """Candidates with a metric and facts, the winner first."""
+    found = [c for c in report.outcome.candidates if metric in c.metrics and c.name in facts]
     return sorted(found, key=lambda c: c.name != report.outcome.winner)
 
 

@@ -16,6 +16,7 @@ from ..decide import GateResult
 from ..outcome import Candidate, Outcome
 from ..specs.benchmark import BASELINE
 from .contents import Report
+from .flipped import flipped_samples
 from .looks import explained_pairs, explanation_rows, robustness_headers, robustness_rows
 from .measured_again import HEADINGS as AGAIN
 from .measured_again import again_rows, in_words
@@ -77,6 +78,7 @@ def page(report: Report, pictures: Pictures) -> str:
         flip_rows=flip_rows(report),
         recipe=recipe_text(report),
         looks=_looks(report, pictures),
+        flipped=flipped_samples(report),
     )
 
 

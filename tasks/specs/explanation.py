@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue
 from ...recipe.proofs import Proofs
 from ...recipe.strict import Strict
 from .base import Facts, Judged
+from .shown import ShownSample
 
 
 class ExplainedSpec(Judged):
@@ -33,18 +34,6 @@ class ExplanationSpec(ExplainedSpec):
     environment: str | None
     options: dict[str, JsonValue] = Field(default_factory=dict)
     processor: dict[str, JsonValue] | None = None
-
-
-class ShownSample(Strict):
-    """A sample as a report shows it.
-
-    Attributes:
-        picture: A PNG, as base64; None if it is no image.
-        text: Else its numbers, or the text that `Data.text` made of it.
-    """
-
-    picture: str | None = None
-    text: str | None = None
 
 
 class Attribution(Strict):

@@ -6,6 +6,7 @@ from pydantic import Field, JsonValue
 
 from ...recipe.strict import Strict
 from .base import Facts, Judged, Spec
+from .shown import ShownSample
 
 
 class ReferenceSpec(Judged):
@@ -21,6 +22,7 @@ class ReferenceSpec(Judged):
 class ValidateSpec(Judged):
     """Attributes:
     flips: Whether answers that flipped are looked at.
+    show_samples: Whether a report may show a few of them.
     higher_is_better: Direction of the metric.
     loader: Import path of the function that opens the candidate.
     environment: The isolated environment that the runtime needs, or None.
@@ -29,6 +31,7 @@ class ValidateSpec(Judged):
     """
 
     flips: bool = True
+    show_samples: bool = True
     higher_is_better: bool
     loader: str
     environment: str | None
@@ -74,6 +77,29 @@ class GroupFact(Strict):
         return f"{what} (n = {self.count}): {self.before:.4f} to {self.after:.4f}{bounds}"
 
 
+class FlippedSample(Strict):
+    """A sample whose answer flipped.
+
+    Attributes:
+        index: In the test split.
+        sample: What it is.
+        target: Its class, if the answers are classes.
+        before: The trained model's answer.
+        after: The candidate's.
+        margin_before: Logit of the true class above the best other one, in the trained model's
+            output: negative where it is wrong.
+        margin_after: The same in the candidate's.
+    """
+
+    index: int
+    sample: ShownSample
+    target: int | None = None
+    before: int | None = None
+    after: int | None = None
+    margin_before: float | None = None
+    margin_after: float | None = None
+
+
 class FlipFacts(Strict):
     """Samples that one of two models has right and the other wrong.
 
@@ -83,6 +109,9 @@ class FlipFacts(Strict):
         count: All samples.
         p_value: Of McNemar's exact test.
         broken_samples: Some indices in the test split of broken samples.
+        repaired_samples: The same of repaired ones.
+        shown_broken: A few of the broken samples; none if the report may show none.
+        shown_repaired: A few of the repaired ones.
     """
 
     broken: int
@@ -90,6 +119,9 @@ class FlipFacts(Strict):
     count: int
     p_value: float
     broken_samples: tuple[int, ...] = ()
+    repaired_samples: tuple[int, ...] = ()
+    shown_broken: tuple[FlippedSample, ...] = ()
+    shown_repaired: tuple[FlippedSample, ...] = ()
 
 
 class ValidateFacts(Facts):

@@ -29,8 +29,8 @@ from ..specs.explanation import (
     ExplainedSpec,
     ExplanationFacts,
     ExplanationSpec,
-    ShownSample,
 )
+from ..specs.shown import ShownSample
 from .bootstrap import bootstrap
 from .chosen import evenly, input_to_change, known_samples, opened, splits_of
 from .interval import with_bounds

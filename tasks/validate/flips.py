@@ -47,13 +47,14 @@ class Flips:
         return min(1.0, 2 * tail)
 
     def fact(self) -> FlipFacts:
-        """The counts, and some of the broken samples, for a report."""
+        """The counts, and where some of the samples are, for a report."""
         return FlipFacts(
             broken=len(self.broken),
             repaired=len(self.repaired),
             count=self.count,
             p_value=self.p_value,
             broken_samples=self.broken[:_SHOWN],
+            repaired_samples=self.repaired[:_SHOWN],
         )
 
     def metrics(self) -> dict[str, float]:

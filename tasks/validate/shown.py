@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...ray_workers.data.calling import Arrays
-from ..specs.explanation import ShownSample
+from ..specs.shown import ShownSample
 
 Array = np.ndarray[Any, Any]
 _LARGEST = 64  # pixels

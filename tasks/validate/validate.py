@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ...recipe.strict import short_name
 from ...runtimes.predict import Arrays, Outputs, main_of
-from ..specs.validate import ValidateSpec
+from ..specs.validate import FlipFacts, FlippedSample, ValidateSpec
 from .agreement import agreement_metrics, agreement_rows
 from .changes import Array, changes
+from .flipped import Answers, flipped_samples
 from .groups import Judged
 from .interval import drop_interval, quality_interval, with_bounds
 from .parity import parity
@@ -62,6 +64,7 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
     measure = load_metric(spec.metric, work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
     rows: list[Array] = []
+    answers: dict[int, tuple[int, float]] = {}
     compared = _Compared()
     threads = max(1, int(work.cpus))
     options = work.loader_options(threads, spec.options)
@@ -78,6 +81,9 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
             main = main_of(outputs)
             _check_outputs(main, len(group))
             rows.append(measure.per_sample(main, target.numpy()))
+            found = Answers.of(main, target.numpy())
+            if found is not None:
+                answers |= found.by_index(group)
             if group[0] < _PARITY_SAMPLES:
                 compared.add(_of_torch(trained, inputs), outputs, target.numpy())
             work.progress(group[-1] + 1, len(splits.test))
@@ -108,6 +114,9 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
     }
     judged = Judged(statistics, reference, measure.aggregate, spec.higher_is_better)
     changed, facts = changes(judged, read_groupings(work.inputs["groups"]), spec.flips)
+    if facts.flips is not None and spec.show_samples:
+        flipped = _shown(splits, trained, facts.flips, answers)
+        facts = facts.model_copy(update={"flips": flipped})
     return Result(metrics=metrics | changed, facts=facts)
 
 
@@ -165,6 +174,25 @@ class _Compared:
                 }
             metrics |= measured
         return metrics
+
+
+def _shown(
+    splits: Splits,
+    trained: torch.nn.Module,
+    flips: FlipFacts,
+    answers: dict[int, tuple[int, float]],
+) -> FlipFacts:
+    """The flips with a few of the samples themselves."""
+
+    def some(indices: tuple[int, ...], broken: bool) -> tuple[FlippedSample, ...]:
+        return flipped_samples(splits, indices, answers, partial(_of_torch, trained), broken)
+
+    return flips.model_copy(
+        update={
+            "shown_broken": some(flips.broken_samples, True),
+            "shown_repaired": some(flips.repaired_samples, False),
+        }
+    )
 
 
 def _of_torch(model: torch.nn.Module, inputs: Any) -> Arrays:

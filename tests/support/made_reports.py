@@ -10,11 +10,11 @@ from prefect_hone.tasks.specs.explanation import (
     Attribution,
     ExplainedFacts,
     ExplanationFacts,
-    ShownSample,
 )
 from prefect_hone.tasks.specs.robustness import RobustnessFacts, UnderCorruption
+from prefect_hone.tasks.specs.shown import ShownSample
 from prefect_hone.tasks.specs.train import Curve
-from prefect_hone.tasks.specs.validate import FlipFacts, GroupFact, ValidateFacts
+from prefect_hone.tasks.specs.validate import FlipFacts, FlippedSample, GroupFact, ValidateFacts
 
 #: A PNG of one grey pixel.
 PIXEL = (
@@ -33,6 +33,14 @@ def made_robustness() -> RobustnessFacts:
             for name in ("noise", "blur", "contrast")
             for strength in (1, 2, 3)
         ),
+    )  # fmt: skip
+
+
+def made_flip() -> FlippedSample:
+    """A sample that the candidate has wrong."""
+    return FlippedSample(
+        index=4, sample=ShownSample(picture=PIXEL), target=2, before=2, after=0, margin_before=1.25,
+        margin_after=-0.5,
     )  # fmt: skip
 
 
@@ -69,7 +77,8 @@ def made_report() -> Report:
         sensitivity={INT8: {f"layers.{i}.conv": 10.0 + i for i in range(8)}},
         judged={
             INT8: ValidateFacts(
-                flips=FlipFacts(broken=3, repaired=1, count=40, p_value=0.625, broken_samples=(4, 9, 30)),
+                flips=FlipFacts(broken=3, repaired=1, count=40, p_value=0.625, broken_samples=(4, 9, 30),
+                                shown_broken=(made_flip(),)),
                 groups=tuple(
                     GroupFact(group=str(i), count=10, before=0.9, after=0.7 + i / 10, low=0.4, high=0.95,
                               drop=0.2 - i / 10)

@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from made_reports import made_report
+from made_reports import made_attribution, made_report
 from made_runs import FP32, INT8
 from prefect_hone.recipe.schema import Recipe
 from prefect_hone.tasks.report.card import model_card
@@ -15,7 +15,9 @@ from prefect_hone.tasks.report.contents import Report
 from prefect_hone.tasks.report.figures import frontier
 from prefect_hone.tasks.report.page import alike, candidate_rows, gate_rows, page, timing_rows
 from prefect_hone.tasks.report.pictures import Pictures, draw, draw_pareto
+from prefect_hone.tasks.specs.explanation import ExplainedFacts
 from prefect_hone.tasks.specs.layer_parity import LayerParity, LayerParityFacts
+from prefect_hone.tasks.specs.shown import ShownSample
 
 _VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -205,3 +207,43 @@ def test_two_runs_compared(report: Report) -> None:
     text = comparison(report, other)
     assert _Reader(text).open == []
     assert "not timed side by side" in text
+
+
+def test_samples_are_shown_where_they_flipped_and_were_explained(
+    report: Report, pictures: Pictures
+) -> None:
+    said = " ".join(_Reader(page(report, pictures)).words)
+    for words in ("sample 4, class 2", "answer 2 → 0", "margin +1.25 → -0.50"):
+        assert words in said
+    for words in ("sample 7, agreement 0.93", "Under corrupted inputs", "noise of strength 3"):
+        assert words in said
+
+
+def test_what_was_not_looked_at_has_a_section(report: Report, pictures: Pictures) -> None:
+    assert "Not looked at" not in page(report, pictures)
+    told = report.outcome.model_copy(update={"not_looked_at": ("flips (they are off)",)})
+    plain = report.model_copy(
+        update={"outcome": told, "robustness": {}, "explanations": {}, "explained": None}
+    )
+    assert "flips (they are off)" in page(plain, draw(plain))
+    assert "robustness" not in draw(plain).plain
+
+
+def test_parts_of_a_text_are_bars(report: Report, pictures: Pictures) -> None:
+    before = made_attribution().model_copy(
+        update={"rows": 1, "names": ("0: <b>", "1: 8", "2: 9", "3: 1"),
+                "sample": ShownSample(text="<b> 8 9 1")}
+    )  # fmt: skip
+    found = report.explanations[INT8].model_copy(
+        update={"shown": (before.model_copy(update={"sample": None, "values": (0.9, 0, 0, -1.0)}),)}
+    )
+    texts = report.model_copy(
+        update={
+            "explained": ExplainedFacts(kind="tokens", shown=(before,)),
+            "explanations": {INT8: found},
+        }
+    )
+    text = page(texts, pictures)
+    assert "<b> 8" not in text
+    words = [word for word in _Reader(text).words if word]
+    assert words[words.index("0: <b>") :][:3] == ["0: <b>", "+1.00", "+0.90"]
