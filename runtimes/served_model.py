@@ -47,6 +47,8 @@ log = logging.getLogger("hone")
 #: In the model's data: its description, and the folder with the artifact's files.
 DESCRIPTION = "hone.json"
 FILES = "artifact"
+#: The data in a model's folder, as MLflow writes a pyfunc model.
+DATA = Path("data", "data")
 #: Files by which the folder of the whole model is known.
 _AT_THE_TOP = (MANIFEST, DOWNLOADED, "MLmodel")
 
@@ -130,13 +132,33 @@ def _load_pyfunc(data_path: str) -> ServedModel:
         RuntimeMissing: The runtime is not installed.
         Unproven: On this machine, its outputs are not within what was measured.
     """
-    folder = Path(data_path)
+    return _opened(Path(data_path), None)
+
+
+def open_model(folder: str | Path, digest: str | None = None) -> ServedModel:
+    """Open a model without MLflow, whose import takes longer than all else.
+
+    Args:
+        folder: The model's folder, as `mlflow artifacts download -u models:/NAME@ALIAS` makes it.
+        digest: sha256 of all its files as the registry has it (the version's tag `hone.digest`);
+            None: they are only compared with the manifest beside them.
+
+    Raises:
+        RuntimeFailed: There is no model of Hone's in it.
+        ArtifactChanged: The files are not those that were measured.
+        RuntimeMissing: The runtime is not installed.
+        Unproven: On this machine, its outputs are not within what was measured.
+    """
+    return _opened(Path(folder) / DATA, digest)
+
+
+def _opened(folder: Path, digest: str | None) -> ServedModel:
     described = ModelDescription.read(folder)
     try:
-        _check(folder, described)
+        _check(folder, described, digest)
     except ValueError as error:
         raise ArtifactChanged(
-            f"the files differ from the measured artifact: {error}", where=data_path
+            f"the files differ from the measured artifact: {error}", where=str(folder)
         ) from error
     predict = open_artifact(folder / FILES, described.options, log.info)
     if described.proof is not None:
@@ -144,15 +166,20 @@ def _load_pyfunc(data_path: str) -> ServedModel:
     return ServedModel(predict, described.inputs)
 
 
-def _check(folder: Path, described: ModelDescription) -> None:
+def _check(folder: Path, described: ModelDescription, digest: str | None) -> None:
     """Compare the files with what was measured and logged.
+
+    Args:
+        folder: The model's data.
+        described: Its description.
+        digest: Of all files, as the registry has it; None: it is asked, where MLflow knows it.
 
     Raises:
         ValueError: They differ; with the reason.
     """
     own = folder.resolve()
     root = next((f for f in own.parents[:2] if any((f / n).exists() for n in _AT_THE_TOP)), own)
-    listed, said = read_manifest(root), registered_digest(root)
+    listed, said = read_manifest(root), digest or registered_digest(root)
     if listed is None and said is not None:
         raise ValueError("the model's manifest is missing")
     if listed is None:  # an earlier Hone logged it
@@ -169,6 +196,6 @@ def _check(folder: Path, described: ModelDescription) -> None:
             )
         inner = f"{(own / FILES).relative_to(root).as_posix()}/"
         held = {p.removeprefix(inner): d for p, d in beside.items() if p.startswith(inner)}
-    digest = tree_digest(held)
-    if digest != described.sha256:
-        raise ValueError(f"sha256 {digest[:12]}, expected {described.sha256[:12]}")
+    artifact = tree_digest(held)
+    if artifact != described.sha256:
+        raise ValueError(f"sha256 {artifact[:12]}, expected {described.sha256[:12]}")

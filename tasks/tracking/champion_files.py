@@ -13,14 +13,13 @@ from typing import Any
 from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
 from ...runtimes.errors import RuntimeFailed
-from ...runtimes.served_model import FILES, ModelDescription, artifact_digest
+from ...runtimes.served_model import DATA, FILES, ModelDescription, artifact_digest
 from ..todays_champion import TodaysChampion
 from . import names
 from .away import insist
 from .first_opening import alone, embedded_file, schema_problem
 from .lookup import version_of
 from .registered_bytes import fetched, location, required_version, verify_version
-from .self_proof import DATA
 from .tracker import quiet_mlflow
 
 

@@ -20,11 +20,11 @@ from ...recipe.errors import InputError
 from ...recipe.strict import Strict
 from ...runtimes.digest import tree_digest
 from ...runtimes.manifest import MANIFEST, differences, manifest_digest, model_files, read_manifest
-from ...runtimes.served_model import FILES
+from ...runtimes.served_model import DATA, FILES
 from . import names
 from .away import is_away
 from .lookup import found_or_none, named_version
-from .self_proof import DATA, SelfProof, prove_version
+from .self_proof import SelfProof, prove_version
 
 _MOST_FILES = 10_000  # a version may name any folder of this machine as its place
 

@@ -17,10 +17,8 @@ from ...runtimes.errors import RuntimeFailed
 from ...runtimes.isolated.environment import environment
 from ...runtimes.opening import Runtime, is_importable, runtime, runtime_module
 from ...runtimes.proof import PROOF, UNPROVEN, Proof, Unproven, warns
-from ...runtimes.served_model import DESCRIPTION, FILES, ModelDescription
+from ...runtimes.served_model import DATA, DESCRIPTION, FILES, ModelDescription
 
-#: A model's data in its folder, as MLflow writes a pyfunc model.
-DATA = Path("data") / "data"
 _TIMEOUT = 120.0  # s, for opening it and one call
 
 

@@ -45,8 +45,8 @@ THROUGH_MLFLOW = (
 )
 ALONE = (
     "import numpy as np\n"
-    "from prefect_hone.runtimes.served_model import _load_pyfunc\n"
-    "_load_pyfunc({model!r} + '/data/data').predict(np.load({x!r}))\n"
+    "from prefect_hone.runtimes.served_model import open_model\n"
+    "open_model({model!r}).predict(np.load({x!r}))\n"
 )
 
 

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from prefect_hone.runtimes import served_model
 from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
-from prefect_hone.runtimes.errors import ArtifactChanged
+from prefect_hone.runtimes.errors import ArtifactChanged, RuntimeFailed
+from prefect_hone.runtimes.manifest import (
+    MANIFEST,
+    manifest_digest,
+    model_files,
+    write_manifest,
+)
 from prefect_hone.runtimes.onnxruntime_runtime import OnnxRuntimeSettings
 from prefect_hone.runtimes.served_model import (
     FILES,
@@ -17,6 +23,7 @@ from prefect_hone.runtimes.served_model import (
     ServedModel,
     _load_pyfunc,
     artifact_digest,
+    open_model,
 )
 
 
@@ -62,6 +69,23 @@ def test_other_bytes_than_those_that_were_measured_are_refused(tmp_path: Path, c
             (files / "model.onnx").rename(files / "other.onnx")
     with pytest.raises(ArtifactChanged, match="the files differ from the measured artifact"):
         _load_pyfunc(str(tmp_path))
+
+
+def test_without_mlflow_it_is_opened_by_its_folder_and_the_registrys_digest(tmp_path: Path) -> None:
+    champion_in(tmp_path / "data" / "data")
+    x = np.ones((4, 3), np.float32)
+    assert np.array_equal(open_model(tmp_path).predict(x), 2 * x)
+    write_manifest(tmp_path)
+    digest = manifest_digest(model_files(tmp_path))
+    assert np.array_equal(open_model(str(tmp_path), digest).predict(x), 2 * x)
+    (tmp_path / "MLmodel").write_text("another")
+    (tmp_path / MANIFEST).unlink()
+    write_manifest(tmp_path)  # as somebody who may write all files can
+    assert np.array_equal(open_model(tmp_path).predict(x), 2 * x)
+    with pytest.raises(ArtifactChanged, match="the registry says"):
+        open_model(tmp_path, digest)
+    with pytest.raises(RuntimeFailed):
+        open_model(tmp_path / "data")
 
 
 def test_several_inputs_come_by_name() -> None:

@@ -176,10 +176,8 @@ def test_its_own_requirements_are_enough(
         "heavy = ('torch', 'ray', 'prefect', 'prefect_hone.recipe', 'prefect_hone.tasks')\n"
         "assert not [m for m in heavy if importlib.util.find_spec(m)]\n"
     )
-    alone = (
-        "from prefect_hone.runtimes.served_model import _load_pyfunc\nmodel = _load_pyfunc({!r})"
-    )
+    alone = "from prefect_hone.runtimes.served_model import open_model\nmodel = open_model({!r})"
     through = "import mlflow.pyfunc\nmodel = mlflow.pyfunc.load_model({!r})"
-    for opened in (alone.format(str(logged / "data" / "data")), through.format(str(logged))):
+    for opened in (alone.format(str(logged)), through.format(str(logged))):
         code = there.replace("{open}", opened)
         subprocess.run([python, "-c", code], check=True, cwd=tmp_path, env=clean)
