@@ -47,6 +47,7 @@ bench: $(STAMP) ## the benchmarks
 	$(BIN)/python tests/benchmarks/compression.py
 	$(BIN)/python tests/benchmarks/targets.py
 	$(BIN)/python tests/benchmarks/champions.py
+	$(BIN)/python tests/benchmarks/intervals.py --minutes 10
 	$(BIN)/python tests/benchmarks/broken_layers.py
 	$(BIN)/python tests/benchmarks/fuzz.py 5
 	$(BIN)/python tests/benchmarks/kills.py

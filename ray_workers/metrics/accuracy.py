@@ -33,4 +33,8 @@ def _sums_and_counts(statistics: Array) -> Array:
     return np.concatenate([np.nan_to_num(statistics), ~np.isnan(statistics)], axis=1)
 
 
-aggregate = OfSums(MEAN_OF_SUMS.value, _sums_and_counts)
+def _turned_wrong(columns: Array) -> Array:
+    return np.stack([np.zeros(len(columns)), columns[:, 1]], axis=1)
+
+
+aggregate = OfSums(MEAN_OF_SUMS.value, _sums_and_counts, turned_wrong=_turned_wrong)

@@ -57,6 +57,13 @@ def split(sums: Array) -> tuple[Array, Array, Array]:
     return hits, said, true
 
 
+def turned_wrong(columns: Array) -> Array:
+    """The columns (N, 3 C) of samples whose hits became errors."""
+    wrong = columns.copy()
+    wrong[:, : columns.shape[1] // 3] = 0
+    return wrong
+
+
 def _occurrences(classes: Array, chosen: Array, width: int) -> Array:
     """How often each class is among a sample's chosen positions (N, C)."""
     count = len(classes)

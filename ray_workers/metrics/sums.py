@@ -23,11 +23,14 @@ class OfSums:
         columns: From statistics (N, j) to what is summed (N, k); without NaN.
         has_interval: Whether resampling gives an interval. It doesn't where the metric itself is
             off by as much as it varies.
+        turned_wrong: Of a metric of answers, from columns (N, k) to those of the same samples if
+            all of their answers were wrong; None for other metrics.
     """
 
     value: Callable[[Array, int], Array]
     columns: Callable[[Array], Array] = _as_they_are
     has_interval: bool = True
+    turned_wrong: Callable[[Array], Array] | None = None
 
     def __call__(self, statistics: Array) -> float:
         columns = self.columns(statistics)

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...ray_workers.metrics.sums import OfSums
 from .bootstrap import bootstrap, bootstrap_of
+from .few_changes import around_few_changes, tango
 
 Array = np.ndarray[Any, Any]
 _MOST_SAMPLES = 10**9
@@ -46,9 +48,9 @@ def drop_interval(
 ) -> tuple[float, float, float]:
     """How much worse a candidate is than its reference, paired by sample, with a 95 % interval.
 
-    Shares of correct answers have the interval of Bonett and Price, which is honest for few samples
-    too, also where the two never differ (https://doi.org/10.3102/1076998611411915); any other
-    metric has a bootstrap over samples.
+    Shares of correct answers have Tango's score interval, which is honest for few samples too, also
+    where the two never differ; any other metric has a bootstrap over samples, and those of answers
+    an interval at least as wide as Tango's where few changed (`few_changes.py`).
 
     Args:
         reference: Statistics of the reference, one row per sample, (N, k).
@@ -70,10 +72,14 @@ def drop_interval(
         better = int(
             ((reference < candidate) if higher_is_better else (reference > candidate)).sum()
         )
-        return (value, *bonett_price(worse, better, count))
+        return (value, *tango(worse, better, count))
     bounds = bootstrap_of(
         (reference, candidate), aggregate, lambda values: sign * (values[0] - values[1])
     )
+    if isinstance(aggregate, OfSums) and not math.isnan(bounds[0]):
+        least = around_few_changes(reference, candidate, aggregate, sign)
+        if least is not None:
+            bounds = (min(bounds[0], least[0]), max(bounds[1], least[1]))
     return value, *_around(value, *bounds)
 
 
@@ -97,19 +103,6 @@ def is_share(statistics: Array, aggregate: Callable[[Array], float]) -> bool:
     """Whether a metric is the share of ones in a column of zeros and ones."""
     binary = statistics.shape[1] == 1 and bool(np.isin(statistics, (0.0, 1.0)).all())
     return binary and math.isclose(aggregate(statistics), float(statistics.mean()), abs_tol=1e-9)
-
-
-def bonett_price(worse: int, better: int, count: int) -> tuple[float, float]:
-    """Bonett and Price's 95 % interval of a difference between paired shares, as a loss.
-
-    Args:
-        worse: Samples that only the reference has right.
-        better: Samples that only the candidate has right.
-        count: All samples.
-    """
-    first, second = (worse + 1) / (count + 2), (better + 1) / (count + 2)
-    half = _Z * math.sqrt((first + second - (first - second) ** 2) / (count + 2))
-    return max(-1.0, first - second - half), min(1.0, first - second + half)
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
@@ -138,7 +131,7 @@ def samples_to_say(what: Literal["value", "drop"], limit: float) -> int | None:
     def sure(count: int) -> bool:
         if what == "value":
             return wilson(1.0, count)[0] >= limit
-        return bonett_price(0, 0, count)[1] <= limit
+        return tango(0, 0, count)[1] <= limit
 
     if not sure(_MOST_SAMPLES):
         return None

@@ -13,11 +13,11 @@ def test_the_size_that_would_do_is_told() -> None:
     asked = made.recipe(gates=[SURE])
     assert unsure_gates(asked, 100) == [
         "the gate quality.drop_high at most 0.01 can't be passed with this test split of 100 "
-        "samples, however good a candidate is: 276 samples would do"
+        "samples, however good a candidate is: 381 samples would do"
     ]
-    assert unsure_gates(asked, 276) == []
+    assert unsure_gates(asked, 381) == []
     assert unsure_gates(asked, None) == [
-        "the gate quality.drop_high at most 0.01 needs a test split of at least 276 samples"
+        "the gate quality.drop_high at most 0.01 needs a test split of at least 381 samples"
     ]
 
 
@@ -26,7 +26,7 @@ def test_the_size_that_would_do_is_told() -> None:
     [
         ({"metric": "quality.accuracy", "at_least": 0.97, "confidence": 0.95}, "125 samples"),
         ({"metric": "quality.value_low", "at_least": 0.97}, "125 samples"),
-        ({"metric": "quality.drop_from_champion_high", "at_most": 0.02}, "137 samples"),
+        ({"metric": "quality.drop_from_champion_high", "at_most": 0.02}, "189 samples"),
         ({**SURE, "at_most": 0.0}, "with any test split"),
     ],
 )

@@ -1,0 +1,98 @@
+"""Intervals of a drop where few answers changed, or none: resampling can't draw what never was.
+
+Paired shares have Tango's score interval (Equivalence test and confidence interval for the
+difference in proportions for the paired-sample design, Statistics in Medicine 17, 1998, pages 891
+to 908). Other metrics of answers (F1, balanced accuracy, IoU, Dice) get it in units of the metric:
+by how much the metric falls if a small share of all samples turns wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...ray_workers.metrics.sums import OfSums
+
+Array = np.ndarray[Any, Any]
+_Z = 1.959963984540054
+#: With fewer changed samples, resampling alone is too narrow.
+_FEW = 10
+_STEPS = 60  # of a bisection
+_AT_ONCE = 1000  # samples
+
+
+def tango(worse: int, better: int, count: int) -> tuple[float, float]:
+    """Tango's 95 % score interval of a difference between paired shares, as a loss.
+
+    Args:
+        worse: Samples that only the reference has right.
+        better: Samples that only the candidate has right.
+        count: All samples.
+    """
+    middle = (worse - better) / count
+
+    def beyond(loss: float) -> bool:
+        """Whether a loss is refuted by the samples."""
+        off = worse - better - count * loss
+        return off * off > _Z * _Z * count * _variance(worse, better, count, loss)
+
+    ends = []
+    for end in (-1.0, 1.0):
+        inside, outside = middle, end
+        if beyond(end):
+            for _ in range(_STEPS):
+                between = (inside + outside) / 2
+                inside, outside = (inside, between) if beyond(between) else (between, outside)
+        else:
+            inside = end
+        ends.append(inside)
+    return ends[0], ends[1]
+
+
+def _variance(worse: int, better: int, count: int, loss: float) -> float:
+    """Of a sample's difference, by the shares that are most likely if this is the loss."""
+    linear = (2 * count - worse + better) * loss - worse - better
+    constant = -better * loss * (1 - loss)
+    root = math.sqrt(max(linear * linear - 8 * count * constant, 0.0))
+    return 2 * (root - linear) / (4 * count) + loss * (1 - loss)
+
+
+def around_few_changes(
+    reference: Array, candidate: Array, aggregate: OfSums, sign: int
+) -> tuple[float, float] | None:
+    """An interval of the drop of a metric of answers where few samples changed; None elsewhere.
+
+    Args:
+        reference: Statistics of the reference, (N, k).
+        candidate: Statistics of the candidate for the same samples, (N, k).
+        aggregate: The metric.
+        sign: 1 if higher is better, else -1.
+    """
+    if aggregate.turned_wrong is None or len(reference) < 2:
+        return None
+    before, after = aggregate.columns(reference), aggregate.columns(candidate)
+    if before.shape != after.shape:
+        return None
+    changed = (before != after).any(axis=1)
+    if int(changed.sum()) >= _FEW:
+        return None
+    count, total = len(before), before.sum(axis=0)
+    whole = float(aggregate.value(total, count))
+
+    def lost(old: Array, new: Array) -> Array:
+        """How much the metric falls with each sample alone as it is in the new columns (n,)."""
+        return np.asarray(sign * (whole - aggregate.value(total - old + new, count)), np.float64)
+
+    effects = lost(before[changed], after[changed])
+    unit = 0.0
+    for start in range(0, count, _AT_ONCE):
+        some = before[start : start + _AT_ONCE]
+        each = lost(some, aggregate.turned_wrong(some))
+        unit += float(np.nansum(np.maximum(each, 0.0)))
+    worse, better = int((effects > 0).sum()), int((effects < 0).sum())
+    low, high = tango(worse, better, count)
+    drop = sign * (whole - float(aggregate.value(after.sum(axis=0), count)))
+    middle = (worse - better) / count
+    return drop + (low - middle) * unit, drop + (high - middle) * unit
