@@ -10,7 +10,7 @@ import numpy as np
 
 from . import Array
 from .positions import are_labels, by_position, sums_and_counts
-from .sums import MEAN_OF_SUMS, OfSums
+from .sums import MEAN_OF_SUMS, RIGHT_AND_ALL, OfSums
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
@@ -33,8 +33,4 @@ def _sums_and_counts(statistics: Array) -> Array:
     return np.concatenate([np.nan_to_num(statistics), ~np.isnan(statistics)], axis=1)
 
 
-def _turned_wrong(columns: Array) -> Array:
-    return np.stack([np.zeros(len(columns)), columns[:, 1]], axis=1)
-
-
-aggregate = OfSums(MEAN_OF_SUMS.value, _sums_and_counts, turned_wrong=_turned_wrong)
+aggregate = OfSums(MEAN_OF_SUMS.value, _sums_and_counts, answers=RIGHT_AND_ALL)

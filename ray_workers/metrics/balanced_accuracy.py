@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .class_counts import columns, split, turned_wrong
+from .class_counts import ANSWERS, columns, split
 from .class_counts import per_sample as counts_per_sample
 from .positions import Array, two_classes
 from .sums import OfSums, mean_where
@@ -23,4 +23,4 @@ def _mean_recall(sums: Array, count: int) -> Array:
     return mean_where(hits / np.maximum(true, 1), true > 0)
 
 
-aggregate = OfSums(_mean_recall, columns, turned_wrong=turned_wrong)
+aggregate = OfSums(_mean_recall, columns, answers=ANSWERS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .positions import Array, are_labels, by_position
+from .sums import Answers
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
@@ -57,11 +58,21 @@ def split(sums: Array) -> tuple[Array, Array, Array]:
     return hits, said, true
 
 
-def turned_wrong(columns: Array) -> Array:
+def _turned_wrong(columns: Array) -> Array:
     """The columns (N, 3 C) of samples whose hits became errors."""
     wrong = columns.copy()
     wrong[:, : columns.shape[1] // 3] = 0
     return wrong
+
+
+def _all_right(columns: Array) -> Array:
+    """Of which samples the hits are all that was said and all that is true (N,)."""
+    hits, said, true = split(columns)
+    return np.asarray(((hits == said) & (said == true)).all(axis=1))
+
+
+#: What such columns say of answers.
+ANSWERS = Answers(_turned_wrong, _all_right)
 
 
 def _occurrences(classes: Array, chosen: Array, width: int) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .class_counts import counted
 from .positions import Array, several_answers
-from .sums import MEAN_OF_SUMS, OfSums
+from .sums import MEAN_OF_SUMS, RIGHT_AND_ALL, OfSums
 
 
 def per_sample(outputs: Array, targets: Array) -> Array:
@@ -28,8 +28,4 @@ def _of_each(statistics: Array) -> Array:
     return np.stack([each, there], axis=1)
 
 
-def _turned_wrong(columns: Array) -> Array:
-    return np.stack([np.zeros(len(columns)), columns[:, 1]], axis=1)
-
-
-aggregate = OfSums(MEAN_OF_SUMS.value, _of_each, turned_wrong=_turned_wrong)
+aggregate = OfSums(MEAN_OF_SUMS.value, _of_each, answers=RIGHT_AND_ALL)

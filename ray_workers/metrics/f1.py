@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .class_counts import columns, split, turned_wrong
+from .class_counts import ANSWERS, columns, split
 from .class_counts import per_sample as counts_per_sample
 from .positions import Array
 from .sums import OfSums, mean_where, ratio
@@ -29,7 +29,7 @@ class F1:
 
     @property
     def aggregate(self) -> OfSums:
-        return OfSums(self._value, columns, turned_wrong=turned_wrong)
+        return OfSums(self._value, columns, answers=ANSWERS)
 
     def _value(self, sums: Array, count: int) -> Array:
         hits, said, true = split(sums)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .class_counts import counted, split, turned_wrong
+from .class_counts import ANSWERS, counted, split
 from .positions import Array, several_answers
 from .sums import OfSums, mean_where
 
@@ -23,4 +23,4 @@ def _mean_share(sums: Array, count: int) -> Array:
     return mean_where(hits / np.maximum(union, 1), union > 0)
 
 
-aggregate = OfSums(_mean_share, turned_wrong=turned_wrong)
+aggregate = OfSums(_mean_share, answers=ANSWERS)

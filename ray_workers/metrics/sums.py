@@ -15,6 +15,31 @@ def _as_they_are(statistics: Array) -> Array:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What the columns (N, k) of samples say of their answers.
+
+    Attributes:
+        turned_wrong: The columns of the same samples if all of their answers were wrong (N, k).
+        all_right: Whether all answers of a sample are right (N,).
+    """
+
+    turned_wrong: Callable[[Array], Array]
+    all_right: Callable[[Array], Array]
+
+
+def _none_right(columns: Array) -> Array:
+    return np.stack([np.zeros(len(columns)), columns[:, 1]], axis=1)
+
+
+def _as_many_as_count(columns: Array) -> Array:
+    return np.asarray(columns[:, 0] == columns[:, 1])
+
+
+#: Of sums of right answers and their number (N, 2), or of shares and ones.
+RIGHT_AND_ALL = Answers(_none_right, _as_many_as_count)
+
+
+@dataclass(frozen=True)
 class OfSums:
     """The function `aggregate` of such a metric.
 
@@ -23,14 +48,13 @@ class OfSums:
         columns: From statistics (N, j) to what is summed (N, k); without NaN.
         has_interval: Whether resampling gives an interval. It doesn't where the metric itself is
             off by as much as it varies.
-        turned_wrong: Of a metric of answers, from columns (N, k) to those of the same samples if
-            all of their answers were wrong; None for other metrics.
+        answers: Of a metric of answers, what its columns say of them; None for other metrics.
     """
 
     value: Callable[[Array, int], Array]
     columns: Callable[[Array], Array] = _as_they_are
     has_interval: bool = True
-    turned_wrong: Callable[[Array], Array] | None = None
+    answers: Answers | None = None
 
     def __call__(self, statistics: Array) -> float:
         columns = self.columns(statistics)

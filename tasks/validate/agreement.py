@@ -12,7 +12,8 @@ import numpy as np
 
 from ...ray_workers.metrics.positions import by_position, probabilities
 from ...ray_workers.metrics.sums import MEAN_OF_SUMS
-from .interval import quality_interval, wilson, with_bounds
+from .few_changes import wilson
+from .interval import quality_interval, with_bounds
 
 Array = np.ndarray[Any, Any]
 

@@ -1,9 +1,10 @@
-"""Intervals of a drop where few answers changed, or none: resampling can't draw what never was.
+"""Intervals where few answers changed or are wrong, or none: resampling can't draw what never was.
 
-Paired shares have Tango's score interval (Equivalence test and confidence interval for the
-difference in proportions for the paired-sample design, Statistics in Medicine 17, 1998, pages 891
-to 908). Other metrics of answers (F1, balanced accuracy, IoU, Dice) get it in units of the metric:
-by how much the metric falls if a small share of all samples turns wrong.
+A share has Wilson's interval (https://doi.org/10.1080/01621459.1927.10502953), and paired shares
+have Tango's (Equivalence test and confidence interval for the difference in proportions for the
+paired-sample design, Statistics in Medicine 17, 1998, pages 891 to 908). Other metrics of answers
+(F1, balanced accuracy, IoU, Dice) get these in units of the metric: by how much it falls if a small
+share of all samples turns wrong.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ...ray_workers.metrics.sums import OfSums
 
 Array = np.ndarray[Any, Any]
 _Z = 1.959963984540054
-#: With fewer changed samples, resampling alone is too narrow.
+#: With fewer samples that changed, or are wrong, resampling alone is too narrow.
 _FEW = 10
 _STEPS = 60  # of a bisection
 _AT_ONCE = 1000  # samples
@@ -59,6 +60,47 @@ def _variance(worse: int, better: int, count: int, loss: float) -> float:
     return 2 * (root - linear) / (4 * count) + loss * (1 - loss)
 
 
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval for a share of `count` trials."""
+    square = _Z * _Z
+    middle = (share + square / (2 * count)) / (1 + square / count)
+    half = _Z * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
+    half /= 1 + square / count
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def around_few_errors(statistics: Array, aggregate: OfSums) -> tuple[float, float] | None:
+    """An interval of a metric of answers that are nearly all right; None elsewhere.
+
+    Args:
+        statistics: One row per sample, (N, k).
+        aggregate: The metric, of which higher is better.
+    """
+    if aggregate.answers is None or len(statistics) < 2:
+        return None
+    columns = aggregate.columns(statistics)
+    count = len(columns)
+    wrong = int((~aggregate.answers.all_right(columns)).sum())
+    if wrong >= _FEW:
+        return None
+    value = float(aggregate.value(columns.sum(axis=0), count))
+    low, high = wilson(wrong / count, count)
+    unit = _unit(columns, aggregate)
+    return value - (high - wrong / count) * unit, value + (wrong / count - low) * unit
+
+
+def _unit(columns: Array, aggregate: OfSums) -> float:
+    """By how much a metric falls if samples turn wrong, for each share of them: of few samples."""
+    assert aggregate.answers is not None  # noqa: S101 (narrows a type)
+    count, total = len(columns), columns.sum(axis=0)
+    whole, unit = float(aggregate.value(total, count)), 0.0
+    for start in range(0, count, _AT_ONCE):
+        some = columns[start : start + _AT_ONCE]
+        left = aggregate.value(total - some + aggregate.answers.turned_wrong(some), count)
+        unit += float(np.nansum(np.maximum(whole - left, 0.0)))
+    return unit
+
+
 def around_few_changes(
     reference: Array, candidate: Array, aggregate: OfSums, sign: int
 ) -> tuple[float, float] | None:
@@ -70,7 +112,7 @@ def around_few_changes(
         aggregate: The metric.
         sign: 1 if higher is better, else -1.
     """
-    if aggregate.turned_wrong is None or len(reference) < 2:
+    if aggregate.answers is None or len(reference) < 2:
         return None
     before, after = aggregate.columns(reference), aggregate.columns(candidate)
     if before.shape != after.shape:
@@ -86,11 +128,7 @@ def around_few_changes(
         return np.asarray(sign * (whole - aggregate.value(total - old + new, count)), np.float64)
 
     effects = lost(before[changed], after[changed])
-    unit = 0.0
-    for start in range(0, count, _AT_ONCE):
-        some = before[start : start + _AT_ONCE]
-        each = lost(some, aggregate.turned_wrong(some))
-        unit += float(np.nansum(np.maximum(each, 0.0)))
+    unit = _unit(before, aggregate)
     worse, better = int((effects > 0).sum()), int((effects < 0).sum())
     low, high = tango(worse, better, count)
     drop = sign * (whole - float(aggregate.value(after.sum(axis=0), count)))

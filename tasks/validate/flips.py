@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..specs.validate import FlipFacts
-from .interval import wilson
+from .few_changes import wilson
 
 Array = np.ndarray[Any, Any]
 _SHOWN = 50  # samples

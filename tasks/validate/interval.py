@@ -10,7 +10,7 @@ import numpy as np
 
 from ...ray_workers.metrics.sums import OfSums
 from .bootstrap import bootstrap, bootstrap_of
-from .few_changes import around_few_changes, tango
+from .few_changes import around_few_changes, around_few_errors, tango, wilson
 
 Array = np.ndarray[Any, Any]
 _MOST_SAMPLES = 10**9
@@ -24,7 +24,8 @@ def quality_interval(
 
     A share of correct answers has Wilson's interval
     (https://doi.org/10.1080/01621459.1927.10502953), which is accurate near 0 and 1; any other
-    metric a bootstrap over samples. What has no value or no interval (one sample) is NaN.
+    metric a bootstrap over samples, and those of answers an interval at least as wide as Wilson's
+    where few are wrong (`few_changes.py`). What has no value or no interval (one sample) is NaN.
 
     Args:
         statistics: One row per sample, (N, k); NaN in a single column, or in all: the sample
@@ -37,7 +38,8 @@ def quality_interval(
     value = aggregate(statistics)
     if is_share(statistics, aggregate):
         return (value, *wilson(value, len(statistics)))
-    return value, *_around(value, *bootstrap(statistics, aggregate))
+    bounds = bootstrap(statistics, aggregate)
+    return value, *_around(value, *_no_narrower(bounds, aggregate, statistics))
 
 
 def drop_interval(
@@ -76,10 +78,7 @@ def drop_interval(
     bounds = bootstrap_of(
         (reference, candidate), aggregate, lambda values: sign * (values[0] - values[1])
     )
-    if isinstance(aggregate, OfSums) and not math.isnan(bounds[0]):
-        least = around_few_changes(reference, candidate, aggregate, sign)
-        if least is not None:
-            bounds = (min(bounds[0], least[0]), max(bounds[1], least[1]))
+    bounds = _no_narrower(bounds, aggregate, reference, candidate, sign)
     return value, *_around(value, *bounds)
 
 
@@ -94,6 +93,23 @@ def counting(statistics: Array) -> Array:
     return np.asarray(~np.isnan(statistics).all(axis=1))
 
 
+def _no_narrower(
+    bounds: tuple[float, float],
+    aggregate: Callable[[Array], float],
+    statistics: Array,
+    candidate: Array | None = None,
+    sign: int = 1,
+) -> tuple[float, float]:
+    """Bounds by resampling, widened where few answers are wrong, or changed."""
+    if not isinstance(aggregate, OfSums) or math.isnan(bounds[0]):
+        return bounds
+    if candidate is None:
+        least = around_few_errors(statistics, aggregate)
+    else:
+        least = around_few_changes(statistics, candidate, aggregate, sign)
+    return bounds if least is None else (min(bounds[0], least[0]), max(bounds[1], least[1]))
+
+
 def _around(value: float, low: float, high: float) -> tuple[float, float]:
     """Bounds that hold the value: NaN if there are none."""
     return (low, high) if math.isnan(low) else (min(low, value), max(high, value))
@@ -103,15 +119,6 @@ def is_share(statistics: Array, aggregate: Callable[[Array], float]) -> bool:
     """Whether a metric is the share of ones in a column of zeros and ones."""
     binary = statistics.shape[1] == 1 and bool(np.isin(statistics, (0.0, 1.0)).all())
     return binary and math.isclose(aggregate(statistics), float(statistics.mean()), abs_tol=1e-9)
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval for a share of `count` trials."""
-    square = _Z * _Z
-    middle = (share + square / (2 * count)) / (1 + square / count)
-    half = _Z * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
-    half /= 1 + square / count
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def samples_to_say(what: Literal["value", "drop"], limit: float) -> int | None:

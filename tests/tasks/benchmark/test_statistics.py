@@ -8,8 +8,9 @@ from prefect_hone.ray_workers.data.groups import Grouping
 from prefect_hone.ray_workers.metrics.sums import MEAN
 from prefect_hone.tasks.benchmark.statistics import latency, median_interval, ratio
 from prefect_hone.tasks.validate.bootstrap import bootstrap
+from prefect_hone.tasks.validate.few_changes import wilson
 from prefect_hone.tasks.validate.groups import Judged
-from prefect_hone.tasks.validate.interval import quality_interval, wilson
+from prefect_hone.tasks.validate.interval import quality_interval
 from prefect_hone.tasks.validate.parity import parity
 from scipy import stats
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from prefect_hone.ray_workers.metrics import metric
-from prefect_hone.tasks.validate.few_changes import around_few_changes, tango
-from prefect_hone.tasks.validate.interval import drop_interval
+from prefect_hone.tasks.validate.few_changes import around_few_changes, tango, wilson
+from prefect_hone.tasks.validate.interval import drop_interval, quality_interval
 from scipy import optimize, stats
 
 Z = stats.norm.ppf(0.975)
@@ -58,6 +58,16 @@ def test_metrics_of_answers_have_it_in_their_unit(name: str) -> None:
     share = tango(0, 0, 200)[1]
     assert 0.9 * share < high < 1.1 * share, "all classes are alike here"
     assert low == pytest.approx(-high)
+
+
+@pytest.mark.parametrize("name", ["f1_macro", "f1_micro", "balanced_accuracy"])
+def test_all_right_is_not_perfect(name: str) -> None:
+    targets = np.random.default_rng(0).integers(0, 4, 200)
+    judge = metric(name)
+    rows = judge.per_sample(4.0 * np.eye(4)[targets], targets)
+    value, low, high = quality_interval(rows, judge.aggregate)
+    assert value == high == 1
+    assert low == pytest.approx(wilson(1.0, 200)[0], abs=2e-3)
 
 
 def test_few_changes_widen_and_many_do_not() -> None:
