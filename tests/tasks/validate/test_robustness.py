@@ -7,7 +7,6 @@ import pytest
 from prefect_hone.ray_workers.data.input_kinds import ChangedInput
 from prefect_hone.ray_workers.metrics import metric
 from prefect_hone.tasks.validate.corruptions import Corrupter, Corruption, corruptions_of
-from prefect_hone.tasks.validate.interval import bonett_price
 from prefect_hone.tasks.validate.loss_under import LossUnder, Pair
 
 RANDOM = np.random.default_rng(0)
@@ -102,7 +101,10 @@ def test_the_loss_is_what_the_candidate_loses_more_by_the_corruption() -> None:
 
 def test_without_a_difference_as_they_are_the_interval_is_that_of_paired_shares() -> None:
     (found,) = under(shares(2, 2, 10, 17)).conditions()
-    assert (found.low, found.high) == pytest.approx(bonett_price(7, 0, 100))
+    worse, better = 8 / 102, 1 / 102  # Bonett and Price: one more of each
+    half = 1.959964 * np.sqrt((worse + better - (worse - better) ** 2) / 102)
+    middle = worse - better
+    assert (found.low, found.high) == pytest.approx((middle - half, middle + half), rel=1e-5)
 
 
 def test_a_loss_of_another_metric_is_positive_where_the_candidate_gets_worse() -> None:
