@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import (
@@ -123,6 +124,12 @@ class Timeouts(Strict):
 
     train: float = Field(86_400, gt=0, description="Training (s).")
     step: float = Field(1_800, gt=0, description="Every other step (s).")
+
+
+def digest_of(fields: Mapping[str, Any]) -> str:
+    """sha256 of fields of a recipe, as they are: another version of Hone may have other fields."""
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class Recipe(Strict):
@@ -267,9 +274,11 @@ class Recipe(Strict):
 
         Who moves the alias changes nothing of what was measured.
         """
-        fields = self.model_dump(mode="json", exclude={"promotion"})
-        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return digest_of(self.digested())
+
+    def digested(self) -> dict[str, Any]:
+        """The fields that the digest is of."""
+        return self.model_dump(mode="json", exclude={"promotion"})
 
     def __hash__(self) -> int:
         return int(self.digest()[:15], 16)

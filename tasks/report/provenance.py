@@ -51,7 +51,7 @@ def statement(
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
                 "externalParameters": {
-                    "recipe": report.recipe.model_dump(mode="json", exclude_defaults=True),
+                    "recipe": report.recipe.digested(),
                     "recipe_digest": report.outcome.recipe_digest,
                     "candidate": candidate.name,
                 },
