@@ -18,7 +18,7 @@ import psutil
 
 from ..recipe.errors import HoneError, InputError, ServerUnreachable
 from ..recipe.library_messages import telling
-from . import access, ray_private, ray_start
+from . import access, ray_private, ray_start, ray_watch
 from .scratch import sweep
 
 _QUIET = {
@@ -107,9 +107,11 @@ class Cluster:
             if self.cancelled.is_set():
                 raise HoneError("the run was interrupted")
             if time.monotonic() > deadline:
+                kept = None if self._watch is None else self._watch.keep()
                 raise ServerUnreachable(
                     f"Ray did not start within {self.start_timeout:.0f} s",
-                    where=self.address or "this machine",
+                    where=self.address or ("this machine" if kept is None else str(kept)),
+                    do=None if kept is None else ray_watch.what_to_do(kept),
                 )
         if isinstance(self._error, HoneError):
             raise self._error

@@ -38,11 +38,13 @@ class Watch:
     Args:
         joined: Address of a cluster that is joined; None: it is started here.
         logs: Where the end of Ray's logs is kept if the start fails; None: nowhere.
+        folder: Ray's folder, in which it makes one for the session; None: one is joined.
     """
 
-    def __init__(self, joined: str | None, logs: Path | None) -> None:
+    def __init__(self, joined: str | None, logs: Path | None, folder: Path | None = None) -> None:
         self.joined = joined
         self.logs = logs
+        self.folder = folder
         self._child: subprocess.Popen[bytes] | None = None
 
     def begin(self) -> None:
@@ -83,6 +85,14 @@ class Watch:
                 raise GcsSilent(address)
             time.sleep(_PAUSE)
 
+    def keep(self) -> Path | None:
+        """Keep the end of Ray's logs; returns their folder, None if there are none."""
+        if self.logs is None or self.folder is None:
+            return None
+        for session in self.folder.glob("session_2*"):
+            return ray_watch.keep_logs(session, self.logs)
+        return None
+
     def close(self) -> None:
         """The connection is made, or given up in order."""
         child, self._child = self._child, None
@@ -112,14 +122,14 @@ def start_here(
         undone.enter_context(access.own_token())
         folder = ray_folder()
         undone.callback(shutil.rmtree, folder, ignore_errors=True)
-        watch = Watch(None, logs)
+        watch = Watch(None, logs, folder)
         try:
             start(watch, folder)
             return
         except HoneError:
             raise
         except Exception as error:
-            kept = None if logs is None else _kept(folder, logs)
+            kept = watch.keep()
             ray_private.give_up()
             undone.close()
             if not _is_of_the_gcs(error):
@@ -150,12 +160,6 @@ def join(start: Callable[[Watch], None], address: str) -> None:
         ) from error
     finally:
         watch.close()
-
-
-def _kept(folder: Path, logs: Path) -> Path | None:
-    for session in folder.glob("session_2*"):
-        return ray_watch.keep_logs(session, logs)
-    return None
 
 
 def _is_of_the_gcs(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from prefect_hone.ray_workers import ray_private, ray_start
+from prefect_hone.ray_workers.cluster import Cluster
 from prefect_hone.ray_workers.ray_start import GcsSilent, Watch, join, start_here
 from prefect_hone.recipe.errors import HoneError, ServerUnreachable
 
@@ -71,6 +72,20 @@ def test_what_is_not_of_the_gcs_is_not_tried_again(tmp_path: Path) -> None:
         start_here(start, contextlib.ExitStack(), tmp_path)
     assert len(folders) == 1
     assert list(tmp_path.iterdir()), "its logs are kept, too"
+
+
+def test_a_start_that_takes_too_long_keeps_its_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, start = failing(None)
+    cluster = Cluster(start_timeout=0.0, logs=tmp_path / "logs")
+    cluster._watch = Watch(None, cluster.logs, tmp_path / "ray")
+    start(cluster._watch, tmp_path / "ray")
+    monkeypatch.setattr(cluster, "prepare", lambda: None)
+    with pytest.raises(ServerUnreachable, match="Ray did not start within") as found:
+        cluster.start()
+    assert (Path(str(found.value.where)) / "gcs_server.err").read_text() == "why"
+    assert "that folder has the end of Ray's logs" in str(found.value.do)
 
 
 def test_a_gcs_that_accepts_and_is_silent_is_found_before_the_core_worker_starts(
