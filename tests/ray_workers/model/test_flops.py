@@ -17,9 +17,7 @@ class Table(nn.Module):
         self.norm = nn.LayerNorm(4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.enable_grad():
-            places = self.norm(self.places)
-        return self.layer(x + places.detach())
+        return self.layer(x + self.norm(self.places[:1, :]))
 
 
 def test_operations_are_counted_where_a_layer_is_called_with_a_parameter() -> None:
