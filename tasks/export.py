@@ -75,6 +75,7 @@ def to_onnx(model: torch.nn.Module, traced: Traced) -> Any:
         StepFailed: With the operator that has no ONNX form.
     """
     names = [OUTPUT if n == traced.main else f"{OUTPUT}_{i}" for i, n in enumerate(traced.outputs)]
+    _free_views(traced.program)
     try:
         with quiet(), recurrent_operators(model), oblivious_sizes():
             program = torch.onnx.export(
@@ -98,6 +99,28 @@ def to_onnx(model: torch.nn.Module, traced: Traced) -> Any:
     del graph.graph.value_info[:]  # they name axes as torch does
     name_outputs(graph, dict(zip(names, traced.outputs, strict=True)))
     return graph
+
+
+def _free_views(program: Any) -> None:
+    """Copy what is permuted before it is reshaped, in place; the copies are gone from the graph.
+
+    Whether a permuted tensor is viewed or copied is decided by how it lies in memory. The exporter
+    replaces operators whose results lie otherwise then (attention with a mask: T5), and fails:
+    "Cannot view a tensor with shape ...".
+    """
+    ops = torch.ops.aten
+    whole = {"memory_format": torch.contiguous_format}
+    for module in program.graph_module.modules():
+        for node in list(module.graph.nodes) if isinstance(module, torch.fx.GraphModule) else ():
+            if node.target is ops.contiguous.default:
+                node.target, node.kwargs = ops.clone.default, whole
+            elif node.target in (ops.view.default, ops.reshape.default) and (
+                node.args[0].target in (ops.transpose.int, ops.permute.default)
+            ):
+                with module.graph.inserting_before(node):
+                    copied = module.graph.call_function(ops.clone.default, node.args[:1], whole)
+                copied.meta = dict(node.args[0].meta)
+                node.update_arg(0, copied)
 
 
 def _order(traced: Traced) -> list[str]:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import importlib
 import importlib.util
 import json
 import logging
 import os
+import pkgutil
 import resource
 import select
 import signal
@@ -83,10 +85,23 @@ def import_all() -> None:
     import zoo_stages  # noqa: F401
 
     torch.set_num_threads(1)
+    _import_steps()
     _keep_registry()
     zoo_models.import_libraries()
     with tempfile.TemporaryDirectory(prefix="zoo-warm-") as folder:
         zoo_by_hand.exported("tabular", Path(folder))
+
+
+def _import_steps() -> None:
+    """Hone's modules, all of them: sources that change during a run are not mixed with others."""
+    import prefect_hone
+
+    for room in ("recipe", "runtimes", "ray_workers", "tasks"):
+        home = Path(prefect_hone.__file__).parent / room
+        for module in pkgutil.walk_packages([str(home)], f"prefect_hone.{room}."):
+            if not module.name.endswith(("__main__", "quarantine_child", "runtimes.child")):
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(module.name)
 
 
 def _keep_registry() -> None:

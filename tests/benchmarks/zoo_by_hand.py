@@ -27,7 +27,7 @@ from prefect_hone.tasks.compress.channels import last_layer
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 #: Calibration and test samples, as in `zoo_models.data`.
-_TEST, _CALIBRATION = slice(0, 4), slice(12, 16)
+_TEST, _CALIBRATION = slice(0, 4), slice(16, 20)
 _TRACED = slice(0, 2)
 
 

@@ -216,7 +216,7 @@ class Bench:
             "data": {"factory": "zoo_models:data", "args": {"name": self.name}},
             "train": {
                 "epochs": 1, "batch_size": 4, "loss": "zoo_models:loss", "seed": 1,
-                "mesh": {"data": world}, "optimizer": {"name": "sgd", "lr": 0.05},
+                "mesh": {"data": world}, "optimizer": {"name": "sgd", "lr": 0.01},
                 "sync_batch_norm": True,
             },
             "metric": "zoo_models:Size",

@@ -153,6 +153,27 @@ class Attention(nn.Module):
         return found
 
 
+class Biased(nn.Module):
+    """Attention with a learned bias for each distance, as T5 has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+        self.bias, self.head = nn.Embedding(32, 4), nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, length = x.shape[:2]
+        q, k, v = (
+            layer(x).view(n, -1, 4, 4).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        steps = torch.arange(length)
+        bias = self.bias(steps[:, None] - steps[None] + length).permute(2, 0, 1)[None]
+        x = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
+        found: torch.Tensor = self.head(x.transpose(1, 2).contiguous().reshape(n, length, -1))
+        return found
+
+
 class Temporal(nn.Module):
     """Dilated causal convolutions."""
 
@@ -197,6 +218,7 @@ BY_HAND: dict[str, tuple[type[nn.Module], Inputs]] = {
                               "edges": torch.rand(SAMPLES, 7, 7) > 0.5,
                               "mask": torch.ones(SAMPLES, 7)}),
     "attention": (Attention, ids),
+    "biased": (Biased, lambda: torch.randn(SAMPLES, 12, 16)),
     "temporal": (Temporal, lambda: torch.randn(SAMPLES, 4, 20)),
     "spectral": (Spectral, lambda: torch.randn(SAMPLES, 400)),
 }  # fmt: skip

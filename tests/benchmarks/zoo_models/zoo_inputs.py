@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-#: 4 of them for test, 6 for train, 2 for validation, 4 for calibration.
-SAMPLES = 16
+#: 4 of them for test, 8 for train, 4 for validation, 4 for calibration.
+SAMPLES = 20
 VOCABULARY, LENGTH = 99, 16
 
 Inputs = Callable[[], Any]

@@ -143,11 +143,11 @@ class _Samples(torch.utils.data.Dataset[Any]):
 def data(name: str) -> Data:
     """The same inputs as a data set, each with the target 0."""
     batch = inputs(name)
-    part = SAMPLES // 4
+    part = SAMPLES // 5
     return Data(
-        train=_Samples(batch, part, 2 * part + 2), test=_Samples(batch, 0, part),
-        validation=_Samples(batch, 2 * part + 2, 3 * part),
-        calibration=_Samples(batch, 3 * part, SAMPLES), name=name,
+        train=_Samples(batch, part, 3 * part), test=_Samples(batch, 0, part),
+        validation=_Samples(batch, 3 * part, 4 * part),
+        calibration=_Samples(batch, 4 * part, SAMPLES), name=name,
     )  # fmt: skip
 
 
