@@ -249,6 +249,9 @@ def authentication(mode: str, token: str | None = None) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     _read_again()
+    # At once, in this thread: else one of Ray's own threads reads the environment later, while
+    # another thread of this process may be changing it, which C's getenv does not survive.
+    token_problem()
     try:
         yield
     finally:
@@ -269,9 +272,6 @@ def _read_again() -> None:
     # has one for, and Ray aborts the process where it finds none.
     config.initialize("")
     loader.instance().reset_cache()
-    # At once, in this thread: else one of Ray's own threads reads the environment later, while
-    # another thread of this process may be changing it, which C's getenv does not survive.
-    token_problem()
 
 
 def token_problem() -> str | None:
