@@ -41,6 +41,8 @@ stack: $(STAMP) ## a team's servers on this machine (hone stack up)
 
 bench: $(STAMP) ## the benchmarks
 	$(BIN)/python tests/benchmarks/honesty.py
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt mlcommons-loadgen
+	$(BIN)/python tests/benchmarks/loadgen.py
 	$(BIN)/python tests/benchmarks/run_time.py
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/training.py

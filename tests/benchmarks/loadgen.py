@@ -1,6 +1,6 @@
 """Do MLPerf's LoadGen and Hone measure the same latency? The 90th percentile of a single stream.
 
-    pip install mlcommons-loadgen==6.0.17
+    pip install -c constraints.txt mlcommons-loadgen
     python tests/benchmarks/loadgen.py [PAIRS]
 
 One artifact (the digits model in ONNX Runtime, on larger pictures) is measured in pairs of fresh
