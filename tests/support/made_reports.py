@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from made_runs import FP32, INT8, benchmarked, recipe, results, usual
 from prefect_hone.flows.engine.conclude import conclude
+from prefect_hone.tasks.outcome import Again
 from prefect_hone.tasks.report.contents import DataSaid, Report, StepMade
-from prefect_hone.tasks.specs.benchmark import BASELINE
+from prefect_hone.tasks.specs.benchmark import BASELINE, ColdStart, ScenarioResult
 from prefect_hone.tasks.specs.explanation import (
     Attribution,
     ExplainedFacts,
@@ -53,7 +54,16 @@ def made_attribution() -> Attribution:
 
 def made_report() -> Report:
     """Two candidates, both passed; int8 is the faster one and loses a hundredth."""
-    facts = benchmarked({BASELINE: 4.0, FP32: 2.0, INT8: 1.0})
+    facts = benchmarked({BASELINE: 4.0, FP32: 2.0, INT8: 1.0}).model_copy(
+        update={
+            "cold": {INT8: ColdStart(load_s=0.4, first_answer_s=0.5)},
+            "scenarios": {
+                INT8: {"offline": ScenarioResult(rate=2000.0, rate_low=1900.0, rate_high=2100.0,
+                                                 calls=900, rounds=[[5e-4]])},
+                FP32: {"offline": ScenarioResult(problem="no process answered")},
+            },
+        }
+    )  # fmt: skip
     steps = usual(fp32=0.0, int8=0.01)
     steps.metrics[f"robustness {INT8}"] = {
         "robustness/worst_drop": 0.01, "robustness/worst_drop_low": -0.02,
@@ -63,12 +73,22 @@ def made_report() -> Report:
         "explanation/agreement": 0.93, "explanation/agreement_low": 0.9,
         "explanation/agreement_high": 0.95, "explanation/top_overlap": 0.8,
     }  # fmt: skip
-    asked = recipe()
+    asked = recipe(
+        benchmark={"batch_sizes": [1, 8], "threads": 1, "scenarios": [{"kind": "offline"}]}
+    )
     outcome = conclude(asked, "run1", results(asked, steps, facts))
+    again = [
+        c.model_copy(update={"again": Again(p50_ms=1.01, p50_ms_low=1.0, p50_ms_high=1.02)})
+        for c in outcome.candidates
+    ]
+    outcome = outcome.model_copy(
+        update={"candidates": tuple(again), "confirmed": "measured again in fresh processes"}
+    )
     return Report(
         outcome=outcome,
         recipe=asked,
         timings=facts.measured,
+        scenarios=facts.scenarios,
         curves={
             "train/loss": Curve.thinned([(i, 2.3 * 0.98**i) for i in range(1000)]),
             "validation/loss": Curve(steps=(500, 999), values=(0.4, 0.2)),
