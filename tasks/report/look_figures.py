@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..specs.robustness import STRENGTHS
 from .contents import Report
 from .drawing import PAGE, settings
 
@@ -36,15 +37,15 @@ def robustness(report: Report, colors: dict[str, str] = PAGE) -> Figure | None:
                 best = name == winner
                 _line(
                     axes, facts, corruption, True, color=colors["winner" if best else "passed"],
-                    lw=1.8 if best else 0.9, alpha=1.0 if best else 0.6, marker="o",
-                    ms=4 if best else 2, label=f"{name} (winner)" if best else "candidates",
+                    lw=1.8 if best else 0.9, alpha=1.0 if best else 0.6, marker="o" if best else "",
+                    ms=4, label=f"{name} (winner)" if best else "candidates",
                 )  # fmt: skip
             _line(
                 axes, first, corruption, False, color=colors["baseline"], lw=1.3, ls="--",
                 marker="D", ms=3.5, label="trained model",
             )  # fmt: skip
             axes.set_title(corruption, fontsize=9, color=colors["ink"])
-            axes.set_xticks(range(4), ["clean", "weak", "medium", "strong"])
+            axes.set_xticks(range(4), ("clean", *STRENGTHS), fontsize=7.5)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(visible=True, color=colors["line"], lw=0.5, alpha=0.6)
             axes.set_axisbelow(True)

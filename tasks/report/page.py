@@ -85,6 +85,7 @@ def page(report: Report, pictures: Pictures) -> str:
 def _looks(report: Report, pictures: Pictures) -> dict[str, Any]:
     """What `looks.html.j2` shows."""
     facts = next((one for one in report.robustness.values() if one.conditions), None)
+    pairs = explained_pairs(report)
     return {
         "robustness": _as_markup(pictures.plain).get("robustness"),
         "robustness_headers": robustness_headers(report),
@@ -92,7 +93,8 @@ def _looks(report: Report, pictures: Pictures) -> dict[str, Any]:
         "samples": 0 if facts is None else facts.samples,
         "conditions": 0 if facts is None else len(facts.conditions),
         "explanation_rows": explanation_rows(report),
-        "pairs": explained_pairs(report),
+        "pairs": pairs,
+        "pictures": [pair for pair in next(iter(pairs.values()), []) if pair.picture],
     }
 
 

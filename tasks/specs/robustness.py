@@ -8,6 +8,9 @@ from ...recipe.proofs import Proofs
 from ...recipe.strict import Strict
 from .base import Facts, Judged
 
+#: Names of strengths, from 1 on.
+STRENGTHS = ("weak", "medium", "strong")
+
 
 class CorruptedSpec(Judged):
     """The trained model under corrupted inputs.
@@ -67,7 +70,7 @@ class UnderCorruption(Strict):
     high: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.corruption} of strength {self.strength}"
+        return f"{STRENGTHS[self.strength - 1]} {self.corruption}"
 
 
 class RobustnessFacts(CorruptedFacts):

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
-from scipy.stats import rankdata
 
 from ...ray_workers.data.calling import Arrays, arrays, call_model, tensors
 from ...ray_workers.data.input_kinds import ChangedInput
 from ...ray_workers.data.splits import Splits, batches
+from ...ray_workers.metrics import spearman
 from ...ray_workers.metrics.sums import MEAN
 from ...ray_workers.model.module import load_module
 from ...ray_workers.store.file_names import ATTRIBUTIONS
@@ -195,11 +195,9 @@ def candidate(work: Workspace[ExplanationSpec]) -> Result:
 
 
 def rank_correlation(before: Array, after: Array) -> float:
-    """Spearman's rank correlation of two attributions (R,); 0 if the second one is constant."""
-    one, other = rankdata(before), rankdata(after)
-    if one.std() == 0 or other.std() == 0:
-        return 0.0
-    return float(np.corrcoef(one, other)[0, 1])
+    """Spearman's rank correlation of two attributions (R,); 0 if one is constant."""
+    found = spearman.rank_correlation(before, after)
+    return 0.0 if math.isnan(found) else found
 
 
 def top_overlap(before: Array, after: Array) -> float:

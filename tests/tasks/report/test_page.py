@@ -215,7 +215,7 @@ def test_samples_are_shown_where_they_flipped_and_were_explained(
     said = " ".join(_Reader(page(report, pictures)).words)
     for words in ("sample 4, class 2", "answer 2 → 0", "margin +1.25 → -0.50"):
         assert words in said
-    for words in ("sample 7, agreement 0.93", "Under corrupted inputs", "noise of strength 3"):
+    for words in ("sample 7, agreement 0.93", "Under corrupted inputs", "strong noise"):
         assert words in said
 
 
