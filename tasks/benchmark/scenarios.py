@@ -167,7 +167,8 @@ class _Search:
         p99: The 99th percentile at that rate (ms).
         calls: Queries that were answered (a count).
         spent: Time that it took so far (s).
-        problem: Why there is no rate; None if there is one.
+        failed: Searches that found none (a count).
+        problem: Why the last of them did not.
     """
 
     scenario: Server
@@ -175,15 +176,18 @@ class _Search:
     p99: list[float] = field(default_factory=list)
     calls: int = 0
     spent: float = 0.0
+    failed: int = 0
     problem: str | None = None
 
     def result(self) -> ScenarioResult:
-        if self.problem is not None or not self.rates:
+        if self.failed >= len(self.rates):
             return ScenarioResult(
                 instances=self.scenario.instances, calls=self.calls, problem=self.problem
             )
         rounds = [[1 / rate] for rate in self.rates]
         found = _with_interval(rounds, self.calls, self.scenario.instances)
+        if self.failed:  # in some launches nothing held
+            found = found.model_copy(update={"rate_low": 0.0})
         return found.model_copy(update={"p99_ms": float(np.median(self.p99))})
 
     def look(
@@ -205,6 +209,7 @@ class _Search:
         service = float(np.median(processes[0].time_calls(0.05).durations))
         bound = self.scenario.p99_ms / 1e3
         if service > bound:
+            self.failed += 1
             self.problem = (
                 f"no rate holds a p99 of {self.scenario.p99_ms:g} ms: half of the calls take "
                 f"longer than {1e3 * service:.3g} ms without any waiting"
@@ -215,6 +220,7 @@ class _Search:
         last = due >= self.scenario.seconds
         if self.spent + needed > due:
             if last and not self.rates:
+                self.failed += 1
                 self.problem = (
                     f"too few calls: {ENOUGH_CALLS[99]} queries take so long that the search needs "
                     f"about {2 * needed:.0f} s (give the scenario more seconds)"
@@ -241,6 +247,7 @@ class _Search:
             else:
                 low, p99 = rate, 1e3 * float(np.percentile(latencies, 99))
         if low == 0:
+            self.failed += 1
             self.problem = (
                 f"no rate from {high:.3g} queries/s on holds a p99 of {self.scenario.p99_ms:g} ms"
             )

@@ -171,6 +171,24 @@ def test_a_rate_that_cannot_be_served_is_answered_with_a_sentence() -> None:
     assert "queries/s on holds a p99 of 1.0001 ms" in near.problem
 
 
+def test_a_launch_in_which_nothing_holds_is_no_reason_to_say_that_nothing_does() -> None:
+    class Worse(Process):
+        """Slow in its second launch."""
+
+        launches = 0
+
+        def prepare(self, batches: Any) -> float:
+            self.launches += 1
+            self.service = 0.01 if self.launches == 2 else 0.001
+            return self.service
+
+    server = Server(kind="server", p99_ms=5, seconds=60)
+    found = measured(Session(a=[Worse(0.001)]), server, launches=3)["a"]["server"]
+    assert found.problem is None
+    assert found.rate > 100
+    assert found.rate_low == 0, "in one launch nothing held"
+
+
 def test_one_that_is_too_slow_for_the_time_says_how_much_it_needs() -> None:
     session = Session(a=[Process(0.1)])
     found = measured(session, Server(kind="server", p99_ms=500, seconds=10))["a"]["server"]
