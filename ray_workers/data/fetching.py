@@ -33,6 +33,13 @@ class Wanted:
     seed: int | None = None
 
 
+#: What to do with weights of samples.
+WEIGHTS_ADVICE = (
+    "weights of samples are no part of the data: put a sample's weight into its target, and name a "
+    "loss and a metric of your own that read it"
+)
+
+
 class Part(Subset[Any]):
     """The part of the user's train split that became a split of its own."""
 
@@ -65,7 +72,14 @@ class Fetcher:
         indices = wanted.indices
         samples = self._samples(indices)
         try:
-            inputs, target = self._collate(samples)
+            batch = self._collate(samples)
+            if isinstance(batch, tuple | list) and len(batch) == 3:
+                raise InputError(
+                    "collate returned three parts, expected a pair (inputs, target)",
+                    where="data.factory: Data.collate",
+                    do=WEIGHTS_ADVICE,
+                )
+            inputs, target = batch
             target = torch.as_tensor(target)
         except HoneError:
             raise

@@ -19,6 +19,7 @@ from ...recipe.data import Data
 from ...recipe.errors import InputError, did_you_mean
 from ...recipe.factories import user_modules
 from ..channel import on_this_node
+from .fetching import WEIGHTS_ADVICE
 from .seed import mixed_seed
 from .split_format import Columns, Rows, SplitFormat, Stream
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 #: Rows of train that are read in advance: to verify plans, to balance stages, and to calibrate.
 HEAD = 512
 _OWN = "hone_own"
+#: Columns that say how much a sample counts.
+_WEIGHTS = ("sample_weight", "sample_weights")
 
 
 class RayDatasets(SplitFormat):
@@ -179,6 +182,14 @@ def _names(inputs: str | tuple[str, ...], target: str) -> tuple[str, ...]:
 
 def _check_columns(dataset: Any, data: Data, where: str) -> None:
     has = list(dataset.schema().names)
+    unread = [n for n in has if n in _WEIGHTS and n not in (*_wanted(data), *_groups(data))]
+    if unread:
+        raise InputError(
+            f"the Ray dataset has a column '{unread[0]}', which nothing reads: every sample would "
+            "count the same",
+            where=where,
+            do=f"{WEIGHTS_ADVICE}; or drop the column",
+        )
     groups = _groups(data) if where.endswith(".test") else ()
     for name in (*_wanted(data), *groups):
         if name not in has:

@@ -20,7 +20,7 @@ from ...recipe.data import Data
 from ...recipe.errors import InputError
 from ...recipe.library_messages import described
 from .calling import Arrays, arrays
-from .fetching import Fetcher, Part, Wanted, fields, named_inputs
+from .fetching import WEIGHTS_ADVICE, Fetcher, Part, Wanted, fields, named_inputs
 from .formats import format_of
 from .split_format import Feed, SplitFormat
 
@@ -181,6 +181,13 @@ def _check_split(name: str, dataset: Any) -> None:
     if len(dataset) == 0:
         raise InputError("the split is empty", where=where)
     sample = dataset[0]
+    if isinstance(sample, tuple | list) and len(sample) == 3:
+        raise InputError(
+            f"a sample has three parts ({described(sample[2])} is the third), expected a pair "
+            "(inputs, target)",
+            where=where,
+            do=WEIGHTS_ADVICE,
+        )
     if not isinstance(sample, tuple | list) or len(sample) != 2:
         raise InputError(
             f"a sample is {described(sample)}, expected a pair (inputs, target)", where=where

@@ -43,9 +43,12 @@ def known_samples(splits: Splits) -> Arrays:
 def input_to_change(known: Arrays, proofs: Proofs) -> ChangedInput | str:
     """The input that is changed; or why there is none, which the check refused if it was asked."""
     try:
-        return find_input(known, proofs)
+        found = find_input(known, proofs)
     except InputError as error:
         return error.what
+    if found.kind == "features" and len(known[found.name]) < 2:
+        return "a single test sample does not say how features spread"
+    return found
 
 
 @contextmanager

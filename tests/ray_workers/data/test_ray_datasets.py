@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prefect_hone.ray_workers.data.groups import groupings
 from prefect_hone.ray_workers.data.ray_datasets import Feeder, RayFeed, travel_by_value
 from prefect_hone.ray_workers.data.split_format import Feed
 from prefect_hone.ray_workers.data.splits import split
 from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.recipe.errors import InputError
-from prefect_hone.recipe.factories import use_code
+from prefect_hone.recipe.factories import Allowed, use_code
 from ray_training import cluster, train_project
 
 pytestmark = pytest.mark.slow
@@ -85,6 +86,26 @@ def test_wrong_columns_and_no_validation_are_told(ray_cluster: Any) -> None:
         split(wine_data.streamed(inputs="feature"), 0)
     with pytest.raises(InputError, match="needs a validation split"):
         split(replace(wine_data.streamed(), validation=None), 0)
+
+
+def test_columns_of_groups_are_read_and_weights_that_nothing_reads_are_refused(
+    ray_cluster: Any,
+) -> None:
+    from dataclasses import replace
+
+    import ray.data
+    import wine_data
+
+    data = wine_data.streamed()
+    rows = data.test.take_all()
+    sites = [{**row, "site": "ab"[i % 2]} for i, row in enumerate(rows)]
+    splits = split(replace(data, test=ray.data.from_items(sites), groups=("site",)), 0)
+    (found,) = groupings(splits, ["site"], Allowed())
+    assert found.groups == ("a", "b")
+    assert found.members == tuple(i % 2 for i in range(len(rows)))
+    weighted = ray.data.from_items([{**row, "sample_weight": 2.0} for row in rows])
+    with pytest.raises(InputError, match="column 'sample_weight', which nothing reads"):
+        split(replace(data, test=weighted), 0)
 
 
 def job(folder: Path, **train: Any) -> TrainJob:

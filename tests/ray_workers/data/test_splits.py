@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from prefect_hone import Data, InputError
 from prefect_hone.ray_workers.data.calling import arrays, call_model, main_output, tensors
 from prefect_hone.ray_workers.data.splits import batches, fingerprints, split
-from torch.utils.data import TensorDataset
+from torch.utils.data import TensorDataset, default_collate
 
 
 def dataset(count: int, start: int = 0) -> TensorDataset:
@@ -53,6 +55,20 @@ def test_what_can_not_be_split_is_said(data: object, said: str) -> None:
     with pytest.raises(InputError) as caught:
         split(data, 0)
     assert said in str(caught.value)
+
+
+def test_weights_of_samples_are_refused_with_what_to_do_instead() -> None:
+    weighted = TensorDataset(torch.zeros(20, 2), torch.zeros(20), torch.ones(20))
+    with pytest.raises(InputError, match=r"(?s)three parts .*weights of samples are no part"):
+        split(Data(train=weighted, test=dataset(3)), 0)
+
+    def collate(samples: list[Any]) -> tuple[torch.Tensor, ...]:
+        return (*default_collate(samples), torch.ones(len(samples)))
+
+    splits = split(Data(train=dataset(20), test=dataset(3), collate=collate), 0)
+    with pytest.raises(InputError, match="collate returned three parts") as refused:
+        next(batches(splits, splits.test, [[0, 1]]))
+    assert refused.value.where == "data.factory: Data.collate"
 
 
 def test_batches_come_in_the_order_asked_for() -> None:

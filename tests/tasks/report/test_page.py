@@ -213,7 +213,7 @@ def test_samples_are_shown_where_they_flipped_and_were_explained(
     report: Report, pictures: Pictures
 ) -> None:
     said = " ".join(_Reader(page(report, pictures)).words)
-    for words in ("sample 4, class 2", "answer 2 → 0", "margin +1.25 → -0.50"):
+    for words in ("sample 4, class 2", "answer 2 → 0", "margin +1.25 → -0.5"):
         assert words in said
     for words in ("sample 7, agreement 0.93", "Under corrupted inputs", "strong noise"):
         assert words in said

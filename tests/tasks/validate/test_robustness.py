@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from prefect_hone.ray_workers.data.input_kinds import ChangedInput
 from prefect_hone.ray_workers.metrics import metric
+from prefect_hone.recipe.proofs import Proofs
+from prefect_hone.tasks.validate.chosen import input_to_change
 from prefect_hone.tasks.validate.corruptions import Corrupter, Corruption, corruptions_of
 from prefect_hone.tasks.validate.loss_under import LossUnder, Pair
 
@@ -123,3 +125,18 @@ def test_samples_that_do_not_count_are_left_out_of_all() -> None:
     answers["candidate_noisy"][:50] = np.nan
     loss = under(answers)
     assert len(loss.clean.trained) == 50
+
+
+def test_a_single_sample_does_not_say_how_features_spread() -> None:
+    alone = {name: values[:1] for name, values in FEATURES.items()}
+    assert "single test sample" in str(input_to_change(alone, Proofs()))
+    assert input_to_change(FEATURES, Proofs()) == ChangedInput("input", "features")
+    alone = {name: values[:1] for name, values in IMAGES.items()}
+    assert input_to_change(alone, Proofs()) == ChangedInput("input", "images")
+
+
+def test_one_sample_has_a_loss() -> None:
+    one = {name: rows[5:6] for name, rows in shares(2, 2, 2, 20).items()}
+    (found,) = under(one).conditions()
+    assert found.drop == 1
+    assert found.low < 0
