@@ -64,6 +64,7 @@ class Watch:
             "session": "" if self.joined is not None else session,
             "logs": str(self.logs or ""), "joined": self.joined or "",
             "silence": str(ray_watch.SILENCE), "refusal": str(ray_watch.REFUSAL),
+            "ended": str(ray_watch.ENDED_BY_RAY),
             "json": "yes" if os.environ.get("HONE_LOG_FORMAT") == "json" else "",
         }  # fmt: skip
         with contextlib.suppress(OSError):  # no process can be had: nobody watches

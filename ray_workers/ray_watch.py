@@ -32,6 +32,10 @@ SILENCE = 120.0
 #: How long its port may refuse connections before it counts as dead (s). After 60, Ray ends the
 #: process.
 REFUSAL = 30.0
+#: How long a start has taken when Ray ends the process because it can't connect (s): after 60, and
+#: without a word in its logs if those are not begun.
+ENDED_BY_RAY = 55.0
+_LONG = 30.0  # s: of a start that takes longer it is noted what its threads and connections do
 _EACH = 5.0  # s for one answer, and between two
 _TAIL = 200_000  # bytes of a log that are kept
 _KEPT = 5  # starts whose logs are kept
@@ -71,12 +75,13 @@ def is_http2(head: bytes) -> bool:
     return len(head) >= 9 and head[3] == _SETTINGS
 
 
-def keep_logs(session: Path, logs: Path) -> Path | None:
+def keep_logs(session: Path, logs: Path, state: str = "") -> Path | None:
     """Keep the end of a Ray session's logs.
 
     Args:
         session: Folder of the session.
         logs: Where to keep them, in a folder of their own. Those of the last starts are kept.
+        state: What the process did while it waited; it becomes a file beside them.
 
     Returns:
         The folder; None if there is nothing to keep, or it can't be written.
@@ -92,10 +97,34 @@ def keep_logs(session: Path, logs: Path) -> Path | None:
             with path.open("rb") as log:
                 log.seek(max(0, path.stat().st_size - _TAIL))
                 (kept / path.name).write_bytes(log.read())
+        if state:
+            (kept / "state.txt").write_text(state)
         for old in sorted(logs.glob(f"{_PREFIX}*"))[:-_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         return kept
     return None
+
+
+def state_of(pid: int, port: int) -> str:
+    """The load, threads of a process, and connections of a port, as Linux tells them."""
+    lines = []
+    with contextlib.suppress(OSError):
+        lines.append(f"load {Path('/proc/loadavg').read_text().strip()}")
+    for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
+        with contextlib.suppress(OSError, IndexError):
+            name, _, rest = (task / "stat").read_text().rpartition(")")
+            fields = rest.split()
+            where = (task / "wchan").read_text()
+            lines.append(
+                f"thread {name}) {fields[0]} user {fields[11]} system {fields[12]} {where}"
+            )
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            rows = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+            lines += [
+                f"{table} {' '.join(row.split()[1:5])}" for row in rows if f":{port:04X} " in row
+            ]
+    return "\n".join(lines) + "\n"
 
 
 def says_why(session: Path) -> bool:
@@ -150,15 +179,15 @@ def watch(asked: dict[str, str], said: int = 0) -> None:
 
     Args:
         asked: `host` and `port` of the GCS, `session` (empty for a cluster that is joined),
-            `logs`, `joined`, `pid` of the process, `silence` and `refusal` (s), and `json` for a
-            line of JSON.
+            `logs`, `joined`, `pid` of the process, `silence`, `refusal` and `ended` (s), and `json`
+            for a line of JSON.
         said: Descriptor: a byte when the start is over; its end when the process is gone.
     """
     limits = {"silent": float(asked["silence"]), "refuses": float(asked["refusal"])}
     each = min(_EACH, *limits.values())
     since = dict.fromkeys(limits, time.monotonic())
     session = Path(asked["session"]) if asked["session"] else None
-    over = False
+    over, began, state = False, time.monotonic(), ""
     while not over:
         if select.select([said], [], [], each)[0]:
             if os.read(said, 1):
@@ -167,9 +196,14 @@ def watch(asked: dict[str, str], said: int = 0) -> None:
         now, found = time.monotonic(), answer(asked["host"], int(asked["port"]), each)
         since = {kind: at if kind == found else now for kind, at in since.items()}
         over = any(time.monotonic() - since[kind] > limit for kind, limit in limits.items())
-    if not over and (session is None or not says_why(session)):
+        if not state and time.monotonic() - began > _LONG:
+            state = state_of(int(asked["pid"]), int(asked["port"]))
+    by_ray = time.monotonic() - began > float(asked["ended"])
+    if not over and not by_ray and (session is None or not says_why(session)):
         return  # ended by somebody else
-    kept = None if session is None or not asked["logs"] else keep_logs(session, Path(asked["logs"]))
+    kept = None
+    if session is not None and asked["logs"]:
+        kept = keep_logs(session, Path(asked["logs"]), state)
     text = sentence(asked["joined"] or None, kept)
     if asked["json"]:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())

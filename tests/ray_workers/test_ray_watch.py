@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -44,7 +45,7 @@ def watching(starting: int, port: int, folder: Path, **more: str) -> subprocess.
     asked = {
         "host": "127.0.0.1", "port": str(port), "pid": str(starting), "session": str(folder),
         "logs": str(folder.parent / "kept"), "joined": "", "silence": "0.2", "refusal": "60",
-        "json": "", **more,
+        "ended": "55", "json": "", **more,
     }  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-I", "-S", ray_watch.__file__, json.dumps(asked)],
@@ -111,6 +112,30 @@ def test_only_a_process_that_ray_ended_is_told_of(
     said = child.communicate(over, timeout=30)[1]
     assert (b"stopped answering" in said) == told
     assert starting.poll() is None
+
+
+def test_a_process_that_is_gone_after_rays_limit_was_ended_by_ray(
+    tmp_path: Path, silent: int, starting: subprocess.Popen[bytes]
+) -> None:
+    """If Ray's logs are not begun, nothing but the time says so."""
+    child = watching(starting.pid, silent, session(tmp_path), silence="60", ended="0")
+    said = child.communicate(b"", timeout=30)[1]
+    assert b"stopped answering" in said
+    assert starting.poll() is None
+
+
+def test_what_a_long_start_does_is_noted(tmp_path: Path) -> None:
+    with socket.socket() as server, socket.socket() as client:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        client.connect(("127.0.0.1", port))
+        state = ray_watch.state_of(os.getpid(), port)
+    assert f":{port:04X} " in state
+    assert f"thread {os.getpid()} (" in state
+    kept = ray_watch.keep_logs(session(tmp_path), tmp_path / "kept", state)
+    assert kept is not None
+    assert (kept / "state.txt").read_text() == state
 
 
 def test_logs_of_few_starts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
