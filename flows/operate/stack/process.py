@@ -44,6 +44,8 @@ class Service:
         finish: What to do once it answers.
         stop_signal: What asks it to stop.
         patience: How long it may take to stop (s).
+        slow: What it prints if the machine was too busy for a limit of its own; then it is started
+            once more. Empty: it has none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Service:
     finish: Callable[[], None] = _nothing
     stop_signal: signal.Signals = signal.SIGTERM
     patience: float = 20.0
+    slow: str = ""
 
 
 def log_of(folder: StackFolder, name: str) -> Path:

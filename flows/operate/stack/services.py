@@ -175,6 +175,7 @@ def _ray(
             "RAY_USAGE_STATS_ENABLED": "0",
         },
         after=after,
+        slow="The current node timed out during startup",  # after 30 s, which can't be set
     )  # fmt: skip
 
 

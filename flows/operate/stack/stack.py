@@ -107,6 +107,7 @@ def _start_all(
 ) -> None:
     began = time.monotonic()
     answering: set[str] = set()
+    again: set[str] = set()
     waiting = list(planned)
     while len(answering) < len(planned):
         for service in [s for s in waiting if answering.issuperset(s.after)]:
@@ -119,8 +120,12 @@ def _start_all(
             if service in waiting or service.name in answering:
                 continue
             if find(folder, service.name) is None:
-                raise _ended(service, folder)
-            if service.ready():
+                if service.name in again or not _was_too_slow(service, folder):
+                    raise _ended(service, folder)
+                again.add(service.name)
+                end(left_behind(mark_of(folder, service.name)))
+                start(service, folder)
+            elif service.ready():
                 service.finish()
                 answering.add(service.name)
                 say(f"{time.monotonic() - began:5.1f} s  {service.name}  {service.address}")
@@ -131,6 +136,12 @@ def _start_all(
     for service in planned:  # one whose port somebody else has may have seemed to answer
         if find(folder, service.name) is None:
             raise _ended(service, folder)
+
+
+def _was_too_slow(service: Service, folder: StackFolder) -> bool:
+    """Whether a service ended because the machine was too busy for a limit of its own."""
+    log = log_of(folder, service.name)
+    return bool(service.slow) and service.slow in log.read_text(errors="replace")
 
 
 def _ended(service: Service, folder: StackFolder) -> Exception:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -145,6 +146,24 @@ def test_a_service_that_ends_for_another_reason_is_not_started_again(
     with pytest.raises(HoneError, match="mlflow ended while it started"):
         stack.up(folder, lambda _: None, 60)
     assert began == [1]
+
+
+def test_a_service_that_was_too_slow_for_its_own_limit_is_started_once_more(
+    folder: StackFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code = "import pathlib, sys, time; p = pathlib.Path(sys.argv[1]); n = p.exists(); p.touch(); "
+    slow = code + "print('too slow', flush=True); n and time.sleep(60)"
+    command = [sys.executable, "-I", "-S", "-c", slow, str(tmp_path / "began")]
+    second = folder.logs / "ray-node-1.log.1"  # the first one's log, kept beside the second's
+    service = Service("ray-node-1", command, "", second.exists, slow="too slow")
+    monkeypatch.setattr(databases, "require", lambda: None)
+    monkeypatch.setattr(stack, "services", lambda _: [service])
+    stack.up(folder, lambda _: None, 60)
+    stack.down(folder, lambda _: None)
+    always = replace(service, command=[*command[:4], "print('too slow')"], ready=lambda: False)
+    monkeypatch.setattr(stack, "services", lambda _: [always])
+    with pytest.raises(HoneError, match="ray-node-1 ended while it started"):
+        stack.up(folder, lambda _: None, 60)
 
 
 def test_a_process_is_known_from_its_first_moment_and_ended_by_its_id(folder: StackFolder) -> None:
