@@ -6,6 +6,7 @@ Everything that `torch.export` and `torch.onnx` raise is translated here, and no
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,17 @@ def _place(chain: list[BaseException], text: str) -> str | None:
     for link in chain:
         if place := users_line(link):
             return place
-    return _last_frame(text)
+    return _last_frame(text) or next(filter(None, map(_library_frame, reversed(chain))), None)
+
+
+def _library_frame(error: BaseException) -> str | None:
+    """The innermost line of an installed library other than torch that an error went through."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        _, inside, short = frame.filename.rpartition("site-packages/")
+        own = Path(frame.filename).is_relative_to(_OWN / "ray_workers")
+        if inside and not own and not short.startswith("torch/"):
+            return f"{short}:{frame.lineno} in {frame.name}"
+    return None
 
 
 def _line_in(program: Any, operator: str, what: str) -> str | None:

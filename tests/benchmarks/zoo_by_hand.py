@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,8 @@ def attempt(work: Callable[[], Any]) -> tuple[str, Any]:
     try:
         return "ok", work()
     except Exception as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", None
+        plain = re.sub(r"\x1b\[\d*m", "", str(error))
+        return f"{type(error).__name__}: {' '.join(plain.split())[:200]}", None
 
 
 def graph(name: str, folder: Path, parity: float) -> dict[str, Any]:

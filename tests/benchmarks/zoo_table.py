@@ -53,7 +53,8 @@ def _page(found: dict[str, dict[str, Row]], all_names: int) -> list[str]:
         f"`python tests/benchmarks/zoo.py` takes {all_names} small architectures with random weights (written by "
         "hand, of transformers, timm and torchvision) through Hone's steps, and beside them through the tools that "
         "Hone uses, by hand. Each stage of each architecture is a row of `tests/benchmarks/zoo_rows.jsonl`, from "
-        "which `--write` makes this page. Rows without a number in a column were not run.",
+        "which `--write` makes this page. An empty cell was not run; a commit after a name is an earlier one, at which "
+        "export and runtimes of that row were run.",
         "",
         *_counts(found),
         "",
@@ -76,7 +77,7 @@ def _line(name: str, stages: dict[str, Row], stops: Stops) -> str:
     graph, int8 = stages.get("graph", {}), stages.get("int8", {})
     prune, train = stages.get("prune", {}), stages.get("train", {})
     cells = [
-        name,
+        f"{name} ({graph['commit']})" if "commit" in graph else name,
         _by_hand(graph, stops),
         stops.cell(graph.get("stopped") or graph.get("export"), "ok"),
         *(stops.cell(graph.get(r), f"{graph.get(f'{r}_db', 0):.0f}") for r in _RUNTIMES),
@@ -124,6 +125,8 @@ def _trained(row: Row, stops: Stops) -> str:
     for key in ("stopped", "workers_1", "workers_2"):
         if row.get(key, "ok") != "ok":
             return stops.cell(row[key], "")
+    if "apart_in_float64" in row:
+        return f"{row['apart_in_float64']:.0e} (float64)"
     return f"{row['apart']:.0e}" if row["apart"] else "0"
 
 
@@ -157,7 +160,9 @@ def _counts(found: dict[str, dict[str, Row]]) -> list[str]:
         hand = count(prune, lambda r: r.get("hand", {}).get("channel") == "ok")
         lines.append(f"- Channels pruned: {good} of {len(prune)}, by hand {hand}.")
     if train:
-        same = count(train, lambda r: r.get("apart", 1.0) <= 1e-5)
+        same = count(
+            train, lambda r: min(r.get("apart", 1.0), r.get("apart_in_float64", 1.0)) <= 1e-5
+        )
         lines.append(
             f"- Two workers end with one worker's weights to 1e-5: {same} of {len(train)}."
         )

@@ -15,7 +15,7 @@ import torch
 from image_libraries import TIMM, TORCHVISION, image_model, images, import_torchvision
 from more_by_hand import MORE
 from prefect_hone import Data
-from prefect_hone.ray_workers.data.calling import call_model
+from prefect_hone.ray_workers.data.calling import arrays, call_model, rebuilt
 from torch import nn
 from transformers_other import OTHER
 from transformers_text import TEXT
@@ -47,8 +47,8 @@ def import_libraries() -> None:
         import timm  # noqa: F401
 
 
-def model(name: str) -> nn.Module:
-    """An architecture, in evaluation mode."""
+def model(name: str, double: bool = False) -> nn.Module:
+    """An architecture, in evaluation mode; in float64 if asked for."""
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
@@ -58,7 +58,7 @@ def model(name: str) -> nn.Module:
             if isinstance(value, float) and ("drop" in attribute or isinstance(layer, nn.Dropout)):
                 setattr(layer, attribute, 0.0)
     _settle(made, name)
-    return made.eval()
+    return made.double().eval() if double else made.eval()
 
 
 def _settle(made: nn.Module, name: str) -> None:
@@ -140,9 +140,12 @@ class _Samples(torch.utils.data.Dataset[Any]):
         return batch[row], 0
 
 
-def data(name: str) -> Data:
+def data(name: str, double: bool = False) -> Data:
     """The same inputs as a data set, each with the target 0."""
-    batch = inputs(name)
+    batch = rebuilt({
+        key: torch.from_numpy(value.astype(np.float64) if double and value.dtype == np.float32 else value)
+        for key, value in arrays(inputs(name)).items()
+    })  # fmt: skip
     part = SAMPLES // 5
     return Data(
         train=_Samples(batch, part, 3 * part), test=_Samples(batch, 0, part),
@@ -153,7 +156,8 @@ def data(name: str) -> Data:
 
 def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Of any output, whatever its shape."""
-    return outputs.float().pow(2).mean()
+    kind = torch.float64 if outputs.dtype == torch.float64 else torch.float32
+    return outputs.to(kind).pow(2).mean()
 
 
 class Size:

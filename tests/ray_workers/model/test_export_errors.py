@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
+from prefect_hone.ray_workers.model.export_errors import as_export_error
 from prefect_hone.ray_workers.model.tracing import trace
 from prefect_hone.recipe.errors import StepFailed
 from prefect_hone.tasks.export import to_onnx
@@ -86,3 +88,16 @@ def test_a_cause_is_told_with_the_users_line(
 def test_what_torch_can_trace_is_not_refused(models: object, name: str) -> None:
     model = getattr(models, name)().eval()
     assert to_onnx(model, trace(model, {"x": torch.randn(2, 8).numpy()})).graph.node
+
+
+def test_the_line_of_a_library_is_told_where_only_the_traceback_has_it() -> None:
+    source = (
+        "def forward(x):\n    raise RuntimeError('Could not guard on data-dependent expression')"
+    )
+    names: dict[str, Any] = {}
+    exec(compile(source, "/env/site-packages/transformers/long.py", "exec"), names)  # noqa: S102
+    with pytest.raises(RuntimeError) as raised:
+        names["forward"](0)
+    told = as_export_error(raised.value)
+    assert told.where == "transformers/long.py:2 in forward"
+    assert "branches on the values of a tensor" in told.what
