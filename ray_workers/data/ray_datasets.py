@@ -45,11 +45,11 @@ class RayDatasets(SplitFormat):
 
     def read(self, splits: dict[str, Any], data: Data) -> dict[str, Any]:
         """All at once, in Ray tasks; of train only the first rows."""
-        for name, dataset in splits.items():
-            _check_columns(dataset, data, f"data.factory: Data.{name}")
         import ray
 
-        travel_by_value()
+        travel_by_value()  # before the columns are looked at, which may call the user's functions
+        for name, dataset in splits.items():
+            _check_columns(dataset, data, f"data.factory: Data.{name}")
         read = ray.remote(num_cpus=0)(_read)  # waiting frees this step's own CPU for the reading
         limits = {name: HEAD if name == "train" else None for name in splits}
         columns = _wanted(data)

@@ -97,7 +97,7 @@ def test_columns_of_groups_are_read_and_weights_that_nothing_reads_are_refused(
     import wine_data
 
     data = wine_data.streamed()
-    rows = data.test.take_all()
+    rows = [{data.inputs: x.numpy(), data.target: int(y)} for x, y in data.test]
     sites = [{**row, "site": "ab"[i % 2]} for i, row in enumerate(rows)]
     splits = split(replace(data, test=ray.data.from_items(sites), groups=("site",)), 0)
     (found,) = groupings(splits, ["site"], Allowed())
