@@ -36,6 +36,8 @@ LOCAL = {
     # Ray's default is 15: everything else on the machine would take precedence over training and
     # over what is being timed.
     "worker_niceness": 0,
+    # Ray's default is 30 s, after which the raylet ends: on a busy machine Python takes longer.
+    "agent_register_timeout_ms": 300_000,
 }
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
+import random
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -48,7 +51,7 @@ def start(settings: Mapping[str, Any], **options: Any) -> None:
     """
     import ray
 
-    with _safe_path(), _loopback(), _without(_UNUSED):
+    with _safe_path(), _loopback(), _without(_UNUSED), _agents_have_ports():
         try:
             ray.init(address="local", _system_config=dict(settings), **options)
         except (TypeError, RuntimeError) as error:  # how Ray refuses an option it does not know
@@ -79,35 +82,95 @@ def _without(starters: tuple[str, ...]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _loopback() -> Iterator[None]:
+def _replaced(module: str, name: str, by: Callable[[Any], Any]) -> Iterator[None]:
+    """With a function of Ray replaced by what `by` makes of it. Without the part, nothing is."""
+    before = _part(module, name)
+    if before is None:
+        yield
+        return
+    holder = importlib.import_module(f"ray.{module}")
+    setattr(holder, name, by(before))
+    try:
+        yield
+    finally:
+        setattr(holder, name, before)
+
+
+def _loopback() -> contextlib.AbstractContextManager[None]:
     """Let a cluster have the loopback address, so that it listens on no other.
 
     Ray replaces this address by one that others can reach. Without the part, it listens on all.
     """
-    if _part("_private.services", "resolve_ip_for_localhost") is None:
-        yield
-        return
-    services: Any = importlib.import_module("ray._private.services")
-    before = services.resolve_ip_for_localhost
-    services.resolve_ip_for_localhost = lambda host: host
-    try:
-        yield
-    finally:
-        services.resolve_ip_for_localhost = before
+    return _replaced("_private.services", "resolve_ip_for_localhost", lambda _: lambda host: host)
 
 
-@contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
-    """Processes that are started meanwhile don't put the current folder on their path."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+#: Ports of a node's agents, as `start_raylet` names them.
+_AGENT_PORTS = (
+    "metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port",
+    "runtime_env_agent_port",
+)  # fmt: skip
+
+
+def _agents_have_ports() -> contextlib.AbstractContextManager[None]:
+    """Tell a node's agents their ports.
+
+    Else they choose them, and the raylet waits for each to say so, 15 s at most: on a busy machine
+    Python takes longer to import an agent, and the raylet aborts
+    (https://github.com/ray-project/ray/issues/65983). Without the part, it is so.
+    """
+
+    def with_ports(start_raylet: Any) -> Any:
+        def start(*arguments: Any, **options: Any) -> Any:
+            unset = [name for name in _AGENT_PORTS if options.get(name) == 0]
+            options |= dict(zip(unset, free_ports(len(unset)), strict=False))
+            # Ray 2.60 does not hand this one to the raylet, which waits for the agent's file.
+            listens = options.get("dashboard_agent_listen_port")
+            persist = _part("_raylet", "persist_port")
+            name = _part("_raylet", "DASHBOARD_AGENT_LISTEN_PORT_NAME")
+            if listens and persist is not None and name is not None:
+                given = inspect.signature(start_raylet).bind(*arguments, **options).arguments
+                persist(given["session_dir"], given["node_id"], name, listens)
+            return start_raylet(*arguments, **options)
+
+        return start
+
+    return _replaced("_private.services", "start_raylet", with_ports)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody listens on, below those that the system gives away.
+
+    One of those could be somebody else's connection by the time that it is listened on.
+    """
+    lowest = 32768
+    with contextlib.suppress(OSError, ValueError):
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    candidates = random.SystemRandom().sample(range(10_000, max(lowest, 10_500)), 200)
+    found: list[int] = []
+    for port in candidates:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
+
+
+def _safe_path() -> contextlib.AbstractContextManager[None]:
+    """Processes that are started meanwhile don't put the current folder on their path.
+
+    They are told so, not this process's environment: other threads may be reading that. Without the
+    part, they have Ray's own path.
+    """
+
+    def with_safe_path(start_process: Any) -> Any:
+        def start(*arguments: Any, **options: Any) -> Any:
+            options["env_updates"] = {**(options.get("env_updates") or {}), "PYTHONSAFEPATH": "1"}
+            return start_process(*arguments, **options)
+
+        return start
+
+    return _replaced("_private.services", "start_ray_process", with_safe_path)
 
 
 def own_path(last: Callable[[], None] = lambda: None) -> Any:

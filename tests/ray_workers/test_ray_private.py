@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import prefect_hone
 import pytest
@@ -183,3 +185,55 @@ def test_workers_do_not_get_the_current_folder(
     job._py_driver_sys_path.extend([str(tmp_path / "script"), str(tmp_path / "current")])
     sent = JobConfig.FromString(job._serialize())
     assert list(sent.py_driver_sys_path) == [str(tmp_path / "script")]
+
+
+def test_agents_are_told_their_ports_and_the_raylet_does_not_wait_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray._private import services
+
+    given: dict[str, Any] = {}
+
+    def start_raylet(node_id: str, session_dir: str, **ports: int) -> None:
+        given.update(ports)
+
+    def init(**_: object) -> None:
+        agents = dict.fromkeys(ray_private._AGENT_PORTS, 0)
+        services.start_raylet(
+            "n1", session_dir=str(tmp_path), **agents | {"metrics_export_port": 7}
+        )
+
+    monkeypatch.setattr(services, "start_raylet", start_raylet)
+    monkeypatch.setattr(ray, "init", init)
+    ray_private.start({"a": 1})
+    assert services.start_raylet is start_raylet
+    assert given["metrics_export_port"] == 7, "as it was asked for"
+    assert len(set(given.values())) == 4
+    assert all(port == 7 or 10_000 <= port < 65_536 for port in given.values())
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("dashboard_agent_listen_port")
+    assert file.read_text() == str(given["dashboard_agent_listen_port"])
+
+
+def test_rays_processes_have_a_safe_path_and_this_one_keeps_its_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread may be reading the environment."""
+    import ray
+    from ray._private import services
+
+    seen: list[Any] = []
+
+    def init(**_: object) -> None:
+        services.start_ray_process(["x"], "raylet", True, env_updates={"A": "1"})
+        services.start_ray_process(["x"], "gcs_server", True)
+        seen.append(os.environ.get("PYTHONSAFEPATH"))
+
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setattr(
+        services, "start_ray_process", lambda *_, **o: seen.append(o["env_updates"])
+    )
+    monkeypatch.setattr(ray, "init", init)
+    ray_private.start({"a": 1})
+    assert seen == [{"A": "1", "PYTHONSAFEPATH": "1"}, {"PYTHONSAFEPATH": "1"}, None]
