@@ -163,7 +163,8 @@ def test_the_same_recipe_again_does_nothing_twice(cold: dict, shared_hone) -> No
 def test_changed_gates_decide_anew_without_measuring(cold: dict, shared_hone) -> None:
     gate = "gates=[{metric: size.bytes, at_most: 400000}]"
     outcome = shared_hone.json("run", *DIGITS, "--set", gate)
-    assert outcome["seconds"] == {}
+    # Others may be the best few now, which are measured once more.
+    assert set(outcome["seconds"]) <= {"benchmark again"}
     passed = {c["name"] for c in outcome["candidates"] if c["status"] == "passed"}
     variants, targets = ("int8", "int8-clipped"), ("onnxruntime-cpu", "openvino-cpu")
     assert passed == {f"{variant}@{target}" for variant in variants for target in targets}
@@ -200,12 +201,12 @@ def test_plan_says_what_would_be_computed(cold: dict, shared_hone) -> None:
     assert computed("--set", "gates=[]") == set()
     assert computed("--set", "select={minimize: size.bytes}") == set()
     assert computed("--set", "benchmark.seconds=0.5") == {"benchmark"}
-    assert computed("--set", "train.epochs=3") == {
-        "train", "reference", "export", "compress", "layer-parity", "compile", "validate",
-        "benchmark",
+    of_int8 = {
+        "compress", "layer-parity", "compile", "validate", "robustness", "explanation", "benchmark"
     }  # fmt: skip
-    assert computed("--set", "variants.int8.passes.0.samples=64") == {
-        "compress", "layer-parity", "compile", "validate", "benchmark"
+    assert computed("--set", "variants.int8.passes.0.samples=64") == of_int8
+    assert computed("--set", "train.epochs=3") == of_int8 | {
+        "train", "reference", "export", "corrupted", "explained"
     }  # fmt: skip
 
 
