@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
 # Three files of tests at a time: much of their time they wait for servers and processes to start.
+# The quick ones don't: two, and each imports the libraries once.
 # A worker that dies ends the tests: its tests given to another, pytest-xdist waits for ever.
 SPREAD := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
@@ -22,7 +23,7 @@ test: $(STAMP) ## the environment, then lint and the tests
 
 quick: $(STAMP) ## the same without the slow and the long tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not long"
+	$(BIN)/python -m pytest $(SPREAD) -n 2 -m "not slow and not long"
 
 nightly: $(STAMP) ## all tests, with those that repeat at length what others show
 	$(MAKE) --no-print-directory lint

@@ -176,6 +176,7 @@ def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(hone, project: Pa
     assert {status for runs in found.values() for status in runs} == {"FAILED"}
 
 
+@pytest.mark.nightly
 def test_a_lost_worker_is_replaced(hone, project: Path, tmp_path: Path) -> None:
     outcome = hone.json(
         "run", str(project / "recipe.yaml"), "--set", "train.epochs=8",

@@ -176,7 +176,7 @@ MAKERS = {
     ("name", "sizes"),
     [
         ("onnxruntime", None), ("onnxruntime", (1, 4)), ("openvino", None), ("openvino", (1, 4)),
-        pytest.param("inductor", None, marks=pytest.mark.slow),
+        pytest.param("inductor", None, marks=pytest.mark.nightly),
     ],
 )  # fmt: skip
 def test_a_runtime_opens_its_artifact_with_its_own_library_only(

@@ -358,7 +358,7 @@ def short() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_whole_run_leaves_no_canary(
     hone,
     project: Path,

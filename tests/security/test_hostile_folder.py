@@ -121,7 +121,7 @@ def test_prefects_settings_in_it_are_not_read(tmp_path: Path, name: str) -> None
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_in_it_and_with_it_as_code_folder_runs_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hone: Any, project: Path
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 FILE = Path(__file__).parent.parent / "long_tests.txt"
 #: A test that takes more processor time than this, its processes included, is long (s).
-LIMIT = 0.5
+LIMIT = 0.3
 _HEAD = f"""\
 # Tests that took over {LIMIT} s of processor time when all ran in one process: `make quick` leaves them out.
 # Written by: python -m pytest -m "not nightly" --measure-long

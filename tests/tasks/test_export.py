@@ -121,7 +121,7 @@ def outputs_of(workshop: Workshop, step: LaidStep, inputs: dict[str, np.ndarray]
 
 @pytest.mark.parametrize(
     "target",
-    ["onnxruntime-cpu", "openvino-cpu", pytest.param("inductor-cpu", marks=pytest.mark.slow)],
+    ["onnxruntime-cpu", "openvino-cpu", pytest.param("inductor-cpu", marks=pytest.mark.nightly)],
 )
 def test_texts_of_any_length_go_all_the_way_with_all_outputs(
     workshop: Workshop, target: str

@@ -124,6 +124,7 @@ def job(folder: Path, **train: Any) -> TrainJob:
     )  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_it_trains_on_two_workers_and_goes_on_in_the_middle_of_an_epoch(
     ray_cluster: Any, tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ def test_a_transformers_folder(tmp_path: Path) -> None:
     assert call_model(loaded, inputs).shape == (2, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_wrong_transformers_folder_is_told(tmp_path: Path) -> None:
     made = saved_bert(tmp_path / "bert")
     config = json.loads((tmp_path / "bert" / "config.json").read_text())

@@ -118,7 +118,7 @@ def test_fp16_without_a_gpu_is_refused(project: Path, tmp_path: Path) -> None:
         train_loop(half, lambda _: None)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_train_the_same_model_as_one(project: Path, tmp_path: Path) -> None:
     """Data parallel with gloo under plain torch.distributed, with an uneven last batch."""
     options = ["train.epochs=3", "train.optimizer={name: sgd, lr: 0.05}", "train.batch_size=25"]

@@ -85,18 +85,20 @@ QUICK = [
     ({"pipeline": 2}, {"parallel": PIPELINE}),
 ]
 SLOW = [
+    ({"shard": 2}, {"accumulate": 2, "recompute": "full"}),
+    ({"tensor": 2}, {"parallel": {"tensor": {"sequence": True}}}),
+    ({"pipeline": 2}, {"parallel": INTERLEAVED}),
+    ({"data": 2, "tensor": 2, "pipeline": 2}, {"parallel": PIPELINE}),
+]
+NIGHTLY = [
     ({"shard": 2}, {}),
     ({"tensor": 2}, {}),
     ({"data": 2}, {"accumulate": 2}),
-    ({"shard": 2}, {"accumulate": 2, "recompute": "full"}),
-    ({"tensor": 2}, {"parallel": {"tensor": {"sequence": True}}}),
     ({"pipeline": 2}, {"parallel": {"pipeline": {"schedule": "gpipe", "microbatches": 2}}}),
-    ({"pipeline": 2}, {"parallel": INTERLEAVED}),
     ({"shard": 2, "tensor": 2}, {"recompute": "selective"}),
     ({"data": 2, "shard": 2}, {}),
     ({"data": 2, "tensor": 2}, {}),
     ({"data": 2, "pipeline": 2}, {"parallel": PIPELINE}),
-    ({"data": 2, "tensor": 2, "pipeline": 2}, {"parallel": PIPELINE}),
 ]
 
 
@@ -109,6 +111,7 @@ def described(mesh: dict, settings: dict) -> str:
     [
         *(pytest.param(*case, id=described(*case)) for case in QUICK),
         *(pytest.param(*case, id=described(*case), marks=pytest.mark.slow) for case in SLOW),
+        *(pytest.param(*case, id=described(*case), marks=pytest.mark.nightly) for case in NIGHTLY),
     ],
 )
 def test_a_mesh_trains_what_one_process_trains(

@@ -141,7 +141,7 @@ def test_a_loss_that_leaps_stops_the_training(tmp_path: Path) -> None:
     early.look(3.1, 49, 1)  # too early to tell
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_blocks_are_compiled(tmp_path: Path) -> None:
     one_block = job(tmp_path / "a", epochs=1)
     one_block["model"]["args"]["layers"] = 1
@@ -158,7 +158,11 @@ def test_blocks_are_compiled(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "then"),
-    [({"shard": 4}, {"shard": 2}), ({"shard": 2, "tensor": 2}, {"data": 2}), ({"pipeline": 2}, {})],
+    [
+        ({"shard": 4}, {"shard": 2}),
+        pytest.param({"shard": 2, "tensor": 2}, {"data": 2}, marks=pytest.mark.nightly),
+        pytest.param({"pipeline": 2}, {}, marks=pytest.mark.nightly),
+    ],
     ids=json.dumps,
 )
 def test_another_mesh_goes_on_from_a_checkpoint(tmp_path: Path, first: dict, then: dict) -> None:

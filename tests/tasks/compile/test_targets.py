@@ -151,7 +151,7 @@ def test_int8_stays_within_the_quality_gate(bench: Bench, kind: str) -> None:
     assert np.abs(found - trained.expected).max() > 1e-4, "it was quantized"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_inductors_int8_computes_nearly_the_same(bench: Bench) -> None:
     pytest.importorskip("torchao")
     trained = Trained(bench, "conv_net")
