@@ -18,7 +18,7 @@ from ..recipe.library_messages import telling
 from ..runtimes.child_process import ChildProcess, Interpreter
 from ..runtimes.errors import RuntimeDied, RuntimeFailed, RuntimeSilent
 from ..runtimes.isolated.environment import Environment, make_environment
-from ..runtimes.predict import Array, Arrays, LoadOptions
+from ..runtimes.predict import Array, Arrays
 
 
 class TimedCalls(NamedTuple):
@@ -40,21 +40,10 @@ class RuntimeProcess(ChildProcess):
     died, with the signal, StepTimeout if it does not answer.
     """
 
-    def __init__(
-        self,
-        loader: str,
-        folder: Path,
-        options: LoadOptions,
-        timeout: float = 600,
-        python: Interpreter | None = None,
-    ) -> None:
-        self._began = time.perf_counter()
-        super().__init__(loader, folder, options, timeout, python)
-
     @property
     def seconds_since_start(self) -> float:
         """Time since the process was started (s)."""
-        return time.perf_counter() - self._began
+        return time.perf_counter() - self.began
 
     def prepare(self, batches: list[Arrays]) -> float:
         """Hand over the batches that `time_calls` goes through in turn.

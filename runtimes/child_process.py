@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,7 @@ class ChildProcess:
     Attributes:
         process: The child.
         timeout: Longest wait for an answer (s).
+        began: When it was started, on the clock of `time.perf_counter` (s).
 
     Args:
         loader: Import path `module:function` of a `Load`.
@@ -52,6 +54,7 @@ class ChildProcess:
         python: Interpreter | None = None,
     ) -> None:
         self.timeout = timeout
+        self.began = time.perf_counter()
         calls_users_code = "allowed" in options
         interpreter, variables = python or (
             sys.executable,

@@ -31,7 +31,6 @@ from ...tasks.steps import (
     builder_modules,
     compile_step,
     graph_pass_step,
-    loader,
     loader_module,
     metric_module,
     module_pass_step,
@@ -42,6 +41,7 @@ from .lay_out_looks import (
     lay_out_explained,
     lay_out_looks,
     shows_samples,
+    through_runtime,
 )
 from .lay_out_measurements import lay_out_champion
 from .layout import (
@@ -245,10 +245,7 @@ def lay_out_candidate(
                 flips=recipe.proofs.flips,
                 show_samples=shows_samples(recipe),
                 higher_is_better=recipe.quality.rises,
-                loader=loader(target.kind),
-                environment=target.environment,
-                options=dict(target.loader_options),
-                processor=here.processor.identity(),
+                **through_runtime(target, here),
             ),
             loads=(metric_module(judged.metric), loader_module(target.kind)),
             files=requirement_files(target.kind),

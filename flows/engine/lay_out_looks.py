@@ -70,12 +70,7 @@ def lay_out_looks(
     compiled, validated = made
     name = compiled.call.candidate
     judged = judged_by(recipe)
-    runtime: dict[str, Any] = {
-        "loader": loader(target.kind),
-        "environment": target.environment,
-        "options": dict(target.loader_options),
-        "processor": here.processor.identity(),
-    }
+    runtime = through_runtime(target, here)
     reserved: dict[str, Any] = {
         "candidate": name,
         "gpus": 1 if target.gpu else 0,
@@ -115,6 +110,16 @@ def lay_out_looks(
         }
         looks.append(hand(submit, call, inputs, [validated.handle]).handle)
     return tuple(looks)
+
+
+def through_runtime(target: AnyTarget, here: Surroundings) -> dict[str, Any]:
+    """The fields of `ThroughRuntime` for a candidate of a target."""
+    return {
+        "loader": loader(target.kind),
+        "environment": target.environment,
+        "options": dict(target.loader_options),
+        "processor": here.processor.identity(),
+    }
 
 
 def shows_samples(recipe: Recipe) -> bool:

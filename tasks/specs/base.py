@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from pydantic import Field, JsonValue
+
 from ...recipe.model import DataFactory, ModelFactory
 from ...recipe.strict import Strict
 
@@ -46,6 +48,22 @@ class Judged(Spec):
     data: DataFactory
     metric: str
     seed: int
+
+
+class ThroughRuntime(Judged):
+    """A candidate, through the runtime that would serve it.
+
+    Attributes:
+        loader: Import path of the function that opens the candidate.
+        environment: The isolated environment that the runtime needs, or None.
+        options: Further options of the loader.
+        processor: What the outputs depend on of the processor.
+    """
+
+    loader: str
+    environment: str | None
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    processor: dict[str, JsonValue] | None = None
 
 
 class Facts(Strict):

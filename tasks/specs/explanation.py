@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, JsonValue
-
 from ...recipe.proofs import Proofs
 from ...recipe.strict import Strict
-from .base import Facts, Judged
+from .base import Facts, Judged, ThroughRuntime
 from .shown import ShownSample
 
 
@@ -20,20 +18,8 @@ class ExplainedSpec(Judged):
     proofs: Proofs
 
 
-class ExplanationSpec(ExplainedSpec):
-    """The same answers of a candidate, through the runtime that would serve it.
-
-    Attributes:
-        loader: Import path of the function that opens the candidate.
-        environment: The isolated environment that the runtime needs, or None.
-        options: Further options of the loader.
-        processor: What the outputs depend on of the processor.
-    """
-
-    loader: str
-    environment: str | None
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-    processor: dict[str, JsonValue] | None = None
+class ExplanationSpec(ExplainedSpec, ThroughRuntime):
+    """The same answers of a candidate, through the runtime that would serve it."""
 
 
 class Attribution(Strict):

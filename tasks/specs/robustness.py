@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, JsonValue
-
 from ...recipe.proofs import Proofs
 from ...recipe.strict import Strict
-from .base import Facts, Judged
+from .base import Facts, Judged, ThroughRuntime
 
 #: Names of strengths, from 1 on.
 STRENGTHS = ("weak", "medium", "strong")
@@ -30,22 +28,14 @@ class CorruptedFacts(Facts):
     not_looked_at: str | None = None
 
 
-class RobustnessSpec(CorruptedSpec):
+class RobustnessSpec(CorruptedSpec, ThroughRuntime):
     """A candidate under the same corrupted inputs, through the runtime that would serve it.
 
     Attributes:
         higher_is_better: Direction of the metric.
-        loader: Import path of the function that opens the candidate.
-        environment: The isolated environment that the runtime needs, or None.
-        options: Further options of the loader.
-        processor: What the outputs depend on of the processor.
     """
 
     higher_is_better: bool
-    loader: str
-    environment: str | None
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-    processor: dict[str, JsonValue] | None = None
 
 
 class UnderCorruption(Strict):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from ...recipe.strict import Strict
-from .base import Facts, Judged, Spec
+from .base import Facts, Judged, Spec, ThroughRuntime
 from .shown import ShownSample
 
 
@@ -19,24 +19,16 @@ class ReferenceSpec(Judged):
     groups: tuple[str, ...] = ()
 
 
-class ValidateSpec(Judged):
+class ValidateSpec(ThroughRuntime):
     """Attributes:
     flips: Whether answers that flipped are looked at.
     show_samples: Whether a report may show a few of them.
     higher_is_better: Direction of the metric.
-    loader: Import path of the function that opens the candidate.
-    environment: The isolated environment that the runtime needs, or None.
-    options: Further options of the loader.
-    processor: What the outputs depend on of the processor.
     """
 
     flips: bool = True
     show_samples: bool = True
     higher_is_better: bool
-    loader: str
-    environment: str | None
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-    processor: dict[str, JsonValue] | None = None
 
 
 class GroupFact(Strict):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,12 +9,10 @@ import numpy as np
 from ...ray_workers.data.calling import Arrays, arrays
 from ...ray_workers.data.input_kinds import ChangedInput, find_input
 from ...ray_workers.data.splits import Splits, batches, split
-from ...ray_workers.runtime_process import RuntimeProcess, interpreter_for
 from ...ray_workers.workspace import Workspace
 from ...recipe.errors import InputError
 from ...recipe.proofs import Proofs
 from ..specs.base import Judged
-from ..specs.robustness import RobustnessSpec
 
 Array = np.ndarray[Any, Any]
 #: Samples that say how the data spread.
@@ -49,14 +45,3 @@ def input_to_change(known: Arrays, proofs: Proofs) -> ChangedInput | str:
     if found.kind == "features" and len(known[found.name]) < 2:
         return "a single test sample does not say how features spread"
     return found
-
-
-@contextmanager
-def opened(work: Workspace[Any]) -> Iterator[RuntimeProcess]:
-    """A candidate in the runtime that would serve it."""
-    spec: RobustnessSpec = work.spec
-    options = work.loader_options(max(1, int(work.cpus)), spec.options)
-    python = interpreter_for(spec.environment)
-    with RuntimeProcess(spec.loader, work.inputs["model"], options, python=python) as runtime:
-        runtime.wait_loaded()
-        yield runtime

@@ -32,9 +32,10 @@ from ..specs.explanation import (
 )
 from ..specs.shown import ShownSample
 from .bootstrap import bootstrap
-from .chosen import evenly, input_to_change, known_samples, opened, splits_of
+from .chosen import evenly, input_to_change, known_samples, splits_of
 from .interval import with_bounds
 from .occlusion import Answer, Array, Focus, Occluder
+from .opened import opened
 from .shown import shown
 
 #: Samples that a report shows.

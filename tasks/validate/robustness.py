@@ -25,10 +25,11 @@ from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
 from ..specs.robustness import CorruptedFacts, CorruptedSpec, RobustnessFacts, RobustnessSpec
-from .chosen import evenly, input_to_change, known_samples, opened, splits_of
+from .chosen import evenly, input_to_change, known_samples, splits_of
 from .corruptions import Corrupter, Corruption, corruptions_of
 from .interval import with_bounds
 from .loss_under import LossUnder, Pair
+from .opened import opened
 from .reference import BATCH
 
 Array = np.ndarray[Any, Any]

@@ -22,7 +22,7 @@ from ...ray_workers.data.splits import Splits, batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
 from ...ray_workers.metrics import stacked
 from ...ray_workers.model.module import load_module
-from ...ray_workers.runtime_process import RuntimeProcess, interpreter_for
+from ...ray_workers.runtime_process import RuntimeProcess
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
@@ -34,6 +34,7 @@ from .changes import Array, changes
 from .flipped import Answers, flipped_samples
 from .groups import Judged
 from .interval import drop_interval, quality_interval, with_bounds
+from .opened import opened
 from .parity import parity
 from .proof import write_proofs
 from .reference import BATCH
@@ -67,11 +68,8 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
     answers: dict[int, tuple[int, float]] = {}
     compared = _Compared()
     threads = max(1, int(work.cpus))
-    options = work.loader_options(threads, spec.options)
     real: Arrays = {}
-    python = interpreter_for(spec.environment)
-    with RuntimeProcess(spec.loader, work.inputs["model"], options, python=python) as runtime:
-        runtime.wait_loaded()
+    with opened(work) as runtime:
         for group, (inputs, target) in zip(
             groups, batches(splits, splits.test, groups), strict=True
         ):
