@@ -12,6 +12,7 @@ from typing import Any
 from ....recipe.passes import StaticInt8
 from .by_nncf import by_nncf
 from .job import QuantizeJob, masking_nodes, separate_means
+from .last_layers import keep_outputs
 from .ranges import reader, save_ranges
 
 
@@ -62,4 +63,6 @@ def _by_onnxruntime(job: QuantizeJob, spec: StaticInt8) -> Any:
         use_external_data_format=job.large,
         extra_options=options,
     )
-    return onnx.load(str(target))
+    graph = onnx.load(str(target))
+    keep_outputs(graph)
+    return graph

@@ -90,6 +90,32 @@ def test_ranges_hold_every_sample_and_not_the_mean_of_their_extremes(
     assert worst(bench, maker.model(1), samples(13, count=128), engine) > 25
 
 
+def test_outputs_larger_than_on_the_calibration_samples_are_not_cut(bench: GraphBench) -> None:
+    """The last layer sums two inputs, each of which is in its range where their sum is not."""
+    maker = GraphMaker(2)
+    maker.node("Gemm", maker.constant([[1.0], [1.0]], "head.weight", "float32"))
+    maker.node("Reshape", maker.constant([-1, 1, 1], "shape", "int64"))
+    graph = maker.model(1, 1)
+    calibration = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
+    made, _ = bench.quantize(graph, calibration, scheme="static-int8")
+    larger = np.array([[1, 1], [-1, -1], [0.5, -0.5]], np.float32)
+    assert min(decibels(graph, made, larger).values()) > 35
+
+
+@pytest.mark.parametrize("kind", ["Relu", "Sigmoid"])
+def test_a_convolution_at_the_end_keeps_its_rounding_without_which_it_is_not_in_int8(
+    bench: GraphBench, kind: str
+) -> None:
+    maker = GraphMaker(2, 6, 6)
+    maker.convolution(2, 8)
+    maker.node(kind)
+    maker.node("Flatten")
+    made, _ = bench.quantize(maker.model(8 * 36), samples(2, 6, 6), scheme="static-int8")
+    rounded = [n.input[0] for n in made.graph.node if n.op_type == "QuantizeLinear"]
+    makers = {n.output[0]: n.op_type for n in made.graph.node}
+    assert [makers.get(name) for name in rounded if name != "input"] == ["Conv"]
+
+
 def test_layers_of_either_engine_are_put_back_with_the_weights_that_they_had(
     bench: GraphBench, engine: str
 ) -> None:
