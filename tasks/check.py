@@ -8,6 +8,7 @@ saves the real inputs that later steps need without the user's code.
 from __future__ import annotations
 
 import math
+import time
 
 import torch
 
@@ -22,7 +23,8 @@ from ..ray_workers.data.calling import (
 )
 from ..ray_workers.data.groups import groupings
 from ..ray_workers.data.input_kinds import find_input
-from ..ray_workers.data.splits import Seen, Splits, batches, few_samples, look_through, split
+from ..ray_workers.data.split_checks import check_finite, check_repeats, look_at_all
+from ..ray_workers.data.splits import Splits, batches, few_samples, split
 from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.model.axes import Varying
 from ..ray_workers.model.module import initial
@@ -48,8 +50,8 @@ from .specs.check import CheckFacts, CheckSpec, DataFact, MemoryFact, TensorFact
 
 #: Number of real test inputs for timing and for the registered model's example.
 SAMPLES = 64
-#: How long train is searched for samples of the test split (s).
-LOOKING = 20.0
+#: A data factory that takes less is called twice, to see whether it returns the same (s).
+REPEATED = 0.5
 #: Largest number of calibration inputs.
 CALIBRATION = 4096
 
@@ -61,10 +63,14 @@ def check(work: Workspace[CheckSpec]) -> Result:
         InputError: The model can't be trained or evaluated, or splits overlap.
     """
     spec = work.spec
+    started = time.monotonic()
     data = ask(spec.data, work.allowed, work.report)
     splits = split(data, spec.seed)
-    test = look_through("test", splits.test)
-    overlaps = _check_overlaps(splits, test)
+    notes = []
+    if time.monotonic() - started < REPEATED:
+        again = split(ask(spec.data, work.allowed, work.report), spec.seed)
+        notes += check_repeats(splits, again)
+    seen, overlaps = look_at_all(splits)
     torch.manual_seed(spec.seed)
     model = initial(spec.model, work.allowed)
     if isinstance(model, OnnxGraph) and spec.trains:
@@ -80,7 +86,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
             do="give Data(train=...), or set train.epochs to 0 to use the model as it is",
         )
     loss = make_loss(spec.loss, work.allowed, class_weights=spec.train.class_weights)
-    _check_finite(model, splits, test)
+    check_finite(model, splits, seen)
     _try_one_batch(model, splits, spec, loss, work)
     train = spec.train
     few = few_samples(splits)
@@ -100,7 +106,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
     returned = {main: returned.pop(main), **returned}
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "calibration", "test")}
     parameters = count_parameters(model)
-    notes = [*placement, *(_try_training(model, splits, spec, loss, work) if spec.trains else [])]
+    notes += [*placement, *(_try_training(model, splits, spec, loss, work) if spec.trains else [])]
     if sizes["test"] == 1:
         notes.append(
             "the test split has one sample: what is measured on it says little of other samples"
@@ -126,36 +132,6 @@ def check(work: Workspace[CheckSpec]) -> Result:
         ),
         notes=notes,
     )  # fmt: skip
-
-
-def _check_overlaps(splits: Splits, test: Seen) -> int:
-    """Refuse a calibration or validation split that shares samples with test; count train's."""
-    for name in sorted(splits.given):
-        shared = len(look_through(name, getattr(splits, name)).digests & test.digests)
-        if shared:
-            raise InputError(
-                f"{shared} samples of the {name} split are also in the test split",
-                where=f"data.factory: Data.{name}",
-                do=f"remove them, or omit {name}: it is then taken from train",
-            )
-    return len(look_through("train", splits.head, LOOKING).digests & test.digests)
-
-
-def _check_finite(model: torch.nn.Module, splits: Splits, test: Seen) -> None:
-    """Refuse a test sample with NaN, if the model makes NaN of it."""
-    if test.not_finite is None:
-        return
-    index, part = test.not_finite
-    inputs, _ = next(batches(splits, splits.test, [[index]]))
-    model.eval()
-    with torch.no_grad():
-        outputs = call_model(model, inputs)
-    if not outputs.isfinite().all():
-        raise InputError(
-            f"sample {index} has NaN in {part}, and the model's output for it is not finite",
-            where="data.factory: Data.test",
-            do="remove the sample, fill in a number, or let the model take NaN",
-        )
 
 
 def _try_one_batch(

@@ -114,7 +114,7 @@ class Fetcher:
             raise
         except IndexError as error:
             whole = self._dataset.dataset if isinstance(self._dataset, Part) else self._dataset
-            count, index = len(whole), self._place(index)
+            count, index = len(whole), place_of(self._dataset, index)
             if index < count:
                 raise raised(f"sample {index} of {count}", error, self._where) from error
             raise InputError(
@@ -123,12 +123,9 @@ class Fetcher:
                 do="let the data set keep its length",
             ) from error
         except Exception as error:
-            raise raised(f"reading sample {self._place(index)}", error, self._where) from error
-
-    def _place(self, index: int) -> int:
-        """The index in the user's own split."""
-        inner = self._dataset
-        return int(inner.indices[index]) if isinstance(inner, Part) else index
+            raise raised(
+                f"reading sample {place_of(self._dataset, index)}", error, self._where
+            ) from error
 
     def _check_sizes(
         self, inputs: Any, target: torch.Tensor, samples: list[Any], indices: Sequence[int]
@@ -155,11 +152,16 @@ class Fetcher:
                 if value is None or isinstance(value, str | bytes):
                     shown = repr(value) if len(repr(value)) < 40 else f"{repr(value)[:36]}...'"
                     raise InputError(
-                        f"sample {self._place(index)} has {shown} as {field}, expected a number or "
-                        "a tensor",
+                        f"sample {place_of(self._dataset, index)} has {shown} as {field}, "
+                        "expected a number or a tensor",
                         where=self._where,
                         do="turn it into numbers in the data set, or in Data.collate",
                     )
+
+
+def place_of(dataset: Any, index: int) -> int:
+    """A sample's index in the user's own split."""
+    return int(dataset.indices[index]) if isinstance(dataset, Part) else index
 
 
 def fields(sample: Any) -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,7 @@ from ...recipe.data import Data
 from ...recipe.errors import InputError
 from ...recipe.library_messages import described
 from .calling import Arrays, arrays
-from .fetching import WEIGHTS_ADVICE, Fetcher, Part, Wanted, fields, named_inputs
+from .fetching import WEIGHTS_ADVICE, Fetcher, Part, Wanted, fields, named_inputs, place_of
 from .formats import format_of
 from .split_format import Feed, SplitFormat
 
@@ -285,14 +285,14 @@ def look_through(name: str, dataset: Any, seconds: float = float("inf")) -> Seen
         digest = hashlib.sha256()
         for part, value in sorted(named_inputs(sample).items()):
             digest.update(part.encode())
-            digest.update(_bytes_of(value))
+            digest.update(bytes_of(value))
         seen.digests.add(digest.digest())
         seen.looked_at += 1
         for part, value in fields(sample):
             if _has_nan(value):
                 if part == "the target":
                     raise InputError(
-                        f"the target of sample {index} is NaN",
+                        f"the target of sample {place_of(dataset, index)} is NaN",
                         where=f"data.factory: Data.{name}",
                         do="remove the sample, or give it a target",
                     )
@@ -302,7 +302,8 @@ def look_through(name: str, dataset: Any, seconds: float = float("inf")) -> Seen
     return seen
 
 
-def _bytes_of(value: Any) -> bytes:
+def bytes_of(value: Any) -> bytes:
+    """The content of a part of a sample."""
     try:
         array = np.ascontiguousarray(torch.as_tensor(value).numpy())
     except (TypeError, ValueError, RuntimeError):

@@ -1,5 +1,6 @@
 """Small data that are unlike rows of numbers: padded, weighted, of other types, or faulty."""
 
+import itertools
 import random
 import warnings
 
@@ -59,6 +60,14 @@ class Rows(torch.utils.data.Dataset):
         return sample if self.change is None else self.change(index, *sample)
 
 
+class Shrinking(Rows):
+    """Loses its last row when it is asked for its length once more."""
+
+    def __len__(self):
+        self.count -= 1
+        return self.count + 1
+
+
 class Given(torch.utils.data.IterableDataset):
     def __init__(self, rows):
         self.rows = rows
@@ -95,6 +104,7 @@ def told(_index, x, y):
     return x, y
 
 
+CALLS = itertools.count()
 CHANGES = {
     "text": at_seven(lambda x, y: ("a cat", y)),
     "none": at_seven(lambda x, y: (x, None)),
@@ -105,20 +115,33 @@ CHANGES = {
 }  # fmt: skip
 
 
-def rows(kind=None, split="train", count=40):
+def rows(kind=None, split="train", count=40, start=0):
     """The split of that name has the change, or is of the kind `iterable` or `counted`."""
-    made = {"train": Rows(count), "test": Rows(12, 1000)}
+    made = {"train": Rows(count, start), "test": Rows(12, 1000)}
     change = CHANGES.get(kind)
     if change is not None:
         inner = made[split]
         made[split] = Rows(inner.count, inner.start, change)
     if kind in ("iterable", "counted"):
         made = {n: (Given if kind == "iterable" else Counted)(r) for n, r in made.items()}
+    if kind == "shrinks":
+        made[split] = Shrinking(made[split].count, made[split].start)
+    if kind == "other length":
+        made[split] = Rows(made[split].count - next(CALLS), made[split].start)
+    if kind == "other rows":
+        made["test"] = Rows(12, 1000 + next(CALLS), lambda _, x, y: (x, int(x[0] > 0)))
+    if kind == "other inputs":
+        made["test"] = Rows(12, 1000, augmented)
     if kind == "same":
         made["test"] = made["train"]
     if kind == "short collate":
         made["collate"] = lambda s: (
             torch.stack([x for x, _ in s[1:]]),
             torch.tensor([y for _, y in s]),
+        )
+    if kind == "long collate":
+        made["collate"] = lambda s: (
+            torch.stack([x for x, _ in s]),
+            torch.tensor([y for _, y in s] * 2),
         )
     return Data(**made)

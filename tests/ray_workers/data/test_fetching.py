@@ -35,6 +35,9 @@ def rows(kind: str | None, where: str = "train", **args: Any) -> Data:
         ("raises", r"Data.test: reading sample 7 raised ValueError.*'cat'.*odd_data.py:\d+"),
         ("short collate", r"Data.collate: a batch of 12 samples of test has shape \(11, 13\) for "
                           r"the inputs"),
+        ("long collate", r"Data.collate: a batch of 12 samples of test has shape \(24,\) for the "
+                         r"target: the first axis must be the 12 samples"),
+        ("shrinks", r"Data.test: sample \d+ is gone: the split has \d+ samples now"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_batched_is_named(kind: str, said: str) -> None:
