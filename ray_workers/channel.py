@@ -1,4 +1,6 @@
-"""Returns the events of running steps: one small actor that workers write to."""
+"""Returns the events of running steps: one small actor that workers write to, and that knows which
+data they can share.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,28 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from .data.turns import Turns
 from .events import Event
 
 
-class Channel:
-    """Events, grouped by step."""
+class Channel(Turns):
+    """Events, grouped by step; and whose turn it is to call a data factory."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._events: dict[str, collections.deque[Event]] = collections.defaultdict(
             lambda: collections.deque(maxlen=100_000)
         )
+
+    def keep(self, key: str, content: bytes | None) -> list[Any] | None:
+        """Settle a turn; what is put by this actor outlives the step.
+
+        Returns:
+            A list with the reference.
+        """
+        kept = None if content is None else [ray.put(content)]
+        self.settle(key, kept)
+        return kept
 
     def put(self, key: str, event: Event) -> None:
         self._events[key].append(event)

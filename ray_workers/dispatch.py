@@ -23,6 +23,7 @@ from ..recipe.library_messages import telling
 from ..recipe.showable import parted, restored, showable, showable_data
 from ..recipe.strict import Strict
 from .cluster import Cluster
+from .data.turns import Shared
 from .events import Begun, Event, Report
 from .memory import PeakMemory
 from .scratch import lasting_folder
@@ -95,8 +96,13 @@ class Done(Strict):
         return kind.model_validate(self.facts)
 
 
-def execute(job: StepJob, report: Report) -> Done:
+def execute(job: StepJob, report: Report, shared: Shared | None = None) -> Done:
     """Run a job in this process.
+
+    Args:
+        job: The step.
+        report: Receives its events.
+        shared: The data that other steps of the run got from slow factories.
 
     Raises:
         HoneError: The step failed; an unexpected exception becomes a StepFailed with its place.
@@ -124,6 +130,7 @@ def execute(job: StepJob, report: Report) -> Done:
             lineage=job.lineage,
             code=job.code,
             cpus=job.cpus,
+            shared=shared,
         )
         watch = PeakMemory() if job.watch_memory else contextlib.nullcontext()
         code = user_code(job.code, job.store, job.cache, job.allowed)
@@ -218,11 +225,13 @@ _REMOTE: Any = None
 
 def _execute_in_worker(fields: dict[str, Any], channel: Any) -> dict[str, Any]:
     from .channel import reporter
+    from .data.shared_data import ThroughRay
 
     report = reporter(channel, fields["key"])
     report(Begun())
     try:
-        return execute(StepJob.model_validate(fields), report).model_dump(mode="json")
+        job = StepJob.model_validate(fields)
+        return execute(job, report, ThroughRay(channel)).model_dump(mode="json")
     except HoneError as error:
         return {"error": error.to_dict()}
 

@@ -17,6 +17,7 @@ from ..recipe.factories import Allowed, use_code
 from ..recipe.strict import Strict
 from ..runtimes.outside_code import guard_imports
 from ..runtimes.predict import LoadOptions
+from .data.turns import Shared
 from .events import Note, Progress, Report
 from .store.artifacts import Artifact, Store
 
@@ -40,6 +41,7 @@ class Workspace(Generic[S]):
         lineage: The same for every placement of the same work; names its checkpoints.
         code: The recipe's code folder as an artifact.
         cpus: CPU cores that the step may use.
+        shared: The data that other steps of the run got from slow factories.
     """
 
     spec: S
@@ -54,6 +56,7 @@ class Workspace(Generic[S]):
     lineage: str = ""
     code: Artifact | None = None
     cpus: float = 1
+    shared: Shared | None = None
     outputs: dict[str, tuple[Path, str]] = field(default_factory=dict)
 
     def note(self, text: str) -> None:

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from ..ray_workers.data.asking import ask
+from ..ray_workers.data.asking import data_of
 from ..ray_workers.data.calling import (
     INPUT,
     Arrays,
@@ -64,11 +64,11 @@ def check(work: Workspace[CheckSpec]) -> Result:
     """
     spec = work.spec
     started = time.monotonic()
-    data = ask(spec.data, work.allowed, work.report)
+    data = data_of(work, spec.data)
     splits = split(data, spec.seed)
     notes = []
     if time.monotonic() - started < REPEATED:
-        again = split(ask(spec.data, work.allowed, work.report), spec.seed)
+        again = split(data_of(work, spec.data), spec.seed)
         notes += check_repeats(splits, again)
     seen, overlaps = look_at_all(splits)
     torch.manual_seed(spec.seed)

@@ -1,43 +1,133 @@
-"""Calls the data factory, which may take minutes: its progress is shown."""
+"""Calls the data factory, which may take minutes: its progress is shown, and it is called once."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ...recipe.factories import Allowed
 from ...recipe.model import DataFactory
 from ..events import Progress, Report
+from ..workspace import Workspace
+from .shared_data import FAST, Globals, content_of, data_in
+from .turns import Shared
 
 #: After how long, and how often, it is said that the factory still works (s).
 _FIRST, _EVERY = 2.0, 2.0
+_LOOK_AGAIN = 0.2  # s
 
 
-def ask(factory: DataFactory, allowed: Allowed, report: Report) -> Any:
-    """What the data factory returns.
+@dataclass(frozen=True)
+class Asked:
+    """What a data factory returned.
+
+    Attributes:
+        data: That.
+        reference: To a copy for other processes; None: there is none.
+    """
+
+    data: Any
+    reference: Any = None
+
+
+def data_of(work: Workspace[Any], factory: DataFactory) -> Any:
+    """What the data factory returns to a step; as `ask`."""
+    return asked_by(work, factory).data
+
+
+def asked_by(work: Workspace[Any], factory: DataFactory) -> Asked:
+    """As `data_of`, with a reference for the step's workers."""
+    code = "" if work.code is None else work.code.sha256
+    return ask(factory, work.allowed, work.report, work.shared, code)
+
+
+def ask(
+    factory: DataFactory,
+    allowed: Allowed,
+    report: Report,
+    shared: Shared | None = None,
+    code: str = "",
+) -> Asked:
+    """What the data factory returns, or returned to another step of the run.
 
     Args:
         factory: Of the recipe.
         allowed: Factories that may be called.
         report: Receives progress, as long as the factory works.
+        shared: What other steps have; None: the factory is called.
+        code: Digest of the code folder.
 
     Raises:
         InputError: It can't be called, or failed.
     """
-    done, started = threading.Event(), time.monotonic()
+    key = _key(factory, code)
+    with _Teller(factory, report) as teller:
+        while shared is not None:
+            what, reference = shared.turn(key)
+            if what == "take":
+                data = data_in(shared.content(reference))
+                if data is not None:
+                    return Asked(data, reference)
+            if what == "make":
+                return _made(factory, allowed, shared, key, teller)
+            if what != "wait":
+                break
+            time.sleep(_LOOK_AGAIN)
+        return Asked(_called(factory, allowed))
 
-    def tell() -> None:
-        wait = _FIRST
-        while not done.wait(wait):
-            passed = time.monotonic() - started
-            report(Progress(0, 1, f"{factory.factory} prepares the data, {passed:.0f} s so far"))
-            wait = _EVERY
 
-    teller = threading.Thread(target=tell, name="hone-data-factory", daemon=True)
-    teller.start()
+def _made(
+    factory: DataFactory, allowed: Allowed, shared: Shared, key: str, teller: _Teller
+) -> Asked:
+    teller.also = lambda: shared.renew(key)
+    started = time.monotonic()
     try:
-        return allowed.call(factory.factory, factory.args, "data.factory")
-    finally:
-        done.set()
-        teller.join()
+        allowed.resolve(factory.factory, "data.factory")  # which imports the user's modules
+        before = Globals(allowed)
+        data = _called(factory, allowed)
+    except BaseException:
+        shared.give_up(key)
+        raise
+    slow = time.monotonic() - started >= FAST
+    content = content_of(data) if slow and not before.changed() else None
+    return Asked(data, shared.settle(key, content))
+
+
+def _called(factory: DataFactory, allowed: Allowed) -> Any:
+    return allowed.call(factory.factory, factory.args, "data.factory")
+
+
+def _key(factory: DataFactory, code: str) -> str:
+    fields = json.dumps([factory.model_dump(mode="json"), code], sort_keys=True)
+    return hashlib.sha256(fields.encode()).hexdigest()
+
+
+class _Teller:
+    """Says every few seconds that the factory still works."""
+
+    def __init__(self, factory: DataFactory, report: Report) -> None:
+        self._name, self._report = factory.factory, report
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._tell, name="hone-data-factory", daemon=True)
+        self.also: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> _Teller:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _tell(self) -> None:
+        started, wait = time.monotonic(), _FIRST
+        while not self._done.wait(wait):
+            passed = time.monotonic() - started
+            self._report(Progress(0, 1, f"{self._name} prepares the data, {passed:.0f} s so far"))
+            self.also()
+            wait = _EVERY

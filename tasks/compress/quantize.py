@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from typing import Any
 
+from ...ray_workers.data.asking import data_of
 from ...ray_workers.data.calling import arrays
 from ...ray_workers.data.splits import batch_indices, batches, split
 from ...ray_workers.metrics import metric as load_metric
@@ -237,7 +238,7 @@ def _drop_on_validation(work: Workspace[GraphPassSpec], source: Any) -> Any:
     runtime that will serve it: the largest."""
     spec = work.spec.judge
     assert spec is not None  # the layout gives one where there is accuracy control  # noqa: S101 (narrows a type)
-    data = work.allowed.call(spec.data.factory, spec.data.args, "data.factory")
+    data = data_of(work, spec.data)
     splits = split(data, spec.seed)
     measure = load_metric(spec.metric, work.allowed)
     groups = batch_indices(range(len(splits.validation)), 64)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ...ray_workers.data.asking import data_of
 from ...ray_workers.data.splits import SampleBatch, Splits, few_samples, split
 from ...ray_workers.events import Event, Metric
 from ...ray_workers.model.module import build, load_module, save_module
@@ -52,7 +53,7 @@ class PassContext:
         spec, folder = work.spec, work.inputs["module"]
         model = load_module(spec.model, work.allowed, folder)
         torch_module(model, spec.compression.name)
-        data = work.allowed.call(spec.data.factory, spec.data.args, "data.factory")
+        data = data_of(work, spec.data)
         splits = split(data, spec.seed)
         return PassContext(work, model, operations_of(folder), splits, few_samples(splits))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ray_workers.data.asking import data_of
 from ...ray_workers.data.calling import Arrays, arrays
 from ...ray_workers.data.input_kinds import ChangedInput, find_input
 from ...ray_workers.data.splits import Splits, batches, split
@@ -27,7 +28,7 @@ def evenly(count: int, most: int) -> list[int]:
 def splits_of(work: Workspace[Any]) -> Splits:
     """The data of a step that judges."""
     spec: Judged = work.spec
-    return split(work.allowed.call(spec.data.factory, spec.data.args, "data.factory"), spec.seed)
+    return split(data_of(work, spec.data), spec.seed)
 
 
 def known_samples(splits: Splits) -> Arrays:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from ...ray_workers.data.asking import data_of
 from ...ray_workers.data.calling import call_model
 from ...ray_workers.data.groups import groupings, write_groupings
 from ...ray_workers.data.splits import batch_indices, batches, split
@@ -31,7 +32,7 @@ def reference(work: Workspace[ReferenceSpec]) -> Result:
     """
     spec = work.spec
     splits = split(
-        work.allowed.call(spec.data.factory, spec.data.args, "data.factory"),
+        data_of(work, spec.data),
         spec.seed,
     )
     model = load_module(spec.model, work.allowed, work.inputs["weights"])

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
+from ...ray_workers.data.asking import data_of
 from ...ray_workers.data.calling import (
     arrays,
     called,
@@ -58,7 +59,7 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
     """
     spec = work.spec
     splits = split(
-        work.allowed.call(spec.data.factory, spec.data.args, "data.factory"),
+        data_of(work, spec.data),
         spec.seed,
     )
     trained = load_module(spec.model, work.allowed, work.inputs["weights"])

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ....recipe.errors import HoneError, StepCrashed
-from ...data.asking import ask
+from ...data.asking import asked_by
 from ...data.split_format import Feed
 from ...data.splits import feed_of
 from ...events import Note, Report
@@ -26,7 +26,6 @@ from ...workspace import Workspace, user_code
 from ..job import TrainJob
 from .elastic import GrowthPolicy, free_room, ray_resources, wait_for_room
 from .failures import FailurePolicy, says_most
-from .shared_data import sent
 from .worker import WorkerConfig, as_hone_error, backend, config_of, prepare, run_loop
 
 _LOOK_SECONDS = 0.1
@@ -77,12 +76,10 @@ def _fed(job: TrainJob, work: Workspace[Any]) -> Iterator[tuple[Feed | None, Any
     The factory of either is called only here.
     """
     with user_code(work.code, work.store_url, work.cache_url, job.allowed):
-        started = time.monotonic()
-        data = ask(job.data, job.allowed, work.report)
-        seconds = time.monotonic() - started
-        with feed_of(data, job.train.seed) as feed:
-            reference = sent(data, seconds) if feed is None else None
-            del data
+        asked = asked_by(work, job.data)
+        with feed_of(asked.data, job.train.seed) as feed:
+            reference = asked.reference if feed is None else None
+            del asked
             yield feed, reference
 
 

@@ -14,13 +14,13 @@ from ....recipe.errors import HoneError, StepCrashed
 from ....recipe.factories import unexpected
 from ....recipe.library_messages import telling
 from ....recipe.training import Resources
+from ...data.shared_data import received
 from ...events import Report
 from ...store.artifacts import Artifact
 from ...user_warnings import told_warnings
 from ...worker_death import reader_died
 from ...workspace import user_code
 from ..job import TrainJob
-from .shared_data import received
 
 if TYPE_CHECKING:
     from ...data.split_format import Feed

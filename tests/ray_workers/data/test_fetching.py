@@ -83,7 +83,7 @@ def test_a_slow_factory_shows_progress(tmp_path: Path, monkeypatch: pytest.Monke
     )
     use_code(tmp_path)
     events: list[Any] = []
-    assert ask(DataFactory(factory="slow_data:slow"), ALLOWED, events.append) == 3
+    assert ask(DataFactory(factory="slow_data:slow"), ALLOWED, events.append).data == 3
     assert isinstance(events[0], Progress)
     assert "slow_data:slow prepares the data" in events[0].text
 

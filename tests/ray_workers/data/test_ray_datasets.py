@@ -29,6 +29,32 @@ def ray_cluster() -> Iterator[Any]:
         yield made
 
 
+def test_what_a_step_kept_of_a_slow_factory_outlives_its_worker(ray_cluster: Any) -> None:
+    import os
+    import signal
+
+    import ray
+    from prefect_hone.ray_workers.channel import open_channel
+    from prefect_hone.ray_workers.data.shared_data import ThroughRay
+
+    channel = open_channel()
+
+    @ray.remote(max_retries=0)
+    def first() -> int:
+        assert ThroughRay(channel).turn("wine") == ("make", None)
+        ThroughRay(channel).settle("wine", b"rows" * 100_000)
+        return os.getpid()
+
+    shared = ThroughRay(channel)
+    os.kill(ray.get(first.remote()), signal.SIGKILL)
+    what, reference = shared.turn("wine")
+    assert what == "take"
+    assert shared.content(reference) == b"rows" * 100_000
+    assert shared.turn("digits") == ("make", None)
+    assert shared.settle("digits", None) is None
+    assert shared.turn("digits") == ("call", None)
+
+
 def make_feed(**arguments: Any) -> Feed:
     import ray
     import wine_data
