@@ -17,11 +17,11 @@ import numpy as np
 
 from ...ray_workers.metrics.sums import OfSums
 from ...recipe.errors import InputError
+from .tails import EVEN, Tails
 
 Array = np.ndarray[Any, Any]
 Aggregate = Callable[[Array], float]
 _NORMAL = NormalDist()
-_TAIL = 0.975
 #: Resamples: enough for the tails of an interval, and for large statistics what is left of
 #: `_MOST_NUMBERS`, so that the same data always have the same interval.
 _FEWEST, _MOST = 400, 2000
@@ -35,21 +35,25 @@ _AT_ONCE = 100
 _ROUNDING = 1e-12
 
 
-def bootstrap(statistics: Array, aggregate: Aggregate) -> tuple[float, float]:
+def bootstrap(statistics: Array, aggregate: Aggregate, tails: Tails = EVEN) -> tuple[float, float]:
     """A 95 % interval of a metric over samples; seeded, so it is reproducible.
 
     Args:
         statistics: One row per sample, (N, k).
         aggregate: From rows to the metric.
+        tails: Of another interval.
 
     Returns:
         Its bounds; NaN if there are fewer than two samples, or the metric has no value or interval.
     """
-    return bootstrap_of((statistics,), aggregate, lambda values: values[0])
+    return bootstrap_of((statistics,), aggregate, lambda values: values[0], tails)
 
 
 def bootstrap_of(
-    statistics: tuple[Array, ...], aggregate: Aggregate, combine: Callable[[Array], Array]
+    statistics: tuple[Array, ...],
+    aggregate: Aggregate,
+    combine: Callable[[Array], Array],
+    tails: Tails = EVEN,
 ) -> tuple[float, float]:
     """A 95 % interval of what follows from a metric of several models on the same samples.
 
@@ -57,6 +61,7 @@ def bootstrap_of(
         statistics: Of each model, one row per sample, (N, k).
         aggregate: From rows to the metric.
         combine: From the metrics of the models (models, ...) to what is asked for (...).
+        tails: Of another interval.
     """
     count = len(statistics[0])
     has_none = isinstance(aggregate, OfSums) and not aggregate.has_interval
@@ -79,7 +84,8 @@ def bootstrap_of(
     order = np.random.default_rng(1).permutation(count)
     groups = np.array_split(order, min(count, _JACKKNIFE_GROUPS))
     left_out = combine(np.array([one.without(groups) for one in sampled]))
-    return _corrected(found, drawn[~np.isnan(drawn)], left_out[~np.isnan(left_out)], count)
+    left_out = left_out[~np.isnan(left_out)]
+    return _corrected(found, drawn[~np.isnan(drawn)], left_out, count, tails)
 
 
 def _draws(generator: np.random.Generator, count: int, resamples: int) -> list[Array]:
@@ -140,19 +146,22 @@ class _Sampled:
         )
 
 
-def _corrected(found: float, drawn: Array, left_out: Array, count: int) -> tuple[float, float]:
+def _corrected(
+    found: float, drawn: Array, left_out: Array, count: int, tails: Tails
+) -> tuple[float, float]:
     """Quantiles of the resamples' values that make up for bias and skewness."""
     from scipy.special import stdtrit  # the quantile of Student's t
 
     if not len(drawn):
         return math.nan, math.nan
     near = _ROUNDING * max(abs(found), float(np.abs(drawn).max()))
-    below = (drawn < found - near).mean() + (np.abs(drawn - found) <= near).mean() / 2
+    lower = (drawn < found - near).mean() + (np.abs(drawn - found) <= near).mean() / 2
     rarest = 0.5 / len(drawn)
-    bias = _NORMAL.inv_cdf(min(max(float(below), rarest), 1 - rarest))
+    bias = _NORMAL.inv_cdf(min(max(float(lower), rarest), 1 - rarest))
     skewness = _acceleration(left_out)
-    reach = float(stdtrit(count - 1, _TAIL)) * math.sqrt(count / (count - 1))
-    low, high = np.quantile(drawn, [_share(bias, skewness, end) for end in (-reach, reach)])
+    wider = math.sqrt(count / (count - 1))
+    below, above = (float(stdtrit(count - 1, 1 - tail)) * wider for tail in tails)
+    low, high = np.quantile(drawn, [_share(bias, skewness, end) for end in (-below, above)])
     return float(low), float(high)
 
 

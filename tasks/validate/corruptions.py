@@ -7,7 +7,7 @@ https://arxiv.org/abs/1903.12261), relative to the range of the data and the siz
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,25 @@ def corruptions_of(changed: ChangedInput) -> list[Corruption]:
     return [Corruption(name, s) for name in AMOUNTS[changed.kind] for s in STRENGTHS]
 
 
+class _Seeds:
+    """A generator for each sample of a batch, made when it is used: blur and contrast need none.
+
+    Args:
+        indices: Of the samples in the split.
+        name: Of the corruption.
+    """
+
+    def __init__(self, indices: Sequence[int], name: str) -> None:
+        self._indices, self._name = indices, zlib.crc32(name.encode())
+
+    def __iter__(self) -> Iterator[np.random.Generator]:
+        return (np.random.default_rng((index, self._name)) for index in self._indices)
+
+    def noise(self, shape: tuple[int, ...]) -> Array:
+        """Normal noise for samples of a shape (N, ...)."""
+        return np.stack([seed.normal(size=shape) for seed in self])
+
+
 class Corrupter:
     """Corrupts batches.
 
@@ -86,12 +105,11 @@ class Corrupter:
         changed = self._changed
         values = inputs[changed.name]
         amount = AMOUNTS[changed.kind][how.name][how.strength - 1]
-        seeds = [np.random.default_rng((index, zlib.crc32(how.name.encode()))) for index in indices]
+        seeds = _Seeds(indices, how.name)
         if changed.kind == "tokens":
             found = self._tokens(values, changed.counting(inputs), how.name, amount, seeds)
         elif changed.kind == "features":
-            noise = np.stack([seed.normal(size=values.shape[1:]) for seed in seeds])
-            found = values + amount * self._spread(values) * noise
+            found = values + amount * self._spread(values) * seeds.noise(values.shape[1:])
         else:
             found = self._images(values.astype(np.float64), how.name, amount, seeds)
         return {**inputs, changed.name: self._typed(found)}
@@ -106,9 +124,7 @@ class Corrupter:
             found = np.rint(found)
         return np.ascontiguousarray(found.astype(self._type))
 
-    def _images(
-        self, values: Array, name: str, amount: float, seeds: list[np.random.Generator]
-    ) -> Array:
+    def _images(self, values: Array, name: str, amount: float, seeds: _Seeds) -> Array:
         across = (1, 2) if self._changed.channels_last else (2, 3)
         if name == "blur":
             deviation = amount * max(_SMALLEST, min(values.shape[axis] for axis in across))
@@ -118,9 +134,8 @@ class Corrupter:
         if name == "contrast":
             mean = values.mean(axis=across, keepdims=True)
             return np.asarray(mean + amount * (values - mean))
-        noise = np.stack([seed.normal(size=values.shape[1:]) for seed in seeds])
         wide = amount * (self._high - self._low)
-        return np.clip(values + wide * noise, self._low, self._high)
+        return np.clip(values + wide * seeds.noise(values.shape[1:]), self._low, self._high)
 
     def _tokens(
         self,
@@ -128,7 +143,7 @@ class Corrupter:
         counts: Array,
         name: str,
         share: float,
-        seeds: list[np.random.Generator],
+        seeds: _Seeds,
     ) -> Array:
         """Each sample with a share of its tokens dropped, or replaced by others that occur.
 

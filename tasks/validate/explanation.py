@@ -6,7 +6,6 @@ is compared is the order of the regions, not the size of the effect, which no tw
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,8 +17,6 @@ from safetensors.numpy import load_file, save_file
 from ...ray_workers.data.calling import Arrays, arrays, call_model, tensors
 from ...ray_workers.data.input_kinds import ChangedInput
 from ...ray_workers.data.splits import Splits, batches
-from ...ray_workers.metrics import spearman
-from ...ray_workers.metrics.sums import MEAN
 from ...ray_workers.model.module import load_module
 from ...ray_workers.store.file_names import ATTRIBUTIONS
 from ...ray_workers.workspace import Result, Workspace
@@ -31,9 +28,8 @@ from ..specs.explanation import (
     ExplanationSpec,
 )
 from ..specs.shown import ShownSample
-from .bootstrap import bootstrap
+from .attribution_agreement import Agreement, agreement_metrics
 from .chosen import evenly, input_to_change, known_samples, splits_of
-from .interval import with_bounds
 from .occlusion import Answer, Array, Focus, Occluder
 from .opened import opened
 from .shown import shown
@@ -156,7 +152,7 @@ def candidate(work: Workspace[ExplanationSpec]) -> Result:
     if isinstance(explained, str):
         return Result(facts=ExplanationFacts(not_looked_at=explained))
     kept = load_file(str(work.inputs["attributions"] / ATTRIBUTIONS))
-    compared: list[tuple[float, float]] = []
+    compared: list[Agreement] = []
     said: list[Attribution] = []
     agreements: list[float] = []
     constant = 0
@@ -170,10 +166,10 @@ def candidate(work: Workspace[ExplanationSpec]) -> Result:
                 continue
             focus = Focus.on(kept[f"output-{sample.place}"], sample.target)
             after = explained.occluder.attribution(sample.inputs, focus, answer)
-            compared.append((rank_correlation(before, after), top_overlap(before, after)))
+            compared.append(Agreement.of(before, after))
             if explained.show and len(said) < _SHOWN:
                 said.append(explained.said(sample, after, with_sample=False))
-                agreements.append(compared[-1][0])
+                agreements.append(compared[-1].correlation)
     if not compared:
         why = "no region of any sample changes the trained model's answer"
         return Result(facts=ExplanationFacts(not_looked_at=why, constant=constant))
@@ -184,30 +180,7 @@ def candidate(work: Workspace[ExplanationSpec]) -> Result:
         constant=constant,
         agreements=tuple(agreements),
     )
-    rows = np.array(compared)
-    metrics: dict[str, float] = {}
-    for column, name in enumerate(("agreement", "top_overlap")):
-        values = rows[:, column : column + 1]
-        mean, (low, high) = float(values.mean()), bootstrap(values, MEAN)
-        if not math.isnan(low):
-            low, high = min(low, mean), max(high, mean)
-        metrics |= with_bounds(f"explanation/{name}", (mean, low, high))
-    return Result(metrics=metrics, facts=facts)
-
-
-def rank_correlation(before: Array, after: Array) -> float:
-    """Spearman's rank correlation of two attributions (R,); 0 if one is constant."""
-    found = spearman.rank_correlation(before, after)
-    return 0.0 if math.isnan(found) else found
-
-
-def top_overlap(before: Array, after: Array) -> float:
-    """Which share of the tenth of regions that matter most to the first one (at least one region)
-    is also among those of the second one.
-    """
-    count = max(1, round(len(before) / 10))
-    top = [set(np.argsort(-values, kind="stable")[:count].tolist()) for values in (before, after)]
-    return len(top[0] & top[1]) / count
+    return Result(metrics=agreement_metrics(compared), facts=facts)
 
 
 def _from_to(places: Array) -> str:

@@ -15,37 +15,39 @@ from typing import Any
 import numpy as np
 
 from ...ray_workers.metrics.sums import OfSums
+from .tails import EVEN, Tails
 
 Array = np.ndarray[Any, Any]
-_Z = 1.959963984540054
 #: With fewer samples that changed, or are wrong, resampling alone is too narrow.
 _FEW = 10
 _STEPS = 60  # of a bisection
 _AT_ONCE = 1000  # samples
 
 
-def tango(worse: int, better: int, count: int) -> tuple[float, float]:
-    """Tango's 95 % score interval of a difference between paired shares, as a loss.
+def tango(worse: int, better: int, count: int, tails: Tails = EVEN) -> tuple[float, float]:
+    """Tango's score interval of a difference between paired shares, as a loss.
 
     Args:
         worse: Samples that only the reference has right.
         better: Samples that only the candidate has right.
         count: All samples.
+        tails: Of the interval; by default of 95 %.
     """
     middle = (worse - better) / count
 
-    def beyond(loss: float) -> bool:
+    def beyond(loss: float, deviations: float) -> bool:
         """Whether a loss is refuted by the samples."""
         off = worse - better - count * loss
-        return off * off > _Z * _Z * count * _variance(worse, better, count, loss)
+        return off * off > deviations**2 * count * _variance(worse, better, count, loss)
 
     ends = []
-    for end in (-1.0, 1.0):
+    for end, reach in zip((-1.0, 1.0), tails.deviations, strict=True):
         inside, outside = middle, end
-        if beyond(end):
+        if beyond(end, reach):
             for _ in range(_STEPS):
                 between = (inside + outside) / 2
-                inside, outside = (inside, between) if beyond(between) else (between, outside)
+                refuted = beyond(between, reach)
+                inside, outside = (inside, between) if refuted else (between, outside)
         else:
             inside = end
         ends.append(inside)
@@ -60,21 +62,26 @@ def _variance(worse: int, better: int, count: int, loss: float) -> float:
     return 2 * (root - linear) / (4 * count) + loss * (1 - loss)
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval for a share of `count` trials."""
-    square = _Z * _Z
-    middle = (share + square / (2 * count)) / (1 + square / count)
-    half = _Z * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
-    half /= 1 + square / count
-    return max(0.0, middle - half), min(1.0, middle + half)
+def wilson(share: float, count: int, tails: Tails = EVEN) -> tuple[float, float]:
+    """Wilson's score interval for a share of `count` trials; by default of 95 %."""
+    ends = []
+    for sign, reach in zip((-1, 1), tails.deviations, strict=True):
+        square = reach * reach
+        middle = share + square / (2 * count)
+        half = reach * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
+        ends.append((middle + sign * half) / (1 + square / count))
+    return max(0.0, ends[0]), min(1.0, ends[1])
 
 
-def around_few_errors(statistics: Array, aggregate: OfSums) -> tuple[float, float] | None:
+def around_few_errors(
+    statistics: Array, aggregate: OfSums, tails: Tails = EVEN
+) -> tuple[float, float] | None:
     """An interval of a metric of answers that are nearly all right; None elsewhere.
 
     Args:
         statistics: One row per sample, (N, k).
         aggregate: The metric, of which higher is better.
+        tails: Of the interval.
     """
     if aggregate.answers is None or len(statistics) < 2:
         return None
@@ -84,7 +91,7 @@ def around_few_errors(statistics: Array, aggregate: OfSums) -> tuple[float, floa
     if wrong >= _FEW:
         return None
     value = float(aggregate.value(columns.sum(axis=0), count))
-    low, high = wilson(wrong / count, count)
+    low, high = wilson(wrong / count, count, Tails(tails.above, tails.below))
     unit = _unit(columns, aggregate)
     return value - (high - wrong / count) * unit, value + (wrong / count - low) * unit
 
@@ -102,7 +109,7 @@ def _unit(columns: Array, aggregate: OfSums) -> float:
 
 
 def around_few_changes(
-    reference: Array, candidate: Array, aggregate: OfSums, sign: int
+    reference: Array, candidate: Array, aggregate: OfSums, sign: int, tails: Tails = EVEN
 ) -> tuple[float, float] | None:
     """An interval of the drop of a metric of answers where few samples changed; None elsewhere.
 
@@ -111,6 +118,7 @@ def around_few_changes(
         candidate: Statistics of the candidate for the same samples, (N, k).
         aggregate: The metric.
         sign: 1 if higher is better, else -1.
+        tails: Of the interval.
     """
     if aggregate.answers is None or len(reference) < 2:
         return None
@@ -130,7 +138,7 @@ def around_few_changes(
     effects = lost(before[changed], after[changed])
     unit = _unit(before, aggregate)
     worse, better = int((effects > 0).sum()), int((effects < 0).sum())
-    low, high = tango(worse, better, count)
+    low, high = tango(worse, better, count, tails)
     drop = sign * (whole - float(aggregate.value(after.sum(axis=0), count)))
     middle = (worse - better) / count
     return drop + (low - middle) * unit, drop + (high - middle) * unit

@@ -13,6 +13,7 @@ from ...ray_workers.data.groups import LABEL, Grouping
 from ...recipe.errors import InputError
 from ..specs.validate import GroupFact
 from .interval import drop_interval, quality_interval, with_bounds
+from .tails import EVEN, Tails, largest, tails_of_largest
 
 Array = np.ndarray[Any, Any]
 #: Groups that a report shows: those that lost most.
@@ -89,24 +90,30 @@ class Judged:
         return found
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
-        """The worst group's quality, and the largest loss of quality of any group."""
-        sign = 1 if self.higher_is_better else -1
-        worst = min(groups, key=lambda group: sign * group.after)
+        """The worst group's quality, and the largest loss of quality of any group.
+
+        Their intervals are those of the worst of all groups, whichever that is (`tails.py`); of
+        many groups, those that look worst are considered.
+        """
+        worst = max(groups, key=self._badness)
         lost = max(groups, key=lambda group: group.drop)
         return {
             **with_bounds(
                 "quality/worst_group",
-                quality_interval(self.candidate[worst.rows], self.aggregate),
+                (worst.after, *self._bounds_of_worst(groups)),
             ),
             **_number("quality/worst_group_label", worst),
-            **with_bounds("quality/worst_group_drop", self._drop(lost)),
+            **with_bounds(
+                "quality/worst_group_drop",
+                largest([self._drop(g, tails_of_largest(len(groups))) for g in _first(groups)]),
+            ),
             **_number("quality/worst_group_drop_label", lost),
         }
 
     def table(self, groups: Sequence[Group]) -> list[GroupFact]:
         """What a report shows: the groups that lost most, the largest loss first."""
         shown = []
-        for group in sorted(groups, key=lambda group: -group.drop)[:MOST_SHOWN]:
+        for group in _first(groups):
             _, *bounds = quality_interval(self.candidate[group.rows], self.aggregate)
             low, high, drop_low, drop_high = (
                 None if math.isnan(bound) else bound for bound in (*bounds, *self._drop(group)[1:])
@@ -120,13 +127,35 @@ class Judged:
             )  # fmt: skip
         return shown
 
-    def _drop(self, group: Group) -> tuple[float, float, float]:
+    def _bounds_of_worst(self, groups: Sequence[Group]) -> tuple[float, float]:
+        """The interval of the lowest quality of any group; of the highest, if lower is better."""
+        tails, some = tails_of_largest(len(groups)), _first(groups, self._badness)
+        if self.higher_is_better:
+            tails = Tails(tails.above, tails.below)
+        found = [quality_interval(self.candidate[g.rows], self.aggregate, tails) for g in some]
+        if not self.higher_is_better:
+            return largest(found)[1:]
+        _, low, high = largest([(-value, -upper, -lower) for value, lower, upper in found])
+        return -high, -low
+
+    def _badness(self, group: Group) -> float:
+        return -group.after if self.higher_is_better else group.after
+
+    def _drop(self, group: Group, tails: Tails = EVEN) -> tuple[float, float, float]:
         return drop_interval(
             self.reference[group.rows],
             self.candidate[group.rows],
             self.aggregate,
             self.higher_is_better,
+            tails,
         )
+
+
+def _first(
+    groups: Sequence[Group], badness: Callable[[Group], float] = lambda group: group.drop
+) -> list[Group]:
+    """The groups that look worst."""
+    return sorted(groups, key=badness, reverse=True)[:MOST_SHOWN]
 
 
 def _number(name: str, group: Group) -> dict[str, float]:

@@ -11,14 +11,14 @@ import numpy as np
 from ...ray_workers.metrics.sums import OfSums
 from .bootstrap import bootstrap, bootstrap_of
 from .few_changes import around_few_changes, around_few_errors, tango, wilson
+from .tails import EVEN, Tails
 
 Array = np.ndarray[Any, Any]
 _MOST_SAMPLES = 10**9
-_Z = 1.959963984540054
 
 
 def quality_interval(
-    statistics: Array, aggregate: Callable[[Array], float]
+    statistics: Array, aggregate: Callable[[Array], float], tails: Tails = EVEN
 ) -> tuple[float, float, float]:
     """A metric's value and its 95 % interval.
 
@@ -31,15 +31,16 @@ def quality_interval(
         statistics: One row per sample, (N, k); NaN in a single column, or in all: the sample
             doesn't count.
         aggregate: From rows to the metric.
+        tails: Of another interval than that of 95 %.
     """
     statistics = statistics[counting(statistics)]
     if not len(statistics):
         return math.nan, math.nan, math.nan
     value = aggregate(statistics)
     if is_share(statistics, aggregate):
-        return (value, *wilson(value, len(statistics)))
-    bounds = bootstrap(statistics, aggregate)
-    return value, *_around(value, *_no_narrower(bounds, aggregate, statistics))
+        return (value, *wilson(value, len(statistics), tails))
+    bounds = bootstrap(statistics, aggregate, tails)
+    return value, *_around(value, *_no_narrower(bounds, aggregate, tails, statistics))
 
 
 def drop_interval(
@@ -47,6 +48,7 @@ def drop_interval(
     candidate: Array,
     aggregate: Callable[[Array], float],
     higher_is_better: bool,
+    tails: Tails = EVEN,
 ) -> tuple[float, float, float]:
     """How much worse a candidate is than its reference, paired by sample, with a 95 % interval.
 
@@ -59,6 +61,7 @@ def drop_interval(
         candidate: Statistics of the candidate for the same samples, (N, k).
         aggregate: From rows to the metric.
         higher_is_better: Direction of the metric.
+        tails: Of another interval than that of 95 %.
     """
     sign = 1 if higher_is_better else -1
     counts = counting(reference) & counting(candidate)
@@ -74,11 +77,11 @@ def drop_interval(
         better = int(
             ((reference < candidate) if higher_is_better else (reference > candidate)).sum()
         )
-        return (value, *tango(worse, better, count))
+        return (value, *tango(worse, better, count, tails))
     bounds = bootstrap_of(
-        (reference, candidate), aggregate, lambda values: sign * (values[0] - values[1])
+        (reference, candidate), aggregate, lambda values: sign * (values[0] - values[1]), tails
     )
-    bounds = _no_narrower(bounds, aggregate, reference, candidate, sign)
+    bounds = _no_narrower(bounds, aggregate, tails, reference, candidate, sign)
     return value, *_around(value, *bounds)
 
 
@@ -96,6 +99,7 @@ def counting(statistics: Array) -> Array:
 def _no_narrower(
     bounds: tuple[float, float],
     aggregate: Callable[[Array], float],
+    tails: Tails,
     statistics: Array,
     candidate: Array | None = None,
     sign: int = 1,
@@ -104,9 +108,9 @@ def _no_narrower(
     if not isinstance(aggregate, OfSums) or math.isnan(bounds[0]):
         return bounds
     if candidate is None:
-        least = around_few_errors(statistics, aggregate)
+        least = around_few_errors(statistics, aggregate, tails)
     else:
-        least = around_few_changes(statistics, candidate, aggregate, sign)
+        least = around_few_changes(statistics, candidate, aggregate, sign, tails)
     return bounds if least is None else (min(bounds[0], least[0]), max(bounds[1], least[1]))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,12 @@ from ..specs.robustness import UnderCorruption
 from .bootstrap import bootstrap_of
 from .corruptions import Corruption
 from .interval import counting, is_share
+from .tails import EVEN, Tails, largest, tails_of_largest
 
 Array = np.ndarray[Any, Any]
 Bounded = tuple[float, float, float]
-_Z = NormalDist().inv_cdf(0.975)
+#: Corruptions of which an interval is made, where it takes long.
+_WORST = 3
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,22 @@ class LossUnder:
             high=high,
         )
 
-    def mean(self, some: Sequence[Corruption], bounds: bool = True) -> Bounded:
+    def worst(self) -> Bounded:
+        """The largest loss under any corruption with its 95 % interval, which holds whichever it
+        is; where intervals take long, those of the three that look worst make it up.
+        """
+        alone = {how: self.mean([how], bounds=False)[0] for how in self.corrupted}
+        some = sorted(alone, key=lambda how: -alone[how])[: None if self.is_quick else _WORST]
+        tails = tails_of_largest(len(alone))
+        return largest([self.mean([how], tails=tails) for how in some])
+
+    def mean(self, some: Sequence[Corruption], bounds: bool = True, tails: Tails = EVEN) -> Bounded:
         """The mean over corruptions of what the candidate loses more, with its 95 % interval.
 
         Args:
             some: The corruptions.
             bounds: Whether the interval is asked for; without, its bounds are NaN.
+            tails: Of another interval.
         """
         chosen = [self.corrupted[how] for how in some]
         sign = 1 if self.higher_is_better else -1
@@ -109,11 +120,14 @@ class LossUnder:
 
         if self._is_share:
             single = more(np.array([rows[:, 0] for rows in (*trained, *candidate)]))
-            return (float(single.mean()), *(_of_shares(single) if bounds else (math.nan, math.nan)))
+            return (
+                float(single.mean()),
+                *(_of_shares(single, tails) if bounds else (math.nan, math.nan)),
+            )
         value = float(more(np.array([self.aggregate(rows) for rows in (*trained, *candidate)])))
         if not bounds:
             return value, math.nan, math.nan
-        low, high = bootstrap_of((*trained, *candidate), self.aggregate, more)
+        low, high = bootstrap_of((*trained, *candidate), self.aggregate, more, tails)
         return value, min(low, value), max(high, value)
 
     @property
@@ -129,10 +143,11 @@ class LossUnder:
         return isinstance(self.aggregate, OfSums) or self._is_share
 
 
-def _of_shares(differences: Array) -> tuple[float, float]:
+def _of_shares(differences: Array, tails: Tails) -> tuple[float, float]:
     """The interval of Bonett and Price (https://doi.org/10.3102/1076998611411915), for differences
     of 1 and -1 and of what lies between and beyond: one of each is added to those of the samples.
     """
     padded = np.append(differences, (1.0, -1.0))
-    half = _Z * math.sqrt(padded.var() / len(padded))
-    return float(padded.mean() - half), float(padded.mean() + half)
+    error, middle = math.sqrt(padded.var() / len(padded)), float(padded.mean())
+    below, above = tails.deviations
+    return middle - below * error, middle + above * error

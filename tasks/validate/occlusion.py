@@ -20,8 +20,9 @@ Array = np.ndarray[Any, Any]
 Answer = Callable[[Arrays], Array]
 #: Regions along each side of an image, and of any other input at most.
 _SIDE, _MOST = 8, 64
-#: Inputs that are answered at once.
-_AT_ONCE = 64
+#: Inputs that are answered at once: a sample as it is and without each of its regions, because a
+#: runtime prepares itself anew for each size of a batch.
+_AT_ONCE = _MOST + 1
 
 
 @dataclass(frozen=True)

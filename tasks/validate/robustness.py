@@ -6,7 +6,7 @@ what the trained model loses by it, sample by sample.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,13 @@ from ...ray_workers.runtime_process import RuntimeProcess
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
-from ..specs.robustness import CorruptedFacts, CorruptedSpec, RobustnessFacts, RobustnessSpec
+from ..specs.robustness import (
+    CorruptedFacts,
+    CorruptedSpec,
+    RobustnessFacts,
+    RobustnessSpec,
+    UnderCorruption,
+)
 from .chosen import evenly, input_to_change, known_samples, splits_of
 from .corruptions import Corrupter, Corruption, corruptions_of
 from .interval import with_bounds
@@ -133,23 +139,22 @@ def candidate(work: Workspace[RobustnessSpec]) -> Result:
             corrupted[how] = Pair(kept["corrupted"][str(how)], rows)
             work.progress(done + 1, len(samples.all))
     loss = LossUnder.of(measure.aggregate, work.spec.higher_is_better, clean, corrupted)
+    conditions = loss.conditions()
     facts = RobustnessFacts(
         kind=samples.kind,
         samples=len(loss.clean.trained),
         before=measure.aggregate(loss.clean.trained),
         after=measure.aggregate(loss.clean.candidate),
-        conditions=loss.conditions(),
+        conditions=conditions,
     )
-    return Result(metrics=_metrics(loss, facts), facts=facts)
+    return Result(metrics=lost_metrics(loss, conditions), facts=facts)
 
 
-def _metrics(loss: LossUnder, facts: RobustnessFacts) -> dict[str, float]:
-    worst = max(facts.conditions, key=lambda one: one.drop)
+def lost_metrics(loss: LossUnder, conditions: Sequence[UnderCorruption]) -> dict[str, float]:
+    """Quality under each corruption, and the worst and the mean loss, under MLflow's names."""
     return {
-        **{f"robustness/{one.corruption}_{one.strength}": one.after for one in facts.conditions},
-        **with_bounds(
-            "robustness/worst_drop", loss.mean([Corruption(worst.corruption, worst.strength)])
-        ),
+        **{f"robustness/{one.corruption}_{one.strength}": one.after for one in conditions},
+        **with_bounds("robustness/worst_drop", loss.worst()),
         **with_bounds(
             "robustness/mean_drop", loss.mean(list(loss.corrupted), bounds=loss.is_quick)
         ),

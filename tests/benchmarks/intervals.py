@@ -1,6 +1,6 @@
 """Do 95 % intervals hold the truth in 93 to 97 % of tries?
 
-    python tests/benchmarks/intervals.py [TRIES] [NAME...] [--minutes MINUTES]
+    python tests/benchmarks/intervals.py [TRIES] [NAME...] [--minutes MINUTES] [--processes N]
 
 For each kind of metric a test split is drawn anew in each of 1,000 tries, with the outputs of a
 trained model and of a candidate. The intervals of quality and drop must hold the values for the
@@ -203,9 +203,8 @@ def is_outside(share: float, tries: int) -> bool:
     return not ASKED[0] - chance <= share <= ASKED[1] + chance
 
 
-def main(tries: int, names: list[str], minutes: float | None) -> int:
+def main(tries: int, names: list[str], minutes: float | None, workers: int) -> int:
     kinds = [kind for kind in KINDS if not names or kind.metric in names]
-    workers = os.cpu_count() or 1
     seconds = float("inf") if minutes is None else 60 * minutes * workers / len(kinds)
     print(f"at most {tries} tries each\n{'metric, samples':40s}  tries quality   drop")
     outside = 0
@@ -228,5 +227,6 @@ if __name__ == "__main__":
     parser.add_argument("tries", nargs="?", type=int, default=1000)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--minutes", type=float)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    sys.exit(bool(main(given.tries, given.names, given.minutes)))
+    sys.exit(bool(main(given.tries, given.names, given.minutes, given.processes)))

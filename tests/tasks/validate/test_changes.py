@@ -87,7 +87,8 @@ def test_the_worst_group_of_several_kinds_is_found_with_the_interval_of_its_loss
     assert (second.name, second.count, second.drop) == ("size small", 100, pytest.approx(0.08))
     assert 0 < first.drop_low < first.drop < first.drop_high
     assert str(first).startswith("label 3 (n = 20): 1.0000 to 0.6000 [+0.")
-    assert metrics["quality/worst_group_drop_low"] == first.drop_low
+    # It holds whichever of the twelve groups is the worst, not only of the one that looks so.
+    assert 0 < metrics["quality/worst_group_drop_low"] < first.drop_low
     assert metrics["quality/worst_group_drop_label"] == 3
     only_size, _ = module.changes(judged, [halves])
     assert only_size["quality/worst_group_drop"] == pytest.approx(0.08)

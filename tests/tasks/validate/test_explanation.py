@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from prefect_hone.ray_workers.data.input_kinds import ChangedInput
-from prefect_hone.tasks.validate.explanation import rank_correlation, top_overlap
+from prefect_hone.tasks.validate.attribution_agreement import rank_correlation, top_overlap
 from prefect_hone.tasks.validate.occlusion import Focus, Occluder
 
 CLASS = np.array([1])
