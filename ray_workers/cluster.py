@@ -220,6 +220,8 @@ class Cluster:
         with ray_private.python_keeps_its_signals():
             self._connect(ray)
         self._channel = open_channel()
+        if self._owned and self.address is None:
+            ray.remote(num_cpus=0, max_retries=0)(_import_torch).remote()
 
     def _not_closed(self) -> None:
         if self._stop.is_set():
@@ -260,6 +262,14 @@ class Cluster:
             job_config=ray_private.own_path(watch.begin),
             **_SILENT,
         )
+
+
+def _import_torch() -> None:
+    """Make a worker ready for the first step, while Prefect and MLflow are still starting."""
+    from .data import splits  # noqa: F401
+    from .model import module  # noqa: F401
+    from .training import estimate, losses, probe  # noqa: F401
+    from .training.parallel import parallelize  # noqa: F401
 
 
 def _end(processes: list[psutil.Process]) -> None:
