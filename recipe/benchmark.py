@@ -12,6 +12,8 @@ from pydantic import Field, field_validator, model_validator
 from .strict import Strict, mistake
 
 _MOST_INSTANCES = 256
+#: A difference in speed of this share should be told; where it is not, the machine is too noisy.
+SHOULD_BE_TOLD = 0.05
 
 
 class _Scenario(Strict):
@@ -81,6 +83,14 @@ class Benchmark(Strict):
         le=8,
         description="Process launches per candidate (a count): memory placement changes speed by "
         "1 to 3 percent per launch. Fewer are quicker, with wider intervals.",
+    )
+    most_launches: int = Field(
+        8,
+        ge=2,
+        le=16,
+        description="Process launches of the best few when they are measured again, at most (a "
+        "count): until then those are launched again that can't be told apart, nor are within 5 % "
+        "of each other.",
     )
     confirm: bool = Field(
         True,

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from ..recipe.benchmark import SHOULD_BE_TOLD
 from ..recipe.measures import Measure, bytes_in_words, find_measure, mlflow_name
 from ..recipe.schema import Recipe
 from ..recipe.strict import Strict
 from .decide import Compared, metric_name
 from .todays_champion import TodaysChampion
 
-#: A difference in speed of this share should be told; where it is not, the machine is too noisy.
-SHOULD_BE_TOLD = 0.05
 #: Differences of quality below this share are rounding.
 _SAME_QUALITY = 1e-5
 

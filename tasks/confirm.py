@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..recipe.benchmark import SHOULD_BE_TOLD
 from ..recipe.measures import is_timed
 from ..recipe.schema import Recipe
-from .choose import SHOULD_BE_TOLD, Aim, Measured, against, aim_of, contradicted, pick
+from .choose import Aim, Measured, against, aim_of, contradicted, pick
 from .todays_champion import TodaysChampion
 
 #: At most so many are measured again.

@@ -166,6 +166,7 @@ def lay_out_benchmark(
             threads=recipe.benchmark.threads,
             seconds=recipe.benchmark.seconds,
             launches=recipe.benchmark.launches,
+            most_launches=recipe.benchmark.most_launches if again else None,
             scenarios=_scenarios(recipe, again),
             offline_batch=_offline_batch(recipe),
             processor=str(here.processor),

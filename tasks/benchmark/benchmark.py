@@ -23,8 +23,8 @@ from ..specs.benchmark import (
     Timing,
 )
 from .scenarios import Scenarios
-from .session import Calls, Entrant, run_session
-from .statistics import latency, ratio, round_medians
+from .session import Calls, Entrant, Until, run_session
+from .statistics import is_settled, latency, ratio, round_medians
 
 
 def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
@@ -65,6 +65,7 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
             progress,
             cold=spec.session == 1,
             scenarios=_scenarios(spec, batches),
+            until=_until(spec),
         )
     if BASELINE in timings.failed:
         raise timings.failed[BASELINE]
@@ -93,6 +94,34 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
         ),
         notes=[told] if (told := timings.others.told()) else [],
     )
+
+
+#: Launches of the session that measures the best few again, before it asks whether they are enough.
+_FEWEST_AGAIN = 3
+
+
+def _until(spec: BenchmarkSpec) -> Until | None:
+    """When the session ends that measures the best few again: once the fastest of them can be told
+    from each of the others, or is within 5 % of it.
+    """
+    if spec.most_launches is None or spec.scenarios:
+        return None
+    names = [entry.name for entry in spec.candidates]
+
+    def settled(calls: dict[str, dict[int, Calls]]) -> bool:
+        able = [calls[name] for name in names if name in calls]
+        return all(_settled([by_size[size] for by_size in able]) for size in spec.batch_sizes)
+
+    fewest = min(spec.launches, _FEWEST_AGAIN)
+    return Until(fewest, max(spec.most_launches, spec.launches), settled)
+
+
+def _settled(entrants: list[Calls]) -> bool:
+    rounds = [[round_medians(launch) for launch in launches] for launches in entrants]
+    if not rounds:
+        return True
+    first = min(rounds, key=lambda launches: float(np.median(np.concatenate(launches))))
+    return all(is_settled(other, first) for other in rounds if other is not first)
 
 
 def _scenarios(spec: BenchmarkSpec, batches: dict[int, list[Arrays]]) -> Scenarios | None:

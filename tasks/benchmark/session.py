@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ...ray_workers.runtime_process import RuntimeProcess, TimedCalls
 from ...recipe.errors import HoneError
 from ...runtimes.predict import Arrays, LoadOptions
@@ -34,6 +36,10 @@ Calls = list[list[list[float]]]
 
 _SLICE = 0.05  # s of an entrant's timing in a round
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15  # of a launch
+#: What slows a machine for a moment slows those entrants alike that are timed shortly after each
+#: other. So slices are as short as the slowest entrant's calls allow: this (s), and so many calls.
+_SHORT_SLICE, _CALLS_IN_SLICE = 0.01, 5
+_MOST_SHORT_ROUNDS = 100
 #: A slice in which the process waited for a processor for more than this share is disturbed.
 DISTURBED = 0.05
 #: A disturbed slice is timed again at most so often.
@@ -51,6 +57,21 @@ class Entrant:
     folder: Path
     options: LoadOptions
     python: tuple[str, dict[str, str]] | None = None
+
+
+@dataclass(frozen=True)
+class Until:
+    """When a session that may have more launches ends.
+
+    Attributes:
+        fewest: Launches that it has in any case.
+        most: Launches that it has at most.
+        settled: Whether the durations so far are enough, by name and batch size.
+    """
+
+    fewest: int
+    most: int
+    settled: Callable[[dict[str, dict[int, Calls]]], bool]
 
 
 @dataclass
@@ -79,6 +100,11 @@ class Timings:
     failed: dict[str, HoneError] = field(default_factory=dict)
     others: OtherLoad = field(default_factory=OtherLoad)
 
+    @property
+    def able(self) -> dict[str, dict[int, Calls]]:
+        """Durations of those that did not fail."""
+        return {name: calls for name, calls in self.calls.items() if name not in self.failed}
+
 
 def run_session(
     entrants: list[Entrant],
@@ -88,23 +114,28 @@ def run_session(
     progress: Callable[[float], None] = lambda _: None,
     cold: bool = False,
     scenarios: Scenarios | None = None,
+    until: Until | None = None,
 ) -> Timings:
     """Time all entrants against each other.
 
     Args:
         entrants: What to time; one that fails is left out from then on.
         batches: Inputs to cycle through, by batch size.
-        seconds: Time for each entrant and batch size, over all launches.
+        seconds: Time for each entrant and batch size, over so many launches.
         launches: How often all processes are started.
         progress: Called with the share that is done.
         cold: Whether to start the processes of the last launch one by one, to time their start.
         scenarios: What else to measure.
+        until: How many launches there are instead; each takes as long.
     """
+    most = launches if until is None else until.most
     found = Timings({entrant.name: {size: [] for size in batches} for entrant in entrants})
     energy: dict[tuple[str, int], Energy] = {}
     shuffled = random.Random(0)  # noqa: S311 (an order, not a secret)
     meter = EnergyMeter()
-    for launch in range(launches):
+    for launch in range(most):
+        if until is not None and launch >= until.fewest and until.settled(found.able):
+            break
         with contextlib.ExitStack() as stack:
             session = TimingSession(stack, shuffled, meter)
             able = [entrant for entrant in entrants if entrant.name not in found.failed]
@@ -113,7 +144,7 @@ def run_session(
                 for name, rounds in session.time(given, seconds / launches).items():
                     found.calls[name][size].append(rounds)
                     energy[name, size] = energy.get((name, size), Energy()) + session.energy[name]
-                progress((launch + (index + 1) / len(batches)) / launches)
+                progress((launch + (index + 1) / len(batches)) / most)
             session.read_memory(found)
             if scenarios is not None:
                 session.start_more(able, scenarios.instances)
@@ -121,7 +152,7 @@ def run_session(
             found.failed |= session.failed
             found.others += session.others
             found.cold |= session.cold
-    found.calls = {n: c for n, c in found.calls.items() if n not in found.failed}
+    found.calls = found.able
     if scenarios is not None:
         found.scenarios = scenarios.results(found.failed)
     for name in found.calls:
@@ -134,6 +165,17 @@ def rounds_in(seconds: float, slice_seconds: float | None = None) -> int:
     """How many rounds a launch has in so many seconds for each entrant."""
     wanted = round(seconds / (slice_seconds or _SLICE))
     return min(_MOST_ROUNDS, max(_FEWEST_ROUNDS, wanted))
+
+
+def short_rounds_in(seconds: float, call: float) -> int:
+    """The same in slices that are as short as calls allow.
+
+    Args:
+        seconds: For each entrant.
+        call: How long the slowest entrant's calls take (s).
+    """
+    wanted = round(seconds / max(_SHORT_SLICE, _CALLS_IN_SLICE * call))
+    return max(rounds_in(seconds), min(_MOST_SHORT_ROUNDS, wanted))
 
 
 @dataclass(frozen=True)
@@ -261,15 +303,17 @@ class TimingSession:
             batches: Inputs to cycle through.
             seconds: Time for each entrant.
         """
-        count = rounds_in(seconds)
         rounds: dict[str, list[list[float]]] = {name: [] for name in self.running}
+        longest = 0.0  # call
         self.energy = dict.fromkeys(self.running, Energy())
         for name in list(self.running):
             with self._failing(name), self._awake(name) as process:
                 first = process.prepare(batches)
                 if name in self._loads and name not in self.cold:
                     self.cold[name] = (self._loads[name], self._loads[name] + first)
-                process.time_calls(seconds / count)  # warms up; not counted
+                warm = process.time_calls(seconds / rounds_in(seconds))  # not counted
+                longest = max(longest, float(np.median(warm.durations)))
+        count = short_rounds_in(seconds, longest)
         for _ in range(count):
             names = list(self.running)
             self._shuffled.shuffle(names)

@@ -55,6 +55,8 @@ class BenchmarkSpec(Spec):
     threads: Of each runtime.
     seconds: For each candidate and batch size (s).
     launches: How often each process is started.
+    most_launches: How often at most, if it is started until the candidates are compared; None: as
+        often as `launches`.
     scenarios: Further scenarios than the single stream.
     offline_batch: Samples per call of the offline scenario.
     processor: Where it is measured.
@@ -69,6 +71,7 @@ class BenchmarkSpec(Spec):
     threads: int
     seconds: float
     launches: int
+    most_launches: int | None = None
     scenarios: tuple[Scenario, ...] = ()
     offline_batch: int = 1
     processor: str

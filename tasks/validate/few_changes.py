@@ -70,7 +70,8 @@ def wilson(share: float, count: int, tails: Tails = EVEN) -> tuple[float, float]
         middle = share + square / (2 * count)
         half = reach * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
         ends.append((middle + sign * half) / (1 + square / count))
-    return max(0.0, ends[0]), min(1.0, ends[1])
+    # Exactly, where none or all are: rounding would leave the share outside.
+    return (max(0.0, ends[0]) if share > 0 else 0.0, min(1.0, ends[1]) if share < 1 else 1.0)
 
 
 def around_few_errors(

@@ -11,7 +11,7 @@ from prefect_hone.recipe.benchmark import Offline, Server
 from prefect_hone.tasks.benchmark import scenarios
 from prefect_hone.tasks.benchmark import session as module
 from prefect_hone.tasks.benchmark.scenarios import Scenarios
-from prefect_hone.tasks.benchmark.session import Entrant, run_session
+from prefect_hone.tasks.benchmark.session import Entrant, Until, run_session, short_rounds_in
 
 LOADERS = """
 import time
@@ -62,7 +62,23 @@ def test_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.15 < load <= first < load + 0.1
     load, first = found.cold["slow_at_first"]
     assert first - load >= 0.1, "the first answer takes longer than others"
-    assert run_session(entrants[:1], batches, 0.04, launches=1).cold == {}
+    seen: list[int] = []
+
+    def settled(calls: dict[str, dict[int, module.Calls]]) -> bool:
+        seen.append(len(calls["quick"][1]))
+        return len(seen) == 2
+
+    once = run_session(entrants[:1], batches, 0.02, 1, until=Until(1, 4, settled))
+    assert once.cold == {}
+    assert seen == [1, 2], "asked after each launch"
+    assert len(once.calls["quick"][1]) == 2, "launched until it was settled"
+
+
+def test_slices_are_as_short_as_calls_allow() -> None:
+    assert short_rounds_in(0.25, 0.0002) == 25
+    assert short_rounds_in(0.25, 0.004) == 12
+    assert short_rounds_in(0.25, 0.5) == short_rounds_in(0.25, 0.02) == 5, "slow calls"
+    assert short_rounds_in(150, 0.0002) == 100
 
 
 def test_scenarios_with_real_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

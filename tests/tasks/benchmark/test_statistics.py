@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from prefect_hone.ray_workers.data.groups import Grouping
 from prefect_hone.ray_workers.metrics.sums import MEAN
-from prefect_hone.tasks.benchmark.statistics import latency, median_interval, ratio
+from prefect_hone.tasks.benchmark.statistics import is_settled, latency, median_interval, ratio
 from prefect_hone.tasks.validate.bootstrap import bootstrap
 from prefect_hone.tasks.validate.few_changes import wilson
 from prefect_hone.tasks.validate.groups import Judged
@@ -46,6 +46,38 @@ def test_launches_that_differ_widen_the_interval() -> None:
         _, low, high = ratio(one.tolist(), other.tolist())
         held += low <= 1 <= high
     assert held / 300 >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("slower", "spread", "settled"),
+    [
+        (1.0, 0.003, True),  # they differ by less than 5 %
+        (1.04, 0.002, True),  # told apart, however little
+        (1.05, 0.03, False),
+        (1.0, 0.06, False),
+        (1.4, 0.03, True),
+    ],
+)
+def test_further_launches_are_needed_where_neither_can_be_said(
+    slower: float, spread: float, settled: bool
+) -> None:
+    launches = np.exp(np.array([-1, 0.2, 0.8]))[:, None] ** spread
+    one, other = np.full((3, 20), slower) * launches, np.ones((3, 20))
+    assert is_settled(one.tolist(), other.tolist()) is settled
+    assert is_settled(other.tolist(), one.tolist()) is settled
+
+
+def test_asking_after_each_launch_tells_equals_apart_in_few_tries() -> None:
+    told, rng = 0, np.random.default_rng(0)
+    for _ in range(400):
+        one = np.exp(rng.normal(0, 0.024, (8, 1)) + rng.normal(0, 0.03, (8, 10)))
+        other = np.ones((8, 10))
+        count = next(
+            (n for n in range(3, 8) if is_settled(one[:n].tolist(), other[:n].tolist())), 8
+        )
+        _, low, high = ratio(one[:count].tolist(), other[:count].tolist())
+        told += not low <= 1 <= high
+    assert told / 400 <= 0.06
 
 
 def test_latency_in_milliseconds() -> None:
