@@ -142,6 +142,12 @@ def place_of(error: BaseException) -> str | None:
     return ours or place
 
 
+#: Names as alike as this differ by a slip of the pen.
+_SLIP = 0.8
+#: So many names are listed.
+_FEW = 8
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` most likely means, or None if nothing is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
@@ -149,9 +155,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` if a name is close, else the list of known names."""
+    """`did you mean 'x'?` if a name is close, else the list of known names.
+
+    A short list is given, too, if the name is no mere slip of the pen.
+    """
     names = sorted(known)
     match = nearest(name, names)
-    if match is not None:
-        return f"did you mean '{match}'?"
-    return f"known: {', '.join(names)}" if names else "there is none"
+    listed = f"known: {', '.join(names)}" if names else "there is none"
+    if match is None:
+        return listed
+    likely = difflib.SequenceMatcher(None, name, match).ratio() >= _SLIP or len(names) > _FEW
+    return f"did you mean '{match}'?" if likely else f"did you mean '{match}'? {listed}"

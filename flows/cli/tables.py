@@ -153,8 +153,10 @@ def show_code(console: Console, code: ShippedCode) -> None:
         return
     some = ", ".join(list(code.files)[:_MOST_NAMES])
     more = f" and {len(code.files) - _MOST_NAMES} more" if len(code.files) > _MOST_NAMES else ""
-    lines = [f"code: {len(code.files)} files ({bytes_in_words(code.size)}) go to the workers and "
-             f"to MLflow: {some}{more}"]  # fmt: skip
+    files = "1 file" if len(code.files) == 1 else f"{len(code.files)} files"
+    go = "goes" if len(code.files) == 1 else "go"
+    lines = [f"code: {files} ({bytes_in_words(code.size)}) {go} to the workers and to MLflow: "
+             f"{some}{more}"]  # fmt: skip
     reasons: dict[str, list[str]] = {}
     for name, why in code.left_out.items():
         reasons.setdefault(why, []).append(name)

@@ -126,6 +126,12 @@ def test_the_variants_of_the_design_load(tmp_path: Path) -> None:
         ("onnxruntime-cpu", "onxruntime-cpu", ":8: targets.0", "did you mean 'onnxruntime-cpu'?"),
         ("mymodels:net", "mymodels.net", ":2: model.factory", "'module:function'"),
         ("epochs: 2", "epochs: 2\n  loss: cross_entropi", ":4: train", "'cross_entropy'"),
+        (
+            "epochs: 2",
+            "epochs: 2\n  loss: binary_cross_entropy",
+            ":4: train",
+            "did you mean 'cross_entropy'? known: bce_with_logits, cross_entropy, huber",
+        ),
         ("epochs: 2", "epochs: 2\n  mesh: {data: 0}", ":6: train.mesh.data", "greater than"),
         (
             "epochs: 2",
