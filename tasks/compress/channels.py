@@ -188,12 +188,12 @@ class ChannelPruning:
         """Why a layer kept all of its channels."""
         if name in self.spec.skip_layers:
             return SKIPPED
+        if isinstance(module, _RECURRENT):
+            return "recurrent layers keep their width"
         if name in self.unable:
             return self.unable[name]
         if name == last:
             return "it computes the outputs"
-        if isinstance(module, _RECURRENT):
-            return "recurrent layers keep their width"
         width = int(getattr(module, "out_channels", getattr(module, "out_features", 0)))
         step = self.spec.round_to
         if width <= step:

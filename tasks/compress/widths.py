@@ -15,6 +15,9 @@ from ...ray_workers.training.parallel.tensor import Group, groups_of
 from ...recipe.errors import StepFailed
 from ...recipe.passes import PruneWidths
 
+#: Usual names of a layer that computes query, key and value together.
+_JOINED = ("qkv", "to_qkv", "qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack")
+
 
 def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
     """Remove heads and units in place.
@@ -35,10 +38,20 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
                     where="prune.heads",
                     do="write query, key, value and out as nn.Linear, or prune only mlp",
                 )
+            joined = _joined_attention(model) if what == "attention" else None
+            if joined is not None:
+                raise StepFailed(
+                    f"'{joined}' computes query, key and value in one layer, whose heads can't be "
+                    "removed",
+                    where="prune.heads",
+                    do="use method: channel, write query, key and value as one nn.Linear each, or "
+                    "prune only mlp",
+                )
             raise StepFailed(
                 f"the model has no {what} block with known layer names",
                 where="prune",
-                do="known names: query/key/value/out, q_proj/..., fc1/fc2, up/down, and BERT's",
+                do="known names: query/key/value/out, q_proj/..., fc1/fc2, up/down, and BERT's; "
+                "method: channel prunes models of any layers",
             )
     if spec.heads:
         for group in attention:
@@ -52,6 +65,12 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
 def _fused_attention(model: nn.Module) -> str | None:
     """The name of the first attention of torch's own."""
     found = (n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention))
+    return next(found, None)
+
+
+def _joined_attention(model: nn.Module) -> str | None:
+    """The name of the first layer that computes query, key and value together."""
+    found = (n for n, _ in model.named_modules() if n.rpartition(".")[2] in _JOINED)
     return next(found, None)
 
 

@@ -42,11 +42,11 @@ IMPLEMENT = (
 #: Usual names of the layers of attention and MLP: split by columns, then by rows.
 _COLWISE = (
     "query|key|value|q|k|v|q_proj|k_proj|v_proj|to_q|to_k|to_v|q_lin|k_lin|v_lin|wq|wk|wv|"
-    "up|gate|fc1|c_fc|lin1|linear1|up_proj|gate_proj|w1|w3|wi|wi_0|wi_1|dense_h_to_4h"
+    "up|gate|fc1|c_fc|lin1|linear1|up_proj|gate_proj|w1|w3|wi|wi_0|wi_1|dense_h_to_4h|ffn"
 )
 _ROWWISE = (
     "out|o|out_proj|o_proj|to_out|out_lin|wo|down|fc2|lin2|linear2|down_proj|w2|"
-    "dense_4h_to_h|attention_out|proj"
+    "dense_4h_to_h|attention_out|proj|ffn_output"
 )
 _ATTENTION = re.compile("^(query|key|value|q|k|v|to_[qkv]|[qkv]_proj|[qkv]_lin|w[qkv])$")
 _HEADS = (
@@ -301,7 +301,9 @@ def groups_of(model: nn.Module) -> list[Group]:
                 break
         layers_here = {n: m for n, m in parent.named_children() if isinstance(m, nn.Linear)}
         first = [n for n in layers_here if re.fullmatch(_COLWISE, n)]
-        last = [n for n in layers_here if re.fullmatch(_ROWWISE, n)]
+        is_attention = any(_ATTENTION.match(n) for n in first)
+        rows = f"{_ROWWISE}|dense" if is_attention else _ROWWISE  # as ALBERT calls it
+        last = [n for n in layers_here if re.fullmatch(rows, n)]
         if isinstance(parent, nn.MultiheadAttention):
             continue  # its projections are one parameter, used by a fused kernel
         if not first or len(last) != 1:
@@ -309,7 +311,6 @@ def groups_of(model: nn.Module) -> list[Group]:
         width = layers_here[last[0]].in_features
         if any(layers_here[n].out_features > width for n in first):
             continue
-        is_attention = any(_ATTENTION.match(n) for n in first)
         heads = _head_attributes(parent, name) if is_attention else ()
         named = tuple(f"{prefix}{n}" for n in first)
         found.append(Group(named, f"{prefix}{last[0]}", is_attention, heads))

@@ -11,6 +11,8 @@ from prefect_hone.ray_workers.dispatch import Done
 from prefect_hone.ray_workers.model.module import load_module
 from prefect_hone.recipe.errors import NothingChanged, StepFailed
 from prefect_hone.recipe.model import Factory
+from prefect_hone.recipe.passes import PruneWidths
+from prefect_hone.tasks.compress.widths import prune_widths
 from steps_bench import BASE, Bench
 from torch import nn
 
@@ -87,3 +89,40 @@ def test_heads_of_torchs_own_attention_are_refused_by_name_and_its_mlp_is_pruned
     assert model.layer.linear1.out_features == 32
     assert model(X).shape == (8, 3)
     assert reasons(done)["layer.linear2"] is None
+
+
+class Attention(nn.Module):
+    """As timm has it, or with layers of their own under ALBERT's names."""
+
+    def __init__(self, joined: bool) -> None:
+        super().__init__()
+        self.num_attention_heads = 4
+        if joined:
+            self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
+        else:
+            self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+            self.dense = nn.Linear(16, 16)
+
+
+class Layer(nn.Module):
+    def __init__(self, joined: bool) -> None:
+        super().__init__()
+        self.attention = Attention(joined)
+        self.ffn, self.ffn_output = nn.Linear(16, 64), nn.Linear(64, 16)
+
+
+def test_transformer_pruning_names_a_layer_that_joins_query_key_and_value() -> None:
+    spec = PruneWidths(kind="prune", method="transformer", heads=0.5, mlp=0.5)
+    with pytest.raises(StepFailed, match=r"'attention\.qkv' computes query, key and value in one"):
+        prune_widths(spec, Layer(True))
+    with pytest.raises(StepFailed, match="no attention block with known layer names") as caught:
+        prune_widths(spec, nn.Linear(4, 4))
+    assert "method: channel prunes models of any layers" in str(caught.value.do)
+
+
+def test_alberts_names_are_known_to_transformer_pruning() -> None:
+    spec = PruneWidths(kind="prune", method="transformer", heads=0.5, mlp=0.5)
+    made: Any = prune_widths(spec, Layer(False))
+    assert made.attention.query.out_features == made.attention.dense.in_features == 8
+    assert made.ffn.out_features == made.ffn_output.in_features == 32
+    assert made.attention.num_attention_heads == 2
