@@ -66,6 +66,7 @@ class Candidate(Strict):
         error: Why it failed or was skipped.
         artifact: Its bytes.
         metrics: Under MLflow's names.
+        unmeasured: Measures without a number, each with why in a word or two.
         gates: The result of each gate.
         notes: Notes of its steps.
         against_winner: How long it takes as a multiple of the winner's time, in the last session
@@ -85,6 +86,7 @@ class Candidate(Strict):
     error: str | None = None
     artifact: ArtifactSaid | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    unmeasured: dict[str, str] = Field(default_factory=dict)
     gates: tuple[GateResult, ...] = ()
     notes: tuple[str, ...] = ()
     against_winner: Compared | None = None

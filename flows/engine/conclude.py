@@ -31,6 +31,7 @@ from .timings import (
     scenario_metrics,
     timing_metrics,
     unmeasured,
+    unmeasured_in_short,
 )
 
 
@@ -201,6 +202,7 @@ def _candidate(measured: _Measurements, way: CandidateLayout[Settled]) -> Candid
         candidate,
         status=status,
         metrics=metrics,
+        unmeasured=unmeasured_in_short(benchmarked, way.name),
         gates=gates,
         suspicious=doubt,
         departs=_departure(way, metrics.get("parity/sqnr_db")),

@@ -93,6 +93,15 @@ def unmeasured(benchmarked: BenchmarkFacts, name: str) -> dict[str, str]:
     }
 
 
+def unmeasured_in_short(benchmarked: BenchmarkFacts, name: str) -> dict[str, str]:
+    """The same in a word or two, of the rates."""
+    return {
+        RATES[kind]: found.in_short
+        for kind, found in benchmarked.scenarios.get(name, {}).items()
+        if found.in_short is not None
+    }
+
+
 def selecting_rounds(recipe: Recipe, benchmarked: BenchmarkFacts, name: str) -> Rounds:
     """The rounds of what `select` asks for: of its scenario, else of the main batch size."""
     measure = find_measure(recipe.select.metric)

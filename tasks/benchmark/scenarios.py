@@ -169,6 +169,7 @@ class _Search:
         spent: Time that it took so far (s).
         failed: Searches that found none (a count).
         problem: Why the last of them did not.
+        in_short: The same in a word or two.
     """
 
     scenario: Server
@@ -178,11 +179,15 @@ class _Search:
     spent: float = 0.0
     failed: int = 0
     problem: str | None = None
+    in_short: str | None = None
 
     def result(self) -> ScenarioResult:
         if self.failed >= len(self.rates):
             return ScenarioResult(
-                instances=self.scenario.instances, calls=self.calls, problem=self.problem
+                instances=self.scenario.instances,
+                calls=self.calls,
+                problem=self.problem,
+                in_short=self.in_short,
             )
         rounds = [[1 / rate] for rate in self.rates]
         found = _with_interval(rounds, self.calls, self.scenario.instances)
@@ -210,6 +215,7 @@ class _Search:
         bound = self.scenario.p99_ms / 1e3
         if service > bound:
             self.failed += 1
+            self.in_short = "too slow"
             self.problem = (
                 f"no rate holds a p99 of {self.scenario.p99_ms:g} ms: half of the calls take "
                 f"longer than {1e3 * service:.3g} ms without any waiting"
@@ -221,6 +227,7 @@ class _Search:
         if self.spent + needed > due:
             if last and not self.rates:
                 self.failed += 1
+                self.in_short = "too few calls"
                 self.problem = (
                     f"too few calls: {ENOUGH_CALLS[99]} queries take so long that the search needs "
                     f"about {2 * needed:.0f} s (give the scenario more seconds)"
@@ -248,6 +255,7 @@ class _Search:
                 low, p99 = rate, 1e3 * float(np.percentile(latencies, 99))
         if low == 0:
             self.failed += 1
+            self.in_short = "no rate holds"
             self.problem = (
                 f"no rate from {high:.3g} queries/s on holds a p99 of {self.scenario.p99_ms:g} ms"
             )

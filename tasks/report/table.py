@@ -11,7 +11,7 @@ from ..outcome import Candidate, Outcome
 from .measured_again import in_words
 
 #: The measures that the table shows, one per column; those that compare with today's champion
-#: only where there is one, and those of a scenario only where it was measured.
+#: only where there is one, and those of a scenario only where it was asked for.
 _COLUMNS = tuple(measure for measure in MEASURES.values() if measure.header is not None)
 
 
@@ -19,11 +19,14 @@ def columns(outcome: Outcome) -> tuple[Measure, ...]:
     """The measures that have a column."""
     compares = outcome.today is not None and outcome.today.unmeasured is None
     measured = {name for candidate in outcome.candidates for name in candidate.metrics}
+    asked = {name for candidate in outcome.candidates for name in candidate.unmeasured}
     return tuple(
         measure
         for measure in _COLUMNS
         if (compares or not measure.is_of_champion)
-        and (measure.scenario is None or measure.mlflow("") in measured)
+        and (
+            measure.scenario is None or measure.mlflow("") in measured or measure.name in asked
+        )
     )
 
 
@@ -56,7 +59,12 @@ def _row(candidate: Candidate, metric: str, shown: Sequence[Measure]) -> tuple[s
     metrics = dict(candidate.metrics)
     if candidate.artifact is not None:  # known before anything is measured
         metrics["size/bytes"] = float(candidate.artifact.bytes)
-    return (candidate.name, *_cells(metrics, metric, shown), verdict(candidate))
+    cells = _cells(metrics, metric, shown)
+    told = [
+        text or candidate.unmeasured.get(measure.name, "")
+        for text, measure in zip(cells, shown, strict=True)
+    ]
+    return (candidate.name, *told, verdict(candidate))
 
 
 def _cells(metrics: dict[str, float], metric: str, shown: Sequence[Measure]) -> tuple[str, ...]:

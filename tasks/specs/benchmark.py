@@ -130,6 +130,7 @@ class ScenarioResult(Strict):
         instances: Processes side by side (a count).
         rounds: Time of a sample or query in each round (s), by launch.
         problem: Why there is no rate; None if there is one.
+        in_short: The same in a word or two, for a table.
     """
 
     rate: float | None = None
@@ -140,6 +141,7 @@ class ScenarioResult(Strict):
     instances: int = 1
     rounds: list[list[float]] = Field(default_factory=list)
     problem: str | None = None
+    in_short: str | None = None
 
 
 class Failure(Strict):

@@ -168,6 +168,7 @@ def test_a_rate_that_cannot_be_served_is_answered_with_a_sentence() -> None:
         Session(a=[Process(0.001)]), Server(kind="server", p99_ms=1.0001, seconds=30)
     )["a"]["server"]  # fmt: skip
     assert near.rate is None
+    assert (found.in_short, near.in_short) == ("too slow", "no rate holds")
     assert "queries/s on holds a p99 of 1.0001 ms" in near.problem
 
 
@@ -194,6 +195,7 @@ def test_one_that_is_too_slow_for_the_time_says_how_much_it_needs() -> None:
     found = measured(session, Server(kind="server", p99_ms=500, seconds=10))["a"]["server"]
     assert found.rate is None
     assert found.problem.startswith("too few calls: 662 queries take so long")
+    assert found.in_short == "too few calls"
     assert session.made["a"][0].tries == []
 
 

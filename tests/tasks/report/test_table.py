@@ -138,3 +138,13 @@ def test_the_headline_says_where_the_champion_is(recipe: Recipe) -> None:
     assert "version 3, as before" in headline(kept)
     assert headline(made) in markdown_table(made, recipe)
     assert "registry was not touched" in headline(outcome())
+
+
+def test_a_rate_that_could_not_be_found_says_why(recipe: Recipe) -> None:
+    rate = {"server.queries_per_s": "too slow"}
+    slow = candidate("slow", 9.0, unmeasured=rate)
+    quick = candidate("quick", 1.0)
+    quick.metrics["server/queries_per_s"] = 120.0
+    for found in (outcome(quick, slow), outcome(slow)):
+        place = headers(found).index("server/s")
+        assert rows(found, recipe)[-1][place] == "too slow"
