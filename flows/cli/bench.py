@@ -10,9 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ...ray_workers.cluster import cores
+from ...recipe.benchmark import Benchmark, Offline, Scenario, Server
 from ...recipe.errors import InputError
 from ...recipe.measures import bytes_in_words
 from ...tasks.benchmark.side_by_side import Compiled, Row, SideBySide, inputs_for, side_by_side
+from ...tasks.report.scenarios import said_rate
 from ...tasks.specs.benchmark import Timing
 from .registry import files_of_version
 
@@ -21,17 +24,14 @@ def bench_command(
     console: Console,
     models: list[str],
     inputs: Path | None,
-    *,
-    batch_sizes: tuple[int, ...],
-    threads: int,
-    seconds: float,
-    launches: int,
+    asked: Benchmark,
 ) -> SideBySide:
     """Measure models given as folders or by their names in the registry.
 
     Raises:
         HoneError: One is no compiled model, or was changed, or the first can't be measured.
     """
+    _check_room(asked)
     if doubled := {name for name in models if models.count(name) > 1}:
         # The same model twice shows what the measurement can tell apart: by two paths, or copies.
         raise InputError("this is given twice", where=sorted(doubled)[0])
@@ -40,12 +40,47 @@ def bench_command(
         return side_by_side(
             compiled,
             inputs_for(compiled, inputs),
-            batch_sizes=batch_sizes,
-            threads=threads,
-            seconds=seconds,
-            launches=launches,
+            asked,
             note=lambda text: console.print(text, highlight=False, markup=False),
         )
+
+
+def asked_scenarios(offline: bool, p99_ms: float | None, instances: int) -> tuple[Scenario, ...]:
+    """The scenarios that options ask for.
+
+    Raises:
+        InputError: There are instances, but no scenario.
+    """
+    found: list[Scenario] = []
+    if offline:
+        found.append(Offline(kind="offline", instances=instances))
+    if p99_ms is not None:
+        found.append(Server(kind="server", p99_ms=p99_ms, instances=instances))
+    if instances > 1 and not found:
+        raise InputError(
+            "a single stream has one process",
+            where="--instances",
+            do="add --offline or --server MS",
+        )
+    return tuple(found)
+
+
+def _check_room(asked: Benchmark) -> None:
+    """Refuse more threads at once than this process may use cores.
+
+    Raises:
+        InputError: There are too many.
+    """
+    available = cores()
+    for scenario in asked.scenarios:
+        if scenario.instances > 1 and scenario.instances * asked.threads > available:
+            raise InputError(
+                f"{scenario.instances} processes with {asked.threads} "
+                f"thread{'s' if asked.threads > 1 else ''} each don't fit on {available} cores "
+                "side by side",
+                where="--instances",
+                do=f"give at most {max(1, available // asked.threads)}",
+            )
 
 
 @contextlib.contextmanager
@@ -64,6 +99,8 @@ def show_side_by_side(console: Console, found: SideBySide) -> None:
     sizes = sorted({size for row in found.rows for size in row.timings})
     for size in sizes:
         console.print(_table(found.rows, size))
+    if any(row.scenarios for row in found.rows):
+        console.print(_scenario_table(found.rows))
     for row in found.rows:
         if row.failed is not None:
             console.print(f"{row.name}: {row.failed}", highlight=False, markup=False, style="red")
@@ -93,6 +130,25 @@ def _table(rows: list[Row], size: int) -> Table:
             "" if row.memory_bytes is None else bytes_in_words(row.memory_bytes),
             bytes_in_words(row.size_bytes),
         )
+    return table
+
+
+def _scenario_table(rows: list[Row]) -> Table:
+    table = Table(title="scenarios", title_justify="left")
+    table.add_column("model", overflow="fold")
+    table.add_column("scenario")
+    for header in ("a second", "p99 ms", "processes", "calls"):
+        table.add_column(header, justify="right", overflow="fold")
+    for row in rows:
+        for kind, found in row.scenarios.items():
+            table.add_row(
+                escape(row.name),
+                kind,
+                said_rate(found),
+                "" if found.p99_ms is None else f"{found.p99_ms:.3g}",
+                str(found.instances),
+                f"{found.calls:,}",
+            )
     return table
 
 

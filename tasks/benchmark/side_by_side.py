@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ...ray_workers.machine_lock import alone
 from ...ray_workers.runtime_process import hone_errors, interpreter_for
+from ...recipe.benchmark import Benchmark, Offline
 from ...recipe.errors import InputError
 from ...recipe.strict import Strict
 from ...runtimes.compiled_artifact import SETTINGS, CompiledArtifact
@@ -19,8 +20,9 @@ from ...runtimes.opening import is_importable, runtime, runtime_module
 from ...runtimes.predict import Arrays
 from ...runtimes.proof import PROOF, Proof
 from ...runtimes.served_model import DESCRIPTION, FILES, ModelDescription
-from ..specs.benchmark import ColdStart, OtherLoad, Timing
+from ..specs.benchmark import ColdStart, OtherLoad, ScenarioResult, Timing
 from .benchmark import batches_of, timing
+from .scenarios import Scenarios
 from .session import Entrant, Timings, run_session
 
 #: Where MLflow's model folder has what Hone wrote.
@@ -82,6 +84,7 @@ class Row(Strict):
         gpu_memory_bytes: Memory of its process on GPUs; None if it is not told.
         cold: Cold start of its process.
         timings: By batch size; the ratio is to the first model.
+        scenarios: What it reached, by kind of scenario.
         failed: Why it could not be measured; None if it was.
     """
 
@@ -92,6 +95,7 @@ class Row(Strict):
     gpu_memory_bytes: int | None = None
     cold: ColdStart | None = None
     timings: dict[int, Timing] = Field(default_factory=dict)
+    scenarios: dict[str, ScenarioResult] = Field(default_factory=dict)
     failed: str | None = None
 
 
@@ -146,11 +150,8 @@ def inputs_for(models: list[Compiled], file: Path | None) -> Arrays:
 def side_by_side(
     models: list[Compiled],
     inputs: Arrays,
+    asked: Benchmark,
     *,
-    batch_sizes: tuple[int, ...],
-    threads: int,
-    seconds: float,
-    launches: int,
     note: Callable[[str], None] = lambda _: None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> SideBySide:
@@ -159,10 +160,7 @@ def side_by_side(
     Args:
         models: What is timed.
         inputs: Real inputs (N, ...) by name, repeated where a batch needs more.
-        batch_sizes: Samples per call.
-        threads: Of each runtime.
-        seconds: For each model and batch size (s).
-        launches: How often each process is started.
+        asked: How they are timed, and in which scenarios.
         note: Called with messages for the user.
         progress: Called with the share that is done.
 
@@ -174,14 +172,22 @@ def side_by_side(
             model.name,
             f"{runtime_module(model.runtime)}:load",
             model.folder,
-            {"threads": threads},
+            {"threads": asked.threads},
             interpreter_for(_environment(model.runtime), note),
         )
         for model in models
     ]
-    batches = {size: batches_of(inputs, size) for size in batch_sizes}
+    batches = {size: batches_of(inputs, size) for size in asked.batch_sizes}
     with alone(note, hone_home()):
-        found = run_session(entrants, batches, seconds, launches, progress, cold=True)
+        found = run_session(
+            entrants,
+            batches,
+            asked.seconds,
+            asked.launches,
+            progress,
+            cold=True,
+            scenarios=_scenarios(asked, batches),
+        )
     first = models[0].name
     if first in found.failed:
         raise found.failed[first]
@@ -196,6 +202,14 @@ def side_by_side(
         rows=[_row(model, timings, found) for model in models],
         others=found.others,
     )
+
+
+def _scenarios(asked: Benchmark, batches: Mapping[int, list[Arrays]]) -> Scenarios | None:
+    if not asked.scenarios:
+        return None
+    offline = asked.scenario("offline")
+    size = asked.offline_batch(offline) if isinstance(offline, Offline) else 1
+    return Scenarios(asked.scenarios, batches, size, asked.seconds, asked.launches)
 
 
 def _environment(name: str) -> str | None:
@@ -218,5 +232,6 @@ def _row(
         gpu_memory_bytes=found.gpu_memory.get(model.name) if error is None else None,
         cold=None if cold is None else ColdStart(load_s=cold[0], first_answer_s=cold[1]),
         timings=timings.get(model.name, {}),
+        scenarios=found.scenarios.get(model.name, {}),
         failed=None if error is None else error.what,
     )

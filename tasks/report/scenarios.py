@@ -25,7 +25,7 @@ def _row(kind: str, name: str, one: ScenarioResult, won: bool) -> Row:
         name,
         (
             Cell(kind),
-            Cell(_rate(one), one.rate),
+            Cell(said_rate(one), one.rate),
             Cell("" if one.p99_ms is None else f"{one.p99_ms:.3g}", one.p99_ms),
             Cell(str(one.instances), one.instances),
             Cell(f"{one.calls:,}", one.calls),
@@ -34,7 +34,8 @@ def _row(kind: str, name: str, one: ScenarioResult, won: bool) -> Row:
     )
 
 
-def _rate(one: ScenarioResult) -> str:
+def said_rate(one: ScenarioResult) -> str:
+    """A rate with its 95 % interval, or why there is none."""
     if one.rate is None:
         return one.problem or "not measured"
     if one.rate_low is None or one.rate_high is None:

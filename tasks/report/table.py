@@ -24,9 +24,7 @@ def columns(outcome: Outcome) -> tuple[Measure, ...]:
         measure
         for measure in _COLUMNS
         if (compares or not measure.is_of_champion)
-        and (
-            measure.scenario is None or measure.mlflow("") in measured or measure.name in asked
-        )
+        and (measure.scenario is None or measure.mlflow("") in measured or measure.name in asked)
     )
 
 

@@ -74,19 +74,49 @@ def bench(
     launches: Annotated[
         int, typer.Option("--launches", min=2, max=8, help="How often each process is started.")
     ] = 4,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            help="Also measure how many samples are answered in a second, back to back.",
+        ),
+    ] = False,
+    server: Annotated[
+        float | None,
+        typer.Option(
+            "--server",
+            metavar="MS",
+            min=0.001,
+            max=3_600_000,
+            help="Also measure the highest rate of queries with random arrivals that holds this "
+            "99th percentile of latency (ms).",
+        ),
+    ] = None,
+    instances: Annotated[
+        int,
+        typer.Option(
+            "--instances", min=1, max=256, help="Processes side by side in these scenarios."
+        ),
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Time compiled models beside each other on this machine, as a run does.
 
     Files of a registered version are compared with what was measured before they are opened.
     """
-    from ..bench import bench_command, show_side_by_side
+    from ....recipe.benchmark import Benchmark
+    from ..bench import asked_scenarios, bench_command, show_side_by_side
 
     console = console_for(as_json)
-    found = bench_command(
-        console, models, inputs, batch_sizes=tuple(dict.fromkeys(batch_sizes or [1])),
-        threads=threads, seconds=seconds, launches=launches,
-    )  # fmt: skip
+    single = [1] if server is not None else []  # a query is one sample
+    asked = Benchmark(
+        batch_sizes=tuple(dict.fromkeys([*single, *(batch_sizes or [1])])),
+        threads=threads,
+        seconds=seconds,
+        launches=launches,
+        scenarios=asked_scenarios(offline, server, instances),
+    )
+    found = bench_command(console, models, inputs, asked)
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import asdict
@@ -12,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from prefect_hone.flows.cli.bench import asked_scenarios, show_side_by_side
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.runtimes.circumstances import circumstances
 from prefect_hone.runtimes.compiled_artifact import CompiledArtifact
@@ -19,7 +21,9 @@ from prefect_hone.runtimes.onnxruntime_runtime import OnnxRuntimeSettings
 from prefect_hone.runtimes.opening import runtime
 from prefect_hone.runtimes.proof import PROOF, Proof
 from prefect_hone.runtimes.served_model import FILES, ModelDescription
-from prefect_hone.tasks.benchmark.side_by_side import Compiled, inputs_for
+from prefect_hone.tasks.benchmark.side_by_side import Compiled, Row, SideBySide, inputs_for
+from prefect_hone.tasks.specs.benchmark import OtherLoad, ScenarioResult
+from rich.console import Console
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -77,6 +81,21 @@ def test_each_is_timed_against_the_first_and_what_fails_is_told(
     assert said["others"]["slices"] == 2 * 2 * 2 * 3, "models, sizes, launches, rounds"
 
 
+def test_scenarios_are_measured_as_in_a_run(hone, tmp_path: Path, inputs: str) -> None:
+    first = artifact(tmp_path / "first")
+    done = hone.answer("bench", str(first), "--inputs", inputs, "--offline", *QUICK, "--json")
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["scenarios"]["offline"]["rate"] > 100
+    assert row["scenarios"]["offline"]["rate_low"] <= row["scenarios"]["offline"]["rate"]
+
+    slow = ScenarioResult(problem="no rate holds a p99 of 5 ms", in_short="too slow")
+    made = Row(name="mine", runtime="onnxruntime", size_bytes=1, scenarios={"server": slow})
+    console = Console(width=100, record=True, file=io.StringIO())
+    show_side_by_side(console, SideBySide(rows=[made], others=OtherLoad()))
+    assert "no rate holds a p99 of 5 ms" in console.export_text()
+    assert [s.kind for s in asked_scenarios(True, 5.0, 2)] == ["offline", "server"]
+
+
 def test_the_table_says_what_can_be_told_apart(hone, tmp_path: Path, inputs: str) -> None:
     folders = [str(artifact(tmp_path / name)) for name in ("a", "b")]
     done = hone.answer("bench", *folders, "--inputs", inputs, *QUICK)
@@ -93,6 +112,8 @@ def test_the_table_says_what_can_be_told_apart(hone, tmp_path: Path, inputs: str
         (["."], "this is no compiled model of Hone's"),
         (["{first}", "{first}"], "this is given twice"),
         (["{first}"], "none of these models carries inputs"),
+        (["{first}", "--instances", "2"], "a single stream has one process"),
+        (["{first}", "--offline", "--instances", "256"], "don't fit on"),
         (["{first}", "--inputs", "/dev/null"], "the inputs can't be read"),
         (["{first}", "--inputs", "{uneven}"], "the inputs have no common number of samples"),
         (["{first}", "--inputs", "{empty}"], "the inputs have no common number of samples"),
