@@ -78,7 +78,7 @@ class Benchmark(Strict):
         2.0, gt=0, le=600, description="Timing budget per candidate and batch size (s)."
     )
     launches: int = Field(
-        4,
+        3,
         ge=2,
         le=8,
         description="Process launches per candidate (a count): memory placement changes speed by "

@@ -24,7 +24,8 @@ from ..specs.benchmark import (
 )
 from .scenarios import Scenarios
 from .session import Calls, Entrant, Until, run_session
-from .statistics import is_settled, latency, ratio, round_medians
+from .settling import until_settled
+from .statistics import latency, ratio, round_medians
 
 
 def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
@@ -96,32 +97,12 @@ def benchmark(work: Workspace[BenchmarkSpec]) -> Result:
     )
 
 
-#: Launches of the session that measures the best few again, before it asks whether they are enough.
-_FEWEST_AGAIN = 3
-
-
 def _until(spec: BenchmarkSpec) -> Until | None:
-    """When the session ends that measures the best few again: once the fastest of them can be told
-    from each of the others, or is within 5 % of it.
-    """
+    """When the session ends that measures the best few again."""
     if spec.most_launches is None or spec.scenarios:
         return None
     names = [entry.name for entry in spec.candidates]
-
-    def settled(calls: dict[str, dict[int, Calls]]) -> bool:
-        able = [calls[name] for name in names if name in calls]
-        return all(_settled([by_size[size] for by_size in able]) for size in spec.batch_sizes)
-
-    fewest = min(spec.launches, _FEWEST_AGAIN)
-    return Until(fewest, max(spec.most_launches, spec.launches), settled)
-
-
-def _settled(entrants: list[Calls]) -> bool:
-    rounds = [[round_medians(launch) for launch in launches] for launches in entrants]
-    if not rounds:
-        return True
-    first = min(rounds, key=lambda launches: float(np.median(np.concatenate(launches))))
-    return all(is_settled(other, first) for other in rounds if other is not first)
+    return until_settled(names, spec.batch_sizes, spec.launches, spec.most_launches)
 
 
 def _scenarios(spec: BenchmarkSpec, batches: dict[int, list[Arrays]]) -> Scenarios | None:

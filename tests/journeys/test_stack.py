@@ -24,7 +24,8 @@ from prefect_hone.recipe.errors import InputError
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 _SHORT = ["variants=[{name: fp32}]", "targets=[onnxruntime-cpu]", "train.epochs=1", "gates=[]",
-          "benchmark.seconds=0.2", "benchmark.batch_sizes=[1]", "benchmark.launches=2"]  # fmt: skip
+          "benchmark.seconds=0.2", "benchmark.batch_sizes=[1]", "benchmark.launches=2",
+          "benchmark.most_launches=2"]  # fmt: skip
 
 
 @pytest.fixture
