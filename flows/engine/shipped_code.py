@@ -91,6 +91,8 @@ def shipped_code(folder: Path, recipe: Recipe | None = None) -> ShippedCode:
             files[relative] = path
         elif not top_recipe:
             found.left_out[relative] = _UNNAMED
+    for relative in [name for name in found.left_out if _is_model(name, recipe)]:
+        del found.left_out[relative]  # it goes to the store as the model
     _check_size(files, folder)
     size = sum(path.stat().st_size for path in files.values())
     return ShippedCode(
@@ -196,6 +198,14 @@ def _check_size(files: dict[str, Path], folder: Path) -> None:
 def _is_declared(relative: str, recipe: Recipe | None) -> bool:
     declared = () if recipe is None else recipe.code_files
     return any(fnmatch.fnmatchcase(relative, pattern) for pattern in declared)
+
+
+def _is_model(relative: str, recipe: Recipe | None) -> bool:
+    """Whether a file is the recipe's model, or has its weights."""
+    if recipe is None:
+        return False
+    named = [name for name in (recipe.model.source, recipe.model.weights) if name is not None]
+    return any(f"/{os.path.normpath(name)}".endswith(f"/{relative}") for name in named)
 
 
 def _names_in_code(paths: Iterable[Path]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -172,14 +173,15 @@ def tell(result: Result, coverage: Coverage, what: str, where: str) -> None:
 
 
 def _reasons(left: Iterable[LayerCoverage]) -> str:
-    """Layers by their reason; of each reason a few."""
-    by_reason: dict[str, list[str]] = {}
+    """Layers by their reason; of each reason a few, with how often one is called."""
+    by_reason: dict[str, Counter[str]] = {}
     for layer in left:
-        by_reason.setdefault(str(layer.left_because), []).append(layer.layer or layer.operator)
-    return "; ".join(
-        f"{', '.join(names[:_SHOWN])}{_rest(names)} ({reason})"
-        for reason, names in by_reason.items()
-    )
+        by_reason.setdefault(str(layer.left_because), Counter())[layer.layer or layer.operator] += 1
+    told: list[str] = []
+    for reason, counts in by_reason.items():
+        names = [name if n == 1 else f"{name} ({n} times)" for name, n in counts.items()]
+        told.append(f"{', '.join(names[:_SHOWN])}{_rest(names)} ({reason})")
+    return "; ".join(told)
 
 
 def _rest(names: list[str]) -> str:

@@ -130,6 +130,17 @@ def test_what_is_written_into_the_folder_changes_no_key(project: Path) -> None:
     assert "runs/table.csv" in shipped_code(project, named).files
 
 
+@pytest.mark.parametrize("model", ["weights: ./model.safetensors", "source: model.pt2"])
+def test_the_recipes_own_model_is_not_told_to_be_left_out(project: Path, model: str) -> None:
+    for name in ("model.safetensors", "model.pt2"):
+        (project / name).write_bytes(b"0")
+    origin = "factory: models:net, " if model.startswith("weights") else ""
+    recipe = load_recipe(project / "recipe.yaml", [f"model={{{origin}{model}}}", "train.epochs=0"])
+    left_out = shipped_code(project, recipe).left_out
+    assert len({"model.safetensors", "model.pt2"} & left_out.keys()) == 1
+    assert Path(model.partition(": ")[2]).name not in left_out
+
+
 def test_the_plan_tells_what_is_shipped(folder: Path) -> None:
     console = Console(record=True, width=400)
     show_code(console, shipped_code(folder))
