@@ -28,6 +28,7 @@ from ..ray_workers.model.onnx_files import (
     write_graph,
 )
 from ..ray_workers.model.onnx_model import OnnxGraph
+from ..ray_workers.model.shared_weights import share_weights
 from ..ray_workers.model.tracing import Traced, example_of, frozen, quiet, trace
 from ..ray_workers.store.file_names import GRAPH
 from ..ray_workers.torch_private import oblivious_sizes, recurrent_operators
@@ -131,6 +132,7 @@ def _kept(
     work: Workspace[ExportSpec], graph: Any, outputs: list[str], varying: tuple[Varying, ...]
 ) -> Result:
     name_layers(graph)
+    share_weights(graph)
     set_outputs(graph, outputs)
     set_axes(graph, varying)
     write_graph(graph, work.output("graph", "onnx"))
