@@ -21,6 +21,8 @@ _INTEGER = ("MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "QGemm", "Q
 _SHOWN = 4
 #: A file this many times larger than expected is worth a word.
 _LARGER = 1.5
+#: So much is, where every layer was changed (bytes).
+_NOTEWORTHY = 2**20
 #: Reasons that the recipe itself gives.
 SKIPPED, PUT_BACK = "it is in skip_layers", "accuracy control put it back"
 _WANTED = (SKIPPED, PUT_BACK)
@@ -166,10 +168,16 @@ def tell(result: Result, coverage: Coverage, what: str, where: str) -> None:
             f"{len(left)} of {len(coverage.layers)} layers were not {what}: {_reasons(left)}"
         )
     if coverage.expected_bytes and coverage.bytes > _LARGER * coverage.expected_bytes:
-        result.notes.append(
-            f"the result has {bytes_in_words(coverage.bytes)}, where "
-            f"{bytes_in_words(coverage.expected_bytes)} would be with every layer {what}"
-        )
+        has, less = bytes_in_words(coverage.bytes), bytes_in_words(coverage.expected_bytes)
+        if coverage.left:
+            result.notes.append(
+                f"the result has {has}, where {less} would be with every layer {what}"
+            )
+        elif coverage.bytes - coverage.expected_bytes > _NOTEWORTHY:
+            result.notes.append(
+                f"the result has {has}, where weights alone have {less}: the rest is scales, and "
+                "the nodes that round"
+            )
 
 
 def _reasons(left: Iterable[LayerCoverage]) -> str:
