@@ -139,8 +139,7 @@ def _tls() -> bool:
 
 def _mode() -> str | None:
     """The value of `RAY_AUTH_MODE`; None: it is not set."""
-    mode = os.environ.get("RAY_AUTH_MODE")
-    return None if mode is None else mode.lower()
+    return os.environ.get("RAY_AUTH_MODE", "").lower() or None
 
 
 def _source() -> str:

@@ -319,10 +319,7 @@ def authentication(mode: str, token: str | None = None) -> Iterator[None]:
         yield
     finally:
         for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+            os.environ[name] = value or ""  # not removed: see `child_environment.empty`
         _read_again()
 
 

@@ -44,6 +44,16 @@ def minimal(further: tuple[str, ...] = ()) -> dict[str, str]:
     }
 
 
+def empty(name: str) -> None:
+    """Empty a variable of this process, for what reads an empty one as one that is not set.
+
+    It is not removed: a thread that copies the environment at that moment, as libraries do for each
+    process that they start, would fail with a `KeyError`.
+    """
+    if name in os.environ:
+        os.environ[name] = ""
+
+
 def without_keys(variables: Mapping[str, str]) -> dict[str, str]:
     """Variables without the keys of stores and clusters."""
     return {name: value for name, value in variables.items() if name not in _KEYS}

@@ -368,8 +368,9 @@ def server_kind() -> type[Server]:
 
 
 @pytest.fixture
-def mlflow_server(hone, tmp_path: Path) -> Iterator[Server]:
+def mlflow_server(hone, databases: Path, tmp_path: Path) -> Iterator[Server]:
     port = free_port()
+    shutil.copyfile(databases / "mlflow.db", tmp_path / "server.db")
     server = Server(
         [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ...recipe.errors import InputError, StoreError
+from ...runtimes.child_environment import empty
 
 KEY_VARIABLE, KEY_FILE_VARIABLE = "HONE_STORE_KEY", "HONE_STORE_KEY_FILE"
 _FILE = "store.key"
@@ -176,11 +177,12 @@ _taken: bytes | None = None
 def _from_environment() -> bytes | None:
     """The key that the environment names; None if it names none.
 
-    The variable with the key itself is removed from this process's environment, so that the
-    processes that it starts, Ray's workers among them, don't inherit it.
+    The variable with the key itself is emptied in this process's environment, so that the
+    processes that it starts, Ray's workers among them, don't inherit the key.
     """
     global _taken
-    given = os.environ.pop(KEY_VARIABLE, None)
+    given = os.environ.get(KEY_VARIABLE)
+    empty(KEY_VARIABLE)
     if given:
         _taken = _long_enough(given.encode(), KEY_VARIABLE)
     if _taken is not None:

@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from ...runtimes.child_environment import empty
+
 #: Where MLflow notes what was set, for child processes and for itself.
 _NOTED = "MLFLOW_REGISTRY_URI"
 
@@ -31,4 +33,4 @@ def global_uris(uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(tracking_before)  # None unsets it
         mlflow.set_registry_uri(registry_before or "")
         if registry_before is None:
-            os.environ.pop(_NOTED, None)
+            empty(_NOTED)

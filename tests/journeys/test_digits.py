@@ -161,6 +161,7 @@ def test_the_same_recipe_again_does_nothing_twice(cold: dict, shared_hone) -> No
         assert text in again.stdout, text
 
 
+@pytest.mark.nightly
 def test_changed_gates_decide_anew_without_measuring(cold: dict, shared_hone) -> None:
     gate = "gates=[{metric: size.bytes, at_most: 400000}]"
     outcome = shared_hone.json("run", *DIGITS, "--set", gate)

@@ -22,6 +22,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.nightly
 def test_an_mlflow_server_that_goes_away_in_training_loses_nothing(
     hone, project: Path, mlflow_server
 ) -> None:

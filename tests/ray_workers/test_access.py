@@ -91,7 +91,7 @@ for _ in range(2):
     assert places and all(ipaddress.ip_address(ip).is_loopback for ip in places), places
     cluster.close()
 assert len(tokens) == 2
-after = {name: value for name, value in os.environ.items() if "AUTH" in name}
+after = {name: value for name, value in os.environ.items() if "AUTH" in name and value}
 assert after == {name: value for name, value in before.items() if "AUTH" in name}, after
 """
     home = tmp_path / "home"

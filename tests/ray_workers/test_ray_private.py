@@ -151,7 +151,7 @@ def test_the_mode_and_the_token_are_for_a_while(no_token: Path) -> None:
             assert loader.get_raw_token() == token
     assert get_authentication_mode() == AuthenticationMode.DISABLED
     assert not loader.has_token(ignore_auth_mode=True)
-    assert dict(os.environ) == before
+    assert {**before, "RAY_AUTH_MODE": "", "RAY_AUTH_TOKEN": ""} == dict(os.environ)
 
 
 def test_a_token_is_missed_before_ray_is_asked_to_send_it(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
-from prefect_hone.runtimes.child_environment import minimal, without_keys
+from prefect_hone.runtimes.child_environment import empty, minimal, without_keys
 
 SECRETS = (
     "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "HONE_STORE_KEY", "HONE_STORE_KEY_FILE",
@@ -28,3 +30,15 @@ def test_a_child_of_ours_gets_what_it_needs_and_no_credentials(
 def test_one_that_calls_the_users_code_gets_all_but_the_keys() -> None:
     given = {"MINE": "1", "HONE_STORE_KEY_FILE": "x", "RAY_AUTH_TOKEN": "x"}
     assert without_keys(given) == {"MINE": "1"}
+
+
+def test_an_emptied_variable_is_there_for_a_thread_that_copies_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HONE_EMPTIED", "x")
+    read = iter(os.environ)
+    name = next(name for name in read if name == "HONE_EMPTIED")
+    empty("HONE_EMPTIED")
+    assert os.environ[name] == ""
+    empty("HONE_NEVER_SET")
+    assert "HONE_NEVER_SET" not in os.environ

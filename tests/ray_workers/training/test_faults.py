@@ -85,6 +85,7 @@ class TestTwoWorkers:
         with cluster(2):
             yield
 
+    @pytest.mark.nightly
     def test_workers_killed_at_random_moments(
         self, expected: dict[int, float], tmp_path: Path
     ) -> None:

@@ -28,4 +28,4 @@ def test_afterwards_they_are_what_they_were(tmp_path: Path, registry: str) -> No
             raise KeyError
         assert mlflow.get_tracking_uri() == mine
         assert mlflow.get_registry_uri() == (other if registry else mine)
-        assert {name: os.environ.get(name) for name in NAMES} == noted
+        assert {name: os.environ.get(name) or None for name in NAMES} == noted
