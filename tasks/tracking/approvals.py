@@ -87,9 +87,7 @@ def open_request_of(client: Any, model: str, version: str) -> ApprovalRequest:
     where = f"models:/{model}/{version}"
     found = existing_version(client, model, version)
     request = _request_of(client, model, version)
-    now = number_of(version_of(client, model, request.alias))
-    if now == version:
-        raise InputError(f"version {version} of {model} is the {request.alias} already")
+    now = _not_there(client, model, version, request.alias)
     if now != request.current:
         raise InputError(
             f"the approval was asked for when version {request.current or 'none'} was the "
@@ -103,13 +101,7 @@ def open_request_of(client: Any, model: str, version: str) -> ApprovalRequest:
             where=where,
             do="run the recipe again",
         )
-    if (said := found.tags.get(names.APPROVAL, "")).startswith(REJECTED):
-        raise InputError(
-            f"the version was {said}",
-            where=where,
-            do="run the recipe again; or, if that was a mistake, delete the version's tag "
-            f"{names.APPROVAL}",
-        )
+    _not_rejected(found, where)
     if time.time() > request.ends_at:
         raise InputError(
             f"the approval had {request.days:g} days, and they are over",
@@ -167,8 +159,12 @@ def approve(uri: str, model: str, version: str, who: str, reason: str, wait: flo
 def reject(uri: str, model: str, version: str, who: str, reason: str, wait: float = 120) -> None:
     """Turn a version down whose approval was asked for; no alias moves, now or later.
 
+    It may come late, and after another version became the champion: then it says for good what
+    would not be promoted anyway.
+
     Raises:
-        InputError: Nobody asked for it, the request does not hold any more, or no reason was given.
+        InputError: Nobody asked for it, it was rejected before, it has the alias already, or no
+            reason was given.
     """
     import mlflow
 
@@ -178,11 +174,31 @@ def reject(uri: str, model: str, version: str, who: str, reason: str, wait: floa
 
     def work() -> None:
         require_model(client, uri, model)
-        open_request_of(client, model, version)
+        request = _request_of(client, model, version)
+        _not_there(client, model, version, request.alias)
+        _not_rejected(existing_version(client, model, version), f"models:/{model}/{version}")
         text = f"{REJECTED} by {who}: {reason}"[:500]
         client.set_model_version_tag(model, version, names.APPROVAL, text)
 
     insist(work, uri, wait, "nothing was rejected")
+
+
+def _not_there(client: Any, model: str, version: str, alias: str) -> str | None:
+    """The version that has the alias now; refused if it is this one."""
+    now = number_of(version_of(client, model, alias))
+    if now == version:
+        raise InputError(f"version {version} of {model} is the {alias} already")
+    return now
+
+
+def _not_rejected(found: Any, where: str) -> None:
+    if (said := found.tags.get(names.APPROVAL, "")).startswith(REJECTED):
+        raise InputError(
+            f"the version was {said}",
+            where=where,
+            do="run the recipe again; or, if that was a mistake, delete the version's tag "
+            f"{names.APPROVAL}",
+        )
 
 
 def _request_of(client: Any, model: str, version: str) -> ApprovalRequest:

@@ -48,8 +48,9 @@ def test_it_is_asked_for_and_given(uri: str, tmp_path: Path) -> None:
     assert (entry.record.who, entry.record.before, entry.record.after) == ("ada", "1", "2")
     assert tags(uri, "2")[names.APPROVAL].startswith("approved by ada")
     assert [e.record.after for e in history(uri, "wine")] == ["1", "2"]
-    with pytest.raises(InputError, match="is the champion already"):
-        approve(uri, "wine", "2", who="ada", reason="again")
+    for again in (approve, reject):
+        with pytest.raises(InputError, match="is the champion already"):
+            again(uri, "wine", "2", who="ada", reason="again")
 
 
 def test_it_is_refused_when_what_it_was_about_has_changed(uri: str, tmp_path: Path) -> None:
@@ -64,6 +65,7 @@ def test_it_is_refused_when_what_it_was_about_has_changed(uri: str, tmp_path: Pa
         approve(uri, "wine", "9", who="ada", reason="no version")
     with pytest.raises(InputError, match="needs a reason"):
         approve(uri, "wine", "2", who="ada", reason=" ")
+    reject(uri, "wine", "2", who="bob", reason="another won meanwhile")
     assert aliases(uri)["champion"] == "3"
 
 
@@ -88,6 +90,8 @@ def test_it_is_refused_after_its_time(
     monkeypatch.setattr(approvals.time, "time", lambda real=approvals.time.time: real() + 3 * 86400)
     with pytest.raises(InputError, match="had 2 days, and they are over"):
         approve(uri, "wine", "1", who="ada", reason="late")
+    reject(uri, "wine", "1", who="bob", reason="nobody looked at it in time")
+    assert tags(uri, "1")[names.APPROVAL].startswith("rejected by bob")
     assert aliases(uri) == {}
 
 
