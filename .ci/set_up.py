@@ -51,6 +51,7 @@ def main() -> None:
                 "see to the network, the disk or what `.venv/bin/pip config list` prints, then\n"
                 "  run it again: it goes on from what is there (`make clean` starts from nothing)",
             )
+    compile_own(os.environ)
     if wanted:
         CHOICE.write_text(wanted)
 
@@ -122,6 +123,17 @@ def install(make: Callable[[Options], Installer], options: Options, choice: str)
         say("PYTHONDONTWRITEBYTECODE is set: all is compiled now, half a minute more")
     command = [*installer.command, torch, "--editable", ".[dev]"]
     return shown(command, installer.variables) == 0
+
+
+def compile_own(variables: Mapping[str, str]) -> None:
+    """Compile Hone's own modules where Python may not do it by itself.
+
+    Else each of the 20 processes of a run would compile them again: uv compiles only what it copies.
+    """
+    if variables.get("PYTHONDONTWRITEBYTECODE"):
+        own = [str(path.parent) for path in sorted(ROOT.glob("*/__init__.py"))]
+        captured([str(PYTHON), "-m", "compileall", "-q", "-l", str(ROOT)], variables)
+        captured([str(PYTHON), "-m", "compileall", "-q", *own], variables)
 
 
 def torch_for(

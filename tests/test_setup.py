@@ -299,3 +299,18 @@ def test_make_alone_lists_the_targets() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("demo", "test", "quick", "env"):
         assert f"make {target}" in listed
+
+
+def test_own_modules_are_compiled_where_python_does_not_do_it(
+    set_up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(set_up, "ROOT", tmp_path)
+    for module in ("__init__", "room/__init__", "room/inner/part", "other/not_ours"):
+        path = tmp_path / f"{module}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    compiled = lambda: {p.parent.parent.name for p in tmp_path.rglob("*.pyc")}  # noqa: E731
+    set_up.compile_own({})
+    assert compiled() == set()
+    set_up.compile_own({**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    assert compiled() == {tmp_path.name, "room", "inner"}

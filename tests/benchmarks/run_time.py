@@ -58,7 +58,8 @@ def timed(command: list[str], folder: str, code: int = 0) -> tuple[float, str]:
         **os.environ, "HONE_HOME": f"{folder}/home", "PREFECT_HOME": f"{folder}/prefect",
         "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }  # fmt: skip
-    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "HONE_STORE"):
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "HONE_STORE",
+                 "PYTHONDONTWRITEBYTECODE"):  # fmt: skip
         environment.pop(name, None)
     started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
