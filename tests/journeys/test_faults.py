@@ -64,16 +64,15 @@ def test_killed_at_any_moment_it_goes_on_from_there(hone, project: Path) -> None
     assert not re.search("epoch [12]/6", said), said
 
     process = hone.start("run", *recipe)
+    last = hone.wait_for(process, "deciding and promoting")
     assert process.stdout is not None
     assert process.stderr is not None
-    process.stdout.readline()
     process.stdout.close()
     err = process.stderr.read()
 
     assert process.wait(240) == 0, err
     assert "nobody reads the standard output any more; the run goes on" in err
-    last = (hone.home / "logs" / "output.log").read_text()
-    assert "the run goes on" in last
+    assert "the run goes on" in (hone.home / "logs" / "output.log").read_text()
     assert {"check", "train", "export", "benchmark"} <= done
     for label in done:
         assert f"{label}: cached" in last
