@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import runtimes as _runtimes  # noqa: F401 (turns telemetry off before a library is imported)
+
 if TYPE_CHECKING:
     from ._version import __version__ as __version__
     from .flows.accelerate import accelerate as accelerate

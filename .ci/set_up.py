@@ -128,7 +128,7 @@ def install(make: Callable[[Options], Installer], options: Options, choice: str)
 def compile_own(variables: Mapping[str, str]) -> None:
     """Compile Hone's own modules where Python may not do it by itself.
 
-    Else each of the 20 processes of a run would compile them again: uv compiles only what it copies.
+    Else each process of a run would compile them again: uv compiles only what it copies.
     """
     if variables.get("PYTHONDONTWRITEBYTECODE"):
         own = [str(path.parent) for path in sorted(ROOT.glob("*/__init__.py"))]

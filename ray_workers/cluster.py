@@ -22,7 +22,6 @@ from . import access, ray_private, ray_start, ray_watch
 from .scratch import sweep
 
 _QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # 2.0 by default: seconds at the end of a fit
     "RAY_DEDUP_LOGS": "0",

@@ -26,7 +26,7 @@ from .cluster import Cluster
 from .data.turns import Shared
 from .events import Begun, Event, Report
 from .memory import PeakMemory
-from .scratch import lasting_folder
+from .scratch import lasting_folder, private_caches
 from .store.artifacts import Artifact, Store
 from .user_warnings import told_warnings
 from .worker_death import cause_of_death
@@ -229,6 +229,7 @@ def _execute_in_worker(fields: dict[str, Any], channel: Any) -> dict[str, Any]:
 
     report = reporter(channel, fields["key"])
     report(Begun())
+    private_caches()
     try:
         job = StepJob.model_validate(fields)
         return execute(job, report, ThroughRay(channel)).model_dump(mode="json")

@@ -19,6 +19,7 @@ from ..runtimes.child_process import ChildProcess, Interpreter
 from ..runtimes.errors import RuntimeDied, RuntimeFailed, RuntimeSilent
 from ..runtimes.isolated.environment import Environment, make_environment
 from ..runtimes.predict import Array, Arrays
+from .scratch import lasting_folder
 
 
 class TimedCalls(NamedTuple):
@@ -89,6 +90,9 @@ class RuntimeProcess(ChildProcess):
     def resume(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGCONT)
+
+    def _temporary_folder(self) -> Path:
+        return lasting_folder("child")
 
     def _send(self, message: tuple[Any, ...]) -> None:
         with hone_errors():

@@ -25,6 +25,8 @@ _LOCK = ".held"
 #: Longest path of a folder for a Ray session (bytes). A socket's has at most 107, of which 66 are
 #: Ray's own (`/session_DATE_TIME_PID/sockets/plasma_store.1`) and 27 `/hone-of-XXXXXXXX/rXXXXXXXX`.
 _LONGEST_PLACE = 107 - 66 - 27
+#: The same for `/pymp-XXXXXXXX/listener-XXXXXXXX` of multiprocessing.
+_LONGEST_FOR_SOCKETS = 107 - 32
 #: Where a Ray session goes if the temporary folder's path is too long for its sockets.
 _SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (only a private folder is made there)
 _guard = threading.Lock()
@@ -53,6 +55,31 @@ def lasting_folder(kind: str, reachable: bool = False) -> Path:
         reachable: It can be given to another user.
     """
     return Path(tempfile.mkdtemp(prefix=f"hone-{kind}-", dir=_root(reachable)))
+
+
+def process_folder() -> Path:
+    """This process's own private folder, for libraries that don't remove what they create.
+
+    What a killed process leaves there is removed with it, and nobody else knows its name.
+    """
+    return _root()
+
+
+def use_for_temporary_files(folder: Path) -> None:
+    """Make `tempfile` of this process use a folder.
+
+    Nothing changes where sockets, which `multiprocessing` creates there, would get too long a path.
+    """
+    if len(os.fsencode(folder)) <= _LONGEST_FOR_SOCKETS:
+        tempfile.tempdir = str(folder)
+
+
+def private_caches() -> None:
+    """Move caches of libraries from fixed names in the shared temporary folder to a private one.
+
+    PyTorch runs the code that it finds in `/tmp/torchinductor_USER`, whoever put it there.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(process_folder() / "inductor"))
 
 
 def ray_folder() -> Path:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from .telemetry import OFF
+
 #: Of the operating system, the dynamic linker, Python and certificates.
 _NAMES = frozenset({
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP",
@@ -16,6 +18,7 @@ _NAMES = frozenset({
     "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
     "HONE_HOME", "HONE_ENVIRONMENTS", "HONE_ALLOWED_PREFIXES",
+    *OFF,
 })  # fmt: skip
 #: Of compilers, runtimes and accelerators, and of what measures a test run.
 _PREFIXES = (

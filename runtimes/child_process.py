@@ -8,10 +8,12 @@ and some need an isolated environment. So the artifact is opened by a child that
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -60,6 +62,7 @@ class ChildProcess:
             sys.executable,
             dict(os.environ) if calls_users_code else minimal(),
         )
+        self._temporary = self._temporary_folder()
         ours, theirs = socket.socketpair()
         threads = str(options.get("threads", 1))
         environment = {
@@ -70,6 +73,8 @@ class ChildProcess:
             "OPENBLAS_NUM_THREADS": threads,
             "OMP_WAIT_POLICY": "PASSIVE",
             "PYTHONWARNINGS": "ignore",
+            # AOTInductor unpacks the whole model there, and a child that is killed leaves it.
+            "TMPDIR": str(self._temporary),
         }
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603 (a list of our own, no shell)
@@ -124,6 +129,11 @@ class ChildProcess:
         self.process.wait()
         if self.process.stderr is not None:
             self.process.stderr.close()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _temporary_folder(self) -> Path:
+        """A new private folder for the child's temporary files, removed by `close`."""
+        return Path(tempfile.mkdtemp(prefix="hone-child-"))
 
     def _send(self, message: tuple[Any, ...]) -> None:
         try:

@@ -187,8 +187,6 @@ def _import_mlflow() -> None:
 def _quiet() -> Iterator[None]:
     """Keep other libraries' output off the terminal."""
     for variable, value in {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PYTHONWARNINGS": "ignore",
     }.items():

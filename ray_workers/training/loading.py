@@ -6,11 +6,13 @@ whether training was resumed before it, changes no bit.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from ..data.fetching import Fetcher, Wanted
 from ..data.seed import mixed_seed
 from ..data.split_format import Feed
 from ..data.splits import Splits, split_name
+from ..scratch import process_folder, use_for_temporary_files
 from ..worker_death import reader_died
 from .dealing import Fewest, Share, deal, shuffled
 from .parallel.axes import Axes
@@ -67,7 +70,7 @@ class Loader:
                 prefetch_factor=spec.loading.prefetch,
                 persistent_workers=True,
                 pin_memory=self._pinned,
-                worker_init_fn=_quiet_worker,
+                worker_init_fn=functools.partial(_quiet_worker, process_folder()),
                 multiprocessing_context="fork",
             )
 
@@ -218,7 +221,8 @@ def _fitting(dataset: Any, spec: Train) -> int:
     return max(2, int(spec.resources.cpus)) if each > _SLOW_SAMPLE else 0
 
 
-def _quiet_worker(_number: int) -> None:
+def _quiet_worker(folder: Path, _number: int) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     os.environ["PYTHONWARNINGS"] = "ignore"
+    use_for_temporary_files(folder)  # of the sockets that samples are sent through

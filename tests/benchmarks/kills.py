@@ -139,7 +139,8 @@ class Place:
         return found
 
     def left_over(self) -> list[str]:
-        return sorted(p.name for p in self.temporary.glob("hone-*"))
+        ours = {self.home.name, self.prefect.name, self.recipe.parent.name, "ray"}
+        return sorted(p.name for p in self.temporary.iterdir() if p.name not in ours)
 
     def sessions(self) -> list[str]:
         return sorted(p.name for p in self.temporary.glob("ray/session_2*"))

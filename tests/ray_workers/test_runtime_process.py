@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess, interpreter_for
+from prefect_hone.ray_workers.scratch import process_folder
 from prefect_hone.recipe.errors import HoneError, InputError, StepCrashed, StepFailed
 
 LOADERS = """
@@ -152,3 +153,24 @@ def test_an_environment_that_can_not_be_made_is_an_error_of_ours(
     assert "venv" in str(caught.value.do)
     assert told == ["creating the environment for jax (once, about a minute)"]
     assert interpreter_for(None) is None
+
+
+def test_what_a_runtime_leaves_in_its_temporary_folder_is_gone_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AOTInductor unpacks the model there, and the child is killed at the end."""
+    (tmp_path / "leaves_files.py").write_text(
+        "import pathlib, tempfile\n"
+        "def load(folder, options):\n"
+        "    left = pathlib.Path(tempfile.mkdtemp()) / 'model.so'\n"
+        "    left.write_bytes(b'x')\n"
+        "    (folder / 'place').write_text(str(left))\n"
+        "    return lambda inputs: inputs['x']\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with RuntimeProcess("leaves_files:load", tmp_path, {}) as process:
+        process.wait_loaded()
+        left = Path((tmp_path / "place").read_text())
+        assert left.is_file()
+        assert left.is_relative_to(process_folder())
+    assert not left.parent.parent.exists()

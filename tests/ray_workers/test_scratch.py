@@ -159,3 +159,18 @@ def test_no_folder_for_ray_is_a_sentence(long: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(scratch, "_SHORT", ())
     with pytest.raises(HoneError, match="path of at most 14 bytes"):
         ray_folder()
+
+
+def test_libraries_get_a_private_place(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    scratch.private_caches()
+    cache = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    folder = scratch.process_folder()
+    assert cache.parent == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+    scratch.use_for_temporary_files(folder)
+    assert Path(tempfile.mkdtemp()).parent == folder
+    scratch.use_for_temporary_files(tmp_path / ("long" * 30))
+    assert tempfile.gettempdir() == str(folder), "a socket in it would have too long a path"

@@ -16,6 +16,7 @@ from ....recipe.library_messages import telling
 from ....recipe.training import Resources
 from ...data.shared_data import received
 from ...events import Report
+from ...scratch import private_caches
 from ...store.artifacts import Artifact
 from ...user_warnings import told_warnings
 from ...worker_death import reader_died
@@ -65,6 +66,7 @@ def prepare(job: TrainJob, gpu: int) -> None:
     import torch
 
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    private_caches()
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
     torch.set_num_threads(max(1, int(job.train.resources.cpus)))
     if job.train.resources.gpus > 0:
