@@ -76,7 +76,7 @@ def test_it_has_only_the_runtimes_room(tmp_path: Path) -> None:
     assert found <= {
         "prefect_hone.runtimes", "prefect_hone.runtimes.disturbance",
         "prefect_hone.runtimes.errors", "prefect_hone.runtimes.predict",
-        "prefect_hone.runtimes.queries",
+        "prefect_hone.runtimes.queries", "prefect_hone.runtimes.telemetry",
     }  # fmt: skip
 
 
