@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Sized
+from collections import deque
 from typing import Any
 
 from ...recipe.data import Data
@@ -20,6 +20,8 @@ from .torch_datasets import TorchDatasets
 SPLITS = ("train", "test", "validation", "calibration")
 #: A faster factory is called again wherever its data are needed (s).
 FAST = 0.5
+#: What a factory may fill in place.
+_GROWING = (dict, list, set, deque)
 #: Larger data are not kept: each step calls the factory (bytes).
 _MOST = 512 * 2**20
 
@@ -144,8 +146,8 @@ class Globals:
     def _now(self) -> dict[str, dict[str, tuple[int, int]]]:
         return {
             name: {
-                key: (id(value), len(value) if isinstance(value, Sized) else 0)
-                for key, value in vars(module).items()
+                key: (id(value), len(value) if isinstance(value, _GROWING) else 0)
+                for key, value in list(vars(module).items())
             }
             for name, module in list(sys.modules.items())
             if name.partition(".")[0] in self._modules

@@ -15,10 +15,12 @@ from prefect_hone.recipe.model import DataFactory
 
 CODE = """
 import threading
+import torch
 from prefect_hone import Data
 
 KNOWN = {}
 HELD = None
+SCALAR = torch.tensor(3.0)  # has no length
 GO = threading.Event()
 
 class Rows:
@@ -36,6 +38,7 @@ def rows(kind="plain"):
     if kind == "waits": GO.wait(5)
     if kind == "fails": raise ValueError("no disk")
     if kind == "global": HELD = 3
+    if kind == "filled": KNOWN[len(KNOWN)] = 3
     made = {"open": Open, "needs": Needing}.get(kind, Rows)
     return Data(train=made(), test=Rows(), collate=lambda samples: samples)
 """
@@ -92,7 +95,7 @@ def test_other_steps_take_what_the_first_got(made: Factory) -> None:
     assert made.calls == 2
 
 
-@pytest.mark.parametrize("kind", ["open", "global"])
+@pytest.mark.parametrize("kind", ["open", "global", "filled"])
 def test_what_can_not_be_kept_is_made_again(made: Factory, kind: str) -> None:
     shared = InMemory()
     assert made.ask(shared, kind=kind).reference is None
