@@ -32,7 +32,7 @@ from .attribution_agreement import Agreement, agreement_metrics
 from .chosen import evenly, input_to_change, known_samples, splits_of
 from .occlusion import Answer, Array, Focus, Occluder
 from .opened import opened
-from .shown import shown
+from .shown import part_names, shown
 
 #: Samples that a report shows.
 _SHOWN = 4
@@ -101,13 +101,8 @@ class _Explained:
 
     def _names(self, sample: _Sample, masks: list[Array]) -> tuple[str, ...]:
         values = sample.inputs[self.changed.name][0]
-        found = []
-        for mask in masks:
-            places = np.flatnonzero(mask)
-            numbers = " ".join(f"{value:.4g}" for value in values[mask][:4].tolist())
-            more = " …" if len(places) > 4 else ""
-            found.append(f"{_from_to(places)}: {numbers}{more}")
-        return tuple(found)
+        is_text = self.changed.kind == "tokens" and len(sample.inputs) == 1
+        return part_names(values, masks, self.splits.text if is_text else None)
 
 
 def trained(work: Workspace[ExplainedSpec]) -> Result:
@@ -181,8 +176,3 @@ def candidate(work: Workspace[ExplanationSpec]) -> Result:
         agreements=tuple(agreements),
     )
     return Result(metrics=agreement_metrics(compared), facts=facts)
-
-
-def _from_to(places: Array) -> str:
-    first, last = int(places[0]), int(places[-1])
-    return str(first) if first == last else f"{first}-{last}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ...ray_workers.data.calling import Arrays
@@ -15,7 +17,7 @@ from ..specs.shown import ShownSample
 
 Array = np.ndarray[Any, Any]
 _LARGEST = 64  # pixels
-_MOST_NUMBERS, _MOST_TEXT = 24, 300
+_MOST_NUMBERS, _MOST_TEXT, _MOST_PART = 24, 300, 24
 _CHANNELS = (1, 3, 4)
 
 
@@ -34,6 +36,31 @@ def shown(inputs: Arrays, text: Callable[[Any], str] | None, sample: Any) -> Sho
             return ShownSample(picture=_picture(values[0]))
     parts = [_numbers(name, values[0], len(inputs) > 1) for name, values in inputs.items()]
     return ShownSample(text="; ".join(parts)[:_MOST_TEXT])
+
+
+def part_names(
+    values: Array, masks: Sequence[Array], text: Callable[[Any], str] | None
+) -> tuple[str, ...]:
+    """What parts of tokens or of features are: where each is, with its text or its numbers.
+
+    Args:
+        values: The input of a sample.
+        masks: Of each part.
+        text: The user's own function from tokens to a text, or None. It need not take a part of a
+            sample: what it fails for is told in numbers.
+    """
+    return tuple(_part(values, mask, text) for mask in masks)
+
+
+def _part(values: Array, mask: Array, text: Callable[[Any], str] | None) -> str:
+    places = np.flatnonzero(mask)
+    first, last = int(places[0]), int(places[-1])
+    where = str(first) if first == last else f"{first}-{last}"
+    if text is not None:
+        with contextlib.suppress(Exception):  # the user's, made for whole samples
+            return f"{where}: {text(torch.from_numpy(values[mask]))!s:.{_MOST_PART}}"
+    numbers = " ".join(f"{value:.4g}" for value in values[mask][:4].tolist())
+    return f"{where}: {numbers}" + (" …" if len(places) > 4 else "")
 
 
 def _picture(values: Array) -> str:

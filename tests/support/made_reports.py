@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
+import numpy as np
 from made_runs import FP32, INT8, benchmarked, recipe, results, usual
 from prefect_hone.flows.engine.conclude import conclude
 from prefect_hone.tasks.outcome import Again
@@ -127,3 +131,65 @@ def made_report() -> Report:
         environment={"processor": "new", "hone": "0.1"},
         made="2026-01-01 00:00 UTC",
     )  # fmt: skip
+
+
+def made_large_report(count: int = 50) -> Report:
+    """So many candidates, each with flipped samples, groups, corruptions, explanations, layers that
+    were tried, and pictures of noise (32 x 32 x 3), which don't compress.
+    """
+    small = made_report()
+    (like,) = (one for one in small.outcome.candidates if one.name == INT8)
+    names = [INT8, *(f"int8-{index}@onnxruntime-cpu" for index in range(1, count - 1))]
+    rng = np.random.default_rng(0)
+    attributions = tuple(
+        Attribution(index=i, rows=8, values=tuple(rng.normal(size=64).round(3)), sample=_noise(rng))
+        for i in range(4)
+    )
+    candidates = []
+    for place, name in enumerate(names):
+        slower = 1 + place / 20
+        metrics = {
+            key: value * slower if key.startswith("latency/p") else value
+            for key, value in like.metrics.items()
+        }
+        metrics["quality/accuracy"] -= 0.0005 * place
+        candidates.append(like.model_copy(update={"name": name, "metrics": metrics}))
+    others = tuple(one for one in small.outcome.candidates if one.name != INT8)
+    judged = {}
+    for name in names:
+        flips = small.judged[INT8].flips
+        assert flips is not None
+        shown = tuple(
+            made_flip().model_copy(update={"index": i, "sample": _noise(rng)}) for i in range(4)
+        )
+        both = {"shown_broken": shown, "shown_repaired": shown}
+        judged[name] = small.judged[INT8].model_copy(
+            update={"flips": flips.model_copy(update=both)}
+        )
+    explained = small.explanations[INT8].model_copy(
+        update={
+            "shown": tuple(one.model_copy(update={"sample": None}) for one in attributions),
+            "agreements": (0.9, 0.8, 0.95, 0.99),
+        }
+    )
+    layers = {f"layers.{i}.conv": 10.0 + i for i in range(40)}
+    return small.model_copy(
+        update={
+            "outcome": small.outcome.model_copy(update={"candidates": (*candidates, *others)}),
+            "timings": {**small.timings, **dict.fromkeys(names, small.timings[INT8])},
+            "scenarios": {**small.scenarios, **dict.fromkeys(names, small.scenarios[INT8])},
+            "judged": judged,
+            "sensitivity": dict.fromkeys(names, layers),
+            "robustness": dict.fromkeys(names, small.robustness[INT8]),
+            "explained": ExplainedFacts(kind="images", shown=attributions),
+            "explanations": dict.fromkeys(names, explained),
+        }
+    )
+
+
+def _noise(rng: np.random.Generator) -> ShownSample:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file, "PNG")
+    return ShownSample(picture=base64.b64encode(file.getvalue()).decode())

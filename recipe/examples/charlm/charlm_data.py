@@ -29,6 +29,11 @@ def encode(characters: str) -> torch.Tensor:
     return torch.tensor([known.get(character, other) for character in characters])
 
 
+def decode(numbers: torch.Tensor) -> str:
+    """Characters of numbers (T,)."""
+    return "".join(ALPHABET[int(number)] for number in numbers)
+
+
 class Pieces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Pieces of `length` characters (T,), each with the characters that follow (T,)."""
 
@@ -61,6 +66,7 @@ def charlm_data(length: int = 64, characters: int | None = None) -> Data:
         validation=Pieces(numbers[first:second], length),
         test=Pieces(numbers[second:], length),
         name="pydoc-topics",
+        text=decode,
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from prefect_hone.ray_workers.data.input_kinds import ChangedInput
 from prefect_hone.tasks.validate.attribution_agreement import rank_correlation, top_overlap
 from prefect_hone.tasks.validate.occlusion import Focus, Occluder
+from prefect_hone.tasks.validate.shown import part_names
 
 CLASS = np.array([1])
 
@@ -79,3 +81,17 @@ def test_orders_of_regions_are_compared() -> None:
     assert top_overlap(before, before) == 1
     assert top_overlap(before, -before) == 0
     assert top_overlap(before, np.where(before == 19, -1, before)) == 0.5
+
+
+def test_parts_of_a_text_are_shown_as_text() -> None:
+    tokens, masks = np.array([3, 1, 2]), [np.array([True, True, False]), np.array([0, 0, 1], bool)]
+    assert part_names(tokens, masks, lambda some: "".join("abcd"[n] for n in some)) == (
+        "0-1: db",
+        "2: c",
+    )
+
+    def of_whole_samples(some: torch.Tensor) -> str:
+        return f"{some[0]} {some[2]}"
+
+    assert part_names(tokens, masks, of_whole_samples) == ("0-1: 3 1", "2: 2")
+    assert part_names(np.array([0.25, 2.0]), [np.array([True, False])], None) == ("0: 0.25",)
