@@ -15,6 +15,7 @@ from ...recipe.measures import MEASURES
 from ..decide import GateResult
 from ..outcome import Candidate, Outcome
 from ..specs.benchmark import BASELINE
+from .alike import layers_of, sensitivity_of
 from .contents import Report
 from .flipped import flipped_samples
 from .looks import explained_pairs, explanation_rows, robustness_headers, robustness_rows
@@ -69,7 +70,8 @@ def page(report: Report, pictures: Pictures) -> str:
         pictures=_as_markup(pictures.plain),
         sensitivity=_as_markup(pictures.sensitivity),
         layers=_as_markup(pictures.layers),
-        layers_of=alike(report),
+        layers_of=layers_of(report),
+        sensitivity_of=sensitivity_of(report),
         departures={
             c.name: f"{c.departs[0].upper()}{c.departs[1:]}" if c.departs else None
             for c in report.outcome.candidates
@@ -102,20 +104,6 @@ def recipe_text(report: Report) -> str:
     """The recipe as YAML, without the fields that have their defaults."""
     fields = report.recipe.model_dump(mode="json", exclude_defaults=True)
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
-
-
-def alike(report: Report) -> dict[str, str]:
-    """Candidates with a picture of their layers, each with all whose layers are the same ones."""
-    found: list[tuple[object, list[str]]] = []
-    departs = {c.name: c.departs for c in report.outcome.candidates}
-    for name, facts in report.layers.items():
-        shown = (facts, departs.get(name))
-        names = next((names for other, names in found if other == shown), None)
-        if names is None:
-            found.append((shown, [name]))
-        else:
-            names.append(name)
-    return {names[0]: ", ".join(names) for _, names in found}
 
 
 def _as_markup(pictures: dict[str, str]) -> dict[str, Markup]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from ...recipe.strict import Strict
+from .alike import layers_of, sensitivity_of
 from .contents import Report
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ class Pictures(Strict):
 
     Attributes:
         plain: By name (`pareto`, `rounds`, ...); only those that there is data for.
-        sensitivity: Sensitivity of layers, by candidate.
-        layers: SQNR along the graph, by candidate.
+        sensitivity: Sensitivity of layers, by the first candidate that it is the same of.
+        layers: SQNR along the graph, likewise.
         groups: Quality by group, by candidate.
     """
 
@@ -51,8 +52,10 @@ def draw(report: Report) -> Pictures:
     }  # fmt: skip
     return Pictures(
         plain={n: svg(figure, _LABELS[n], n) for n, figure in drawn.items() if figure is not None},
-        sensitivity=_of_each(report.sensitivity, figures.sensitivity, "Sensitivity of the layers"),
-        layers=_of_each(report.layers, figures.layers, "Signal-to-noise ratio of the layers"),
+        sensitivity=_of_each(
+            sensitivity_of(report), figures.sensitivity, "Sensitivity of the layers"
+        ),
+        layers=_of_each(layers_of(report), figures.layers, "Signal-to-noise ratio of the layers"),
         groups=_of_each(report.judged, figures.groups, "Quality by group"),
     )
 

@@ -9,11 +9,12 @@ import pytest
 from made_reports import made_attribution, made_report
 from made_runs import FP32, INT8
 from prefect_hone.recipe.schema import Recipe
+from prefect_hone.tasks.report.alike import layers_of, sensitivity_of
 from prefect_hone.tasks.report.card import model_card
 from prefect_hone.tasks.report.comparison import compared_rows, comparison, recipe_difference
 from prefect_hone.tasks.report.contents import Report
 from prefect_hone.tasks.report.figures import frontier
-from prefect_hone.tasks.report.page import alike, candidate_rows, gate_rows, page, timing_rows
+from prefect_hone.tasks.report.page import candidate_rows, gate_rows, page, timing_rows
 from prefect_hone.tasks.report.pictures import Pictures, draw, draw_pareto
 from prefect_hone.tasks.specs.explanation import ExplainedFacts
 from prefect_hone.tasks.specs.layer_parity import LayerParity, LayerParityFacts
@@ -126,7 +127,7 @@ def test_layers_that_are_the_same_are_drawn_once(report: Report) -> None:
         layers=(LayerParity(layer="conv", sqnr_db=9.0, before_db=30.0),), departs_at="conv"
     )
     shown = report.model_copy(update={"layers": {INT8: facts, FP32: facts, "thin": other}})
-    assert alike(shown) == {INT8: f"{INT8}, {FP32}", "thin": "thin"}
+    assert layers_of(shown) == {INT8: f"{INT8}, {FP32}", "thin": "thin"}
 
 
 def test_rows_can_be_sorted_by_numbers(report: Report) -> None:
@@ -247,3 +248,14 @@ def test_parts_of_a_text_are_bars(report: Report, pictures: Pictures) -> None:
     assert "<b> 8" not in text
     words = [word for word in _Reader(text).words if word]
     assert words[words.index("0: <b>") :][:3] == ["0: <b>", "+1.00", "+0.90"]
+
+
+def test_the_sensitivity_of_candidates_of_a_variant_is_drawn_once(report: Report) -> None:
+    layers = report.sensitivity[INT8]
+    both = report.model_copy(
+        update={
+            "sensitivity": {INT8: layers, "int8@openvino-cpu": layers, FP32: layers},
+            "left_alone": {FP32: {"layers.0.conv": "too sensitive"}},
+        }
+    )
+    assert sensitivity_of(both) == {INT8: f"{INT8}, int8@openvino-cpu", FP32: FP32}
