@@ -51,7 +51,7 @@ from .specs.check import CheckFacts, CheckSpec, DataFact, MemoryFact, TensorFact
 #: Number of real test inputs for timing and for the registered model's example.
 SAMPLES = 64
 #: A data factory that takes less is called twice, to see whether it returns the same (s).
-REPEATED = 0.5
+REPEATED = 1.0
 #: Largest number of calibration inputs.
 CALIBRATION = 4096
 
@@ -63,6 +63,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
         InputError: The model can't be trained or evaluated, or splits overlap.
     """
     spec = work.spec
+    work.allowed.resolve(spec.data.factory, "data.factory")  # imports are no part of its time
     started = time.monotonic()
     data = data_of(work, spec.data)
     splits = split(data, spec.seed)

@@ -85,10 +85,9 @@ def _made(
     factory: DataFactory, allowed: Allowed, shared: Shared, key: str, teller: _Teller
 ) -> Asked:
     teller.also = lambda: shared.renew(key)
-    started = time.monotonic()
     try:
         allowed.resolve(factory.factory, "data.factory")  # which imports the user's modules
-        before = Globals(allowed)
+        before, started = Globals(allowed), time.monotonic()
         data = _called(factory, allowed)
     except BaseException:
         shared.give_up(key)

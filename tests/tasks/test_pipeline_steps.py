@@ -359,6 +359,7 @@ def test_check_tells_what_no_gradient_reaches(bench: Bench) -> None:
         ("float64", "the inputs are float64 and the model's weights float32"),
         ("nan input", "Data.test: sample 7 has NaN in the input, and the model's output"),
         ("text", "Data.test: sample 7 has 'a cat' as the input"),
+        ("other rows", r"Data.test: the factory gave sample \d+ another target at the next call"),
     ],
 )
 def test_check_names_the_sample(bench: Bench, kind: str, said: str) -> None:
