@@ -58,7 +58,8 @@ def _part(values: Array, mask: Array, text: Callable[[Any], str] | None) -> str:
     where = str(first) if first == last else f"{first}-{last}"
     if text is not None:
         with contextlib.suppress(Exception):  # the user's, made for whole samples
-            return f"{where}: {text(torch.from_numpy(values[mask]))!s:.{_MOST_PART}}"
+            said = str(text(torch.from_numpy(values[mask])))[:_MOST_PART]
+            return f"{where}: {said if said.strip() else repr(said)}"  # a space is seen
     numbers = " ".join(f"{value:.4g}" for value in values[mask][:4].tolist())
     return f"{where}: {numbers}" + (" …" if len(places) > 4 else "")
 

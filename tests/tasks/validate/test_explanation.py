@@ -90,6 +90,8 @@ def test_parts_of_a_text_are_shown_as_text() -> None:
         "2: c",
     )
 
+    assert part_names(tokens, masks[1:], lambda some: " ") == ("2: ' '",)
+
     def of_whole_samples(some: torch.Tensor) -> str:
         return f"{some[0]} {some[2]}"
 
