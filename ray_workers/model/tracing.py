@@ -25,6 +25,7 @@ from ...recipe.factories import users_place
 from ..data.calling import Arrays, called, chosen_output, main_output_name, named_outputs, rebuilt
 from ..torch_private import oblivious_sizes, recurrent_operators
 from .axes import BATCH, Varying
+from .experts import exportable_experts
 from .export_errors import as_export_error
 
 _LOGGER = "torch.fx.experimental.symbolic_shapes"
@@ -74,7 +75,10 @@ def trace(
         returned = called(model, rebuilt(given))
     outputs = list(named_outputs(returned))
     main = main_output_name(outputs, chosen_output(model))
-    with quiet(), _named(model, returned), recurrent_operators(model), oblivious_sizes():
+    with (
+        quiet(), _named(model, returned), recurrent_operators(model), oblivious_sizes(),
+        exportable_experts(model),
+    ):  # fmt: skip
         program, watch = _exported(model, given, _shapes(model, given, axes))
     for name, node in zip(names, _inputs_of(program), strict=True):
         value = node.meta.get("val")
