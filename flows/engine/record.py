@@ -289,9 +289,9 @@ def promotable(run: Run, outcome: Outcome) -> Promotable | None:
     if winner is None or outcome.promotion == "off":
         return None
     where = run.session.settings.tracking
-    if not run.tracker.flush(seconds=180):
+    if not run.tracker.flush(seconds=180, while_it_takes=True):
         raise run.tracker.disk_error or ServerUnreachable(
-            "MLflow does not answer; the winner is measured but not registered",
+            "MLflow did not answer for 3 minutes; the winner is measured but not registered",
             where=where,
             do="run again when it is back: nothing is computed twice",
         )

@@ -54,7 +54,7 @@ log = logging.getLogger("hone")
 def quiet_mlflow() -> None:
     """Make MLflow fail fast (the journal retries) and log less."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -201,16 +201,22 @@ class Tracker:
         """sha256 of each file of a candidate's LoggedModel, as this run wrote or compared them."""
         return self._sender.files.get(ref, {})
 
-    def flush(self, seconds: float) -> bool:
-        """Wait until everything is sent, up to a time limit; returns whether it is."""
-        started = time.monotonic()
-        deadline = started + seconds
+    def flush(self, seconds: float, while_it_takes: bool = False) -> bool:
+        """Wait until everything is sent, up to a time limit; returns whether it is.
+
+        Args:
+            seconds: The limit (s).
+            while_it_takes: The limit is for each entry: a server that is slow, and takes one after
+                the other, is waited for.
+        """
+        since, left = time.monotonic(), 0
         self._wake.set()
-        while self._journal is not None and self._journal.waiting():
-            if self.disk_error is not None:
-                deadline = min(deadline, started + _FULL)
+        while self._journal is not None and (waiting := self._journal.waiting()):
+            if while_it_takes and waiting != left:
+                since, left = time.monotonic(), waiting
+            limit = seconds if self.disk_error is None else min(seconds, _FULL)
             alive = self._thread is not None and self._thread.is_alive()
-            if time.monotonic() > deadline or not alive:
+            if time.monotonic() > since + limit or not alive:
                 return False
             time.sleep(0.02)
         return True

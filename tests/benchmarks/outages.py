@@ -128,8 +128,8 @@ def eight(place: StackPlace) -> tuple[str, list[str]]:
     held = place.measurements()
     overlaps = [(one, two) for one, two in pairwise(held) if two[0] < one[1]]
     wrong += [f"measurements overlap: {overlap}" for overlap in overlaps]
-    if len(held) != 16:  # 8 sessions of 2 launches
-        wrong.append(f"{len(held)} measurements were recorded, not 16")
+    if len(held) < 16:  # 8 sessions of 2 launches, and more where two can't be told apart
+        wrong.append(f"only {len(held)} measurements were recorded, not 16")
     return f"{len(held)} measured intervals; all took {took:.0f} s", wrong
 
 

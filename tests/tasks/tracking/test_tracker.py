@@ -132,8 +132,11 @@ def test_a_server_that_is_slow_is_waited_for(
         real(self, entries, ids)  # type: ignore[arg-type]
 
     monkeypatch.setattr(MlflowSender, "send", slowly)
-    for number in range(3):
+    for number in range(10):
         made.text(PARENT, "hello", f"notes/{number}.txt")
+    assert not made.flush(0.5)
+    assert made.flush(1.5, while_it_takes=True), "it took one after the other"
+    made.text(PARENT, "hello", "notes/last.txt")
     assert made.close("FINISHED", seconds=0.1)
     assert list((tmp_path / "journal").glob("*.jsonl")) == []
     assert only_run(uri, "parent").info.status == "FINISHED"
