@@ -32,5 +32,5 @@ def global_uris(uri: str) -> Iterator[None]:
     finally:
         mlflow.set_tracking_uri(tracking_before)  # None unsets it
         mlflow.set_registry_uri(registry_before or "")
-        if registry_before is None:
+        if not registry_before:
             empty(_NOTED)

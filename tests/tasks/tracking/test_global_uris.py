@@ -29,3 +29,13 @@ def test_afterwards_they_are_what_they_were(tmp_path: Path, registry: str) -> No
         assert mlflow.get_tracking_uri() == mine
         assert mlflow.get_registry_uri() == (other if registry else mine)
         assert {name: os.environ.get(name) or None for name in NAMES} == noted
+
+
+def test_what_was_never_set_is_not_set_after_the_second_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    for name in ("one", "two"):
+        with global_uris(f"sqlite:///{tmp_path}/{name}.db"):
+            pass
+        assert not os.environ["MLFLOW_REGISTRY_URI"]
