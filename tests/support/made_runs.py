@@ -245,7 +245,7 @@ class NotingTracker(Tracker):
         if isinstance(entry, ModelEntry):
             self.models[entry.ref] = f"m-{entry.name}"
 
-    def flush(self, seconds: float) -> bool:
+    def flush(self, seconds: float, while_it_takes: bool = False) -> bool:
         return self.answers
 
     def model_id(self, ref: str) -> str | None:
