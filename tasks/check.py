@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from ..ray_workers.data.asking import data_of
+from ..ray_workers.data.asking import ask, asked_by
 from ..ray_workers.data.calling import (
     INPUT,
     Arrays,
@@ -65,12 +65,14 @@ def check(work: Workspace[CheckSpec]) -> Result:
     spec = work.spec
     work.allowed.resolve(spec.data.factory, "data.factory")  # imports are no part of its time
     started = time.monotonic()
-    data = data_of(work, spec.data)
-    splits = split(data, spec.seed)
+    asked = asked_by(work, spec.data)
+    data = asked.data
     notes = []
-    if time.monotonic() - started < REPEATED:
-        again = split(data_of(work, spec.data), spec.seed)
-        notes += check_repeats(splits, again)
+    quick = time.monotonic() - started < REPEATED and not asked.taken
+    splits = split(data, spec.seed)
+    if quick:  # past what other steps share: a copy is always the same
+        again = ask(spec.data, work.allowed, work.report).data
+        notes += check_repeats(splits, split(again, spec.seed))
     seen, overlaps = look_at_all(splits)
     torch.manual_seed(spec.seed)
     model = initial(spec.model, work.allowed)

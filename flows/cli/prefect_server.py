@@ -24,6 +24,7 @@ from ...recipe.errors import AccessRefused, HoneError, ServerUnreachable
 from ...recipe.machine_errors import folder_error
 from ...recipe.showable import basic_header, without_user
 from ...runtimes.child_environment import minimal
+from ...runtimes.telemetry import OFF
 from ..prefect_private import TEMPORARY_SERVER, newest_schema
 
 #: Services that are not needed without schedules. They would contend for the SQLite file.
@@ -85,13 +86,12 @@ class PrefectServer:
         self.url = f"http://127.0.0.1:{port}/api"
         command = [sys.executable, "-P", "-c", _PROGRAM, str(held.fileno())]
         environment = {
-            **minimal(("PREFECT_", "PG", "DO_NOT_TRACK")),
+            **minimal(("PREFECT_", "PG")),
             **_absolute("PREFECT_HOME", "PREFECT_PROFILES_PATH"),
             "PYTHONSAFEPATH": "1",
             "PREFECT_UI_ENABLED": "0",
             **TEMPORARY_SERVER,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
+            **OFF,
             "PREFECT_API_URL": self.url,
             # Types of blocks are for forms; a server with pages registers them when it starts.
             "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",

@@ -16,6 +16,7 @@ import psutil
 from rich.console import Console
 
 from ...recipe.errors import HoneError
+from ...runtimes.telemetry import OFF
 from ..engine.home import usable_settings
 from ..engine.settings import Settings
 from ..operate.stack.process import stop
@@ -73,10 +74,7 @@ def _prefect(settings: Settings) -> Iterator[str]:
         "--host", "127.0.0.1", "--port", str(port), "--no-services",
     ]  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    environment = {
-        "PREFECT_UI_API_URL": f"{url}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }  # fmt: skip
+    environment = {"PREFECT_UI_API_URL": f"{url}/api", **OFF}
     log = settings.logs / "prefect-ui.log"
     with _running(command, environment, f"{url}/api/health", log, "Prefect's server"):
         yield url

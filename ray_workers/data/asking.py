@@ -29,10 +29,12 @@ class Asked:
     Attributes:
         data: That.
         reference: To a copy for other processes; None: there is none.
+        taken: Whether it is such a copy, so that the factory was not called.
     """
 
     data: Any
     reference: Any = None
+    taken: bool = False
 
 
 def data_of(work: Workspace[Any], factory: DataFactory) -> Any:
@@ -72,7 +74,7 @@ def ask(
             if what == "take":
                 data = data_in(shared.content(reference))
                 if data is not None:
-                    return Asked(data, reference)
+                    return Asked(data, reference, taken=True)
             if what == "make":
                 return _made(factory, allowed, shared, key, teller)
             if what != "wait":

@@ -30,23 +30,8 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
     mlps = [g for g in groups if not g.is_attention]
     for wanted, found, what in ((spec.heads, attention, "attention"), (spec.mlp, mlps, "MLP")):
         if wanted and not found:
-            fused = _fused_attention(model) if what == "attention" else None
-            if fused is not None:
-                raise StepFailed(
-                    f"'{fused}' is an nn.MultiheadAttention, whose heads can't be removed: torch "
-                    "takes their width from the model's",
-                    where="prune.heads",
-                    do="write query, key, value and out as nn.Linear, or prune only mlp",
-                )
-            joined = _joined_attention(model) if what == "attention" else None
-            if joined is not None:
-                raise StepFailed(
-                    f"'{joined}' computes query, key and value in one layer, whose heads can't be "
-                    "removed",
-                    where="prune.heads",
-                    do="use method: channel, write query, key and value as one nn.Linear each, or "
-                    "prune only mlp",
-                )
+            if what == "attention":
+                _refuse_known_attention(model)
             raise StepFailed(
                 f"the model has no {what} block with known layer names",
                 where="prune",
@@ -62,16 +47,25 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
     return model
 
 
-def _fused_attention(model: nn.Module) -> str | None:
-    """The name of the first attention of torch's own."""
-    found = (n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention))
-    return next(found, None)
-
-
-def _joined_attention(model: nn.Module) -> str | None:
-    """The name of the first layer that computes query, key and value together."""
-    found = (n for n, _ in model.named_modules() if n.rpartition(".")[2] in _JOINED)
-    return next(found, None)
+def _refuse_known_attention(model: nn.Module) -> None:
+    """Refuse, with its name, a layer that is attention, but whose heads can't be removed."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            raise StepFailed(
+                f"'{name}' is an nn.MultiheadAttention, whose heads can't be removed: torch takes "
+                "their width from the model's",
+                where="prune.heads",
+                do="write query, key, value and out as nn.Linear, or prune only mlp",
+            )
+    for name, _ in model.named_modules():
+        if name.rpartition(".")[2] in _JOINED:
+            raise StepFailed(
+                f"'{name}' computes query, key and value in one layer, whose heads can't be "
+                "removed",
+                where="prune.heads",
+                do="use method: channel, write query, key and value as one nn.Linear each, or "
+                "prune only mlp",
+            )
 
 
 def _remove_heads(model: nn.Module, group: Group, share: float) -> None:

@@ -87,6 +87,7 @@ def made(
 def test_other_steps_take_what_the_first_got(made: Factory) -> None:
     shared = InMemory()
     first, second = made.ask(shared), made.ask(shared)
+    assert (first.taken, second.taken) == (False, True)
     assert made.calls == 1
     assert second.data.train[3] == ([0.0], 3)
     assert second.data.collate([1]) == [1]
