@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from prefect_hone.ray_workers.data import turns
 from prefect_hone.ray_workers.dispatch import Done, StepJob, execute
 from prefect_hone.ray_workers.store.artifacts import Artifact, Store
 from prefect_hone.recipe.factories import Allowed, use_code
@@ -15,6 +16,17 @@ MODEL = {"factory": "wine_model:net", "args": {}}
 DATA = {"factory": "wine_data:wine", "args": {}}
 BASE = {"model": MODEL, "data": DATA, "metric": "accuracy", "seed": 0}
 TRAINED = {"loss": "cross_entropy", "train": {"epochs": 1, "batch_size": 16}}
+
+
+class InMemory(turns.Turns):
+    """`Shared` within this process."""
+
+    def settle(self, key: str, content: bytes | None) -> Any:
+        super().settle(key, content)
+        return content
+
+    def content(self, reference: Any) -> bytes | None:
+        return reference  # type: ignore[no-any-return]
 
 
 class Bench:
@@ -29,6 +41,7 @@ class Bench:
         self.store = Store(str(folder / "store"), folder / "cache")
         self.allowed = Allowed.from_environment(project)
         self.folder = folder
+        self.shared: turns.Shared | None = None
         self._graphs: dict[str, tuple[Artifact, Artifact]] = {}
 
     def run(self, function: str, spec: dict[str, Any], **inputs: Artifact) -> Done:
@@ -37,7 +50,7 @@ class Bench:
             allowed=self.allowed, store=self.store.url, cache=str(self.store.cache),
             watch_memory=function.startswith("compile"),
         )  # fmt: skip
-        return execute(job, lambda _: None)
+        return execute(job, lambda _: None, self.shared)
 
     def weights(self, factory: str = "wine_model:net") -> Artifact:
         torch.manual_seed(0)

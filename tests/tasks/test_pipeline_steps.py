@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from prefect_hone.ray_workers.data import asking
 from prefect_hone.ray_workers.dispatch import Done, StepJob, execute
 from prefect_hone.ray_workers.store.artifacts import Artifact
 from prefect_hone.ray_workers.store.file_names import STATISTICS
@@ -18,7 +19,7 @@ from prefect_hone.runtimes.proof import Proof
 from prefect_hone.tasks.steps import BASELINE_LOADER
 from safetensors.numpy import load_file
 from safetensors.torch import save_model
-from steps_bench import BASE, MODEL, Bench
+from steps_bench import BASE, MODEL, Bench, InMemory
 
 
 @pytest.fixture(scope="module")
@@ -366,6 +367,16 @@ def test_check_names_the_sample(bench: Bench, kind: str, said: str) -> None:
     split = "train" if kind == "float64" else "test"
     with pytest.raises(InputError, match=said):
         bench.check(data={"factory": "odd_data:rows", "args": {"kind": kind, "split": split}})
+
+
+def test_check_calls_a_factory_again_although_its_data_are_shared(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shared is the same at each call."""
+    monkeypatch.setattr(asking, "FAST", 0.0)
+    monkeypatch.setattr(bench, "shared", InMemory())
+    with pytest.raises(InputError, match="another target at the next call"):
+        bench.check(data={"factory": "odd_data:rows", "args": {"kind": "other rows"}})
 
 
 def test_check_tells_of_a_mean_that_is_not_over_samples(bench: Bench) -> None:

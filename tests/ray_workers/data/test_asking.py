@@ -12,6 +12,7 @@ from prefect_hone.ray_workers.data.asking import Asked, ask
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.recipe.factories import Allowed, use_code
 from prefect_hone.recipe.model import DataFactory
+from steps_bench import InMemory
 
 CODE = """
 import threading
@@ -42,17 +43,6 @@ def rows(kind="plain"):
     made = {"open": Open, "needs": Needing}.get(kind, Rows)
     return Data(train=made(), test=Rows(), collate=lambda samples: samples)
 """
-
-
-class InMemory(turns.Turns):
-    """`Shared` within this process."""
-
-    def settle(self, key: str, content: bytes | None) -> Any:
-        super().settle(key, content)
-        return content
-
-    def content(self, reference: Any) -> bytes | None:
-        return reference  # type: ignore[no-any-return]
 
 
 class Factory:
