@@ -25,6 +25,8 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # 2.0 by default: seconds at the end of a fit
     "RAY_DEDUP_LOGS": "0",
+    # Else SIGTERM, for the seconds in which Ray's core worker starts, prints a stack in C++ and aborts.
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
 
 

@@ -64,14 +64,18 @@ def test_what_only_ray_understands_is_left_to_it(address: str) -> None:
 def test_a_cluster_of_ours_has_a_token_of_its_own_and_leaves_none(tmp_path: Path) -> None:
     """Not even where the home can't be written, or holds something odd in the token's place."""
     code = """
-import ipaddress, os, subprocess, sys
+import contextlib, ctypes, ipaddress, os, signal, subprocess, sys
 from prefect_hone.ray_workers import ray_private
 from prefect_hone.ray_workers.cluster import Cluster
-before = dict(os.environ)
+handler = ctypes.pythonapi.PyOS_getsig
+handler.restype = ctypes.c_void_p
+ray_private.python_keeps_its_signals = contextlib.nullcontext  # nothing puts it back
+before, before_ray = dict(os.environ), handler(signal.SIGTERM)
 tokens = set()
 for _ in range(2):
     cluster = Cluster()
     cluster.start()
+    assert handler(signal.SIGTERM) == before_ray, "SIGTERM would abort the process while Ray starts"
     import ray
     tokens.add(os.environ["RAY_AUTH_TOKEN"])
     address = ray.get_runtime_context().gcs_address
