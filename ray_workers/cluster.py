@@ -25,7 +25,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # 2.0 by default: seconds at the end of a fit
     "RAY_DEDUP_LOGS": "0",
-    # Else SIGTERM, for the seconds in which Ray's core worker starts, prints a stack in C++ and aborts.
+    # Else SIGTERM prints a C++ stack and aborts, for the seconds in which the core worker starts.
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
 

@@ -147,6 +147,7 @@ def _run_flow(
     preload = threading.Thread(target=_import_mlflow, daemon=True)
     preload.start()
     from ..accelerate import accelerate
+    from ..engine.dead_flow_runs import run_as_own
     from ..engine.session import use
 
     quiet_console()
@@ -155,7 +156,7 @@ def _run_flow(
         server.wait()
     try:
         with use(session):
-            state: Any = accelerate(**asked, return_state=True)
+            state = run_as_own(accelerate, session.recipe.name, asked)
     finally:
         send_what_is_left(5)
     result = state.data if isinstance(state.data, Outcome) else None

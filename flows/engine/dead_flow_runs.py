@@ -6,9 +6,11 @@ flow run has no heartbeat; those of a team's workers need an automation on the s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from prefect import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
@@ -20,24 +22,66 @@ from prefect.client.schemas.filters import (
     TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import State, StateType
+from prefect.context import FlowRunContext
+from prefect.flow_engine import run_flow
 from prefect.states import Crashed
+from prefect.utilities.callables import get_call_parameters
 
 from ...tasks.tracking import names
 from ...tasks.tracking.liveness import is_gone, owner_in, this_process
 from .events import run_recovered
 
 if TYPE_CHECKING:
+    from prefect import Flow
     from prefect.client.orchestration import SyncPrefectClient
 
 #: Of every flow run of Hone.
 HONE_TAG = "hone"
-_UNFINISHED = [StateType.RUNNING, StateType.CANCELLING]
+_UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _MOST = 200  # at once; the next run ends more
 
 
 def name_owner(client: SyncPrefectClient, run_id: UUID) -> None:
     """Note which process a flow run belongs to."""
     client.update_flow_run_labels(run_id, {names.OWNER: this_process().model_dump_json()})
+
+
+def run_as_own(flow: Flow[..., Any], name: str, parameters: dict[str, Any]) -> State[Any]:
+    """Call a flow in a flow run that carries its name and its owner before it is Running.
+
+    Called as a function, a flow has a run that is Running before the flow can say whose it is:
+    killed in between, it would stay so.
+
+    Args:
+        flow: A flow of Hone.
+        name: Of the flow run, and a tag of it.
+        parameters: Of the flow; what is missing has its default.
+    """
+    given = get_call_parameters(flow.fn, (), parameters)
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(
+            flow, name=name, parameters=flow.serialize_parameters(given), tags={HONE_TAG, name}
+        )
+        with contextlib.suppress(Exception):  # it is for others, not for this run
+            name_owner(client, run.id)
+    state: State[Any] = run_flow(flow, flow_run=run, parameters=given, return_type="state")
+    return state
+
+
+def claim_flow_run() -> None:
+    """Note which process the current flow run belongs to, if that is not noted.
+
+    A flow run that a deployment's worker tries again belongs to another process than before.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    run = context.flow_run
+    with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+        said = client.read_flow_run(run.id).labels.get(names.OWNER)
+        if said != this_process().model_dump_json():
+            client.update_flow_run(run.id, tags={*run.tags, HONE_TAG})
+            name_owner(client, run.id)
 
 
 def end_dead_flow_runs(client: SyncPrefectClient) -> int:

@@ -28,7 +28,7 @@ from ..logs import about_run
 from . import events
 from .assets import of_model
 from .conclude import conclude, measured_next
-from .dead_flow_runs import HONE_TAG, end_dead_flow_runs, name_owner
+from .dead_flow_runs import HONE_TAG, claim_flow_run, end_dead_flow_runs
 from .home import require_writable
 from .lay_out import lay_out
 from .lay_out_measurements import lay_out_benchmark, lay_out_comparison
@@ -86,6 +86,7 @@ def told_by_state(work: Callable[[], State[Any]]) -> State[Any]:
 
     Raised, it would come with a traceback in the flow run's log.
     """
+    claim_flow_run()
     with counting() as states:
         try:
             state = work()
@@ -260,5 +261,4 @@ def name_flow_run(recipe: Recipe) -> None:
             tags = {*flow_run.tags, HONE_TAG, recipe.name}
             client.update_flow_run(UUID(str(run_id)), name=recipe.name, tags=tags)
             with contextlib.suppress(Exception):  # it is the state of others, not of this run
-                name_owner(client, UUID(str(run_id)))
                 end_dead_flow_runs(client)

@@ -4,7 +4,7 @@
 
 An undisturbed run, KILLS runs (100) that get SIGKILL, SIGTERM or SIGHUP at a random moment, and an
 undisturbed run again, on the servers that Hone starts itself. Then it counts: steps that were done
-and were computed again, champions that were not measured, runs that MLflow or Prefect still call
+and were computed again, champions that were not measured, runs that failed by themselves, runs that MLflow or Prefect still call
 running, and processes and temporary folders. Each must be 0.
 """
 
@@ -43,6 +43,8 @@ class Place:
         lost: Steps that were done and were computed again.
         longest_end: From a signal to the end of the process (s).
         late: Processes that were left 2 s after a run had ended in order.
+        odd: Runs that failed by themselves, or were ended otherwise than by their signal.
+        hit: Runs that were still working when their signal came.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,6 +70,8 @@ class Place:
         self.lost: list[str] = []
         self.longest_end = 0.0
         self.late: list[str] = []
+        self.odd: list[str] = []
+        self.hit = 0
 
     def start(self, seed: int) -> subprocess.Popen[str]:
         options = [
@@ -95,15 +99,15 @@ class Place:
         process = self.start(seed)
         said, _ = process.communicate()
         self.note(seed, said)
-        if process.returncode != 0:
-            print(said)
-            print(f"an undisturbed run ended with {process.returncode}")
+        self._judge("an undisturbed run", process.returncode, {0}, said)
         return time.monotonic() - started, said
 
     def killed(self, seed: int, number: signal.Signals, after: float) -> str:
         process = self.start(seed)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(after)
+        finished = process.poll() is not None
+        self.hit += not finished
         started_by_it = []
         with contextlib.suppress(psutil.Error):
             started_by_it = psutil.Process(process.pid).children(recursive=True)
@@ -117,6 +121,9 @@ class Place:
             said, _ = process.communicate()
         took = time.monotonic() - started
         self.note(seed, said)
+        # A run that is finished, but for the end of its process, dies of the signal itself.
+        ends = {0} if finished else {0, -number, 128 + number}
+        self._judge(f"{number.name} after {after:.1f} s", process.returncode, ends, said)
         if number is not signal.SIGKILL:
             self.longest_end = max(self.longest_end, took)
             _, alive = psutil.wait_procs(started_by_it, timeout=2)
@@ -126,6 +133,11 @@ class Place:
                     if words and "uvicorn" not in words:  # which takes 5 s to write what it has
                         self.late.append(f"{words[:60]} after {number.name}")
         return f"{number.name} after {after:5.1f} s: exit {process.returncode}, {took:.1f} s later"
+
+    def _judge(self, what: str, code: int, right: set[int], said: str) -> None:
+        if code not in right:
+            print(said)
+            self.odd.append(f"{what}: exit {code}")
 
     def processes(self) -> list[str]:
         """Processes of this place that are alive: they have its home in their environment."""
@@ -221,6 +233,7 @@ def main() -> None:
             "steps lost": place.lost,
             "champions that were not measured": ["?"] * false,
             "champions that don't load": [] if loads(place) else ["wine"],
+            "runs that failed by themselves or aborted": place.odd,
             "MLflow runs left RUNNING": running,
             "Prefect flow runs left running": flows,
             "processes left by SIGTERM and SIGHUP after 2 s": place.late,
@@ -228,7 +241,7 @@ def main() -> None:
             "temporary folders left": place.left_over(),
             "session folders of Ray left": place.sessions(),
         }
-    print(f"\n| after {kills} kills | count | |\n| --- | --- | --- |")
+    print(f"\n| after {kills} kills, {place.hit} of runs at work | count | |\n| --- | --- | --- |")
     for name, found in counted.items():
         print(f"| {name} | {len(found)} | {', '.join(map(str, found[:4]))} |")
     print(f"| longest end after SIGTERM or SIGHUP (s) | {place.longest_end:.1f} | |")

@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 from uuid import uuid4
 
 import pytest
+from prefect_hone.flows.engine import dead_flow_runs
 from prefect_hone.flows.engine.dead_flow_runs import end_dead_flow_runs
 from prefect_hone.tasks.tracking import names
 from prefect_hone.tasks.tracking.liveness import this_process
@@ -57,27 +59,47 @@ def test_only_runs_of_processes_that_are_gone_are_ended() -> None:
     assert client.ended == ["task", client.ids["gone"]]
 
 
+def test_a_flow_run_that_another_process_tries_again_is_claimed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = SimpleNamespace(id=uuid4(), tags=["wine"])
+    monkeypatch.setattr(
+        dead_flow_runs, "FlowRunContext", SimpleNamespace(get=lambda: SimpleNamespace(flow_run=run))
+    )
+    here = this_process().model_dump_json()
+    for before, expected in ((None, [here]), ("another", [here]), (here, [])):
+        client, named = MagicMock(), []
+        client.__enter__.return_value = client
+        client.read_flow_run.return_value.labels = {names.OWNER: before}
+        client.update_flow_run_labels = lambda _, labels, n=named: n.append(labels[names.OWNER])
+        monkeypatch.setattr(dead_flow_runs, "get_client", lambda c=client, **_: c)
+        dead_flow_runs.claim_flow_run()
+        assert named == expected
+
+
 @pytest.mark.slow
 def test_a_killed_process_on_a_real_server(databases: Path, tmp_path: Path) -> None:
+    """Killed before its flow run is Running, and in its first line."""
     shutil.copyfile(databases / "prefect.db", tmp_path / "prefect.db")
     code = (
-        "import os, sys, time; from pathlib import Path; from uuid import UUID\n"
+        "import os, sys; from pathlib import Path\n"
         "from prefect_hone.flows.cli.prefect_server import PrefectServer\n"
         "server = PrefectServer(Path(sys.argv[1]) / 'log'); server.prepare()\n"
         "server.serve(); server.wait()\n"
-        "from prefect import flow, get_client; from prefect.runtime import flow_run\n"
-        "from prefect_hone.flows.engine.dead_flow_runs import end_dead_flow_runs, name_owner\n"
+        "from prefect import flow, get_client\n"
+        "from prefect_hone.flows.engine import dead_flow_runs\n"
+        "def die(*_, **__): os.kill(os.getpid(), 9)\n"
         "@flow\n"
-        "def f():\n"
+        "def f(how):\n"
+        "    if how == 'running': die()\n"
         "    with get_client(sync_client=True) as client:\n"
-        "        run = UUID(flow_run.id)\n"
-        "        client.update_flow_run(run, tags=['hone'])\n"
-        "        name_owner(client, run)\n"
-        "        if sys.argv[2] == 'die': os.kill(os.getpid(), 9)\n"
-        "        assert end_dead_flow_runs(client) == 1\n"
+        "        assert dead_flow_runs.end_dead_flow_runs(client) == 2\n"
         "        states = sorted(r.state_name for r in client.read_flow_runs())\n"
-        "        assert states == ['Crashed', 'Running'], states\n"
-        "f()\n"
+        "        assert states == ['Crashed', 'Crashed', 'Running'], states\n"
+        "    return 3\n"
+        "if sys.argv[2] == 'pending': dead_flow_runs.run_flow = die\n"
+        "state = dead_flow_runs.run_as_own(f, 'wine', {'how': sys.argv[2]})\n"
+        "assert state.result() == 3\n"
         "server.close()\n"
     )
     clean = {
@@ -86,7 +108,7 @@ def test_a_killed_process_on_a_real_server(databases: Path, tmp_path: Path) -> N
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path}/prefect.db",
     }
     clean.pop("PREFECT_API_URL", None)
-    for what, status in (("die", -9), ("look", 0)):
+    for what, status in (("pending", -9), ("running", -9), ("look", 0)):
         command = [sys.executable, "-c", code, str(tmp_path), what]
         done = subprocess.run(
             command, env=clean, capture_output=True, text=True, timeout=120, check=False
