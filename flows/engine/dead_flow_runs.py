@@ -7,7 +7,7 @@ flow run has no heartbeat; those of a team's workers need an automation on the s
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from prefect import get_client
@@ -64,8 +64,8 @@ def run_as_own(flow: Flow[..., Any], name: str, parameters: dict[str, Any]) -> S
         )
         with contextlib.suppress(Exception):  # it is for others, not for this run
             name_owner(client, run.id)
-    state: State[Any] = run_flow(flow, flow_run=run, parameters=given, return_type="state")
-    return state
+    state = run_flow(flow, flow_run=run, parameters=given, return_type="state")
+    return cast("State[Any]", state)  # the flows of Hone are functions, and no coroutines
 
 
 def claim_flow_run() -> None:
