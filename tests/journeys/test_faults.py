@@ -154,6 +154,7 @@ def test_ctrl_c_while_ray_starts_does_not_wait_for_it(hone, project: Path) -> No
     assert not left
 
 
+@pytest.mark.nightly
 def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(hone, project: Path) -> None:
     done = hone.run("run", str(project / "recipe.yaml"), "--set", "train.loss=wine_model:nan_loss")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 _ASKED = os.environ.get("HONE_FUZZ_EXAMPLES")
 _SEED = os.environ.get("HONE_FUZZ_SEED")
 _SETTINGS = settings(
-    max_examples=int(_ASKED or 60),
+    max_examples=int(_ASKED or 30),
     deadline=None,
     database=None,
     derandomize=_ASKED is None,

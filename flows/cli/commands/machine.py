@@ -73,7 +73,7 @@ def bench(
     ] = 2.0,
     launches: Annotated[
         int, typer.Option("--launches", min=2, max=8, help="How often each process is started.")
-    ] = 4,
+    ] = 3,
     offline: Annotated[
         bool,
         typer.Option(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from ....runtimes.telemetry import OFF
 from .folder import StackFolder
 
 MARK = "HONE_STACK_MARK"
@@ -76,7 +77,8 @@ def start(service: Service, folder: StackFolder) -> None:
     log = log_of(folder, service.name)
     if log.exists():
         log.replace(log.with_suffix(".log.1"))
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "RAY_"))}
+    servers = ("PREFECT_", "MLFLOW_", "RAY_")
+    own = OFF | {k: v for k, v in os.environ.items() if k in OFF or not k.startswith(servers)}
     as_user = {} if service.user is None else {"user": service.user, "extra_groups": ()}
     if service.user is not None:
         import pwd

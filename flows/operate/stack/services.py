@@ -82,9 +82,7 @@ def prefect(folder: StackFolder) -> Service:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
             "PREFECT_REDIS_MESSAGING_URL": f"{redis}/0",
             "PREFECT_SERVER_DOCKET_URL": f"{redis}/1",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
-            "DO_NOT_TRACK": "1",
         },
         after=("postgres", "redis"),
         patience=15,
@@ -119,7 +117,6 @@ def mlflow(folder: StackFolder) -> Service:
             "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
             # Eight processes that Hone has no use for.
             _JOBS: os.environ.get(_JOBS, "false"),
-            "DO_NOT_TRACK": "1",
         },
         after=("postgres",),
         finish=lambda: servers.create_mlflow_user(
@@ -172,7 +169,6 @@ def _ray(
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": folder.secrets["ray"],
             "RAY_worker_niceness": "0",  # else everything on the machine goes before a measurement
-            "RAY_USAGE_STATS_ENABLED": "0",
         },
         after=after,
         slow="The current node timed out during startup",  # after 30 s, which can't be set
@@ -198,7 +194,6 @@ def worker(folder: StackFolder) -> Service:
             "PREFECT_HOME": str(_made(folder.root / "prefect")),
             "HONE_ALLOWED_PREFIXES": os.environ.get("HONE_ALLOWED_PREFIXES", ""),
             "HONE_ALLOWED_PATHS": os.environ.get("HONE_ALLOWED_PATHS", ""),
-            "DO_NOT_TRACK": "1",
         },
         after=("prefect", "mlflow", f"ray-node-{NODES}"),
         stop_signal=signal.SIGINT,  # it ends its runs, and tells the server
@@ -219,7 +214,6 @@ def listener(folder: StackFolder) -> Service:
             **client_environment(folder),
             "PREFECT_HOME": str(_made(folder.root / "prefect")),
             "HONE_WEBHOOK_SECRET": secret["webhook"],
-            "DO_NOT_TRACK": "1",
         },
         after=("prefect", "mlflow"),
         finish=lambda: _register(folder, url),

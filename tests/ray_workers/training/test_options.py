@@ -83,7 +83,7 @@ def test_every_optimizer_learns(tmp_path: Path, optimizer: dict) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compress", ["fp16", "powersgd"])
+@pytest.mark.parametrize("compress", [pytest.param("fp16", marks=pytest.mark.nightly), "powersgd"])
 def test_compressed_gradients_train_nearly_the_same(tmp_path: Path, compress: str) -> None:
     whole = alone(tmp_path / "alone")
     data = {"compress": compress, "powersgd_after": 2, "powersgd_rank": 4}

@@ -148,7 +148,7 @@ def test_a_logged_model_carries_it_and_asks_for_it(logged: Path) -> None:
     assert np.array_equal(answer, 2 * X)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_its_own_requirements_are_enough(
     logged: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
