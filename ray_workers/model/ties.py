@@ -5,6 +5,7 @@ Files and checkpoints keep a tied tensor once, under the first of its names.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def load_tensors(model: nn.Module, file: Path) -> None:
     state = load_file(str(file))
     others = aliases(model)
     _refuse_untied(state, others)
-    missing, unexpected = model.load_state_dict(state, strict=False)
+    missing, unexpected = model.load_state_dict(_with_versions(state, model), strict=False)
     there = {others.get(name, name) for name in state}
     missing = [name for name in missing if others.get(name, name) not in there]
     lists = (("Missing", missing), ("Unexpected", unexpected))
@@ -74,8 +75,24 @@ def load_tensors(model: nn.Module, file: Path) -> None:
 def take_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """Load a module's parameters and buffers from weights that may hold more, tied ones once."""
     others = aliases(model)
-    names = model.state_dict()
-    model.load_state_dict({name: weights[others.get(name, name)] for name in names})
+    taken = {name: weights[others.get(name, name)] for name in model.state_dict()}
+    model.load_state_dict(_with_versions(taken, model))
+
+
+def _with_versions(state: Mapping[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """A state as the module's own classes write it: with the version of each.
+
+    A file of tensors has no versions, and a class that asks for one, as torchvision's MNASNet does,
+    refuses a state without. torch's own classes then read it as an old one, which may lack what
+    they have had since.
+    """
+    versioned: OrderedDict[str, torch.Tensor] = OrderedDict(state)
+    versioned._metadata = {  # type: ignore[attr-defined]
+        name: {"version": module._version}
+        for name, module in model.named_modules(remove_duplicate=False)
+        if not type(module).__module__.startswith("torch.")
+    }
+    return versioned
 
 
 def _refuse_untied(state: Mapping[str, torch.Tensor], others: Mapping[str, str]) -> None:

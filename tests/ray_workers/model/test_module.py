@@ -17,6 +17,7 @@ from prefect_hone.ray_workers.model.module import (
     save_module,
 )
 from prefect_hone.ray_workers.model.surgery import Factorize, Student, factorize, operations_of
+from prefect_hone.ray_workers.model.ties import load_tensors, save_tensors, take_from
 from prefect_hone.ray_workers.store.file_names import SURGERY, WEIGHTS
 from prefect_hone.recipe.errors import InputError, StepFailed
 from prefect_hone.recipe.factories import Allowed, use_code
@@ -201,3 +202,27 @@ def test_the_same_model_at_each_call_is_refused_where_it_can_not_be_seen(allowed
 def test_a_model_in_place_of_a_factory_is_told_as_one(allowed: Allowed) -> None:
     with pytest.raises(InputError, match="this is a model, expected a function that builds one"):
         build(ModelFactory(factory="module_code:ONE"), allowed)
+
+
+class Versioned(nn.Linear):
+    """Reads only a state that says which version of the class wrote it, as torchvision's MNASNet."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state, prefix, local_metadata, *further) -> None:
+        if local_metadata.get("version") not in (1, 2):
+            raise ValueError("version should be set to 1 or 2 instead of None")
+        super()._load_from_state_dict(state, prefix, local_metadata, *further)
+
+
+def test_a_class_that_asks_for_the_version_of_a_state_loads(tmp_path: Path) -> None:
+    model, other, third = (nn.Sequential(Versioned(3, 2), nn.BatchNorm1d(2)) for _ in range(3))
+    save_tensors(model, tmp_path / WEIGHTS)
+    load_tensors(other, tmp_path / WEIGHTS)
+    take_from(third, {**model.state_dict(), "more": torch.zeros(1)})
+    for loaded in (other, third):
+        assert torch.equal(loaded[0].weight, model[0].weight)
+    # A state of an older torch, which torch's own class completes.
+    held = load_file(tmp_path / WEIGHTS)
+    save_file({k: v for k, v in held.items() if "batches" not in k}, tmp_path / WEIGHTS)
+    load_tensors(other, tmp_path / WEIGHTS)
