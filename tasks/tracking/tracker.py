@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...recipe.errors import HoneError
@@ -18,7 +18,6 @@ from ...recipe.library_messages import telling
 from ...recipe.machine_errors import machine_error
 from ...recipe.showable import showable, showable_data
 from . import names
-from .away import is_away
 from .entries import (
     DatasetEntry,
     FinishEntry,
@@ -32,15 +31,14 @@ from .entries import (
     RunStatus,
     TagsEntry,
     TextEntry,
-    UnreadableEntry,
-    is_model_key,
     model_key,
 )
 from .health import require_answer, unreachable
-from .journal import BadJournal, Journal, left_over, open_left_over, refuse
-from .liveness import Looks, heartbeat, owner_tags
+from .journal import Journal
+from .liveness import heartbeat, owner_tags
 from .names import PARENT
 from .sender import MlflowSender
+from .sending import Sending
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # s between tries while the server is away
 _HEARTBEAT = 30.0  # s
@@ -91,6 +89,7 @@ class Tracker:
         self.experiment = experiment
         self._folder = folder
         self._sender = MlflowSender(uri, artifacts, experiment)
+        self._sending = Sending(self._sender, uri, folder)
         self._journal: Journal | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -98,8 +97,6 @@ class Tracker:
         self._seen: set[tuple[str, str, int]] = set()
         self._open: list[str] = []
         self._away_since: float | None = None
-        self.problems: list[str] = self._sender.doubts
-        self.disk_error: HoneError | None = None  # why the embedded store takes nothing now
 
     def open(self, name: str, tags: dict[str, str]) -> str:
         """Start the parent run; close runs that dead processes left open, and send their entries.
@@ -185,6 +182,16 @@ class Tracker:
             self._open.remove(ref)
             self._add(FinishEntry(ref=ref, status=status, time_ms=int(time.time() * 1000)))
 
+    @property
+    def problems(self) -> list[str]:
+        """What MLflow refused, or can't be sent, in sentences."""
+        return self._sending.problems
+
+    @property
+    def disk_error(self) -> HoneError | None:
+        """Why the embedded store takes nothing now."""
+        return self._sending.disk_error
+
     def run_id(self, ref: str) -> str | None:
         return self._ids().get(ref)
 
@@ -268,7 +275,7 @@ class Tracker:
         assert self._journal is not None, "the tracker was not opened"  # noqa: S101 (narrows a type)
         self._journal.append(_without_secrets(entry))
         if self._journal.unwritten is not None:
-            self._problem(
+            self._sending.problem(
                 f"the journal can't be written ({telling(self._journal.unwritten)}): what MLflow "
                 "doesn't get by the end of this run is lost"
             )
@@ -277,7 +284,7 @@ class Tracker:
     def _work(self) -> None:
         """The thread: this run's entries first, then what earlier runs left behind."""
         assert self._journal is not None  # noqa: S101 (narrows a type)
-        chores = self._chores()
+        chores = self._sending.chores(self._journal)
         wait, beaten, stopped = _FIRST_WAIT, time.monotonic(), 0.0
         while True:
             if self._stop.is_set():
@@ -288,7 +295,7 @@ class Tracker:
                     self._sender.tag(self._journal.ids[PARENT], names.HEARTBEAT, heartbeat())
             if self._journal.waiting():
                 if self._guarded_send():
-                    wait, self._away_since, self.disk_error = _FIRST_WAIT, None, None
+                    wait, self._away_since, self._sending.disk_error = _FIRST_WAIT, None, None
                     continue
                 self._away_since = self._away_since or time.monotonic()
                 if stopped:
@@ -305,119 +312,13 @@ class Tracker:
         chores.close()
 
     def _guarded_send(self) -> bool:
-        """`_send_next` for this run; whatever it raises is told, and does not end the thread."""
+        """Send this run's next entries; whatever is raised is told, and does not end the thread."""
         assert self._journal is not None  # noqa: S101 (narrows a type)
         try:
-            return self._send_next(self._journal)
+            return self._sending.send_next(self._journal)
         except Exception as error:
-            self._problem(f"what this run tracks can't be sent: {telling(error)[:300]}")
+            self._sending.problem(f"what this run tracks can't be sent: {telling(error)[:300]}")
             return False
-
-    def _chores(self) -> Generator[None]:
-        """End runs of dead processes, and send what they left: in small steps."""
-        assert self._journal is not None  # noqa: S101 (narrows a type)
-        looks = Looks(self._folder / "looks.json")
-        try:
-            self._sender.close_dead_runs(looks.is_dead, keep=self._journal.ids[PARENT])
-            looks.keep()
-        except Exception as error:
-            if not is_away(error):
-                self._problem(f"runs of dead processes can't be ended: {telling(error)[:300]}")
-        yield
-        for path in left_over(self._folder):
-            if path != self._journal.path:
-                yield from self._old_journal(path)
-
-    def _send_next(self, journal: Journal) -> bool:
-        """Send the next entries; False if the server is away. A refused entry is skipped."""
-        entries = journal.next()
-        if isinstance(entries[0], UnreadableEntry):
-            self._unreadable(journal, entries[0])
-        else:
-            sendable = [entry for entry in entries if not isinstance(entry, UnreadableEntry)]
-            if not self._sent_or_refused(sendable, journal):
-                return False
-        journal.done(len(entries))
-        return True
-
-    def _sent_or_refused(self, entries: Sequence[JournalEntry], journal: Journal) -> bool:
-        """False if the server is away."""
-        try:
-            self._sender.send(entries, journal.ids)
-        except Exception as error:
-            if is_away(error):
-                embedded = not self.uri.startswith("http")
-                self.disk_error = machine_error(error) if embedded else None
-                return False
-            if len(entries) > 1:  # find the one that is refused
-                return all(self._sent_or_refused([entry], journal) for entry in entries)
-            self._refused(entries[0], error)
-        return True
-
-    def _refused(self, entry: JournalEntry, error: Exception) -> None:
-        whose = "" if isinstance(entry, HeaderEntry) else f" of {entry.ref}"
-        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-        self._problem(f"MLflow refused {entry.op}{whose}: {kind}{telling(error)[:300]}")
-
-    def _unreadable(self, journal: Journal, entry: UnreadableEntry) -> None:
-        header = journal.header
-        version = f"Hone {header.version}" if header and header.version else "another Hone"
-        self._problem(
-            f"{version} left something of run {journal.path.stem} unsent that this one can't "
-            f"read, and leaves out: {entry.line[:200]}"
-        )
-
-    def _problem(self, text: str) -> None:
-        if text not in self.problems:
-            self.problems.append(text)
-
-    def _old_journal(self, path: Path) -> Iterator[None]:
-        """Send the journal that a dead run left for this server; one that can't be is put aside."""
-        try:
-            yield from self._send_old(path)
-        except FileNotFoundError:
-            pass  # another run has just sent it
-        except Exception as error:
-            if is_away(error):
-                return  # the next run tries again
-            why = telling(error)[:300]
-            try:
-                self._problem(
-                    f"what run {path.stem[:64]} left unsent can't be sent: {why}; it is kept in "
-                    f"{refuse(path)}"
-                )
-            except OSError:
-                self._problem(f"what is in {path} can't be sent, nor put aside: {why}; delete it")
-
-    def _send_old(self, path: Path) -> Iterator[None]:
-        journal, sent = open_left_over(path), False
-        try:
-            header = journal.header
-            if header is None or header.uri != showable(self.uri):
-                return  # for another server
-            if not self._is_over(path.stem):
-                return  # its process lives
-            while journal.waiting():
-                if not self._send_next(journal):
-                    return
-                yield
-            for ref, run_id in journal.ids.items():
-                if not is_model_key(ref):
-                    with contextlib.suppress(Exception):
-                        self._sender.end_if_running(run_id, RunStatus.KILLED)
-            sent = True
-        finally:
-            journal.close(remove=sent)
-
-    def _is_over(self, run_id: str) -> bool:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._sender.run_is_over(run_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                raise BadJournal("MLflow has no such run; was its database replaced?") from error
-            raise
 
 
 def _without_secrets(entry: JournalEntry) -> JournalEntry:

@@ -73,8 +73,8 @@ def sent_of(folder: Path, content: bytes, sent: bytes) -> tuple[list[JournalEntr
     path.write_bytes(content)
     path.with_suffix(".sent").write_bytes(sent)
     tracker, listener = Tracker("sqlite:///x.db", None, "exp", folder), Listener()
-    tracker._sender = listener  # type: ignore[assignment]
-    list(tracker._old_journal(path))
+    tracker._sending._sender = listener  # type: ignore[assignment]
+    list(tracker._sending._old_journal(path))
     assert all(len(problem) < 1000 for problem in tracker.problems)
     return listener.sent, tracker
 

@@ -152,7 +152,7 @@ def test_what_goes_wrong_in_the_thread_does_not_end_it(
 ) -> None:
     made = Tracker(uri, str(tmp_path / "artifacts"), "exp", tmp_path / "journal")
     run_id = made.open("parent", {})
-    real, failing = made._send_next, [True, True]
+    real, failing = made._sending.send_next, [True, True]
 
     def odd(journal: journals.Journal) -> bool:
         if failing:
@@ -160,7 +160,7 @@ def test_what_goes_wrong_in_the_thread_does_not_end_it(
             raise RuntimeError("odd")
         return real(journal)
 
-    monkeypatch.setattr(made, "_send_next", odd)
+    monkeypatch.setattr(made._sending, "send_next", odd)
     made.params(PARENT, {"x": 3})
     assert made.flush(20)
     assert made.close("FINISHED")

@@ -12,9 +12,9 @@ from pathlib import Path
 import mlflow
 import pytest
 from prefect_hone.recipe.errors import ServerUnreachable
-from prefect_hone.tasks.tracking import tracker as track
 from prefect_hone.tasks.tracking.entries import HeaderEntry, TextEntry
 from prefect_hone.tasks.tracking.journal import Journal
+from prefect_hone.tasks.tracking.liveness import Looks
 from prefect_hone.tasks.tracking.names import PARENT
 from prefect_hone.tasks.tracking.sender import MlflowSender
 from prefect_hone.tasks.tracking.tracker import Tracker
@@ -150,7 +150,7 @@ def test_what_was_not_sent_is_sent_by_the_next_run(
     monkeypatch.setattr(first._sender, "send", lambda *_: (_ for _ in ()).throw(ConnectionError()))
     first.metric(PARENT, "loss", 1.5, 7, 1000)
     assert not first.close("FINISHED", seconds=0.3)
-    monkeypatch.setattr(track.Looks, "is_dead", lambda *_: True)
+    monkeypatch.setattr(Looks, "is_dead", lambda *_: True)
     second = tracker(uri, tmp_path)
     second.open("second", {})
     second.flush(10)
