@@ -85,7 +85,7 @@ class Benchmark(Strict):
         "1 to 3 percent per launch. Fewer are quicker, with wider intervals.",
     )
     most_launches: int = Field(
-        8,
+        12,
         ge=2,
         le=16,
         description="Process launches of the best few when they are measured again, at most (a "

@@ -105,19 +105,20 @@ def test_schedule_form_approval_and_the_registrys_page(
     client = mlflow.MlflowClient(tracking, registry_uri=tracking)
     assert client.get_model_version_by_alias("wine", "champion").version == "1"
 
-    # A person fills in the form.
+    # A person fills in the form: another recipe, with nothing to compute anew.
+    stricter = "gates=[{metric: size.bytes, at_most: 9999}]"
     by_hand = prefect.deployment("accelerate/hone")
     page.goto(f"{root}/v2/deployments/deployment/{by_hand}/run")
     page.get_by_label("recipe").fill(recipe)
     page.get_by_role("button", name="Add item").first.click()
-    page.get_by_role("textbox").nth(2).fill("targets=[openvino-cpu]")
+    page.get_by_role("textbox").nth(2).fill(stricter)
     page.get_by_label("promotion").click()
     page.get_by_role("option", name="approve").click()
     page.screenshot(path=tmp_path / "form.png")
     page.get_by_role("button", name="Submit").click()
     second = prefect.ended(by_hand)
     assert second["state_name"] == "AwaitingApproval", prefect.why(second)
-    assert second["parameters"]["overrides"] == ["targets=[openvino-cpu]"]
+    assert second["parameters"]["overrides"] == [stricter]
     assert client.get_model_version_by_alias("wine", "champion").version == "1"
     page.goto(f"{root}/v2/runs/flow-run/{second['id']}?tab=Artifacts")
     page.get_by_text("wine-candidates").first.wait_for()
@@ -130,7 +131,7 @@ def test_schedule_form_approval_and_the_registrys_page(
     page.goto(f"{root}/v2/deployments/deployment/{approving}/run")
     page.get_by_label("model", exact=True).fill("wine")
     page.get_by_label("version", exact=True).fill("2")
-    page.get_by_label("reason", exact=True).fill("another runtime, the same gates")
+    page.get_by_label("reason", exact=True).fill("the same files, a stricter gate")
     page.screenshot(path=tmp_path / "approval.png")
     page.get_by_role("button", name="Submit").click()
     third = prefect.ended(approving)
@@ -146,7 +147,7 @@ def test_schedule_form_approval_and_the_registrys_page(
     run = waiting.tags["hone.parent_run"]
     experiment = client.get_run(run).info.experiment_id
     page.goto(f"{tracking}/#/experiments/{experiment}/runs/{run}")
-    page.get_by_text("fp32@openvino-cpu").first.wait_for()
+    page.get_by_text("fp32@onnxruntime-cpu").first.wait_for()
     page.screenshot(path=tmp_path / "mlflow-run.png")
 
     changes = hone.json("history", "wine", MLFLOW_TRACKING_URI=tracking)["changes"]
@@ -154,4 +155,4 @@ def test_schedule_form_approval_and_the_registrys_page(
         (None, "1", "promote"),
         ("1", "2", "approval"),
     ]
-    assert changes[-1]["why"] == "another runtime, the same gates"
+    assert changes[-1]["why"] == "the same files, a stricter gate"

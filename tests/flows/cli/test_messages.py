@@ -419,8 +419,28 @@ def test_keras_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         judge(caught.value, said, tmp_path)
 
 
+#: Changes of config.json, what becomes of the weights, and what is said; each takes a child process.
+TRANSFORMERS_FOLDERS = (
+    ({"architectures": ["BertForNothing"]}, "kept", "no architecture 'BertForNothing'"),
+    ({"num_hidden_layers": 2}, "kept", "the weights lack 'bert.encoder.layer.1."),
+    ({}, "gone", "the folder has no model.safetensors; pytorch_model.bin is a pickle"),
+)
+MORE_OF_THEM = (
+    ({"model_type": "nope"}, "kept", "has no model type 'nope'"),
+    ({"model_type": "nope", "auto_map": {"AutoConfig": "x.Y"}}, "kept", "it needs code of its"),
+    ({"hidden_size": 16}, "kept", "by config.json (and"),
+    ({}, "cut off", "model.safetensors: it is cut off: "),
+    ({}, "empty", "model.safetensors: it is empty"),
+)
+
+
 @pytest.mark.slow
-def test_transformers_folders(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "cases", [TRANSFORMERS_FOLDERS, pytest.param(MORE_OF_THEM, marks=pytest.mark.nightly)]
+)
+def test_transformers_folders(
+    tmp_path: Path, cases: tuple[tuple[dict[str, Any], str, str], ...]
+) -> None:
     transformers = pytest.importorskip("transformers")
     folder = tmp_path / "bert"
     config = transformers.BertConfig(
@@ -430,26 +450,14 @@ def test_transformers_folders(tmp_path: Path) -> None:
     transformers.BertForSequenceClassification(config).save_pretrained(folder)
     said_by_itself = json.loads((folder / "config.json").read_text())
     weights = (folder / "model.safetensors").read_bytes()
-    for changed, content, said in (
-        ({"model_type": "nope"}, weights, "has no model type 'nope'"),
-        ({"architectures": ["BertForNothing"]}, weights, "no architecture 'BertForNothing'"),
-        (
-            {"model_type": "nope", "auto_map": {"AutoConfig": "x.Y"}},
-            weights,
-            "it needs code of its",
-        ),
-        ({"hidden_size": 16}, weights, "by config.json (and"),
-        ({"num_hidden_layers": 2}, weights, "the weights lack 'bert.encoder.layer.1."),
-        ({}, weights[:-9], "model.safetensors: it is cut off: "),
-        ({}, b"", "model.safetensors: it is empty"),
-        ({}, None, "the folder has no model.safetensors; pytorch_model.bin is a pickle"),
-    ):
+    left = {"kept": weights, "cut off": weights[:-9], "empty": b""}
+    for changed, what, said in cases:
         (folder / "config.json").write_text(json.dumps({**said_by_itself, **changed}))
         (folder / "model.safetensors").unlink()
-        if content is None:
-            (folder / "pytorch_model.bin").write_bytes(b"\x80")
+        if what in left:
+            (folder / "model.safetensors").write_bytes(left[what])
         else:
-            (folder / "model.safetensors").write_bytes(content)
+            (folder / "pytorch_model.bin").write_bytes(b"\x80")
         with pytest.raises(HoneError) as caught:
             Allowed().call(READ, {"path": str(folder)}, "model.factory")
         judge(caught.value, said, tmp_path)
@@ -638,7 +646,7 @@ def test_there_are_enough_of_them() -> None:
     assert sum(map(len, tables)) > 100
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_whole_run_names_the_users_file(hone: Any, project: Path) -> None:
     (project / "model.onnx").write_bytes(graph(ir=99))
     done = hone.run(

@@ -45,7 +45,8 @@ def end_of(script: str, *names: signal.Signals, timeout: float = 180) -> tuple[i
 def test_a_signal_is_raised_in_the_main_thread_once(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = signal.getsignal(number)
+    before = signal.default_int_handler
+    given = signal.signal(number, before)  # under nohup, SIGHUP is ignored
     limited = []  # else it would end the tests' process later
     monkeypatch.setattr(signals._Ending, "_later", lambda _, s, work: limited.append(s))
 
@@ -54,11 +55,14 @@ def test_a_signal_is_raised_in_the_main_thread_once(
             os.kill(os.getpid(), number)
             time.sleep(5)
 
-    with pytest.raises(Ended) as caught:
-        work()
+    try:
+        with pytest.raises(Ended) as caught:
+            work()
+        assert signal.getsignal(number) is before
+    finally:
+        signal.signal(number, given)
     assert caught.value.exit_code == 128 + number
     assert isinstance(caught.value, KeyboardInterrupt)
-    assert signal.getsignal(number) is before
     assert limited == [signals._PATIENCE]
 
 

@@ -79,7 +79,7 @@ def test_a_flow_run_that_another_process_tries_again_is_claimed(
 
 @pytest.mark.slow
 def test_a_killed_process_on_a_real_server(databases: Path, tmp_path: Path) -> None:
-    """Killed before its flow run is Running, and in its first line."""
+    """Killed in its first line, with another flow run that was not Running yet."""
     shutil.copyfile(databases / "prefect.db", tmp_path / "prefect.db")
     code = (
         "import os, sys; from pathlib import Path\n"
@@ -88,16 +88,19 @@ def test_a_killed_process_on_a_real_server(databases: Path, tmp_path: Path) -> N
         "server.serve(); server.wait()\n"
         "from prefect import flow, get_client\n"
         "from prefect_hone.flows.engine import dead_flow_runs\n"
-        "def die(*_, **__): os.kill(os.getpid(), 9)\n"
         "@flow\n"
         "def f(how):\n"
-        "    if how == 'running': die()\n"
+        "    if how == 'die': os.kill(os.getpid(), 9)\n"
         "    with get_client(sync_client=True) as client:\n"
         "        assert dead_flow_runs.end_dead_flow_runs(client) == 2\n"
         "        states = sorted(r.state_name for r in client.read_flow_runs())\n"
         "        assert states == ['Crashed', 'Crashed', 'Running'], states\n"
         "    return 3\n"
-        "if sys.argv[2] == 'pending': dead_flow_runs.run_flow = die\n"
+        "run_flow = dead_flow_runs.run_flow\n"
+        "if sys.argv[2] == 'die':\n"
+        "    dead_flow_runs.run_flow = lambda *_, **__: None\n"
+        "    dead_flow_runs.run_as_own(f, 'wine', {'how': 'never'})\n"
+        "    dead_flow_runs.run_flow = run_flow\n"
         "state = dead_flow_runs.run_as_own(f, 'wine', {'how': sys.argv[2]})\n"
         "assert state.result() == 3\n"
         "server.close()\n"
@@ -108,7 +111,7 @@ def test_a_killed_process_on_a_real_server(databases: Path, tmp_path: Path) -> N
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path}/prefect.db",
     }
     clean.pop("PREFECT_API_URL", None)
-    for what, status in (("pending", -9), ("running", -9), ("look", 0)):
+    for what, status in (("die", -9), ("look", 0)):
         command = [sys.executable, "-c", code, str(tmp_path), what]
         done = subprocess.run(
             command, env=clean, capture_output=True, text=True, timeout=120, check=False

@@ -45,7 +45,7 @@ def test_a_node_is_lost_and_others_join(expected: dict[int, float], tmp_path: Pa
         checkpoint={"every_steps": 2}, resources={"cpus": 1},
         loading={"workers": 0},  # so that the slow samples keep it busy
     )  # fmt: skip
-    job = job.model_copy(update={"data": job.data.model_copy(update={"args": {"delay": 0.009}})})
+    job = job.model_copy(update={"data": job.data.model_copy(update={"args": {"delay": 0.02}})})
     with cluster(0, 1) as nodes:  # the head, which is never lost, trains nothing
         second = nodes.add_node(num_cpus=1, object_store_memory=100 * 2**20)
         nodes.wait_for_nodes()

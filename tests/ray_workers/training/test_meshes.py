@@ -88,7 +88,7 @@ SLOW = [
     ({"shard": 2}, {"accumulate": 2, "recompute": "full"}),
     ({"tensor": 2}, {"parallel": {"tensor": {"sequence": True}}}),
     ({"pipeline": 2}, {"parallel": INTERLEAVED}),
-    ({"data": 2, "tensor": 2, "pipeline": 2}, {"parallel": PIPELINE}),
+    ({"data": 2, "tensor": 2}, {}),
 ]
 NIGHTLY = [
     ({"shard": 2}, {}),
@@ -97,8 +97,8 @@ NIGHTLY = [
     ({"pipeline": 2}, {"parallel": {"pipeline": {"schedule": "gpipe", "microbatches": 2}}}),
     ({"shard": 2, "tensor": 2}, {"recompute": "selective"}),
     ({"data": 2, "shard": 2}, {}),
-    ({"data": 2, "tensor": 2}, {}),
     ({"data": 2, "pipeline": 2}, {"parallel": PIPELINE}),
+    ({"data": 2, "tensor": 2, "pipeline": 2}, {"parallel": PIPELINE}),
 ]
 
 

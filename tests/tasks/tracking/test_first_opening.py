@@ -18,7 +18,8 @@ from ...support.logged_models import store
 
 
 @pytest.mark.slow
-def test_two_first_runs_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [1, pytest.param(5, marks=pytest.mark.nightly)])
+def test_two_first_runs_at_once(tmp_path: Path, turns: int) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from prefect_hone.tasks.tracking.tracker import Tracker\n"
@@ -26,7 +27,7 @@ def test_two_first_runs_at_once(tmp_path: Path) -> None:
         "t = Tracker(f'sqlite:///{home}/mlflow.db', str(home / 'artifacts'), 'exp', home / 'j')\n"
         "t.open('run', {}); assert t.close('FINISHED'); assert not t.problems, t.problems\n"
     )
-    for turn in range(2):
+    for turn in range(turns):
         home = tmp_path / str(turn)
         home.mkdir()
         command = [sys.executable, "-c", code, str(home)]
