@@ -275,8 +275,7 @@ def _import_torch() -> None:
         from .training import estimate, losses, probe  # noqa: F401
         from .training.parallel import parallelize  # noqa: F401
     finally:
-        gc.freeze()
-        gc.enable()
+        gc.enable()  # and not frozen: `kept_models` asks for referrers, which frozen ones are not
 
 
 def _end(processes: list[psutil.Process]) -> None:
