@@ -20,6 +20,7 @@ import psutil
 from ..recipe.errors import HoneError, InputError, ServerUnreachable
 from ..recipe.library_messages import telling
 from . import access, ray_private, ray_start, ray_watch
+from .importing import importing_alone
 from .scratch import sweep
 
 _QUIET = {
@@ -182,16 +183,16 @@ class Cluster:
 
     def _nodes(self) -> list[dict[str, float]]:
         """The resources of each node that is alive, under Ray's names."""
-        import ray
-
         self.start()
+        import ray  # only now: an import that fails there leaves parts, which fail here otherwise
+
         return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
     def memory(self) -> int:
         """Memory of the whole cluster that steps may use (bytes)."""
+        self.start()
         import ray
 
-        self.start()
         return int(ray.cluster_resources().get("memory", 0))
 
     def _hold(self) -> None:
@@ -215,9 +216,10 @@ class Cluster:
     def _init(self) -> None:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
-        import ray
+        with importing_alone():
+            import ray
 
-        from .channel import open_channel
+            from .channel import open_channel
 
         with ray_private.python_keeps_its_signals():
             self._connect(ray)

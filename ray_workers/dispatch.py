@@ -175,9 +175,9 @@ def dispatch(job: StepJob, cluster: Cluster, report: Report) -> Done:
         StepCrashed: The worker died; with the signal if it is known.
         StepTimeout: It took longer than the job allows.
     """
+    cluster.start()
     import ray
 
-    cluster.start()
     channel = cluster.channel
     remote = _remote_execute().options(num_cpus=job.cpus, num_gpus=job.gpus)
     reference = remote.remote(job.model_dump(mode="json"), channel)

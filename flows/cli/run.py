@@ -21,6 +21,7 @@ from ...ray_workers.cluster import (
     local_capacity,
     require_capacity,
 )
+from ...ray_workers.importing import importing_alone
 from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
 from ...recipe.machine_errors import machine_error
@@ -146,14 +147,16 @@ def _run_flow(
     """
     preload = threading.Thread(target=_import_mlflow, daemon=True)
     preload.start()
-    from ..accelerate import accelerate
-    from ..engine.dead_flow_runs import run_as_own
-    from ..engine.session import use
+    with importing_alone():
+        from ..accelerate import accelerate
+        from ..engine.dead_flow_runs import run_as_own
+        from ..engine.session import use
 
     quiet_console()
     use_log_format()  # importing Prefect has set up its own handlers
     if server is not None:
         server.wait()
+    preload.join()  # the flow would import parts of what it imports
     try:
         with use(session):
             state = run_as_own(accelerate, session.recipe.name, asked)
@@ -179,9 +182,10 @@ def _run_flow(
 
 def _import_mlflow() -> None:
     """Import MLflow while Prefect's server starts."""
-    from ...tasks.tracking.tracker import preload
+    with importing_alone():
+        from ...tasks.tracking.tracker import preload
 
-    preload()
+        preload()
 
 
 @contextlib.contextmanager

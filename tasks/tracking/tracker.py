@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...ray_workers.importing import importing_alone
 from ...recipe.errors import HoneError
 from ...recipe.library_messages import telling
 from ...recipe.machine_errors import machine_error
@@ -110,6 +111,8 @@ class Tracker:
         from ..._version import __version__
 
         require_answer(self.uri)
+        with importing_alone():  # Ray is imported meanwhile
+            importlib.import_module("mlflow")
         try:
             self._sender.connect()
             run_id = self._sender.create_run(None, name, {**showable_data(tags), **owner_tags()})

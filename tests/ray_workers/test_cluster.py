@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+
 import pytest
 from prefect_hone.ray_workers.cluster import Cluster, capacity_of, require_capacity
-from prefect_hone.recipe.errors import InputError
+from prefect_hone.ray_workers.importing import importing_alone
+from prefect_hone.recipe.errors import HoneError, InputError
 
 NODES = [{"memory": 1e9}, {"CPU": 8.0}, {"CPU": 16.0, "GPU": 2.0}, {"CPU": 64.0}]
 
@@ -41,3 +46,31 @@ def test_a_worker_that_fits_on_no_node_is_refused() -> None:
         require_capacity(capacity, workers=1, cpus=65, gpus=0)
     with pytest.raises(InputError, match="the cluster has 0"):
         require_capacity(capacity_of([]), workers=1, cpus=1, gpus=0)
+
+
+@pytest.mark.parametrize("ask", ["capacity", "memory"])
+def test_ray_that_can_not_be_imported_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    """By the thread that starts it, not by one that asks afterwards for what it left."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(HoneError, match=r"Ray can't be started here: .*ray"):
+        getattr(Cluster(), ask)()
+
+
+def test_one_thread_at_a_time_imports_large_libraries() -> None:
+    inside, most = [], []
+
+    def work() -> None:
+        with importing_alone(), importing_alone():  # one import may need another
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert most == [1, 1, 1]
