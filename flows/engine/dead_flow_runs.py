@@ -34,6 +34,7 @@ from .events import run_recovered
 if TYPE_CHECKING:
     from prefect import Flow
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 #: Of every flow run of Hone.
 HONE_TAG = "hone"
@@ -41,9 +42,11 @@ _UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _MOST = 200  # at once; the next run ends more
 
 
-def name_owner(client: SyncPrefectClient, run_id: UUID) -> None:
-    """Note which process a flow run belongs to."""
-    client.update_flow_run_labels(run_id, {names.OWNER: this_process().model_dump_json()})
+def name_owner(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Note which process a flow run belongs to, in Prefect and in the run that is given."""
+    owner = this_process().model_dump_json()
+    client.update_flow_run_labels(run.id, {names.OWNER: owner})
+    run.labels[names.OWNER] = owner
 
 
 def run_as_own(flow: Flow[..., Any], name: str, parameters: dict[str, Any]) -> State[Any]:
@@ -63,7 +66,7 @@ def run_as_own(flow: Flow[..., Any], name: str, parameters: dict[str, Any]) -> S
             flow, name=name, parameters=flow.serialize_parameters(given), tags={HONE_TAG, name}
         )
         with contextlib.suppress(Exception):  # it is for others, not for this run
-            name_owner(client, run.id)
+            name_owner(client, run)
     state = run_flow(flow, flow_run=run, parameters=given, return_type="state")
     return cast("State[Any]", state)  # the flows of Hone are functions, and no coroutines
 
@@ -77,11 +80,11 @@ def claim_flow_run() -> None:
     if context is None or context.flow_run is None:
         return
     run = context.flow_run
+    if run.labels.get(names.OWNER) == this_process().model_dump_json():
+        return
     with contextlib.suppress(Exception), get_client(sync_client=True) as client:
-        said = client.read_flow_run(run.id).labels.get(names.OWNER)
-        if said != this_process().model_dump_json():
-            client.update_flow_run(run.id, tags={*run.tags, HONE_TAG})
-            name_owner(client, run.id)
+        client.update_flow_run(run.id, tags={*run.tags, HONE_TAG})
+        name_owner(client, run)
 
 
 def end_dead_flow_runs(client: SyncPrefectClient) -> int:

@@ -62,7 +62,7 @@ def test_only_runs_of_processes_that_are_gone_are_ended() -> None:
 def test_a_flow_run_that_another_process_tries_again_is_claimed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = SimpleNamespace(id=uuid4(), tags=["wine"])
+    run = SimpleNamespace(id=uuid4(), tags=["wine"], labels={})
     monkeypatch.setattr(
         dead_flow_runs, "FlowRunContext", SimpleNamespace(get=lambda: SimpleNamespace(flow_run=run))
     )
@@ -70,7 +70,7 @@ def test_a_flow_run_that_another_process_tries_again_is_claimed(
     for before, expected in ((None, [here]), ("another", [here]), (here, [])):
         client, named = MagicMock(), []
         client.__enter__.return_value = client
-        client.read_flow_run.return_value.labels = {names.OWNER: before}
+        run.labels = {names.OWNER: before}
         client.update_flow_run_labels = lambda _, labels, n=named: n.append(labels[names.OWNER])
         monkeypatch.setattr(dead_flow_runs, "get_client", lambda c=client, **_: c)
         dead_flow_runs.claim_flow_run()

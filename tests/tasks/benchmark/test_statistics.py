@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from prefect_hone.ray_workers.data.groups import Grouping
 from prefect_hone.ray_workers.metrics.sums import MEAN
+from prefect_hone.recipe.benchmark import Benchmark
 from prefect_hone.tasks.benchmark.statistics import is_settled, latency, median_interval, ratio
 from prefect_hone.tasks.validate.bootstrap import bootstrap
 from prefect_hone.tasks.validate.few_changes import wilson
@@ -68,12 +69,12 @@ def test_further_launches_are_needed_where_neither_can_be_said(
 
 
 def test_asking_after_each_launch_tells_equals_apart_in_few_tries() -> None:
-    told, rng = 0, np.random.default_rng(0)
+    told, rng, most = 0, np.random.default_rng(0), Benchmark().most_launches
     for _ in range(400):
-        one = np.exp(rng.normal(0, 0.024, (8, 1)) + rng.normal(0, 0.03, (8, 10)))
-        other = np.ones((8, 10))
+        one = np.exp(rng.normal(0, 0.024, (most, 1)) + rng.normal(0, 0.03, (most, 10)))
+        other = np.ones((most, 10))
         count = next(
-            (n for n in range(3, 8) if is_settled(one[:n].tolist(), other[:n].tolist())), 8
+            (n for n in range(3, most) if is_settled(one[:n].tolist(), other[:n].tolist())), most
         )
         _, low, high = ratio(one[:count].tolist(), other[:count].tolist())
         told += not low <= 1 <= high
