@@ -14,11 +14,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 import numpy as np
 
@@ -88,6 +89,7 @@ class ChildProcess:
                 # Where the user's code expects to be, else where nobody leaves files to be found.
                 cwd=None if calls_users_code else "/",
             )
+        self._errors = _LastOutput(cast("IO[bytes]", self.process.stderr))
         self._connection = Connection(ours.detach())
         self._send(("load", loader, str(folder.absolute()), options))
 
@@ -127,8 +129,7 @@ class ChildProcess:
         self._connection.close()
         self.process.kill()
         self.process.wait()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
+        self._errors.close()
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _temporary_folder(self) -> Path:
@@ -143,14 +144,25 @@ class ChildProcess:
 
     def _answer(self) -> Any:
         try:
-            if not self._connection.poll(self.timeout):
-                raise RuntimeSilent(f"the runtime did not answer within {self.timeout:g} s")
+            self._wait_for_answer()
             said, value = self._connection.recv()
         except (EOFError, ConnectionResetError, BrokenPipeError):
             raise self._died() from None
         if said == "error":
             raise RuntimeFailed(**value)
         return value
+
+    def _wait_for_answer(self) -> None:
+        """Wait for an answer, or for the connection's end, at most for `timeout`.
+
+        A process that the child forked may hold the connection open after the child's end.
+        """
+        deadline = time.monotonic() + self.timeout
+        while not self._connection.poll(max(0.0, min(1.0, deadline - time.monotonic()))):
+            if self.process.poll() is not None and not self._connection.poll(0):
+                raise self._died()
+            if time.monotonic() >= deadline:
+                raise RuntimeSilent(f"the runtime did not answer within {self.timeout:g} s")
 
     def _died(self) -> RuntimeDied:
         try:
@@ -161,8 +173,36 @@ class ChildProcess:
             name = signal.Signals(-code).name
             hint = " (out of memory?)" if name == "SIGKILL" else ""
             return RuntimeDied(f"the runtime's process died of {name}{hint}")
-        last = b""
-        if self.process.stderr is not None:
-            last = self.process.stderr.read()[-2000:].strip().rpartition(b"\n")[2]
-        detail = f": {last.decode(errors='replace')}" if last else ""
+        last = self._errors.last_line()
+        detail = f": {last}" if last else ""
         return RuntimeDied(f"the runtime's process ended with code {code}{detail}")
+
+
+class _LastOutput:
+    """The end of what a process writes to a pipe, which is read all the time.
+
+    A pipe holds 64 KiB. A process that writes more (a verbose runtime, a warning at each call)
+    would wait for its reader in the middle of a call, for ever.
+    """
+
+    def __init__(self, pipe: IO[bytes], kept: int = 2000) -> None:
+        self._pipe = pipe
+        self._kept = kept
+        self._end = b""
+        # A process forked by the child may hold the pipe open after the child's end.
+        self._reader = threading.Thread(target=self._read, name="hone-child-stderr", daemon=True)
+        self._reader.start()
+
+    def last_line(self) -> str:
+        """Its last line, once the process has ended; of at most `kept` bytes."""
+        self._reader.join(2)
+        return self._end.strip().rpartition(b"\n")[2].decode(errors="replace")
+
+    def close(self) -> None:
+        self._reader.join(2)
+        if not self._reader.is_alive():
+            self._pipe.close()
+
+    def _read(self) -> None:
+        while some := os.read(self._pipe.fileno(), 1 << 16):
+            self._end = (self._end + some)[-self._kept :]

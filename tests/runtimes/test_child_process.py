@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,22 @@ def dies(folder, options):
 
 def sleeps(folder, options):
     time.sleep(60)
+
+def chatty(folder, options):
+    os.write(2, b"a warning\\n" * 50_000)  # a pipe holds 64 KiB
+    def predict(inputs):
+        os.write(2, b"another\\n" * 50_000)
+        return inputs["input"] * 2
+    return predict
+
+def last_words(folder, options):
+    os.write(2, b"a warning\\n" * 50_000 + b"no such chip\\n")
+    os._exit(3)
+
+def leaves_one(folder, options):
+    if not os.fork():
+        time.sleep(20)  # it holds standard error open
+    os._exit(3)
 
 def loaded(folder, options):
     import numpy as np
@@ -67,6 +84,19 @@ def test_its_errors_come_back(tmp_path: Path) -> None:
         process.wait_loaded()
     with start("none", tmp_path) as process, pytest.raises(RuntimeFailed, match="none"):
         process.wait_loaded()
+
+
+def test_what_it_writes_to_standard_error_stops_nothing(tmp_path: Path) -> None:
+    with start("chatty", tmp_path) as process:
+        process.wait_loaded()
+        assert [process.predict(ONE).sum() for _ in range(3)] == [12, 12, 12]
+    with start("last_words", tmp_path) as process:
+        with pytest.raises(RuntimeDied, match=r"ended with code 3: no such chip$"):
+            process.wait_loaded()
+    started = time.monotonic()
+    with start("leaves_one", tmp_path) as process, pytest.raises(RuntimeDied, match="code 3"):
+        process.wait_loaded()
+    assert time.monotonic() - started < 15, "it waited for what the child left"
 
 
 def test_it_has_only_the_runtimes_room(tmp_path: Path) -> None:
