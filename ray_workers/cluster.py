@@ -84,6 +84,7 @@ class Cluster:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._lock = threading.Lock()
+        self._connecting = threading.RLock()  # while Ray's core worker starts
         self._channel: Any = None
         self._owned = False
         self._token = contextlib.ExitStack()
@@ -144,6 +145,8 @@ class Cluster:
         ready = self._ready.wait(_PATIENCE)
         started_here = self.address is None and (self._owned or not ready)
         ours = ray_private.own_processes() if started_here else []
+        if started_here and not ready:
+            ready = self._stop_connecting()
         self._stop.set()
         if ready:
             self._thread.join(_SHUTDOWN)
@@ -157,6 +160,20 @@ class Cluster:
         if started_here:
             sweep()  # the folders of workers, which don't remove them themselves
         self._thread = None
+
+    def _stop_connecting(self) -> bool:
+        """Let the core worker not start any more, or wait for it; whether the cluster is ready.
+
+        A core worker whose GCS is ended waits 60 s for it, and then ends this process without the
+        sentence that the run is about to say.
+        """
+        if self._connecting.acquire(blocking=False):
+            self._stop.set()
+            self._connecting.release()
+            return False
+        with self._connecting:
+            pass
+        return self._ready.wait(_SHUTDOWN)
 
     @property
     def channel(self) -> Any:
@@ -247,16 +264,23 @@ class Cluster:
         """Start a cluster with a private folder: Ray makes its own writable for everybody."""
         self._not_closed()
         self._watch = watch
-        ray_private.start(
-            LOCAL,
-            job_config=ray_private.own_path(watch.begin),
-            _node_ip_address="127.0.0.1",  # nothing else on the network reaches it
-            _temp_dir=str(folder),
-            num_cpus=cores(),
-            include_dashboard=False,
-            object_store_memory=256 * 2**20,
-            **_SILENT,
-        )
+        with contextlib.ExitStack() as connecting:
+            ray_private.start(
+                LOCAL,
+                job_config=ray_private.own_path(lambda: self._begin(watch, connecting)),
+                _node_ip_address="127.0.0.1",  # nothing else on the network reaches it
+                _temp_dir=str(folder),
+                num_cpus=cores(),
+                include_dashboard=False,
+                object_store_memory=256 * 2**20,
+                **_SILENT,
+            )
+
+    def _begin(self, watch: ray_start.Watch, connecting: contextlib.ExitStack) -> None:
+        """Before the core worker starts; `connecting` is closed when it has."""
+        watch.begin()
+        connecting.enter_context(self._connecting)
+        self._not_closed()
 
     def _join(self, ray: Any, address: str, watch: ray_start.Watch) -> None:
         self._watch = watch

@@ -108,6 +108,39 @@ def test_a_gcs_that_accepts_and_is_silent_is_found_before_the_core_worker_starts
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("at", ["before", pytest.param("meanwhile", marks=pytest.mark.nightly)])
+def test_what_ends_a_run_while_ray_starts_can_still_be_said(at: str) -> None:
+    """Its GCS ended while it connects, Ray ends the process after 60 s, without a word of ours."""
+    code = f"""
+import os, sys, threading, time
+from prefect_hone.ray_workers.cluster import Cluster
+before, begin = threading.Event(), Cluster._begin
+def begun(self, watch, connecting):
+    if "{at}" == "before":
+        before.set()
+        time.sleep(3)  # it is closed meanwhile
+        begin(self, watch, connecting)
+    else:
+        begin(self, watch, connecting)
+        before.set()
+        time.sleep(3)
+Cluster._begin = begun
+cluster = Cluster()
+cluster.prepare()
+before.wait()
+cluster.close()
+ready = cluster._ready.wait(30)
+print("said", ready, type(cluster._error).__name__)
+sys.stdout.flush()
+os._exit(4)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    expected = "said True HoneError" if at == "before" else "said True NoneType"
+    assert (done.returncode, done.stdout.split("\n")[0]) == (4, expected), done.stderr
+    assert "connect" not in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.parametrize("how", ["kill", "suspend"])
 def test_a_real_gcs_that_goes_away_at_its_first_start(tmp_path: Path, how: str) -> None:
