@@ -43,20 +43,39 @@ def wait_until_gone(hone, seconds: float = 120) -> None:
     assert not left()
 
 
-def test_killed_at_any_moment_it_goes_on_from_there(hone, project: Path) -> None:
-    """The last time with nobody to read what it prints."""
+@pytest.mark.parametrize(
+    "first", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.nightly)]
+)
+def test_ended_at_any_moment_it_goes_on_from_there(
+    hone, project: Path, tmp_path: Path, first: signal.Signals
+) -> None:
+    """While it trains by a signal, while it promotes by SIGKILL; then with nobody to read it."""
     recipe = [str(project / "recipe.yaml"), "--set", "data.args={delay: 0.01}",
               "--set", "train.epochs=6", "--set", "variants=[{name: fp32}]"]  # fmt: skip
-    said, done = "", set()
-    for moment in ("train: epoch 3/6", "deciding and promoting"):
-        process = hone.start("run", *recipe)
-        said = hone.wait_for(process, moment)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        wait_until_gone(hone)
-        for label in done:
-            assert f"{label}: cached" in said
-        done |= set(re.findall(r"s  (.+): done in", said))
+    process = hone.start("run", *recipe)
+    said = hone.wait_for(process, "train: epoch 3/6")
+    process.send_signal(first)
+    out, err = process.communicate(timeout=240)
+    if first == signal.SIGTERM:
+        assert process.returncode == 128 + first, err
+        assert "hone: ended by SIGTERM" in err
+        assert "Traceback" not in out + err, out + err
+        _, left = psutil.wait_procs(hone.alive(), timeout=10)
+        assert not left, "Ray's agents, too"
+        found = statuses(hone.tracking)
+        assert {status for runs in found.values() for status in runs} == {"KILLED"}
+        assert flow_run_states(tmp_path) == ["Crashed"]
+    wait_until_gone(hone)
+    done = set(re.findall(r"s  (.+): done in", said + out))
+
+    process = hone.start("run", *recipe)
+    said = hone.wait_for(process, "deciding and promoting")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until_gone(hone)
+    for label in done:
+        assert f"{label}: cached" in said
+    done |= set(re.findall(r"s  (.+): done in", said))
     # Ray ends the workers of a killed run by SIGTERM: they may save in mid-epoch.
     went_on = re.search(r"resuming after (?:step \d+ of )?epoch (\d) of 6", said)
     assert went_on, said
@@ -94,6 +113,13 @@ def test_killed_at_any_moment_it_goes_on_from_there(hone, project: Path) -> None
     assert len(versions) == 1, "promoting twice makes one version"
 
 
+def flow_run_states(folder: Path) -> list[str]:
+    """The states of all flow runs in Prefect, the first first."""
+    with contextlib.closing(sqlite3.connect(folder / "prefect" / "prefect.db")) as database:
+        found = database.execute("SELECT state_name FROM flow_run ORDER BY created").fetchall()
+    return [name for (name,) in found]
+
+
 def ended_by(hone, project: Path, number: signal.Signals) -> tuple[int, str, str]:
     """A run that gets a signal while it trains: its code, both outputs."""
     process = hone.start(
@@ -115,19 +141,14 @@ def ended_and_nothing_left(hone, project: Path, number: signal.Signals) -> None:
     assert not left, "Ray's agents, too"
 
 
-def test_a_signal_ends_everything_within_seconds(hone, project: Path, tmp_path: Path) -> None:
-    """The second goes on from the checkpoint of the first."""
-    ended_and_nothing_left(hone, project, signal.SIGTERM)
-
+@pytest.mark.nightly
+def test_ctrl_c_ends_everything(hone, project: Path, tmp_path: Path) -> None:
     code, out, err = ended_by(hone, project, signal.SIGINT)
     assert code == 130, out + err
     wait_until_gone(hone)
     found = statuses(hone.tracking)
     assert {status for runs in found.values() for status in runs} == {"KILLED"}
-    assert len(found["train"]) == 2
-    with contextlib.closing(sqlite3.connect(tmp_path / "prefect" / "prefect.db")) as database:
-        states = database.execute("SELECT state_name FROM flow_run ORDER BY created").fetchall()
-    assert states[0] == ("Crashed",)
+    assert flow_run_states(tmp_path) == ["Crashed"]
 
 
 @pytest.mark.nightly

@@ -230,7 +230,38 @@ def test_a_ray_cluster_that_asks_for_a_token(
 
     (home / ".ray" / "auth_token").write_text(_TOKEN)
     assert "with the token of ~/.ray/auth_token" in doctor("good")
-    run = hone.start("run", *options, **surroundings)
+    joined = subprocess.run(
+        [sys.executable, "-c", _JOIN, ray_head], capture_output=True, text=True, check=False,
+        env={**hone.environment, **surroundings}, timeout=240,
+    )  # fmt: skip
+    assert joined.stdout == "2.0 [41, 42]\n", joined.stdout + joined.stderr
+    assert [path.name for path in (home / ".ray").iterdir()] == ["auth_token"]
+
+
+#: Joins a cluster as a run does, and lets a worker send something back.
+_JOIN = """
+import sys
+from prefect_hone.ray_workers.cluster import Cluster
+cluster = Cluster(sys.argv[1])
+cluster.start()
+import ray
+double = ray.remote(lambda number: number + 1)
+print(cluster.capacity().cpus, ray.get([double.remote(40), double.remote(41)]))
+cluster.close()
+"""
+
+
+@pytest.mark.nightly
+def test_a_run_on_a_cluster_that_asks_for_a_token(
+    hone, project: Path, ray_head: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "user"
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray" / "auth_token").write_text(_TOKEN)
+    run = hone.start(
+        "run", str(project / "recipe.yaml"), "--set", "variants=[{name: fp32}]",
+        HOME=str(home), RAY_ADDRESS=ray_head,
+    )  # fmt: skip
     said = hone.wait_for(run, "train: done")  # a step, and workers that train; the rest are steps
     assert "check: done" in said
     run.terminate()
