@@ -11,6 +11,7 @@ from ..prefect_private import ignore_the_current_folder
 from .commands import deployments, machine, registry, runs, stack
 from .commands.common import exit_code_of
 from .output import OutputLost, flush_output, guard_output, leave
+from .proxies import reach_this_machine_directly
 
 app = typer.Typer(
     name="hone",
@@ -50,6 +51,7 @@ def main() -> NoReturn:
     gc.set_threshold(100_000, 50, 100)
     guard_output()
     ignore_the_current_folder()
+    reach_this_machine_directly()
     code: int | str | None = 0
     try:
         app()

@@ -60,7 +60,8 @@ class Training:
         self.events: list[Event] = []
         self.error: BaseException | None = None
         self._finished = False
-        folder = tempfile.mkdtemp(prefix="hone-test-")
+        self._folder = tempfile.TemporaryDirectory(prefix="hone-test-", ignore_cleanup_errors=True)
+        folder = self._folder.name  # removed with this object
         self._work = Workspace(
             spec={}, inputs={}, scratch=Path(folder), report=reporter(self._channel, "train"),
             allowed=job.allowed, store_url=store or f"{folder}/store", cache_url=f"{folder}/cache", key="train",

@@ -1,0 +1,56 @@
+"""A proxy in the environment is not asked for servers on this machine."""
+
+from __future__ import annotations
+
+import urllib.request
+
+import httpx
+import pytest
+import requests
+from http_server import Handler, serving
+from prefect_hone.flows.cli.prefect_server import answers
+from prefect_hone.flows.cli.proxies import reach_this_machine_directly
+
+DEAD = "http://127.0.0.1:9"
+OURS = "localhost,127.0.0.1,::1"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, None),
+        ({"http_proxy": ""}, None),
+        ({"no_proxy": "a.example"}, "a.example"),
+        ({"http_proxy": DEAD}, OURS),
+        ({"HTTPS_PROXY": DEAD, "NO_PROXY": ".corp, localhost"}, ".corp,localhost,127.0.0.1,::1"),
+        ({"ALL_PROXY": DEAD, "no_proxy": "10.0.0.0/8", "NO_PROXY": "b"}, f"10.0.0.0/8,{OURS}"),
+        ({"http_proxy": DEAD, "no_proxy": "*"}, "*"),
+    ],
+)
+def test_hosts_without_a_proxy(given: dict[str, str], expected: str | None) -> None:
+    environment = dict(given)
+    reach_this_machine_directly(environment)
+    assert environment.get("no_proxy") == expected
+
+
+def test_what_the_clients_of_prefect_and_mlflow_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Api(Handler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", DEAD)
+    with serving(Api) as port:
+        urls = [f"http://{host}:{port}/api" for host in ("127.0.0.1", "localhost")]
+        assert not answers(urls[0])
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv("NO_PROXY", "")
+        reach_this_machine_directly()
+        for url in urls:
+            assert answers(url)
+            assert httpx.get(url).status_code == 200
+            assert requests.get(url, timeout=5).status_code == 200
+            with urllib.request.urlopen(url) as answer:
+                assert answer.status == 200
