@@ -31,6 +31,7 @@ nightly: $(STAMP) ## all tests, with those that repeat at length what others sho
 
 lint: $(STAMP) ## ruff, mypy, the import rules
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --preview --select PLW1514 recipe runtimes ray_workers tasks flows testing
 	$(BIN)/ruff format --check .
 	cd $(VENV)/typed && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache $(addprefix -p prefect_hone.,recipe runtimes ray_workers tasks flows testing)
 	cd $(VENV)/typed && MYPYPATH=.:../../docs:../../examples/serving ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../.mypy_cache --explicit-package-bases ../../docs/write_reference.py ../../examples/serving/*.py

@@ -144,7 +144,9 @@ def free_ports(count: int) -> list[int]:
     """
     lowest = 32768
     with contextlib.suppress(OSError, ValueError):
-        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        lowest = int(
+            Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0]
+        )
     candidates = random.SystemRandom().sample(range(10_000, max(lowest, 10_500)), 200)
     found: list[int] = []
     for port in candidates:

@@ -98,7 +98,7 @@ def keep_logs(session: Path, logs: Path, state: str = "") -> Path | None:
                 log.seek(max(0, path.stat().st_size - _TAIL))
                 (kept / path.name).write_bytes(log.read())
         if state:
-            (kept / "state.txt").write_text(state)
+            (kept / "state.txt").write_text(state, encoding="utf-8")
         for old in sorted(logs.glob(f"{_PREFIX}*"))[:-_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         return kept
@@ -109,18 +109,18 @@ def state_of(pid: int, port: int) -> str:
     """The load, threads of a process, and connections of a port, as Linux tells them."""
     lines = []
     with contextlib.suppress(OSError):
-        lines.append(f"load {Path('/proc/loadavg').read_text().strip()}")
+        lines.append(f"load {Path('/proc/loadavg').read_text(encoding='utf-8').strip()}")
     for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
         with contextlib.suppress(OSError, IndexError):
-            name, _, rest = (task / "stat").read_text().rpartition(")")
+            name, _, rest = (task / "stat").read_text(encoding="utf-8").rpartition(")")
             fields = rest.split()
-            where = (task / "wchan").read_text()
+            where = (task / "wchan").read_text(encoding="utf-8")
             lines.append(
                 f"thread {name}) {fields[0]} user {fields[11]} system {fields[12]} {where}"
             )
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
-            rows = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+            rows = Path(f"/proc/net/{table}").read_text(encoding="utf-8").splitlines()[1:]
             lines += [
                 f"{table} {' '.join(row.split()[1:5])}" for row in rows if f":{port:04X} " in row
             ]

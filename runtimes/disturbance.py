@@ -43,6 +43,6 @@ def _lost() -> float:
                 waited += int((thread / "schedstat").read_text().split()[1])
     stolen = 0.0
     with contextlib.suppress(OSError, IndexError, ValueError):
-        fields = _MACHINE.read_text().partition("\n")[0].split()
+        fields = _MACHINE.read_text(encoding="utf-8").partition("\n")[0].split()
         stolen = int(fields[_STEAL]) / os.sysconf("SC_CLK_TCK")
     return waited * 1e-9 + stolen

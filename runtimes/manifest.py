@@ -34,7 +34,7 @@ def write_manifest(folder: Path) -> dict[str, str]:
     """Write the manifest of a model's folder; returns `model_files`."""
     files = model_files(folder)
     text = json.dumps({"files": files}, indent=1, sort_keys=True) + "\n"
-    (folder / MANIFEST).write_text(text)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
     return model_files(folder)
 
 
@@ -45,7 +45,7 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
         ValueError: It is not a manifest.
     """
     try:
-        said = json.loads((folder / MANIFEST).read_text())
+        said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except RecursionError as error:

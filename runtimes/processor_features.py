@@ -25,7 +25,7 @@ def name_and_features(cpuinfo: Path = CPUINFO) -> tuple[str, tuple[str, ...]]:
     name = platform.processor() or platform.machine()
     features: set[str] = set()
     if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
             field, _, value = line.partition(":")
             match field.strip().lower():
                 case "model name":

@@ -7,6 +7,7 @@ Unix do.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import gc
@@ -122,11 +123,29 @@ def leave(code: int | str | None) -> NoReturn:
 
 
 def guard_output() -> None:
-    """Put both streams behind an `Output`, once."""
+    """Put both streams behind an `Output`, once.
+
+    What their encoding lacks (a locale that is not UTF-8) is written by similar characters.
+    """
+    codecs.register_error(_SIMILAR, _similar)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, Output):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # no stream of a file
+                stream.reconfigure(errors=_SIMILAR)
             setattr(sys, name, Output(stream))
+
+
+_SIMILAR = "hone-similar"
+_ASCII = {"×": "x", "→": "->", "←": "<-", "★": "*", "…": "...", "·": ".", "–": "-", "—": "-",
+          "±": "+/-", "≤": "<=", "≥": ">=", "µ": "u", "✓": "ok", "✗": "x"}  # fmt: skip
+
+
+def _similar(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    wanted = error.object[error.start : error.end]
+    return "".join(_ASCII.get(letter, "?") for letter in wanted), error.end
 
 
 _for_json: list[Any] = []

@@ -43,7 +43,7 @@ def report_command(console: Console, runs: list[str], out: Path | None, show: bo
     path = out or settings.home / "reports" / f"{'-'.join(run[:12] for run in found)}.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"can't be written: {error.strerror}", where=str(path)) from error
     console.print(str(path), highlight=False, markup=False, soft_wrap=True)

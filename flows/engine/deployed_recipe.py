@@ -65,7 +65,9 @@ def keep_recipe(recipe: Recipe, session: Session) -> str:
             values["code"] = _CODE
             for relative, path in shipped_code(session.code, recipe).files.items():
                 copy_regular(path, Path(scratch) / _CODE / relative, f"code: {relative}")
-        (Path(scratch) / _FILE).write_text(yaml.safe_dump(values, sort_keys=False))
+        (Path(scratch) / _FILE).write_text(
+            yaml.safe_dump(values, sort_keys=False), encoding="utf-8"
+        )
         folder = session.store.put(Path(scratch), "recipe")
     record = _Deployed(folder=folder, kept=session.kept)
     session.store.write_record(_record(folder.sha256), record.model_dump(mode="json"))

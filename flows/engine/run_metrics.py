@@ -123,7 +123,7 @@ class RunMetrics:
     def read(self) -> dict[Series, float]:
         """All values; none if there is no file yet, or if it is damaged."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            kept = json.loads(self._file.read_text())
+            kept = json.loads(self._file.read_text(encoding="utf-8"))
             return {(str(name), tuple(map(str, labels))): float(value)
                     for name, labels, value in kept}  # fmt: skip
         return {}

@@ -102,7 +102,7 @@ def _has_changes(folder: Path, top: Path, own: Path, shared: Path, commit: str) 
         (place / "HEAD").write_text(f"{commit}\n")
         excluded = shared / "info" / "exclude"  # patterns, and nothing else
         if excluded.is_file() and not excluded.is_symlink():
-            (place / "info" / "exclude").write_text(_text(excluded))
+            (place / "info" / "exclude").write_text(_text(excluded), encoding="utf-8")
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": os.environ.get("HOME", ours),

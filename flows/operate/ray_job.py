@@ -129,7 +129,7 @@ def read_job(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
         InputError: It is none.
     """
     try:
-        job = yaml.safe_load(path.read_text())
+        job = yaml.safe_load(path.read_text(encoding="utf-8"))
         run = environment[FLOW_RUN_ID]
         head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
         if job["kind"] != "RayJob":

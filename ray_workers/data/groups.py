@@ -59,7 +59,10 @@ def write_groupings(folder: Path, some: Sequence[Grouping]) -> None:
 
 def read_groupings(folder: Path) -> list[Grouping]:
     """The groups that were written to a folder."""
-    return [Grouping.model_validate(one) for one in json.loads((folder / GROUPS).read_text())]
+    return [
+        Grouping.model_validate(one)
+        for one in json.loads((folder / GROUPS).read_text(encoding="utf-8"))
+    ]
 
 
 def groupings(

@@ -113,7 +113,9 @@ def read_axes(folder: Path) -> tuple[Varying, ...]:
     path = folder / AXES_FILE
     if not path.exists():
         return ()
-    return tuple(Varying.model_validate(said) for said in json.loads(path.read_text()))
+    return tuple(
+        Varying.model_validate(said) for said in json.loads(path.read_text(encoding="utf-8"))
+    )
 
 
 def set_axes(graph: Any, axes: Sequence[Varying]) -> None:

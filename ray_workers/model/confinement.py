@@ -101,7 +101,7 @@ def confine(
 def limit_memory(more: int) -> bool:
     """Limit this process's address space to what it has now and `more` bytes; whether it worked."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         whole = pages * resource.getpagesize() + more
         resource.setrlimit(resource.RLIMIT_AS, (whole, whole))
     except (OSError, ValueError):

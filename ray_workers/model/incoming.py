@@ -107,7 +107,7 @@ def mlflow_model(path: str) -> nn.Module:
     try:
         if (folder / "MLmodel").stat().st_size > _LARGEST_MLMODEL:
             raise ValueError("it is too large")
-        said = yaml.safe_load((folder / "MLmodel").read_text())
+        said = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
         flavors: dict[str, Any] = {str(name): value for name, value in said["flavors"].items()}
     except (
         OSError, TypeError, KeyError, AttributeError, ValueError, RecursionError, yaml.YAMLError

@@ -34,7 +34,7 @@ def main() -> None:
         _open(said, answer)
     except BaseException as error:
         answer |= {"error": type(error).__name__, "text": str(error)[:_LONGEST]}
-    with open(int(said["answer"]), "w") as stream:
+    with open(int(said["answer"]), "w", encoding="utf-8") as stream:
         json.dump(answer, stream)
         stream.flush()
     os._exit(0)  # nothing that the file may have left behind runs

@@ -65,6 +65,6 @@ def _is_left(folder: str) -> bool:
 def _boot() -> str:
     """What tells this machine, since it was started, from others that share the folder."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")[:8]
     except OSError:
         return f"{os.uname().nodename[:16]}"

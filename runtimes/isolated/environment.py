@@ -82,7 +82,7 @@ def environment(name: str) -> Environment:
 
 def version_of(name: str, distribution: str) -> str:
     """The version that a requirements file asks for; `none` where it doesn't."""
-    for line in (_HERE / f"{name}.txt").read_text().splitlines():
+    for line in (_HERE / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         package, equals, version = line.partition("==")
         if equals and package.lower() == distribution.lower():
             return version

@@ -120,7 +120,7 @@ class Journal:
 
     def _read_progress(self) -> Progress:
         try:
-            return Progress.model_validate_json(self._progress.read_text())
+            return Progress.model_validate_json(self._progress.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return Progress()
 

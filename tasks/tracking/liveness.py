@@ -118,7 +118,7 @@ class Looks:
         self._seen: dict[str, tuple[str, str, float]] = {}
         self._new: dict[str, tuple[str, str, float]] = {}
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
-            kept = json.loads(file.read_text())
+            kept = json.loads(file.read_text(encoding="utf-8"))
             self._seen = {
                 str(run): (str(beat), str(boot), float(at))
                 for run, (beat, boot, at) in kept.items()
@@ -176,7 +176,7 @@ def _pid_space() -> int:
 def _ticks(pid: int) -> int | None:
     """When a process started, since the boot; None if that can't be read."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:  # hidden, or not Linux
         try:
             return int(psutil.Process(pid).create_time() * 100)
@@ -188,6 +188,6 @@ def _ticks(pid: int) -> int | None:
 
 def _text(file: str) -> str:
     try:
-        return Path(file).read_text().strip()[:100]
+        return Path(file).read_text(encoding="utf-8").strip()[:100]
     except OSError:
         return ""

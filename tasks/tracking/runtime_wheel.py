@@ -125,7 +125,7 @@ def _license() -> bytes:
     text = importlib.metadata.distribution(_HONE).read_text("licenses/LICENSE")
     beside = Path(__file__).parents[2] / "LICENSE"  # of a checkout
     if text is None and beside.is_file():
-        text = beside.read_text()
+        text = beside.read_text(encoding="utf-8")
     return (text or "Apache-2.0\n").encode()
 
 

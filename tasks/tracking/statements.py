@@ -63,7 +63,7 @@ def stated(tracking: str, name: str, version: str) -> Stated:
             return Stated(run_id, digest, why=f"run {run_id} has no {PROVENANCE}")
         if Path(path).stat().st_size > _LARGEST:
             return Stated(run_id, digest, why=f"{PROVENANCE} of run {run_id} is too large")
-        return Stated(run_id, digest, Path(path).read_text(errors="replace"))
+        return Stated(run_id, digest, Path(path).read_text(encoding="utf-8", errors="replace"))
 
 
 def _run_of(client: Any, version: Any) -> str:

@@ -118,7 +118,7 @@ def start(service: Service, folder: StackFolder) -> None:
 def find(folder: StackFolder, name: str) -> psutil.Process | None:
     """The process of a service; None if it does not run."""
     try:
-        said = json.loads((folder.records / f"{name}.json").read_text())
+        said = json.loads((folder.records / f"{name}.json").read_text(encoding="utf-8"))
         process = psutil.Process(int(said["pid"]))
         same = abs(process.create_time() - float(said["started"])) < _SAME
         if same and process.status() != psutil.STATUS_ZOMBIE:

@@ -64,7 +64,7 @@ def build_in_environment(work: Workspace[CompileSpec], kind: str, can: dict[str,
         raise StepCrashed(f"the builder of {kind} was killed by {name}", where=kind)
     if done.returncode:
         raise StepFailed(f"{kind} can't compile the model: {why(done.stderr)}", where=kind)
-    found: dict[str, Any] = json.loads((scratch / "built.json").read_text())
+    found: dict[str, Any] = json.loads((scratch / "built.json").read_text(encoding="utf-8"))
     sizes = found["batch_sizes"]
     artifact = CompiledArtifact(
         runtime=kind,

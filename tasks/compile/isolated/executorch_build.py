@@ -54,4 +54,4 @@ def _quantized(model: Any, inputs: list[Any], step: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

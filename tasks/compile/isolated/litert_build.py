@@ -91,4 +91,4 @@ def _quantize(plain: Path, final: Path, inputs: list[Any], size: int, step: dict
 
 
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -129,3 +129,9 @@ def test_a_lost_reader_of_json_ends_a_command_and_not_a_run(tmp_path: Path) -> N
     code, _, err = piped(f"goes_on = False\n{script}", log, 0)
     assert code == EXIT_NO_READER, err
     assert err == ""
+
+
+def test_what_the_terminals_encoding_lacks_is_written_by_similar_characters(tmp_path: Path) -> None:
+    script = "print('★ fp32 2.1 × eager → größer')\nsys.stderr.write('≥ 98 %\\n')\nleave(0)"
+    code, read, err = piped(script, tmp_path / "log", 100, PYTHONIOENCODING="ascii")
+    assert (code, read, err) == (0, "* fp32 2.1 x eager -> gr??er\n", ">= 98 %\n")
