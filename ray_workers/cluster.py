@@ -47,6 +47,7 @@ LOCAL = {
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 _PATIENCE = 1.5  # s that `close` waits for a start
 _SHUTDOWN = 15.0  # s for Ray's own end
+_LOOK = 2.0  # s between two looks at the processes of a cluster that was started here
 
 
 def cores() -> int:
@@ -89,6 +90,8 @@ class Cluster:
         self._owned = False
         self._token = contextlib.ExitStack()
         self._watch: ray_start.Watch | None = None
+        self._heads: list[psutil.Process] = []
+        self._gone: HoneError | None = None
         self.cancelled = threading.Event()
         self.abandoned = False
 
@@ -135,6 +138,16 @@ class Cluster:
         """Stop waiting for steps, in every thread."""
         self.cancelled.set()
 
+    def gone(self) -> HoneError | None:
+        """Why a cluster that was started here can't be used any more; None: it can."""
+        with self._lock:
+            if self._gone is None:
+                for head in self._heads:
+                    if not _is_alive(head):
+                        self._gone = ray_start.head_ended(head.name(), self._watch)
+                        break
+            return self._gone
+
     def close(self) -> None:
         """Stop what was started here; leave a joined cluster as it is.
 
@@ -148,7 +161,9 @@ class Cluster:
         if started_here and not ready:
             ready = self._stop_connecting()
         self._stop.set()
-        if ready:
+        if self.gone() is not None:
+            self.abandoned = True  # Ray ends this process once it has looked for its GCS for 60 s
+        elif ready:
             self._thread.join(_SHUTDOWN)
         elif started_here:
             if self._watch is not None:
@@ -201,6 +216,8 @@ class Cluster:
     def _nodes(self) -> list[dict[str, float]]:
         """The resources of each node that is alive, under Ray's names."""
         self.start()
+        if (gone := self.gone()) is not None:
+            raise gone
         import ray  # only now: an import that fails there leaves parts, which fail here otherwise
 
         return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
@@ -221,10 +238,14 @@ class Cluster:
             self._ready.set()
             return
         self._ready.set()
-        self._stop.wait()
+        while not self._stop.wait(_LOOK):
+            if self.gone() is not None:
+                self.cancel()
         import ray
 
-        if self._owned:
+        if self.gone() is not None:
+            self._token.close()
+        elif self._owned:
             ray.shutdown()
             self._token.close()
         else:
@@ -242,6 +263,7 @@ class Cluster:
             self._connect(ray)
         self._channel = open_channel()
         if self._owned and self.address is None:
+            self._heads = ray_private.head_processes()
             ray.remote(num_cpus=0, max_retries=0)(_import_torch).remote()
 
     def _not_closed(self) -> None:
@@ -302,6 +324,13 @@ def _import_torch() -> None:
         from .training.parallel import parallelize  # noqa: F401
     finally:
         gc.enable()  # and not frozen: `kept_models` asks for referrers, which frozen ones are not
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _end(processes: list[psutil.Process]) -> None:

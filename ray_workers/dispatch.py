@@ -191,7 +191,7 @@ def dispatch(job: StepJob, cluster: Cluster, report: Report) -> Done:
                 answer = ray.get(reference)
                 break
             if cluster.cancelled.is_set():
-                raise HoneError("the run was interrupted")
+                raise cluster.gone() or HoneError("the run was interrupted")
             if time.monotonic() > deadline:
                 raise StepTimeout(
                     f"it took longer than {job.timeout:g} s and was stopped",
@@ -202,9 +202,10 @@ def dispatch(job: StepJob, cluster: Cluster, report: Report) -> Done:
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise StepCrashed(f"the worker process died ({cause_of_death(error)})") from error
     except ray.exceptions.RayError as error:
-        raise StepCrashed(f"Ray lost the worker: {telling(error)}") from error
+        lost = StepCrashed(f"Ray lost the worker: {telling(error)}")
+        raise cluster.gone() or lost from error
     finally:
-        if not ray.wait([reference], timeout=0)[0]:
+        if cluster.gone() is None and not ray.wait([reference], timeout=0)[0]:
             ray.cancel(reference, force=True)
     if "error" in answer:
         raise HoneError.from_dict(answer["error"])

@@ -159,7 +159,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def _safe_path() -> contextlib.AbstractContextManager[None]:
-    """Processes that are started meanwhile don't put the current folder on their path.
+    """Processes that are started meanwhile don't put the current folder on their path, and run with
+    assertions and docstrings, without which Ray's agents end at once, and its node with them.
 
     They are told so, not this process's environment: other threads may be reading that. Without the
     part, they have Ray's own path.
@@ -167,7 +168,8 @@ def _safe_path() -> contextlib.AbstractContextManager[None]:
 
     def with_safe_path(start_process: Any) -> Any:
         def start(*arguments: Any, **options: Any) -> Any:
-            options["env_updates"] = {**(options.get("env_updates") or {}), "PYTHONSAFEPATH": "1"}
+            given = options.get("env_updates") or {}
+            options["env_updates"] = {**given, "PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": ""}
             return start_process(*arguments, **options)
 
         return start
@@ -265,6 +267,20 @@ def own_processes() -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
             if any(w.startswith((place, "ray::")) for w in words[:4]):
+                found.append(process)
+    return found
+
+
+#: Without one of these, a cluster is lost.
+_HEADS = ("gcs_server", "raylet")
+
+
+def head_processes() -> list[psutil.Process]:
+    """Those of our own processes without which a cluster is lost; without the names, none."""
+    found = []
+    for process in own_processes():
+        with contextlib.suppress(psutil.Error):
+            if process.name() in _HEADS:  # which psutil keeps, for when it has ended
                 found.append(process)
     return found
 

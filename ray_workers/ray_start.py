@@ -163,6 +163,24 @@ def join(start: Callable[[Watch], None], address: str) -> None:
         watch.close()
 
 
+def head_ended(name: str, watch: Watch | None) -> HoneError:
+    """The error of a run whose cluster lost a process that it can't do without.
+
+    Args:
+        name: `gcs_server` or `raylet`.
+        watch: Of its start; the end of Ray's logs is kept where that keeps it.
+    """
+    what = {"gcs_server": "head process (the GCS)", "raylet": "node process (the raylet)"}
+    kept = None if watch is None else watch.keep()
+    why = None if kept is None else ray_watch.last_error(kept / f"{name}.out")
+    return HoneError(
+        f"Ray's {what.get(name, name)} ended while the run used it" + (f": {why}" if why else ""),
+        where=None if kept is None else str(kept),
+        do="run this again, what was computed is kept; if it happens again, look for a full memory "
+        "or disk, or for what ends processes",
+    )
+
+
 def _is_of_the_gcs(error: Exception) -> bool:
     """Whether a start failed because the GCS died, hangs, or was too slow for Ray's own limits."""
     return isinstance(error, GcsSilent) or "gcs" in str(error).lower()

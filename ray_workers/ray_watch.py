@@ -137,6 +137,20 @@ def says_why(session: Path) -> bool:
     return False
 
 
+def last_error(log: Path) -> str | None:
+    """The last error of one of Ray's logs in C++, without its time and place; None: there is none.
+
+    Its lines are `[time E pid tid] (program) file.cc:line: text`.
+    """
+    found = None
+    with contextlib.suppress(OSError):
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            head, _, rest = line.partition("] ")
+            if head.startswith("[") and (" E " in head or " C " in head):
+                found = rest.partition(": ")[2].strip() or found
+    return None if found is None else found[:300]
+
+
 def what_to_do(kept: Path | None) -> str:
     """Advice to the user.
 

@@ -124,6 +124,8 @@ class PrefectServer:
         with contextlib.suppress(BrokenPipeError), self._process.stdin as told:
             told.write(f"{umask} {self._log.absolute()}".encode())  # `wait` sees that it ended
         os.environ["PREFECT_API_URL"] = self.url
+        if asked := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):  # of whoever asks it
+            os.environ.setdefault("PREFECT_API_AUTH_STRING", asked)
 
     def wait(self, seconds: float = 180) -> None:
         """Wait until it answers.
@@ -133,7 +135,13 @@ class PrefectServer:
         """
         assert self._process is not None  # noqa: S101 (narrows a type)
         deadline = time.monotonic() + seconds
-        while not answers(self.url):
+        while (problem := problem_with(self.url)) is not None:
+            if "denies" in problem:
+                raise AccessRefused(
+                    f"Prefect's server, which was started for this run, {problem}",
+                    where=str(self._log),
+                    do="let PREFECT_API_AUTH_STRING be what its server.api.auth_string is",
+                )
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise self.machine_error() or HoneError(
                     "Prefect's server did not start",
@@ -204,11 +212,6 @@ def _die_with_parent() -> None:
     import signal
 
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def answers(url: str) -> bool:
-    """Whether a Prefect API answers, within seconds."""
-    return problem_with(url) is None
 
 
 def problem_with(url: str) -> str | None:

@@ -23,7 +23,7 @@ from prefect_hone.recipe.errors import (
     StoreError,
 )
 from prefect_hone.recipe.factories import Allowed
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import ActorDiedError, RayTaskError, WorkerCrashedError
 
 STEPS = "steps_of_dispatch"
 
@@ -124,6 +124,7 @@ class FakeCluster:
         self.cancelled = threading.Event()
         self.channel = SimpleNamespace(drain=SimpleNamespace(remote=self._drain))
         self.ended: list[object] = []
+        self.lost: HoneError | None = None
         self._answer = answer
         self._events: list[Event] = [Begun(), Note("at work")] if begun else []
         remote = SimpleNamespace(remote=lambda *_: "step")
@@ -134,6 +135,9 @@ class FakeCluster:
 
     def start(self) -> None:
         pass
+
+    def gone(self) -> HoneError | None:
+        return self.lost
 
     def _drain(self, _key: str) -> list[Event]:
         events, self._events = self._events, []
@@ -180,6 +184,21 @@ def test_how_a_worker_ends_is_named(
         dispatch(job(store), cluster, lambda _: None)
     assert type(caught.value) is kind
     assert said in str(caught.value)
+
+
+def test_a_cluster_that_is_gone_is_named_instead_of_the_worker(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    cluster: Any = FakeCluster(monkeypatch, ActorDiedError())
+    cluster.lost = HoneError("Ray's node process ended")
+    with pytest.raises(HoneError, match="node process ended"):
+        dispatch(job(store), cluster, lambda _: None)
+    assert cluster.ended == [], "nobody is left who could be asked"
+    waiting: Any = FakeCluster(monkeypatch, None)
+    waiting.lost = cluster.lost
+    waiting.cancelled.set()
+    with pytest.raises(HoneError, match="node process ended"):
+        dispatch(job(store), waiting, lambda _: None)
 
 
 def test_time_counts_once_the_worker_has_begun(

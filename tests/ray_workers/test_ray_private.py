@@ -236,4 +236,5 @@ def test_rays_processes_have_a_safe_path_and_this_one_keeps_its_environment(
     )
     monkeypatch.setattr(ray, "init", init)
     ray_private.start({"a": 1})
-    assert seen == [{"A": "1", "PYTHONSAFEPATH": "1"}, {"PYTHONSAFEPATH": "1"}, None]
+    ours = {"PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": ""}
+    assert seen == [{"A": "1", **ours}, ours, None]

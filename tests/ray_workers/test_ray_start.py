@@ -14,6 +14,7 @@ import pytest
 from prefect_hone.ray_workers import ray_private, ray_start
 from prefect_hone.ray_workers.cluster import Cluster
 from prefect_hone.ray_workers.ray_start import GcsSilent, Watch, join, start_here
+from prefect_hone.ray_workers.ray_watch import last_error
 from prefect_hone.recipe.errors import HoneError, ServerUnreachable
 
 
@@ -138,6 +139,83 @@ os._exit(4)
     expected = "said True HoneError" if at == "before" else "said True NoneType"
     assert (done.returncode, done.stdout.split("\n")[0]) == (4, expected), done.stderr
     assert "connect" not in done.stderr
+
+
+def test_the_last_error_of_a_log_of_ray(tmp_path: Path) -> None:
+    log = tmp_path / "raylet.out"
+    assert last_error(log) is None
+    log.write_text("[2026-11-30 10:46:32,209 I 1 2] (raylet) node.cc:1: all is well\n")
+    assert last_error(log) is None
+    said = (
+        "The raylet exited immediately because one Ray agent failed, agent_name = dashboard_agent."
+    )
+    with log.open("ab") as file:
+        file.write(
+            b"[2026-11-30 10:46:32,205 E 1 3] (raylet) agent_manager.cc:87: " + said.encode()
+        )
+        file.write(b"\n\xff[state-dump] ] E :\n")
+    assert last_error(log) == said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["raylet", pytest.param("gcs_server", marks=pytest.mark.nightly)])
+def test_a_head_that_ends_while_it_is_used_is_told_within_seconds(
+    tmp_path: Path, which: str
+) -> None:
+    """Without a GCS, Ray ends the process after 60 s; without a raylet, steps wait for ever."""
+    code = f"""
+import os, sys, time
+from pathlib import Path
+from prefect_hone.ray_workers.cluster import Cluster
+from prefect_hone.recipe.errors import HoneError
+cluster = Cluster(logs=Path(sys.argv[1]))
+cluster.start()
+assert cluster.gone() is None
+assert cluster.capacity().cpus > 0
+(head,) = [p for p in cluster._heads if p.name() == "{which}"]
+head.kill()
+assert cluster.cancelled.wait(20)
+try:
+    cluster.capacity()
+except HoneError as error:
+    print(error)
+began = time.monotonic()
+cluster.close()
+print("abandoned", cluster.abandoned, time.monotonic() - began < 10)
+sys.stdout.flush()
+os._exit(4)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "logs")],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    sentence, do, closed = done.stdout.splitlines()
+    (kept,) = (tmp_path / "logs").iterdir()
+    assert sentence.startswith(f"{kept}: Ray's ")
+    assert "process (the" in sentence
+    assert "ended while the run used it" in sentence
+    assert "run this again, what was computed is kept" in do
+    assert closed == "abandoned True True"
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_ray_stays_where_python_has_no_assertions_and_docstrings() -> None:
+    """Ray's agents end then, with exit code 0, and its node with them."""
+    code = (
+        "from prefect_hone.ray_workers.cluster import Cluster\n"
+        "cluster = Cluster()\n"
+        "cluster.start()\n"
+        "cluster.cancelled.wait(25)\n"
+        "print(cluster.gone(), cluster.capacity().cpus > 0)\n"
+        "cluster.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100,
+        env={**os.environ, "PYTHONOPTIMIZE": "2"},
+    )  # fmt: skip
+    assert done.stdout == "None True\n", done.stdout + done.stderr
 
 
 @pytest.mark.slow

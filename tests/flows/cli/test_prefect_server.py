@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import sqlite3
@@ -14,10 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
+from http_server import Handler, serving
 from prefect_hone.flows.cli import prefect_server
 from prefect_hone.flows.cli.prefect_server import PrefectServer, configured_url
 from prefect_hone.flows.cli.run import _telling_of_the_machine
-from prefect_hone.recipe.errors import HoneError, StoreError
+from prefect_hone.recipe.errors import AccessRefused, HoneError, StoreError
 
 MIGRATE = "PREFECT_SERVER_DATABASE_MIGRATE_ON_START"
 
@@ -200,3 +202,30 @@ def test_it_ends_with_a_command_that_ends_before(home: Path, stubs: Path) -> Non
     process.stdin.close()  # as the system does for a process that is killed
     assert process.wait(30) == 0
     assert not (home / "home").exists()
+
+
+def test_a_server_that_asks_for_credentials_is_asked_with_them_or_says_so_at_once(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the settings of a team's server are in everybody's environment."""
+
+    class Closed(Handler):
+        def do_GET(self) -> None:
+            right = self.headers["Authorization"] == "Basic aG9uZTpyaWdodA=="  # hone:right
+            self.send_response(200 if right else 401)
+            self.end_headers()
+
+    alive = SimpleNamespace(poll=lambda: None, terminate=lambda: None, stdin=io.BytesIO())
+    monkeypatch.setattr(prefect_server.subprocess, "Popen", lambda *_, **__: alive)
+    with serving(Closed) as port:
+        server = PrefectServer(tmp_path / "logs" / "server.log")
+        server.prepare()
+        server.url = f"http://127.0.0.1:{port}/api"
+        with pytest.raises(AccessRefused, match=r"started for this run, denies access \(401\)"):
+            server.wait()
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "")
+        monkeypatch.delenv("PREFECT_API_AUTH_STRING")
+        monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "hone:right")
+        server.serve()
+        server.wait()
+    assert os.environ["PREFECT_API_AUTH_STRING"] == "hone:right"

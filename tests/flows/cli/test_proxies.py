@@ -8,7 +8,7 @@ import httpx
 import pytest
 import requests
 from http_server import Handler, serving
-from prefect_hone.flows.cli.prefect_server import answers
+from prefect_hone.flows.cli.prefect_server import problem_with
 from prefect_hone.flows.cli.proxies import reach_this_machine_directly
 
 DEAD = "http://127.0.0.1:9"
@@ -42,14 +42,15 @@ def test_what_the_clients_of_prefect_and_mlflow_do(monkeypatch: pytest.MonkeyPat
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", DEAD)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # made before, it knows no proxy
     with serving(Api) as port:
         urls = [f"http://{host}:{port}/api" for host in ("127.0.0.1", "localhost")]
-        assert not answers(urls[0])
+        assert problem_with(urls[0]) == "does not answer"
         monkeypatch.setenv("no_proxy", "")
         monkeypatch.setenv("NO_PROXY", "")
         reach_this_machine_directly()
         for url in urls:
-            assert answers(url)
+            assert problem_with(url) is None
             assert httpx.get(url).status_code == 200
             assert requests.get(url, timeout=5).status_code == 200
             with urllib.request.urlopen(url) as answer:
