@@ -146,7 +146,8 @@ def last_error(log: Path) -> str | None:
     with contextlib.suppress(OSError):
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
             head, _, rest = line.partition("] ")
-            if head.startswith("[") and (" E " in head or " C " in head):
+            is_error = head.startswith("[") and (" E " in head or " C " in head)
+            if is_error and "metrics" not in rest:  # which nothing depends on
                 found = rest.partition(": ")[2].strip() or found
     return None if found is None else found[:300]
 

@@ -154,6 +154,7 @@ def test_the_last_error_of_a_log_of_ray(tmp_path: Path) -> None:
             b"[2026-11-30 10:46:32,205 E 1 3] (raylet) agent_manager.cc:87: " + said.encode()
         )
         file.write(b"\n\xff[state-dump] ] E :\n")
+        file.write(b"[2026-11-30 10:46:39,255 E 1 1] (raylet) main.cc:1: Failed; no metrics.\n")
     assert last_error(log) == said
 
 
