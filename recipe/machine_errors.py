@@ -16,6 +16,7 @@ from .errors import HoneError, StoreError
 _FREE = "free some space, or set HONE_HOME, HONE_STORE or TMPDIR to another location"
 _PERMIT = "check its permissions, or set HONE_HOME and HONE_STORE to folders that you can write to"
 _UNOPENED = -1  # SQLite has one text for a denied permission and for a missing inode
+_SOCKS = -2
 _BY_NUMBER = {
     errno.ENOSPC: ("no space or no inodes are left on the disk", _FREE),
     errno.EDQUOT: ("your disk quota is used up", _FREE),
@@ -28,8 +29,12 @@ _BY_NUMBER = {
         "check the permissions of its folder, and that the disk has space and inodes left (df -i)",
     ),
     errno.EIO: ("the disk failed to read or write", "look at the system's log"),
+    _SOCKS: (
+        "the environment names a SOCKS proxy, and a client lacks the package for it",
+        'pip install "httpx[socks]" "requests[socks]"; or unset all_proxy and the like',
+    ),
 }  # fmt: skip
-#: What SQLite says, and the system itself where only its text is left.
+#: What SQLite, httpx and requests say, and the system itself where only its text is left.
 _BY_TEXT = {
     "database or disk is full": errno.ENOSPC,
     "No space left on device": errno.ENOSPC,
@@ -40,6 +45,8 @@ _BY_TEXT = {
     "Permission denied": errno.EACCES,
     "disk I/O error": errno.EIO,
     "Too many open files": errno.EMFILE,
+    "the 'socksio' package is not installed": _SOCKS,
+    "Missing dependencies for SOCKS support": _SOCKS,
 }
 
 
@@ -55,6 +62,8 @@ def machine_error(error: BaseException) -> HoneError | None:
             number = next((n for said, n in _BY_TEXT.items() if said in text), None)
         if number in _BY_NUMBER:
             what, do = _BY_NUMBER[number]
+            if number == _SOCKS:
+                return HoneError(what, do=do)
             return StoreError(what, where=where if isinstance(where, str) else None, do=do)
     return None
 

@@ -30,6 +30,8 @@ class Wrapped(Exception):
         (Wrapped("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT]"), FULL),
         (Wrapped("(sqlite3.OperationalError) attempt to write a readonly database"), "read-only"),
         (Wrapped("(sqlite3.OperationalError) unable to open database file"), "inodes left"),
+        (ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."), "[socks]"),
+        (ValueError("Missing dependencies for SOCKS support."), "[socks]"),
     ],
 )
 def test_it_is_a_sentence(error: Exception, said: str) -> None:

@@ -10,6 +10,7 @@ import requests
 from http_server import Handler, serving
 from prefect_hone.flows.cli.prefect_server import problem_with
 from prefect_hone.flows.cli.proxies import reach_this_machine_directly
+from prefect_hone.recipe.machine_errors import machine_error
 
 DEAD = "http://127.0.0.1:9"
 OURS = "localhost,127.0.0.1,::1"
@@ -55,3 +56,20 @@ def test_what_the_clients_of_prefect_and_mlflow_do(monkeypatch: pytest.MonkeyPat
             assert requests.get(url, timeout=5).status_code == 200
             with urllib.request.urlopen(url) as answer:
                 assert answer.status == 200
+
+
+def test_the_texts_about_a_socks_proxy_are_those_that_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+    for ask in (lambda: httpx.get("http://a.example"), lambda: requests.get("http://a.example")):
+        try:
+            ask()
+        except (ImportError, requests.exceptions.InvalidSchema) as error:
+            assert "[socks]" in str(machine_error(error))
+        except (httpx.TransportError, requests.exceptions.ConnectionError):
+            pass  # the package is here, and the proxy is not
+        else:
+            pytest.fail("nobody answers there")
