@@ -286,6 +286,8 @@ class StackPlace:
         digests = Counter(v.tags.get(names.DIGEST) for v in versions)
         if len(versions) != runs or len(digests) != runs:
             yield f"{model} has {len(versions)} versions, {len(digests)} different, of {runs} runs"
+        if not versions:
+            return  # MLflow's answers about a model that is not there are refusals
         entries = Ledger(client, model).entries()
         state = state_of(entries)
         if state.open:
