@@ -90,6 +90,7 @@ def test_ended_at_any_moment_it_goes_on_from_there(
     err = process.stderr.read()
 
     assert process.wait(240) == 0, err
+    assert flow_run_states(tmp_path) == ["Crashed", "Crashed", "Completed"]
     assert "nobody reads the standard output any more; the run goes on" in err
     assert "the run goes on" in (hone.home / "logs" / "output.log").read_text()
     assert {"check", "train", "export", "benchmark"} <= done

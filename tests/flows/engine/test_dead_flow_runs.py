@@ -78,6 +78,7 @@ def test_a_flow_run_that_another_process_tries_again_is_claimed(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_process_on_a_real_server(databases: Path, tmp_path: Path) -> None:
     """Killed in its first line, with another flow run that was not Running yet."""
     shutil.copyfile(databases / "prefect.db", tmp_path / "prefect.db")

@@ -14,7 +14,7 @@ import pytest
 from gang import together
 from gang import train as train_alone
 from prefect_hone.recipe.errors import InputError
-from ray_training import PROJECT, charlm_job, cluster, train_project
+from ray_training import PROJECT, Training, charlm_job, cluster, train_project
 
 pytestmark = pytest.mark.slow
 
@@ -39,10 +39,21 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
     return {e["step"]: e["value"] for e in events if e.get("name") == "train/loss"}
 
 
-def test_a_node_is_lost_and_others_join(expected: dict[int, float], tmp_path: Path) -> None:
+def stopped_in_order(training: Training) -> None:
+    """The training went on at the step at which a worker was asked to stop."""
+    stopped = next(note for note in training.notes() if "asked to stop at step" in note)
+    step = int(stopped.split("asked to stop at step ")[1].split(";")[0])
+    goes_on = next(note for note in training.notes() if "resuming after" in note)
+    epoch, rest = divmod(step, 10)
+    assert (f"step {rest} of epoch {epoch + 1}" if rest else f"epoch {epoch}") in goes_on
+
+
+def test_a_worker_is_preempted_a_node_is_lost_and_others_join(
+    expected: dict[int, float], tmp_path: Path
+) -> None:
     job = charlm_job(
         tmp_path / "ck", epochs=6, mesh={"data": {"min": 1, "max": 3}}, wait_for_workers=60,
-        checkpoint={"every_steps": 2}, resources={"cpus": 1},
+        checkpoint={"every_steps": 2}, resources={"cpus": 1}, max_failures=1,
         loading={"workers": 0},  # so that the slow samples keep it busy
     )  # fmt: skip
     job = job.model_copy(update={"data": job.data.model_copy(update={"args": {"delay": 0.02}})})
@@ -51,10 +62,14 @@ def test_a_node_is_lost_and_others_join(expected: dict[int, float], tmp_path: Pa
         nodes.wait_for_nodes()
         training = train_project(job, tmp_path)
         training.wait_for(text="trains with 2 workers")
-        training.wait_for(step=6)
+        training.wait_for(step=5)
+        os.kill(training_workers()[0].pid, signal.SIGTERM)
+        training.wait_for(text="asked to stop")  # which is no failure
+        training.wait_for(step=8)
+        stopped_in_order(training)
         nodes.remove_node(second, allow_graceful=False)
         training.wait_for(text="trains with 1 workers")
-        training.wait_for(step=12)
+        training.wait_for(step=14)
         for _ in range(2):
             nodes.add_node(num_cpus=1, object_store_memory=100 * 2**20)
         training.wait_for(text="stops at a checkpoint to take them")
@@ -107,6 +122,7 @@ class TestTwoWorkers:
         assert sum("restarting" in note for note in training.notes()) == kills
         assert training.curve() == pytest.approx(expected, abs=1e-4)
 
+    @pytest.mark.nightly
     def test_a_preempted_worker_leaves_a_checkpoint_first(
         self, expected: dict[int, float], tmp_path: Path
     ) -> None:
@@ -116,11 +132,7 @@ class TestTwoWorkers:
         os.kill(training_workers()[0].pid, signal.SIGTERM)
         training.wait_for(text="asked to stop")
         training.finish()
-        stopped = next(note for note in training.notes() if "asked to stop at step" in note)
-        step = int(stopped.split("asked to stop at step ")[1].split(";")[0])
-        goes_on = next(note for note in training.notes() if "resuming after" in note)
-        epoch, rest = divmod(step, 10)
-        assert (f"step {rest} of epoch {epoch + 1}" if rest else f"epoch {epoch}") in goes_on
+        stopped_in_order(training)
         assert training.curve() == pytest.approx(expected, abs=1e-4)
 
     @pytest.mark.nightly

@@ -86,11 +86,11 @@ QUICK = [
 ]
 SLOW = [
     ({"shard": 2}, {"accumulate": 2, "recompute": "full"}),
-    ({"tensor": 2}, {"parallel": {"tensor": {"sequence": True}}}),
-    ({"pipeline": 2}, {"parallel": INTERLEAVED}),
     ({"data": 2, "tensor": 2}, {}),
 ]
 NIGHTLY = [
+    ({"tensor": 2}, {"parallel": {"tensor": {"sequence": True}}}),
+    ({"pipeline": 2}, {"parallel": INTERLEAVED}),
     ({"shard": 2}, {}),
     ({"tensor": 2}, {}),
     ({"data": 2}, {"accumulate": 2}),
