@@ -43,6 +43,8 @@ from .sending import Sending
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # s between tries while the server is away
 _HEARTBEAT = 30.0  # s
+#: Between two requests with metrics: this many times what the last one took, up to so long (s).
+_PAUSE, _LONGEST_PAUSE = 4.0, 10.0
 _SLOW = 300.0  # s that the end of a run waits for a server that is slow, and takes what it is sent
 _FULL = 10.0  # s that a full disk under the embedded store is waited for
 _PATIENCE = 10.0  # s that the end of a run waits for what earlier ones left unsent
@@ -98,6 +100,8 @@ class Tracker:
         self._seen: set[tuple[str, str, int]] = set()
         self._open: list[str] = []
         self._away_since: float | None = None
+        self._hurry = threading.Event()  # somebody waits for what is left
+        self._next_metrics = 0.0  # when the next metrics may be sent, by `time.monotonic`
 
     def open(self, name: str, tags: dict[str, str]) -> str:
         """Start the parent run; close runs that dead processes left open, and send their entries.
@@ -219,9 +223,16 @@ class Tracker:
             while_it_takes: The limit is for each entry: a server that is slow, and takes one after
                 the other, is waited for.
         """
-        since, left = time.monotonic(), 0
         self._wake.set()
+        try:
+            return self._wait_until_sent(seconds, while_it_takes)
+        finally:
+            self._hurry.clear()
+
+    def _wait_until_sent(self, seconds: float, while_it_takes: bool) -> bool:
+        since, left = time.monotonic(), 0
         while self._journal is not None and (waiting := self._journal.waiting()):
+            self._hurry.set()
             if while_it_takes and waiting != left:
                 since, left = time.monotonic(), waiting
             limit = seconds if self.disk_error is None else min(seconds, _FULL)
@@ -297,6 +308,9 @@ class Tracker:
                 with contextlib.suppress(Exception):
                     self._sender.tag(self._journal.ids[PARENT], names.HEARTBEAT, heartbeat())
             if self._journal.waiting():
+                if not stopped and (pause := self._pause()) > 0:
+                    self._hurry.wait(min(pause, 1))
+                    continue
                 if self._guarded_send():
                     wait, self._away_since, self._sending.disk_error = _FIRST_WAIT, None, None
                     continue
@@ -317,11 +331,26 @@ class Tracker:
     def _guarded_send(self) -> bool:
         """Send this run's next entries; whatever is raised is told, and does not end the thread."""
         assert self._journal is not None  # noqa: S101 (narrows a type)
+        began = time.monotonic()
         try:
             return self._sending.send_next(self._journal)
         except Exception as error:
             self._sending.problem(f"what this run tracks can't be sent: {telling(error)[:300]}")
             return False
+        finally:
+            now = time.monotonic()
+            self._next_metrics = now + min(_LONGEST_PAUSE, _PAUSE * (now - began))
+
+    def _pause(self) -> float:
+        """How long the next entries should wait (s): only metrics do, and only if nobody waits.
+
+        Each step of a training makes some. MLflow's server takes half a second of a core for each
+        request if it checks passwords, so one training alone would keep it busy half of the time.
+        """
+        assert self._journal is not None  # noqa: S101 (narrows a type)
+        if self._hurry.is_set() or not isinstance(self._journal.next(1)[0], MetricEntry):
+            return 0.0
+        return self._next_metrics - time.monotonic()
 
 
 def _without_secrets(entry: JournalEntry) -> JournalEntry:

@@ -66,6 +66,36 @@ def test_a_run_with_children(new_uri: str, tmp_path: Path) -> None:
     assert not list((tmp_path / "journal").iterdir()), "nothing is left when all was sent"
 
 
+def test_a_slow_server_gets_fewer_and_larger_requests(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tracker(uri, tmp_path)
+    made.open("parent", {})
+    sizes: list[int] = []
+    send = made._sender.send
+
+    def slow(entries, ids):
+        time.sleep(0.1)
+        sizes.append(len(entries))
+        send(entries, ids)
+
+    monkeypatch.setattr(made._sender, "send", slow)
+    assert made.flush(10)
+    for step in range(100):
+        made.metric(PARENT, "loss", 0.5, step, step)
+        time.sleep(0.01)
+    so_far = len(sizes)
+    began = time.monotonic()
+    assert made.flush(10)
+    assert time.monotonic() - began < 2, "who waits is not made to wait longer"
+    assert so_far <= 5, "with pauses of 4 times what a request takes; 10 without"
+    assert made.close("FINISHED")
+    history = mlflow.MlflowClient(uri).get_metric_history(
+        only_run(uri, "parent").info.run_id, "loss"
+    )
+    assert [point.step for point in history] == list(range(100))
+
+
 def test_a_metric_has_one_value_per_step(uri: str, tmp_path: Path) -> None:
     made = tracker(uri, tmp_path)
     run_id = made.open("parent", {})
