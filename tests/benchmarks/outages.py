@@ -32,7 +32,7 @@ import psutil
 from prefect_hone.flows.operate.stack import process
 from stack_place import EPOCHS, StackPlace
 
-LONG = 400  # epochs of a training that outlives all outages
+LONG = 160  # epochs of a training that outlives all outages, of about 100 s
 _KILL_A_NODE = ("ray", "all")
 
 
