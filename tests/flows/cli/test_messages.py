@@ -435,9 +435,8 @@ MORE_OF_THEM = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "cases", [TRANSFORMERS_FOLDERS, pytest.param(MORE_OF_THEM, marks=pytest.mark.nightly)]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("cases", [TRANSFORMERS_FOLDERS, MORE_OF_THEM])
 def test_transformers_folders(
     tmp_path: Path, cases: tuple[tuple[dict[str, Any], str, str], ...]
 ) -> None:

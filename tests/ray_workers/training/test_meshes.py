@@ -85,10 +85,10 @@ QUICK = [
     ({"pipeline": 2}, {"parallel": PIPELINE}),
 ]
 SLOW = [
-    ({"shard": 2}, {"accumulate": 2, "recompute": "full"}),
     ({"data": 2, "tensor": 2}, {}),
 ]
 NIGHTLY = [
+    ({"shard": 2}, {"accumulate": 2, "recompute": "full"}),
     ({"tensor": 2}, {"parallel": {"tensor": {"sequence": True}}}),
     ({"pipeline": 2}, {"parallel": INTERLEAVED}),
     ({"shard": 2}, {}),
