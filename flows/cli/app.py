@@ -12,6 +12,7 @@ from .commands import deployments, machine, registry, runs, stack
 from .commands.common import exit_code_of
 from .output import OutputLost, flush_output, guard_output, leave
 from .proxies import reach_this_machine_directly
+from .user_home import use_hone_home
 
 app = typer.Typer(
     name="hone",
@@ -52,6 +53,7 @@ def main() -> NoReturn:
     guard_output()
     ignore_the_current_folder()
     reach_this_machine_directly()
+    use_hone_home()
     code: int | str | None = 0
     try:
         app()

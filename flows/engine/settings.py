@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...recipe.errors import InputError
+from ...recipe.errors import InputError, StoreError
 from ...recipe.showable import without_user
 
 T = TypeVar("T")
@@ -46,8 +46,16 @@ class Settings:
 
         Raises:
             InputError: A variable does not have the JSON that it should have.
+            StoreError: There is neither `HONE_HOME` nor a home folder of this user.
         """
-        home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser().resolve()
+        try:
+            home = Path(os.environ.get("HONE_HOME") or "~/.hone").expanduser().resolve()
+        except RuntimeError:  # HOME is not set, and nobody has this user id
+            raise StoreError(
+                f"the user with the id {os.geteuid()} has no home folder",
+                where="HOME",
+                do="set HONE_HOME to a folder that you can write to",
+            ) from None
         tracking = _without_user(os.environ.get("MLFLOW_TRACKING_URI"))
         ray_address = os.environ.get("RAY_ADDRESS")
         return Settings(
