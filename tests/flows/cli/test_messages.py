@@ -386,6 +386,7 @@ def test_a_bad_model_file(
     assert caught.value.where == f"model.source: {tmp_path / name}"
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_keras_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "torch")

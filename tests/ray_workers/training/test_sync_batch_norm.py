@@ -100,8 +100,8 @@ def trained(folder: Path, mesh: dict[str, int], **settings: Any) -> dict[str, to
     return load_file(folder / WEIGHTS)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("axis", ["shard", pytest.param("data", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("axis", ["data", "shard"])
 def test_two_workers_train_what_one_trains_running_statistics_included(
     tmp_path: Path, axis: str
 ) -> None:
