@@ -90,7 +90,7 @@ class Cluster:
         self._owned = False
         self._token = contextlib.ExitStack()
         self._watch: ray_start.Watch | None = None
-        self._heads: list[psutil.Process] = []
+        self._heads: dict[str, psutil.Process] = {}
         self._gone: HoneError | None = None
         self.cancelled = threading.Event()
         self.abandoned = False
@@ -141,10 +141,10 @@ class Cluster:
     def gone(self) -> HoneError | None:
         """Why a cluster that was started here can't be used any more; None: it can."""
         with self._lock:
-            if self._gone is None:
-                for head in self._heads:
+            if self._gone is None and not self._stop.is_set():  # else they are being ended
+                for name, head in self._heads.items():
                     if not _is_alive(head):
-                        self._gone = ray_start.head_ended(head.name(), self._watch)
+                        self._gone = ray_start.head_ended(name, self._watch)
                         break
             return self._gone
 
@@ -160,8 +160,9 @@ class Cluster:
         ours = ray_private.own_processes() if started_here else []
         if started_here and not ready:
             ready = self._stop_connecting()
+        gone = self.gone()
         self._stop.set()
-        if self.gone() is not None:
+        if gone is not None:
             self.abandoned = True  # Ray ends this process once it has looked for its GCS for 60 s
         elif ready:
             self._thread.join(_SHUTDOWN)

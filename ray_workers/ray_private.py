@@ -275,13 +275,13 @@ def own_processes() -> list[psutil.Process]:
 _HEADS = ("gcs_server", "raylet")
 
 
-def head_processes() -> list[psutil.Process]:
-    """Those of our own processes without which a cluster is lost; without the names, none."""
-    found = []
+def head_processes() -> dict[str, psutil.Process]:
+    """Those of our own processes without which a cluster is lost, by name; without them, none."""
+    found = {}
     for process in own_processes():
         with contextlib.suppress(psutil.Error):
-            if process.name() in _HEADS:  # which psutil keeps, for when it has ended
-                found.append(process)
+            if (name := process.name()) in _HEADS:
+                found[name] = process
     return found
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
 
+import psutil
 import pytest
 from prefect_hone.ray_workers.cluster import Cluster, capacity_of, require_capacity
 from prefect_hone.ray_workers.importing import importing_alone
@@ -74,3 +76,15 @@ def test_one_thread_at_a_time_imports_large_libraries() -> None:
     for thread in threads:
         thread.join(10)
     assert most == [1, 1, 1]
+
+
+def test_heads_that_close_ends_are_not_lost() -> None:
+    """Steps of other threads ask while it is closed."""
+    cluster = Cluster()
+    head = subprocess.Popen([sys.executable, "-c", "pass"])
+    cluster._heads = {"raylet": psutil.Process(head.pid)}
+    head.wait()
+    cluster._stop.set()
+    assert cluster.gone() is None
+    cluster._stop.clear()
+    assert "node process (the raylet) ended while the run used it" in str(cluster.gone())

@@ -173,8 +173,7 @@ cluster = Cluster(logs=Path(sys.argv[1]))
 cluster.start()
 assert cluster.gone() is None
 assert cluster.capacity().cpus > 0
-(head,) = [p for p in cluster._heads if p.name() == "{which}"]
-head.kill()
+cluster._heads["{which}"].kill()
 assert cluster.cancelled.wait(20)
 try:
     cluster.capacity()
