@@ -344,8 +344,8 @@ class Tracker:
     def _pause(self) -> float:
         """How long the next entries should wait (s): only metrics do, and only if nobody waits.
 
-        Each step of a training makes some. MLflow's server takes half a second of a core for each
-        request if it checks passwords, so one training alone would keep it busy half of the time.
+        Each step of a training makes some. MLflow's server hashes the password several times for
+        each request if it checks passwords, so one training alone would keep it busy.
         """
         assert self._journal is not None  # noqa: S101 (narrows a type)
         if self._hurry.is_set() or not isinstance(self._journal.next(1)[0], MetricEntry):

@@ -137,7 +137,7 @@ def main() -> None:
     asked = sys.argv[1:] or [*OUTAGES, "eight"]
     folder = Path(tempfile.mkdtemp(prefix="outages-"))
     place = StackPlace(folder)
-    failed = 1  # until all is done: an error of its own keeps the logs, too
+    failed, finished = 0, False
     print("| | | wrong |\n| --- | --- | --- |")
     try:
         place.up()
@@ -145,9 +145,9 @@ def main() -> None:
             done, wrong = eight(place) if name == "eight" else broken(place, name, number)
             failed += len(wrong)
             print(f"| {name} | {done} | {'; '.join(wrong) or '0'} |", flush=True)
-        failed -= 1
+        finished = True
     finally:
-        if failed:
+        if failed or not finished:  # by an error of its own
             kept = Path(tempfile.mkdtemp(prefix="outages-logs-"))
             shutil.copytree(place.stack.logs, kept, dirs_exist_ok=True)
             print(f"logs: {kept}")
