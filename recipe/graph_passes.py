@@ -67,6 +67,12 @@ class StaticInt8(_Quantization):
         "u8", description="Type of quantized activations; u8 is faster on most CPUs."
     )
     symmetric: bool = Field(False, description="Make activation ranges symmetric around 0.")
+    operators: Literal["auto", "all", "layers"] = Field(
+        "auto",
+        description="Which operators of the graph compute in 8 bits: 'all' that ONNX Runtime "
+        "supports; 'layers': convolutions, matrix products and embeddings only; 'auto': layers if "
+        "all lose too much on the calibration data. Engine nncf decides by itself (auto).",
+    )
     reduce_range: bool | None = _REDUCE_RANGE
     smooth_quant: float | None = Field(
         None,
@@ -90,6 +96,8 @@ class StaticInt8(_Quantization):
     def _engine_can(self) -> StaticInt8:
         if self.engine == "onnxruntime" and self.smooth_quant is not None:
             raise mistake("engine", "smooth_quant needs engine nncf")
+        if self.engine == "nncf" and self.operators != "auto":
+            raise mistake("engine", "engine nncf supports only operators: auto")
         if self.engine == "nncf" and self.calibration in ("entropy", "percentile"):
             raise mistake("engine", "engine nncf supports only calibration minmax or mse")
         if self.engine == "nncf" and not (self.per_channel and self.activations == "u8"):

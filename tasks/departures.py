@@ -76,7 +76,8 @@ def _remedy(quantization: object, layer: str | None) -> str:
     skip = "" if layer is None else f"skip_layers: ['{layer}'], or "
     match quantization:
         case StaticInt8(engine="onnxruntime", calibration="minmax"):
-            return f"{skip}calibration: percentile, or engine: nncf"
+            layers = "" if quantization.operators == "layers" else "operators: layers, "
+            return f"{skip}{layers}calibration: percentile, or engine: nncf"
         case StaticInt8(accuracy_control=None):
             return f"{skip}accuracy_control, or scheme: weight-int8"
         case WeightOnly(scheme="weight-int4"):

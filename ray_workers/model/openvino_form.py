@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .onnx_files import graphs_of
+from .openvino_rounding import useful_rounding
 
 _BIASED = ("Conv", "ConvTranspose")
 _FLOAT, _DOUBLE = 1, 11  # of onnx.TensorProto
@@ -17,8 +18,8 @@ _FLOAT, _DOUBLE = 1, 11  # of onnx.TensorProto
 def for_openvino(model: Any) -> bool:
     """Rewrite what OpenVINO computes wrongly or refuses, in place.
 
-    Biases of quantized convolutions, float64 inputs of quantized graphs, and discrete Fourier
-    transforms.
+    Rounding (`openvino_rounding.py`), biases of quantized convolutions, float64 inputs of quantized
+    graphs, and discrete Fourier transforms.
 
     Args:
         model: An ONNX model.
@@ -26,7 +27,13 @@ def for_openvino(model: Any) -> bool:
     Returns:
         Whether it was changed.
     """
-    done = [_separate_biases(model.graph), _single_inputs(model.graph), _plain_transforms(model)]
+    done = [_plain_transforms(model)]
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        done += [
+            useful_rounding(model),
+            _separate_biases(model.graph),
+            _single_inputs(model.graph),
+        ]
     return any(done)
 
 
@@ -36,8 +43,6 @@ def _single_inputs(graph: Any) -> bool:
     In a quantized graph OpenVINO joins the cast and the rounding after it, and has no kernel for
     what comes out ("CPU plugin does not support f64 for use with oneDNN").
     """
-    if all(node.op_type != "QuantizeLinear" for node in graph.node):
-        return False
     changed = False
     kept = {output.name for output in graph.output}
     for item in graph.input:
@@ -70,8 +75,6 @@ def _separate_biases(graph: Any) -> bool:
     """
     from onnx import helper, numpy_helper
 
-    if all(node.op_type != "QuantizeLinear" for node in graph.node):
-        return False
     weights = {item.name: len(item.dims) for item in graph.initializer}
     made = {output: node for node in graph.node for output in node.output}
     nodes: list[Any] = []

@@ -47,7 +47,7 @@ def test_a_near_one_and_an_uncompressed_one_have_nothing_to_tell() -> None:
 def test_noise_that_adds_up_names_the_layer_that_loses_most() -> None:
     told = said(14.0, parity(30.0, 22.0, 14.0), int8())
     assert "adds up over 3 layers, most at layer layer0: 30 dB from exact inputs" in told
-    assert told.endswith("→ calibration: percentile, or engine: nncf")
+    assert told.endswith("→ operators: layers, calibration: percentile, or engine: nncf")
 
 
 def test_a_runtime_that_computes_the_graph_otherwise_is_named() -> None:

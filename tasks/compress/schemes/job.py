@@ -118,48 +118,6 @@ def masking_nodes(graph: Any) -> list[str]:
     return found
 
 
-def separate_means(graph: Any) -> None:
-    """Keep rounding out of means, in place: they read what was not rounded yet and keep their axes.
-
-    OpenVINO 2026.4 averages 8-bit values over one axis of three wrongly, and so it does if it fuses
-    the rounding of the result into a mean that drops its axis (-5 dB; a transformer that averages
-    its tokens lost everything). A Squeeze after the mean keeps the two apart.
-    """
-    from onnx import helper
-
-    constants = {item.name: item for item in graph.graph.initializer}
-    made = producers(graph)
-    nodes: list[Any] = []
-    for node in graph.graph.node:
-        nodes.append(node)
-        if node.op_type != "ReduceMean" or _axes_of(node, constants) > 1:
-            continue
-        unpacking = made.get(node.input[0])
-        if unpacking is not None and unpacking.op_type == "DequantizeLinear":
-            rounding = made.get(unpacking.input[0])
-            if rounding is not None and rounding.op_type == "QuantizeLinear":
-                node.input[0] = rounding.input[0]
-        keeps = next((a for a in node.attribute if a.name == "keepdims"), None)
-        if len(node.input) > 1 and keeps is not None and not keeps.i:
-            keeps.i = 1
-            output, node.output[0] = node.output[0], f"{node.output[0]}_kept"
-            nodes.append(
-                helper.make_node(
-                    "Squeeze", [node.output[0], node.input[1]], [output], f"{node.name}_squeeze"
-                )
-            )
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    sweep(graph)
-
-
-def _axes_of(node: Any, constants: dict[str, Any]) -> int:
-    """How many axes a reduction is over; 1 if that is not known."""
-    if len(node.input) > 1 and node.input[1] in constants:
-        return int(np.prod(constants[node.input[1]].dims))
-    return next((len(a.ints) for a in node.attribute if a.name == "axes"), 1)
-
-
 def sweep(graph: Any) -> None:
     """Remove nodes and constants that are no longer used, in place."""
     while True:

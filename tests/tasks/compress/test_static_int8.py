@@ -9,7 +9,7 @@ import onnx
 import pytest
 from made_graphs import GraphBench, GraphMaker, decibels, samples
 from prefect_hone.ray_workers.model.sqnr import sqnr_db
-from prefect_hone.recipe.passes import AccuracyControl
+from prefect_hone.recipe.passes import AccuracyControl, StaticInt8
 from prefect_hone.tasks.compress.schemes import runners
 from prefect_hone.tasks.compress.schemes.accuracy import control, put_back, quantized_layers
 
@@ -114,6 +114,40 @@ def test_a_convolution_at_the_end_keeps_its_rounding_without_which_it_is_not_in_
     rounded = [n.input[0] for n in made.graph.node if n.op_type == "QuantizeLinear"]
     makers = {n.output[0]: n.op_type for n in made.graph.node}
     assert [makers.get(name) for name in rounded if name != "input"] == ["Conv"]
+
+
+@pytest.mark.parametrize("kind", ["Relu", "Clip"])
+def test_an_activation_at_the_end_stays(bench: GraphBench, engine: str, kind: str) -> None:
+    """The rounding that ONNX Runtime's quantizer puts in its place is not there at the end."""
+    maker = GraphMaker(8)
+    maker.linear(8, 8)
+    maker.node("Relu")
+    maker.linear(8, 4)
+    bounds = [maker.constant(np.float32(value)) for value in (-0.5, 0.5)]
+    maker.node(kind, *(bounds if kind == "Clip" else ()))
+    assert worst(bench, maker.model(4), samples(8), engine) > 25
+
+
+def test_only_layers_compute_in_int8_where_the_operators_between_them_lose_too_much(
+    bench: GraphBench,
+) -> None:
+    """Products of very different sizes, which a division makes alike."""
+    maker = GraphMaker(13)
+    maker.linear(13, 16)
+    sizes = maker.constant(np.logspace(-3, 3, 16), "sizes", "float32")
+    maker.node("Mul", sizes)
+    maker.node("Div", sizes)
+    maker.linear(16, 4)
+    graph, inputs = maker.model(4), samples(13)
+    reached = {}
+    for operators in ("all", "layers", "auto"):
+        made, done = bench.quantize(graph, inputs, scheme="static-int8", operators=operators)
+        reached[operators] = decibels(graph, made, inputs)["onnxruntime"]
+    assert reached["layers"] > reached["all"] + 3
+    assert reached["auto"] == reached["layers"]
+    assert "only convolutions, matrix products and embeddings compute in int8" in done.notes[0]
+    with pytest.raises(ValueError, match="engine nncf supports only operators: auto"):
+        StaticInt8(kind="quantize", scheme="static-int8", engine="nncf", operators="layers")
 
 
 def test_layers_of_either_engine_are_put_back_with_the_weights_that_they_had(

@@ -118,7 +118,7 @@ def far(**changed: object) -> Outcome:
 def test_outputs_far_from_the_trained_models_name_the_layer_and_what_helps() -> None:
     line = (
         "its outputs have 8 dB SQNR: it departs at layer encoder.mix: 9 dB from inputs of 40 dB → "
-        "skip_layers: ['encoder.mix'], or calibration: percentile, or engine: nncf"
+        "skip_layers: ['encoder.mix'], or operators: layers, calibration: percentile, or engine: nncf"
     )
     outcome = far()
     assert f"I{line[1:]}." in of(outcome, INT8)
