@@ -15,7 +15,8 @@ import numpy as np
 from .onnx_files import graphs_of
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
-_WITH_WEIGHTS = _CONVOLUTIONS | {"Gemm", "MatMul", "LSTM", "GRU", "RNN"}
+_PRODUCTS = frozenset({"Gemm", "MatMul"})
+_WITH_WEIGHTS = _CONVOLUTIONS | _PRODUCTS | {"LSTM", "GRU", "RNN"}
 _ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish"})
 _POSITIVE = frozenset({"Relu", "Softmax", "Sigmoid", "Exp", "Abs", "Sqrt", "HardSigmoid"})
 #: Operators that compute with 8-bit values as they are.
@@ -41,9 +42,41 @@ def useful_rounding(model: Any) -> bool:
         Whether it was changed.
     """
     changed = False
-    while _drop_useless_rounding(model.graph) | _keep_unpacking_in_place(model):
+    while (
+        _unpack_constants(model.graph)
+        | _drop_useless_rounding(model.graph)
+        | _keep_unpacking_in_place(model)
+    ):
         changed = True
     return changed
+
+
+def _unpack_constants(graph: Any) -> bool:
+    """Unpack 8-bit constants that no layer with weights and no Gather reads, in place.
+
+    Returns:
+        Whether there were any.
+    """
+    from onnx import numpy_helper
+
+    read = _Readers(graph)
+    constants = {item.name: item for item in graph.initializer}
+    found = []
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear" or not {*node.input} <= {*constants}:
+            continue
+        name = str(node.output[0])
+        if {reader.op_type for reader in read.nodes[name]} & (_WITH_WEIGHTS | {"Gather"}):
+            continue
+        values, scale, *zero = (numpy_helper.to_array(constants[name]) for name in node.input)
+        if scale.size > 1:
+            continue  # by channel: of a layer behind a Transpose, say
+        plain = (values.astype(np.int32) - int(zero[0].reshape(())) if zero else values) * scale
+        graph.initializer.append(numpy_helper.from_array(plain.astype(scale.dtype), name))
+        found.append(node)
+    for node in found:
+        graph.node.remove(node)
+    return bool(found)
 
 
 def _drop_useless_rounding(graph: Any) -> bool:
@@ -60,15 +93,19 @@ def _drop_useless_rounding(graph: Any) -> bool:
     constants = {item.name: item for item in graph.initializer}
     dead: list[Any] = []
     clips: dict[str, Any] = {}
+    moved = False
     for node in graph.node:
         rounding = made.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
         if rounding is None or rounding.op_type != "QuantizeLinear":
             continue
         plain, rounded = str(rounding.input[0]), str(node.output[0])
-        if read.outside(rounded) or read.by_layer(rounded) or _of_convolution(plain, made):
-            continue
         bounds = _bounds(rounding, constants)
-        if bounds is None:
+        if bounds is None or _of_convolution(plain, made):
+            continue
+        layers = read.layers(rounded)
+        if layers or read.outside(rounded):
+            if not layers & _CONVOLUTIONS and (bounds[0] < 0 or _is_positive(plain, made)):
+                moved |= read.let_others_read(rounded, plain)
             continue
         if bounds[0] < 0 or _is_positive(plain, made):
             read.rename(rounded, plain)
@@ -84,20 +121,21 @@ def _drop_useless_rounding(graph: Any) -> bool:
     for node in graph.node:
         if node.output[0] in clips:
             _make_clip(graph, node, *clips[node.output[0]])
-    return bool(dead or clips)
+    return bool(dead or clips or moved)
 
 
 def _keep_unpacking_in_place(model: Any) -> bool:
-    """Stop the unpacking of 8-bit values before sums and padding, and behind concatenations, in
-    place.
+    """Stop the unpacking of 8-bit values before sums and padding, and behind concatenations and
+    matrix products, in place.
 
     A mean or a sum over an axis of three is wrong if it is moved behind it (-5 dB; a transformer
-    that averages its tokens lost everything). Values of several scales that are concatenated along
-    another axis than the channels' get a zero point for each place, which a matrix product behind
-    refuses ("[MatMulTransformation] END"); so do values that are padded, for which a Gather fails
-    ("Argument shapes are inconsistent"), and the scales of a product's channels before a Reshape
-    that adds an axis ("[ReshapeTransformation] END"). OpenVINO moves nothing past a maximum, which
-    with the lowest number changes no value. Images that convolutions compute with stay in 8 bits.
+    that averages its tokens lost everything), and so is the product of a value with itself. Values
+    of several scales that are concatenated along another axis than the channels' get a zero point
+    for each place, which a matrix product behind refuses ("[MatMulTransformation] END"); so do
+    values that are padded, for which a Gather fails ("Argument shapes are inconsistent"), and the
+    scales of a product's channels before a Reshape or a Gather ("[ReshapeTransformation] END").
+    OpenVINO moves nothing past a maximum, which with the lowest number changes no value. Images
+    that convolutions compute with stay in 8 bits.
 
     Returns:
         Whether anything was changed.
@@ -110,19 +148,20 @@ def _keep_unpacking_in_place(model: Any) -> bool:
     made = {output: node for node in graph.node for output in node.output}
     stops = [node for node in graph.node if _LOWEST in node.input]
     before, behind = {node.input[0] for node in stops}, {node.output[0] for node in stops}
+    products = _products(graph, read, made)
     nodes: list[Any] = []
     for node in graph.node:
         if not behind & {*node.input} and (
-            _is_sum(node, ranks, constants)
-            or _is_padded(node, ranks, read)
-            or _is_reshaped_product(node, made)
+            _is_sum(node, ranks, constants) or _is_padded(node, ranks, read)
         ):
             name = f"{node.output[0]}_unpacked"
             nodes.append(helper.make_node("Max", [node.input[0], _LOWEST], [name], name))
             node.input[0] = name
         nodes.append(node)
-        if node.output[0] not in before and _is_joined(node, ranks):
-            output, node.output[0] = node.output[0], f"{node.output[0]}_joined"
+        if node.output[0] in before:
+            continue
+        if node.output[0] in products or _is_joined(node, ranks):
+            output, node.output[0] = node.output[0], f"{node.output[0]}_packed"
             nodes.append(helper.make_node("Max", [node.output[0], _LOWEST], [output], output))
     changed = len(nodes) > len(graph.node)
     if changed and _LOWEST not in constants:
@@ -152,15 +191,33 @@ def _is_padded(node: Any, ranks: dict[str, Any], read: _Readers) -> bool:
     return not read.by_images(node.output[0])
 
 
-def _is_reshaped_product(node: Any, made: dict[str, Any]) -> bool:
-    """Whether a node gives a product with 8-bit weights, which have a scale for each channel, other
-    axes.
-    """
-    product = made.get(node.input[0]) if node.op_type in ("Reshape", "Unsqueeze") else None
-    if product is None or product.op_type not in ("MatMul", "Gemm"):
-        return False
-    unpacking = made.get(product.input[1])
-    return unpacking is not None and unpacking.op_type == "DequantizeLinear"
+def _products(graph: Any, read: _Readers, made: dict[str, Any]) -> set[str]:
+    """What 8-bit matrix products give, with bias and ReLU, where it is not rounded at once."""
+    found: set[str] = set()
+    for node in graph.node:
+        inputs = [made.get(name) for name in node.input]
+        if node.op_type not in _PRODUCTS or not any(map(_unpacks, inputs)):
+            continue
+        last = str(node.output[0])
+        while len(read.nodes[last]) == 1 and _is_fused(read.nodes[last][0], graph, made):
+            last = str(read.nodes[last][0].output[0])
+        if any(reader.op_type != "QuantizeLinear" for reader in read.nodes[last]):
+            found.add(last)
+    return found
+
+
+def _unpacks(node: Any) -> bool:
+    return node is not None and node.op_type == "DequantizeLinear"
+
+
+def _is_fused(node: Any, graph: Any, made: dict[str, Any]) -> bool:
+    """Whether a node is a ReLU, or adds a constant."""
+    constants = {item.name for item in graph.initializer}
+
+    def fixed(name: str) -> bool:
+        return name in constants or (_unpacks(made.get(name)) and made[name].input[0] in constants)
+
+    return node.op_type == "Relu" or (node.op_type == "Add" and any(map(fixed, node.input)))
 
 
 def _is_joined(node: Any, ranks: dict[str, Any]) -> bool:
@@ -239,17 +296,30 @@ class _Readers:
         """Whether a value leaves the graph, or the body of an If, Loop or Scan reads it."""
         return name in self._outside
 
-    def by_layer(self, name: str) -> bool:
-        """Whether a layer with weights reads a value as 8 bits."""
-        left, seen = [name], {name}
+    def layers(self, name: str) -> set[str]:
+        """Which kinds of layers with weights read a value as 8 bits."""
+        left, seen, found = [name], {name}, set()
         while left:
             for node in self.nodes[left.pop()]:
                 if node.op_type in _WITH_WEIGHTS:
-                    return True
-                if node.op_type in _PASSING:
+                    found.add(str(node.op_type))
+                elif node.op_type in _PASSING:
                     left += {*node.output} - seen
                     seen.update(node.output)
-        return False
+        return found
+
+    def let_others_read(self, old: str, new: str) -> bool:
+        """Let operators that don't compute with 8 bits read another value.
+
+        Returns:
+            Whether there was one.
+        """
+        others = [n for n in self.nodes[old] if n.op_type not in _WITH_WEIGHTS | _PASSING]
+        for node in others:
+            node.input[:] = [new if name == old else name for name in node.input]
+            self.nodes[old].remove(node)
+            self.nodes[new].append(node)
+        return bool(others)
 
     def by_images(self, name: str) -> bool:
         """Whether nothing but convolutions and pooling read a value."""

@@ -13,6 +13,8 @@ from .job import heavy_nodes
 
 #: Smaller constants aren't worth looking for.
 _SMALLEST = 64  # bytes
+#: Operators whose third input is a bias.
+_BIASED = ("Conv", "ConvTranspose", "Gemm", "InstanceNormalization", "LayerNormalization")
 
 
 def unshare(graph: Any) -> bool:
@@ -33,6 +35,31 @@ def unshare(graph: Any) -> bool:
             copy.name = f"{name}_of_{node.name}"
             node.input[position] = copy.name
             shared = True
+    return shared
+
+
+def unshare_biases(graph: Any) -> bool:
+    """Give each layer and normalization a bias of its own, in place.
+
+    ONNX Runtime's quantizer numbers the copies of a shared bias, and doesn't look whether another
+    value has that name: the seventh `val_11` is `val_117`.
+
+    Returns:
+        Whether any were shared.
+    """
+    constants = {item.name: item for item in graph.graph.initializer}
+    owners: dict[str, int] = {}
+    shared = False
+    for place, node in enumerate(graph.graph.node):
+        if node.op_type not in _BIASED or len(node.input) < 3 or node.input[2] not in constants:
+            continue
+        name = str(node.input[2])
+        if owners.setdefault(name, place) == place:
+            continue
+        copy = graph.graph.initializer.add()
+        copy.CopyFrom(constants[name])
+        copy.name = node.input[2] = f"{name}_of_{node.output[0]}"
+        shared = True
     return shared
 
 

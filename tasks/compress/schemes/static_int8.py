@@ -7,6 +7,7 @@ By ONNX Runtime
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from ....ray_workers.model.sqnr import sqnr_db
@@ -16,6 +17,7 @@ from .job import HEAVY, QuantizeJob, masking_nodes
 from .last_layers import keep_outputs, round_once
 from .ranges import reader, save_ranges
 from .runners import outputs_of
+from .shared_constants import unshare_biases
 
 #: Below this (dB), what is between the layers is tried in floating point, and taken if that gives
 #: so much more (dB). Above it, the few percent of time that it costs are not worth it.
@@ -77,6 +79,10 @@ def _quantized(job: QuantizeJob, spec: StaticInt8, only_layers: bool) -> Any:
         cache = job.scratch / "ranges.json"
         save_ranges(prepared, job.inputs, spec, cache)
     source = onnx.load(str(prepared))
+    if unshare_biases(source):
+        prepared = job.scratch / "unshared" / "prepared.onnx"
+        prepared.parent.mkdir(exist_ok=True)
+        onnx.save(copy.deepcopy(source), str(prepared), save_as_external_data=job.large)
     skipped = [*job.skipped, *masking_nodes(source)]
     quantize_static(
         str(prepared),

@@ -116,6 +116,22 @@ def test_a_convolution_at_the_end_keeps_its_rounding_without_which_it_is_not_in_
     assert [makers.get(name) for name in rounded if name != "input"] == ["Conv"]
 
 
+def test_a_bias_of_many_normalizations_whose_copies_have_the_name_of_another_value(
+    bench: GraphBench,
+) -> None:
+    maker = GraphMaker(4, 6, 6)
+    scale, bias = (
+        maker.constant([1.0] * 4, "s", "float32"),
+        maker.constant([0.1] * 4, "b", "float32"),
+    )
+    for place in range(4):
+        maker.convolution(4, 4)
+        if place == 3:
+            maker.nodes[-1].output[0] = maker.last = "b1"
+        maker.node("InstanceNormalization", scale, bias)
+    assert worst(bench, maker.model(4, 6, 6), samples(4, 6, 6), "onnxruntime") > 15
+
+
 @pytest.mark.parametrize("kind", ["Relu", "Clip"])
 def test_an_activation_at_the_end_stays(bench: GraphBench, engine: str, kind: str) -> None:
     """The rounding that ONNX Runtime's quantizer puts in its place is not there at the end."""
