@@ -29,6 +29,7 @@ from ...recipe.library_messages import telling
 from ...recipe.passes import PruneChannels
 from ..specs.compress import Coverage, LayerCoverage
 from .coverage import SKIPPED
+from .pruning_groups import LostChannels, visiting_once
 from .training_pass import PassContext
 
 _TAYLOR_BATCHES, _TAYLOR_SIZE = 4, 64
@@ -123,6 +124,17 @@ class ChannelPruning:
         self, model: nn.Module, ratio: float, only: str | None = None
     ) -> nn.Module:
         """A copy with channels removed, of all layers or of one, and tried on samples."""
+        while True:
+            try:
+                return self._pruned_by_groups(model, ratio, only)
+            except LostChannels as lost:
+                if lost.layer in self.unable:
+                    raise
+                self.unable[lost.layer] = (
+                    "torch-pruning can't follow its channels through the model"
+                )
+
+    def _pruned_by_groups(self, model: nn.Module, ratio: float, only: str | None) -> nn.Module:
         tp = _torch_pruning()
         pruned, samples = copy.deepcopy(model), self.context.samples.inputs
         frozen = [n for n, p in _every_parameter(pruned) if not p.requires_grad]
@@ -136,20 +148,21 @@ class ChannelPruning:
             "taylor": lambda: tp.importance.GroupTaylorImportance(),
             "bn-scale": lambda: tp.importance.BNScaleImportance(),
         }[self.spec.importance]()
-        pruner = tp.pruner.BasePruner(
-            pruned,
-            samples,
-            importance=importance,
-            pruning_ratio=ratio if only is None else 0.0,
-            pruning_ratio_dict={} if only is None else {known[only]: ratio},
-            global_pruning=self.spec.scope == "global" and only is None,
-            max_pruning_ratio=0.95,
-            ignored_layers=kept,
-            round_to=self.spec.round_to,
-        )
-        if self.spec.importance == "taylor":
-            _accumulate_gradients(pruned, self.context)
-        pruner.step()
+        with visiting_once(pruned):
+            pruner = tp.pruner.BasePruner(
+                pruned,
+                samples,
+                importance=importance,
+                pruning_ratio=ratio if only is None else 0.0,
+                pruning_ratio_dict={} if only is None else {known[only]: ratio},
+                global_pruning=self.spec.scope == "global" and only is None,
+                max_pruning_ratio=0.95,
+                ignored_layers=kept,
+                round_to=self.spec.round_to,
+            )
+            if self.spec.importance == "taylor":
+                _accumulate_gradients(pruned, self.context)
+            pruner.step()
         pruned.zero_grad(set_to_none=True)
         _tie_again(model, pruned)
         with torch.no_grad():

@@ -35,6 +35,24 @@ class Baked(nn.Module):
         return self.head(torch.relu(self.third(x)))
 
 
+class Rotary(nn.Module):
+    """A Llama, which turns its queries and keys by rotary position embeddings."""
+
+    def __init__(self):
+        from transformers import LlamaConfig, LlamaModel
+
+        super().__init__()
+        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+        self.stem = nn.Linear(1, 32)
+        self.body = LlamaModel(LlamaConfig(vocab_size=8, **sizes, **heads))
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x):
+        tokens = torch.relu(self.stem(x[..., None]))
+        return self.head(self.body(inputs_embeds=tokens).last_hidden_state.mean(1))
+
+
 class Frozen(nn.Module):
     def __init__(self):
         super().__init__()
@@ -72,3 +90,4 @@ class Encoder(nn.Module):
 
 
 recurrent, baked, frozen, narrow, encoder = Recurrent, Baked, Frozen, Narrow, Encoder
+rotary = Rotary

@@ -60,6 +60,17 @@ def test_a_view_with_a_width_in_the_code_keeps_its_layer_and_is_named(bench: Ben
     assert done.metrics["prune/coverage"] > 0.5
 
 
+def test_channels_that_are_turned_by_rotary_embeddings_end_the_search(bench: Bench) -> None:
+    """torch-pruning's search for what they are connected to never ended (Llama, Qwen, Phi)."""
+    pytest.importorskip("transformers")
+    model, done = prune(bench, "prunable_models:rotary", ratio=0.5)
+    assert model(X).shape == (8, 3)
+    layer = model.body.layers[0]
+    assert layer.mlp.gate_proj.out_features == 32, "of 64"
+    assert layer.self_attn.k_proj.weight.shape == (16, 16), "of (16, 32)"
+    assert done.metrics["prune-channel/parameters_kept"] < 0.5
+
+
 def test_frozen_layers_are_pruned_by_their_gradients_and_stay_frozen(bench: Bench) -> None:
     model, done = prune(bench, "prunable_models:frozen", ratio=0.5, importance="taylor")
     assert model.first.out_features == 16
