@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,10 +143,26 @@ def _singles(rows: Arrays) -> list[Arrays]:
     return [{name: value[i : i + 1] for name, value in rows.items()} for i in range(count)]
 
 
-def pruned(name: str) -> float:
-    """Half of the channels by torch-pruning; the share of weights that are left."""
+def pruned(name: str, seconds: int = 30) -> float:
+    """Half of the channels by torch-pruning; the share of weights that are left.
+
+    Raises:
+        TimeoutError: Its search does not end.
+    """
     import torch_pruning as tp
 
+    def too_long(*_: Any) -> None:
+        raise TimeoutError(f"not finished within {seconds} s")
+
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    try:
+        return _pruned(tp, name)
+    finally:
+        signal.alarm(0)
+
+
+def _pruned(tp: Any, name: str) -> float:
     model = zoo_models.model(name)
     given = rebuilt({k: torch.from_numpy(v) for k, v in batch(name, _TRACED).items()})
     before = sum(p.numel() for p in model.parameters())

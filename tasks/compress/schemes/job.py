@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -67,15 +69,20 @@ class QuantizeJob:
         return target
 
     def _prepare(self, target: Path, **options: Any) -> None:
+        import onnx
         from onnxruntime.quantization.shape_inference import quant_pre_process
+        from onnxruntime.tools import symbolic_shape_infer
 
+        # Where it fails, it leaves the graph and its weights in the current folder.
+        quiet = SimpleNamespace(**{**vars(onnx), "save_model": lambda *_, **__: None})
         if self.large:
             options |= {
                 "save_as_external_data": True,
                 "external_data_location": "prepared.data",
                 "external_data_size_threshold": 1024,
             }
-        quant_pre_process(str(self.source), str(target), **options)
+        with patch.object(symbolic_shape_infer, "onnx", quiet):
+            quant_pre_process(str(self.source), str(target), **options)
 
 
 def heavy_nodes(graph: Any) -> list[Any]:

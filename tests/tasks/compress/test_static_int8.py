@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from prefect_hone.ray_workers.model.sqnr import sqnr_db
 from prefect_hone.recipe.passes import AccuracyControl, StaticInt8
 from prefect_hone.tasks.compress.schemes import runners
 from prefect_hone.tasks.compress.schemes.accuracy import control, put_back, quantized_layers
+from prefect_hone.tasks.compress.schemes.job import QuantizeJob
 
 ENGINES = ("onnxruntime", "nncf")
 
@@ -34,16 +36,40 @@ def worst(bench: GraphBench, graph: object, inputs: object, engine: str) -> floa
     return min(decibels(graph, made, inputs).values())
 
 
-def test_a_resize_by_scales_that_symbolic_shape_inference_does_not_know(
-    bench: GraphBench, engine: str
-) -> None:
+def resized() -> Any:
+    """With a Resize by scales, which symbolic shape inference does not know."""
     maker = GraphMaker(1, 8, 8)
     maker.convolution(1, 8, strides=[2, 2])
     maker.node("Relu")
     scales = maker.constant([1.0, 1.0, 2.0, 2.0], "scales", "float32")
     maker.node("Resize", "", scales, mode="linear")
     maker.convolution(8, 2)
-    assert worst(bench, maker.model(2, "height", "width"), samples(1, 8, 8), engine) > 25
+    return maker.model(2, "height", "width")
+
+
+def test_a_resize_by_scales_that_symbolic_shape_inference_does_not_know(
+    bench: GraphBench, engine: str
+) -> None:
+    assert worst(bench, resized(), samples(1, 8, 8), engine) > 25
+
+
+def test_a_shape_inference_that_fails_leaves_no_graph_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+    def incomplete(self: Any, *_: Any) -> bool:
+        self.run_ = False
+        return False
+
+    monkeypatch.setattr(SymbolicShapeInference, "_infer_impl", incomplete)
+    graph = resized()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    onnx.save(graph, tmp_path / "graph.onnx")
+    job = QuantizeJob(tmp_path / "graph.onnx", graph, tmp_path, {}, [])
+    assert job.prepared().exists()
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_a_mean_over_tokens_is_not_rounded_where_openvino_would_lose_everything(
