@@ -60,6 +60,7 @@ def test_a_view_with_a_width_in_the_code_keeps_its_layer_and_is_named(bench: Ben
     assert done.metrics["prune/coverage"] > 0.5
 
 
+@pytest.mark.slow
 def test_channels_that_are_turned_by_rotary_embeddings_end_the_search(bench: Bench) -> None:
     """torch-pruning's search for what they are connected to never ended (Llama, Qwen, Phi)."""
     pytest.importorskip("transformers")
