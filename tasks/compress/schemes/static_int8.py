@@ -20,7 +20,7 @@ from .runners import outputs_of
 from .shared_constants import unshare_biases
 
 #: Below this (dB), what is between the layers is tried in floating point, and taken if that gives
-#: so much more (dB). Above it, the few percent of time that it costs are not worth it.
+#: so much more (dB). Above it, the time that it costs is not worth it.
 _ENOUGH, _GAIN = 20.0, 3.0
 _SAMPLES = 64
 
