@@ -41,11 +41,11 @@ def useful_rounding(model: Any) -> bool:
     Returns:
         Whether it was changed.
     """
-    changed = False
+    graph, ranks, changed = model.graph, _ranks(model), False
     while (
-        _unpack_constants(model.graph)
-        | _drop_useless_rounding(model.graph)
-        | _keep_unpacking_in_place(model)
+        _unpack_constants(graph)
+        | _drop_useless_rounding(graph)
+        | _keep_unpacking_in_place(graph, ranks)
     ):
         changed = True
     return changed
@@ -66,11 +66,13 @@ def _unpack_constants(graph: Any) -> bool:
         if node.op_type != "DequantizeLinear" or not {*node.input} <= {*constants}:
             continue
         name = str(node.output[0])
-        if {reader.op_type for reader in read.nodes[name]} & (_WITH_WEIGHTS | {"Gather"}):
+        if read.outside(name) or read.computing(name) & _WITH_WEIGHTS:
+            continue
+        if any(reader.op_type == "Gather" for reader in read.nodes[name]):
             continue
         values, scale, *zero = (numpy_helper.to_array(constants[name]) for name in node.input)
         if scale.size > 1:
-            continue  # by channel: of a layer behind a Transpose, say
+            continue  # by channel
         plain = (values.astype(np.int32) - int(zero[0].reshape(())) if zero else values) * scale
         graph.initializer.append(numpy_helper.from_array(plain.astype(scale.dtype), name))
         found.append(node)
@@ -102,7 +104,7 @@ def _drop_useless_rounding(graph: Any) -> bool:
         bounds = _bounds(rounding, constants)
         if bounds is None or _of_convolution(plain, made):
             continue
-        layers = read.layers(rounded)
+        layers = read.computing(rounded) & _WITH_WEIGHTS
         if layers or read.outside(rounded):
             if not layers & _CONVOLUTIONS and (bounds[0] < 0 or _is_positive(plain, made)):
                 moved |= read.let_others_read(rounded, plain)
@@ -124,7 +126,7 @@ def _drop_useless_rounding(graph: Any) -> bool:
     return bool(dead or clips or moved)
 
 
-def _keep_unpacking_in_place(model: Any) -> bool:
+def _keep_unpacking_in_place(graph: Any, ranks: dict[str, Any]) -> bool:
     """Stop the unpacking of 8-bit values before sums and padding, and behind concatenations and
     matrix products, in place.
 
@@ -144,13 +146,12 @@ def _keep_unpacking_in_place(model: Any) -> bool:
     """
     from onnx import helper, numpy_helper
 
-    graph, ranks = model.graph, _ranks(model)
     constants = {item.name: item for item in graph.initializer}
     read = _Readers(graph)
     made = {output: node for node in graph.node for output in node.output}
     stops = [node for node in graph.node if _LOWEST in node.input]
     before, behind = {node.input[0] for node in stops}, {node.output[0] for node in stops}
-    products = _products(graph, read, made)
+    products = _products(graph, read, made, constants)
     nodes: list[Any] = []
     for node in graph.node:
         if not behind & {*node.input} and (
@@ -205,10 +206,12 @@ def _is_turned(node: Any, read: _Readers, made: dict[str, Any]) -> bool:
         return True
     unpacking = made.get(node.input[0])
     is_rounded = unpacking is not None and _unpacks(unpacking) and unpacking.input[0] in made
-    return is_rounded and read.by_others(node.output[0])
+    return is_rounded and bool(read.computing(node.output[0]) - _WITH_WEIGHTS)
 
 
-def _products(graph: Any, read: _Readers, made: dict[str, Any]) -> set[str]:
+def _products(
+    graph: Any, read: _Readers, made: dict[str, Any], constants: dict[str, Any]
+) -> set[str]:
     """What 8-bit matrix products give, with bias and ReLU, where it is not rounded at once."""
     found: set[str] = set()
     for node in graph.node:
@@ -216,7 +219,7 @@ def _products(graph: Any, read: _Readers, made: dict[str, Any]) -> set[str]:
         if node.op_type not in _PRODUCTS or not any(map(_unpacks, inputs)):
             continue
         last = str(node.output[0])
-        while len(read.nodes[last]) == 1 and _is_fused(read.nodes[last][0], graph, made):
+        while len(read.nodes[last]) == 1 and _is_fused(read.nodes[last][0], made, constants):
             last = str(read.nodes[last][0].output[0])
         if any(reader.op_type != "QuantizeLinear" for reader in read.nodes[last]):
             found.add(last)
@@ -227,9 +230,8 @@ def _unpacks(node: Any) -> bool:
     return node is not None and node.op_type == "DequantizeLinear"
 
 
-def _is_fused(node: Any, graph: Any, made: dict[str, Any]) -> bool:
+def _is_fused(node: Any, made: dict[str, Any], constants: dict[str, Any]) -> bool:
     """Whether a node is a ReLU, or adds a constant."""
-    constants = {item.name for item in graph.initializer}
 
     def fixed(name: str) -> bool:
         return name in constants or (_unpacks(made.get(name)) and made[name].input[0] in constants)
@@ -313,29 +315,17 @@ class _Readers:
         """Whether a value leaves the graph, or the body of an If, Loop or Scan reads it."""
         return name in self._outside
 
-    def layers(self, name: str) -> set[str]:
-        """Which kinds of layers with weights read a value as 8 bits."""
+    def computing(self, name: str) -> set[str]:
+        """Which kinds of operators compute with a value, maybe behind some that only pass it on."""
         left, seen, found = [name], {name}, set()
         while left:
             for node in self.nodes[left.pop()]:
-                if node.op_type in _WITH_WEIGHTS:
+                if node.op_type not in _PASSING:
                     found.add(str(node.op_type))
-                elif node.op_type in _PASSING:
-                    left += {*node.output} - seen
-                    seen.update(node.output)
+                    continue
+                left += {*node.output} - seen
+                seen.update(node.output)
         return found
-
-    def by_others(self, name: str) -> bool:
-        """Whether anything but layers with weights computes with a value."""
-        left, seen = [name], {name}
-        while left:
-            for node in self.nodes[left.pop()]:
-                if node.op_type not in _WITH_WEIGHTS | _PASSING:
-                    return True
-                if node.op_type in _PASSING:
-                    left += {*node.output} - seen
-                    seen.update(node.output)
-        return False
 
     def let_others_read(self, old: str, new: str) -> bool:
         """Let operators that don't compute with 8 bits read another value.

@@ -182,6 +182,26 @@ def test_what_lies_between_layers_is_not_rounded_for_openvino(tmp_path: Path) ->
     assert rounded(changed) == ["Add", "input"], "what matrix products read"
 
 
+def test_weights_with_one_scale_that_a_layer_reads_turned_stay_in_8_bits(tmp_path: Path) -> None:
+    maker = GraphMaker(6)
+    zero, scale = maker.constant(np.int8(0), "zero"), maker.constant(np.float32(0.01), "scale")
+    maker.node("QuantizeLinear", scale, zero)
+    rounded = maker.node("DequantizeLinear", scale, zero)
+    maker.last = maker.constant(np.arange(-12, 12).reshape(4, 6), "weight", "int8")
+    maker.node("DequantizeLinear", scale, zero)
+    turned = maker.node("Transpose", perm=[1, 0])
+    maker.last = rounded
+    maker.node("MatMul", turned)
+    graph = maker.model(4)
+    changed = copy.deepcopy(graph)
+    for_openvino(changed)
+    unpacked = [n.input[0] for n in changed.graph.node if n.op_type == "DequantizeLinear"]
+    assert "weight" in unpacked
+    inputs = samples(6)
+    expected = onnxruntime_outputs(graph, inputs)
+    assert sqnr_db(expected, GraphBench(tmp_path).served("openvino-cpu", graph, inputs)) > 40
+
+
 def test_rounding_that_stands_for_a_relu_stays(tmp_path: Path) -> None:
     """Quantizers remove a ReLU if the range behind it begins at 0."""
     maker = GraphMaker(6)
