@@ -7,6 +7,7 @@ weights, and its bias correction of one call changes the bias of every other.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from .job import heavy_nodes
@@ -23,19 +24,7 @@ def unshare(graph: Any) -> bool:
     Returns:
         Whether any were shared.
     """
-    constants = {item.name: item for item in graph.graph.initializer}
-    owners: dict[str, str] = {}
-    shared = False
-    for node in heavy_nodes(graph):
-        for position, name in enumerate(node.input):
-            if name not in constants or owners.setdefault(name, node.name) == node.name:
-                continue
-            copy = graph.graph.initializer.add()
-            copy.CopyFrom(constants[name])
-            copy.name = f"{name}_of_{node.name}"
-            node.input[position] = copy.name
-            shared = True
-    return shared
+    return _unshare(graph, [(node, range(len(node.input))) for node in heavy_nodes(graph)])
 
 
 def unshare_biases(graph: Any) -> bool:
@@ -47,19 +36,25 @@ def unshare_biases(graph: Any) -> bool:
     Returns:
         Whether any were shared.
     """
+    biased = [n for n in graph.graph.node if n.op_type in _BIASED and len(n.input) > 2]
+    return _unshare(graph, [(node, (2,)) for node in biased])
+
+
+def _unshare(graph: Any, nodes: list[tuple[Any, Iterable[int]]]) -> bool:
+    """Copy constants that more than one of the nodes has at the given inputs."""
     constants = {item.name: item for item in graph.graph.initializer}
-    owners: dict[str, int] = {}
+    owners: dict[str, str] = {}
     shared = False
-    for place, node in enumerate(graph.graph.node):
-        if node.op_type not in _BIASED or len(node.input) < 3 or node.input[2] not in constants:
-            continue
-        name = str(node.input[2])
-        if owners.setdefault(name, place) == place:
-            continue
-        copy = graph.graph.initializer.add()
-        copy.CopyFrom(constants[name])
-        copy.name = node.input[2] = f"{name}_of_{node.output[0]}"
-        shared = True
+    for node, positions in nodes:
+        own = str(node.output[0])  # a node's name may be empty
+        for position in positions:
+            name = str(node.input[position])
+            if name not in constants or owners.setdefault(name, own) == own:
+                continue
+            copy = graph.graph.initializer.add()
+            copy.CopyFrom(constants[name])
+            copy.name = node.input[position] = f"{name}_of_{own}"
+            shared = True
     return shared
 
 
