@@ -126,6 +126,22 @@ def use_log_format() -> None:
         root.addHandler(handler)
 
 
+def use_service_log() -> None:
+    """Log Hone's own lines to standard error, each with its time, or as JSON: for a service.
+
+    Raises:
+        InputError: `HONE_LOG_FORMAT` has another value.
+    """
+    use_log_format()
+    log = logging.getLogger("hone")
+    if as_json() or log.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
 def say(text: str) -> None:
     """What a command tells its user on standard error, in the format of the log."""
     try:

@@ -330,14 +330,14 @@ class Server:
     def __init__(self, command: list[str], url: str, log: Path, env: dict[str, str]) -> None:
         self.url = url
         self._command = command
-        self._log = log
+        self.log = log
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout: float = 90) -> None:
         import urllib.request
 
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=self._env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
@@ -350,7 +350,7 @@ class Server:
                 break
             time.sleep(0.1)
         self.stop()
-        pytest.fail(f"the server did not start\n{self._log.read_text()[-3000:]}")
+        pytest.fail(f"the server did not start\n{self.log.read_text()[-3000:]}")
 
     def stop(self) -> None:
         if self._process is not None:

@@ -144,9 +144,20 @@ def _mlflow(settings: Settings) -> Finding:
         text = f"{uri} {refused}: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         return Finding(subject="MLflow", state="bad", text=text)
     if problem is None:
-        return Finding(subject="MLflow", state="good", text=uri)
+        return _speed_of_mlflow(uri, health.late_answers(uri, 5))
     text = f"{uri} does not answer ({problem}): start it, or unset MLFLOW_TRACKING_URI"
     return Finding(subject="MLflow", state="bad", text=text)
+
+
+def _speed_of_mlflow(uri: str, late: tuple[float, float] | None) -> Finding:
+    if late is None:
+        return Finding(subject="MLflow", state="good", text=uri)
+    first, kept = (f"{1000 * one:.0f} ms" for one in late)
+    text = (
+        f"{uri}: an answer takes {first} on a new connection and {kept} on one that is kept: "
+        "install uvloop beside the MLflow server, or start it with --workers 1"
+    )
+    return Finding(subject="MLflow", state="note", text=text)
 
 
 def _prefect() -> Finding:
@@ -166,7 +177,7 @@ def _prefect() -> Finding:
 def _events(settings: Settings, mlflow: Finding, prefect: Finding) -> list[Finding]:
     """The rules for registry events, and whether MLflow's events arrive."""
     served = settings.tracking.startswith("http")
-    if mlflow.state != "good" or not (served or os.environ.get("HONE_RULES")):
+    if mlflow.state == "bad" or not (served or os.environ.get("HONE_RULES")):
         return []
     from ..operate.event_checks import check_events
 

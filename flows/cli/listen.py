@@ -12,7 +12,7 @@ from ...recipe.errors import InputError
 from ...tasks.tracking.registry_view import RegistryView
 from ..engine.home import usable_settings
 from ..engine.settings import Settings
-from ..logs import as_json, use_log_format
+from ..logs import as_json, use_service_log
 from ..operate.listener import Listener
 from ..operate.listener_metrics import ListenerMetrics
 from ..operate.listener_state import ListenerState
@@ -77,8 +77,8 @@ def _register(
         f"{'made' if is_new else 'updated'} the webhook '{webhook.name}' for {webhook.url}",
         f"events   {', '.join(webhook.events)}",
         "an example arrived" if wrong is None else f"an example did not arrive: {wrong}",
-        "The secret is kept with the server's MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY: without a "
-        "lasting one, no event arrives after a restart of the server.",
+        "The secret is kept with the server's MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY: without one, "
+        "only the server's process that took it can read it, until it ends.",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -93,7 +93,7 @@ def _listen(
 ) -> None:
     import uvicorn
 
-    use_log_format()
+    use_service_log()
     state = ListenerState(settings.listener)
     try:
         watcher = Watcher(rules, RegistryView(settings.tracking), starter, state)

@@ -161,7 +161,7 @@ def _of(step: Settled) -> StepResult:
 
 def _record_data(run: Run, checked: StepResult) -> None:
     data = checked.done.facts_as(CheckFacts).data
-    for ref, contexts in ((TRAINING, ("training", "validation")), (PARENT, ("evaluation",))):
+    for ref, context in ((TRAINING, "training"), (PARENT, "evaluation")):
         run.tracker.dataset(
             DatasetEntry(
                 ref=ref,
@@ -169,7 +169,7 @@ def _record_data(run: Run, checked: StepResult) -> None:
                 digest=checked.artifact("samples").sha256[:12],
                 source=run.recipe.data.model_dump(mode="json"),
                 profile=data.sizes,
-                contexts=contexts,
+                contexts=(context,),
             )
         )
     run.tracker.params(PARENT, checked.done.params)

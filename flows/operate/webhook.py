@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 
 import anyio
@@ -28,6 +29,8 @@ PATH = "/mlflow"
 #: Largest body (bytes). MLflow's largest event has 5 kB of description and its tags.
 LARGEST_BODY = 1_000_000
 _SECONDS_TO_READ = 10.0
+#: A refusal is logged at most once in so long (s): anybody can send requests.
+_BETWEEN_REFUSALS = 60.0
 
 
 def create_app(listener: Listener) -> Starlette:
@@ -37,11 +40,20 @@ def create_app(listener: Listener) -> Starlette:
         listener: Starts and ends with the application.
     """
 
+    logged: dict[str, float] = {}
+
+    def log_refusal(reason: str) -> None:
+        now = time.monotonic()
+        if now - logged.get(reason, -_BETWEEN_REFUSALS) >= _BETWEEN_REFUSALS:
+            logged[reason] = now
+            log.warning("refused a request: %s", reason)
+
     async def webhook(request: Request) -> Response:
         try:
             body = await _read(request)
             status, result = await run_in_threadpool(listener.take_in, request.headers, body)
         except Refused as refused:
+            log_refusal(refused.reason)
             listener.metrics.requests.labels(refused.reason).inc()
             return JSONResponse({"refused": refused.reason}, refused.status)
         except HoneError as error:

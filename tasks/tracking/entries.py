@@ -93,6 +93,11 @@ class TagsEntry(Strict):
     values: dict[str, str]
 
 
+#: Of these, many go into one request.
+Values = MetricEntry | ParamsEntry | TagsEntry
+VALUES = (MetricEntry, ParamsEntry, TagsEntry)
+
+
 class TextEntry(Strict):
     """A text as an artifact `file`."""
 
@@ -119,7 +124,7 @@ class DatasetEntry(Strict):
         digest: Of samples of it.
         source: The recipe's data factory with its arguments.
         profile: Samples of each split.
-        contexts: What it is used for.
+        contexts: What it is used for. MLflow keeps one context of a data set in a run: the first.
     """
 
     op: Literal["dataset"] = "dataset"

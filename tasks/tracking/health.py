@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import http.client
 import os
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from statistics import median
 
 from ...ray_workers.limited import within
 from ...recipe.errors import AccessRefused, ServerUnreachable
@@ -18,6 +20,7 @@ from ...recipe.library_messages import telling
 from ...recipe.showable import basic_header, without_user
 
 SECONDS = 10.0
+_HELD_UP = 0.03  # s: less than a client on Linux waits before it confirms a packet
 _OTHER_WAYS = ("AUTH", "AWS_SIGV4", "CLIENT_CERT_PATH")
 
 
@@ -62,6 +65,29 @@ def denied(uri: str, seconds: float = SECONDS) -> str | None:
     except (http.client.HTTPException, OSError, ValueError):
         return None
     return None
+
+
+def late_answers(uri: str, seconds: float = SECONDS) -> tuple[float, float] | None:
+    """How long an answer takes on a new and on a kept connection (s), if kept ones are held up.
+
+    The server then sends an answer in two packets, and the second waits until the client has
+    confirmed the first one, which takes it 40 ms (Nagle's algorithm, delayed acknowledgment). So
+    does uvicorn with several workers on asyncio's loop: its sockets miss TCP_NODELAY.
+    """
+    import requests
+
+    url = f"{without_user(uri)[0].rstrip('/')}/health"
+    took = []
+    try:
+        with requests.Session() as session:
+            for _ in range(6):
+                began = time.perf_counter()
+                session.get(url, timeout=seconds)
+                took.append(time.perf_counter() - began)
+    except (requests.RequestException, ValueError):
+        return None
+    first, late = took[0], median(took[1:])
+    return (first, late) if late - first > _HELD_UP else None
 
 
 def require_answer(uri: str) -> None:

@@ -11,6 +11,7 @@ import re
 import stat
 import threading
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from pydantic import Field
 
 from ...ray_workers.store.whole_files import replace_file
 from ...recipe.strict import Strict
-from .entries import HeaderEntry, JournalEntry, MetricEntry, UnreadableEntry, read_entry
+from .entries import VALUES, HeaderEntry, JournalEntry, UnreadableEntry, read_entry
 
 #: Folder in that of the journals, for those that can't be sent.
 REFUSED = "refused"
@@ -86,17 +87,11 @@ class Journal:
             return len(self.entries) - self.sent
 
     def next(self, most: int = 500) -> list[JournalEntry | UnreadableEntry]:
-        """The next entries to send at once: one, or metrics of the same run that follow."""
+        """The next entries to send at once: one, or all metrics, params and tags that follow."""
         with self._lock:
             rest = self.entries[self.sent : self.sent + most]
-        if not rest or not isinstance(rest[0], MetricEntry):
-            return rest[:1]
-        same: list[JournalEntry | UnreadableEntry] = [rest[0]]
-        for entry in rest[1:]:
-            if not isinstance(entry, MetricEntry) or entry.ref != rest[0].ref:
-                break
-            same.append(entry)
-        return same
+        values = list(takewhile(lambda entry: isinstance(entry, VALUES), rest))
+        return values or rest[:1]
 
     def done(self, count: int) -> None:
         """Record that `count` more were sent."""

@@ -13,6 +13,7 @@ from ...runtimes.manifest import differences, manifest_digest
 from . import names
 from .away import is_away
 from .entries import (
+    VALUES,
     DatasetEntry,
     FinishEntry,
     FolderEntry,
@@ -25,11 +26,15 @@ from .entries import (
     RunStatus,
     TagsEntry,
     TextEntry,
+    Values,
     model_key,
 )
 from .first_opening import alone, schema_problem
 from .model_folder import write_model
 from .registered_bytes import held_files
+
+#: MLflow's limits for one request: 1,000 in all, and of params and of tags 100 each.
+_METRICS, _OTHERS = 800, 100
 
 
 class MlflowSender:
@@ -126,22 +131,19 @@ class MlflowSender:
                 self.doubts.append(f"run {run_id} can't be ended: {telling(error)[:200]}")
 
     def send(self, entries: Sequence[JournalEntry], ids: dict[str, str]) -> None:
-        """Carry out an entry, or metrics of one run; new ids of runs and models go into `ids`."""
+        """Carry out an entry, or metrics, params and tags of any runs; new ids go into `ids`."""
         first = entries[0]
         match first:
             case HeaderEntry():
                 pass
-            case MetricEntry():
-                metrics = [entry for entry in entries if isinstance(entry, MetricEntry)]
-                self._send_metrics(ids[first.ref], metrics, ids)
+            case MetricEntry() | ParamsEntry() | TagsEntry():
+                values = [entry for entry in entries if isinstance(entry, VALUES)]
+                for ref in dict.fromkeys(entry.ref for entry in values):
+                    self._send_values(ids[ref], [e for e in values if e.ref == ref], ids)
             case RunEntry():
                 if first.ref not in ids:
                     parent = ids[names.PARENT]
                     ids[first.ref] = self.create_run(parent, first.name, first.tags)
-            case ParamsEntry():
-                self._send_params(ids[first.ref], first)
-            case TagsEntry():
-                self._send_tags(ids[first.ref], first)
             case TextEntry():
                 self._client.log_text(ids[first.ref], first.content, first.file)
             case FolderEntry():
@@ -157,10 +159,9 @@ class MlflowSender:
             case _:
                 assert_never(first)
 
-    def _send_metrics(
-        self, run_id: str, entries: Sequence[MetricEntry], ids: dict[str, str]
-    ) -> None:
-        from mlflow.entities import Metric
+    def _send_values(self, run_id: str, entries: Sequence[Values], ids: dict[str, str]) -> None:
+        """Metrics, params and tags of one run, in as few requests as MLflow's limits allow."""
+        from mlflow.entities import Metric, Param, RunTag
 
         metrics = [
             Metric(
@@ -171,21 +172,24 @@ class MlflowSender:
                 model_id=ids.get(model_key(entry.model)) if entry.model else None,
             )
             for entry in entries
+            if isinstance(entry, MetricEntry)
         ]
-        self._client.log_batch(run_id, metrics=metrics)
-
-    def _send_params(self, run_id: str, entry: ParamsEntry) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(name, value[:5900]) for name, value in entry.values.items()]
-        for start in range(0, len(params), 100):
-            self._client.log_batch(run_id, params=params[start : start + 100])
-
-    def _send_tags(self, run_id: str, entry: TagsEntry) -> None:
-        from mlflow.entities import RunTag
-
-        tags = [RunTag(name, value[:7900]) for name, value in entry.values.items()]
-        self._client.log_batch(run_id, tags=tags)
+        params = [
+            Param(name, value[:5900])
+            for entry in entries
+            if isinstance(entry, ParamsEntry)
+            for name, value in entry.values.items()
+        ]
+        last = {
+            name: value
+            for entry in entries
+            if isinstance(entry, TagsEntry)
+            for name, value in entry.values.items()
+        }
+        tags = [RunTag(name, value[:7900]) for name, value in last.items()]
+        while metrics or params or tags:
+            self._client.log_batch(run_id, metrics[:_METRICS], params[:_OTHERS], tags[:_OTHERS])
+            metrics, params, tags = metrics[_METRICS:], params[_OTHERS:], tags[_OTHERS:]
 
     def _send_dataset(self, run_id: str, entry: DatasetEntry) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -197,9 +201,8 @@ class MlflowSender:
             source=json.dumps(entry.source),
             profile=json.dumps(entry.profile),
         )
-        for context in entry.contexts:
-            used = DatasetInput(dataset, [InputTag(names.MLFLOW_CONTEXT, context)])
-            self._client.log_inputs(run_id, datasets=[used])
+        context = InputTag(names.MLFLOW_CONTEXT, entry.contexts[0])
+        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [context])])
 
     def _send_model(self, entry: ModelEntry, ids: dict[str, str]) -> None:
         """Log a candidate as a LoggedModel, or use one that holds exactly its files."""

@@ -18,6 +18,14 @@ from .names import PARENT
 from .sender import MlflowSender
 
 
+def _parts(entries: Sequence[JournalEntry]) -> list[list[JournalEntry]]:
+    """Entries by their run; those of one run one by one."""
+    of: dict[str, list[JournalEntry]] = {}
+    for entry in entries:
+        of.setdefault("" if isinstance(entry, HeaderEntry) else entry.ref, []).append(entry)
+    return list(of.values()) if len(of) > 1 else [[entry] for entry in entries]
+
+
 class Sending:
     """Sends entries of journals in order, and leaves out what MLflow refuses.
 
@@ -78,7 +86,7 @@ class Sending:
                 self.disk_error = machine_error(error) if embedded else None
                 return False
             if len(entries) > 1:  # find the one that is refused
-                return all(self._sent_or_refused([entry], journal) for entry in entries)
+                return all(self._sent_or_refused(part, journal) for part in _parts(entries))
             self._refused(entries[0], error)
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,10 +20,12 @@ from prefect_hone.recipe.errors import InputError
 def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root, hone = logging.getLogger(), logging.getLogger("hone")
     kept, level, factory = list(root.handlers), hone.level, logging.getLogRecordFactory()
+    of_hone = list(hone.handlers)
     monkeypatch.setitem(sys.modules, "prefect", None)
     monkeypatch.setattr(logs, "_run", {})
     yield
     root.handlers[:] = kept
+    hone.handlers[:] = of_hone
     hone.setLevel(level)
     logging.setLogRecordFactory(factory)
 
@@ -107,3 +110,20 @@ def test_text_is_the_default_and_another_format_is_refused(
         logs.use_log_format()
     logs.say("no candidate")
     assert capsys.readouterr().err == "hone: no candidate\n" * 2
+
+
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_a_service_logs_what_it_does(
+    format_: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HONE_LOG_FORMAT", format_)
+    for _ in range(2):  # twice is once
+        logs.use_service_log()
+    logging.getLogger("hone.listen").info("started %s", "promote/hone")
+    (line,) = capsys.readouterr().err.splitlines()
+    if format_ == "text":
+        assert re.fullmatch(
+            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO    started promote/hone", line
+        )
+    else:
+        assert json.loads(line)["message"] == "started promote/hone"

@@ -197,6 +197,8 @@ def test_a_signed_webhook_starts_the_right_deployment(stack: Stack) -> None:
         ("hone", "once"),
         ("raw", "raw-a 1"),
     ]
+    said = stack.listener.log.read_text()
+    assert "started note/hone for digits-a alias candidate" in said
 
 
 def test_what_was_missed_is_started_once(stack: Stack) -> None:

@@ -303,11 +303,19 @@ def test_it_polls_for_lost_events_at_its_start(place: Place) -> None:
         assert client.get("/health").json()["status"] == "well"
 
 
-def test_metrics_count_what_was_refused(client: TestClient) -> None:
-    client.post("/mlflow", content=BODY, headers=signed(BODY, secret="a secret of somebody else's"))
+def test_what_was_refused_is_counted_and_logged_once_a_minute(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = signed(BODY, secret="a secret of somebody else's")
+    client.post("/mlflow", content=BODY, headers=wrong)
     text = client.get("/metrics").text
     assert 'hone_listener_requests_total{result="wrong signature"} 1.0' in text
     assert 'hone_listener_deliveries{state="waiting"} 0.0' in text
+    client.post("/mlflow", content=BODY, headers=wrong)
+    client.post("/mlflow", content=BODY, headers={**wrong, "Content-Type": "text/plain"})
+    assert caplog.messages == [
+        "refused a request: wrong signature", "refused a request: not application/json"
+    ]  # fmt: skip
 
 
 def test_ids_are_kept_longer_than_signatures_hold_and_then_removed(place: Place) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from http_server import Handler, serving
 from prefect_hone.recipe.errors import AccessRefused
-from prefect_hone.tasks.tracking.health import denied, require_answer
+from prefect_hone.tasks.tracking.health import denied, late_answers, require_answer
 
 RIGHT = ("Basic YW5uOnJpZ2h0", "Bearer right")  # ann:right
 
@@ -56,3 +57,28 @@ def test_a_token_or_what_only_mlflows_client_knows(
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "right")
     assert denied(server) is None
     assert denied("http://127.0.0.1:9", 0.5) is None
+
+
+@pytest.mark.parametrize(("first", "later", "held_up"), [(0, 0.1, True), (0.1, 0, False)])
+def test_answers_that_are_late_on_a_kept_connection(
+    first: float, later: float, held_up: bool
+) -> None:
+    """A distant server is late on a new one: it takes two ways there and back."""
+
+    class Api(Handler):
+        protocol_version = "HTTP/1.1"
+        requests = 0
+
+        def do_GET(self) -> None:
+            time.sleep(later if self.requests else first)
+            self.requests += 1
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with serving(Api) as port:
+        found = late_answers(f"http://127.0.0.1:{port}")
+    assert (found is not None) is held_up
+    if found is not None:
+        assert found[0] < 0.1 <= found[1]
+    assert late_answers("http://127.0.0.1:9", 0.5) is None

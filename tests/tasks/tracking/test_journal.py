@@ -127,16 +127,20 @@ def test_what_the_first_version_wrote_is_read() -> None:
     assert finish == FinishEntry(ref="a", status=RunStatus.FAILED, time_ms=1)
 
 
-def test_metrics_of_one_run_go_together_and_nothing_else_does(tmp_path: Path) -> None:
+def test_metrics_params_and_tags_go_together_and_nothing_else_does(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.jsonl")
     tags = TagsEntry(ref="a", values={"x": "y"})
-    for entry in (metric(0), metric(1), metric(2, ref="b"), tags, metric(3)):
+    params = ParamsEntry(ref="b", values={"x": "y"})
+    text = TextEntry(ref="a", content="", file="f")
+    run = RunEntry(ref="c", name="c", tags={})
+    together = [metric(0), metric(2, ref="b"), tags, metric(3), params]
+    for entry in (*together, text, run, metric(4)):
         journal.append(entry)
     taken = []
     while journal.waiting():
         taken.append(journal.next())
         journal.done(len(taken[-1]))
-    assert taken == [[metric(0), metric(1)], [metric(2, ref="b")], [tags], [metric(3)]]
+    assert taken == [together, [text], [run], [metric(4)]]
     assert journal.next() == []
 
 

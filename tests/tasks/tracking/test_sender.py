@@ -112,7 +112,40 @@ def test_each_entry_is_sent(sender: MlflowSender, uri: str, tmp_path: Path) -> N
     assert [p.value for p in client.get_metric_history(ids["train"], "loss")] == [0, 1, 2]
     assert {a.path for a in client.list_artifacts(ids["train"])} == {"a", "weights"}
     contexts = {i.tags[0].value for i in run.inputs.dataset_inputs}
-    assert "training" in contexts
+    assert contexts == {"training"}
+
+
+def test_values_of_several_runs_take_one_request_each(
+    sender: MlflowSender, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = {name: sender.create_run(None, name, {}) for name in ("a", "b")}
+    client = mlflow.MlflowClient(uri)
+    requests_made = []
+    real = mlflow.MlflowClient.log_batch
+
+    def counted(self: mlflow.MlflowClient, run_id: str, *args: object) -> object:
+        requests_made.append(run_id)
+        return real(self, run_id, *args)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", counted)
+    loss = [MetricEntry(ref="a", name="loss", value=i, step=i, time_ms=i) for i in range(1001)]
+    sender.send(
+        [
+            *loss[:2],
+            ParamsEntry(ref="b", values={"p": "1"}),
+            TagsEntry(ref="a", values={"t": "first"}),
+            ParamsEntry(ref="a", values={"q": "2"}),
+            TagsEntry(ref="a", values={"t": "last"}),
+        ],
+        ids,
+    )
+    assert requests_made == [ids["a"], ids["b"]]
+    a, b = (client.get_run(ids[name]).data for name in ("a", "b"))
+    assert (a.metrics, a.params, a.tags["t"]) == ({"loss": 1.0}, {"q": "2"}, "last")
+    assert (b.metrics, b.params) == ({}, {"p": "1"})
+    sender.send([*loss, ParamsEntry(ref="a", values={f"p{i}": "x" for i in range(230)})], ids)
+    assert len(client.get_metric_history(ids["a"], "loss")) == 1001, "none twice, none missing"
+    assert len(client.get_run(ids["a"]).data.params) == 231
 
 
 def test_only_a_running_run_is_ended(sender: MlflowSender, uri: str) -> None:
