@@ -27,6 +27,7 @@ from .file_kinds import safetensors_problem
 from .kept_models import own_copy
 from .surgery import (
     Factorize,
+    Linearize,
     Reshape,
     Student,
     Surgery,
@@ -36,6 +37,7 @@ from .surgery import (
     write_operations,
 )
 from .ties import load_tensors, save_tensors
+from .transposed_linear import make_linear
 
 
 def load_module(factory: Factory, allowed: Allowed, folder: Path) -> nn.Module:
@@ -84,6 +86,8 @@ def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()
             case Factorize(ranks=ranks):
                 for name, rank in ranks.items():
                     factorize(model, name, rank, weights=False)
+            case Linearize(layers=names):
+                make_linear(model, names)
     return choose_output(model, chosen)
 
 

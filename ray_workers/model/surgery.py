@@ -61,8 +61,15 @@ class Factorize(Strict):
     ranks: dict[_Name, Annotated[int, Field(ge=1, lt=2**31)]]
 
 
+class Linearize(Strict):
+    """Linear layers whose weight is transposed become `nn.Linear`."""
+
+    op: Literal["linear"] = "linear"
+    layers: tuple[_Name, ...]
+
+
 #: One operation on the model that a factory makes.
-Surgery = Annotated[Student | Reshape | Factorize, Field(discriminator="op")]
+Surgery = Annotated[Student | Reshape | Factorize | Linearize, Field(discriminator="op")]
 _SURGERIES: TypeAdapter[list[Surgery]] = TypeAdapter(
     Annotated[list[Surgery], Field(max_length=1000)]
 )

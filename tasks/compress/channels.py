@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...ray_workers.data.calling import call_model
+from ...ray_workers.data.calling import call_model, named_outputs
 from ...ray_workers.data.splits import batches
 from ...ray_workers.model.flops import forward_flops
 from ...ray_workers.model.layers import require_layers
@@ -29,13 +29,14 @@ from ...recipe.library_messages import telling
 from ...recipe.passes import PruneChannels
 from ..specs.compress import Coverage, LayerCoverage
 from .coverage import SKIPPED
-from .pruning_groups import LostChannels, visiting_once
+from .pruning_groups import LostChannels, searching
 from .training_pass import PassContext
 
 _TAYLOR_BATCHES, _TAYLOR_SIZE = 4, 64
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d,
                  nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # fmt: skip
 _RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+_UNFIT = "the layers that it works with would no longer fit it"
 
 
 @dataclass
@@ -45,12 +46,14 @@ class ChannelPruning:
     Attributes:
         spec: The pass.
         context: Its model and data.
-        unable: Layers that can't be pruned, with the reason; found once, when pruning fails.
+        unable: Layers that can't be pruned, with the reason.
+        is_searched: Whether all of these were looked for; once, when pruning fails.
     """
 
     spec: PruneChannels
     context: PassContext
     unable: dict[str, str] = field(default_factory=dict)
+    is_searched: bool = False
 
     def pruned(self, model: nn.Module) -> nn.Module:
         """A copy with the share of channels removed, or as many as reach the aim.
@@ -93,8 +96,10 @@ class ChannelPruning:
         except InputError:
             raise
         except Exception as error:
-            if not self.unable:
+            if not self.is_searched:
+                self.is_searched = True
                 self._find_unable(model, ratio)
+                self._find_unfit(model, ratio)
             try:
                 return self._without_channels(model, ratio)
             except Exception:
@@ -106,10 +111,7 @@ class ChannelPruning:
 
     def _find_unable(self, model: nn.Module, ratio: float) -> None:
         """Prune each layer alone: those that fail keep their channels."""
-        kinds = (*_CONVOLUTIONS, nn.Linear, nn.LSTM, nn.MultiheadAttention)
-        for name, module in model.named_modules():
-            if not isinstance(module, kinds) or name in self.spec.skip_layers:
-                continue
+        for name in self._layers(model):
             try:
                 self._without_channels(model, ratio, only=name)
             except Exception as error:
@@ -119,6 +121,47 @@ class ChannelPruning:
                     if place
                     else "torch-pruning can't follow its outputs through the model"
                 )
+
+    def _find_unfit(self, model: nn.Module, ratio: float) -> None:
+        """Those that can be pruned alone, and not with the others, keep their channels: of grouped
+        queries, for one. Halves of the layers are added to those that fit, smaller ones if they
+        fail.
+        """
+        able = [name for name in self._layers(model) if name not in self.unable]
+        fitting: list[str] = []
+
+        def fits(some: list[str]) -> bool:
+            trial = {name: _UNFIT for name in able if name not in (*fitting, *some)}
+            known, self.unable = self.unable, {**self.unable, **trial}
+            try:
+                self._without_channels(model, ratio)
+            except Exception:
+                return False
+            finally:
+                self.unable = known
+            return True
+
+        def add(some: list[str]) -> None:
+            if fits(some):
+                fitting.extend(some)
+            elif len(some) == 1:
+                self.unable[some[0]] = _UNFIT
+            else:
+                half = len(some) // 2
+                add(some[:half])
+                add(some[half:])
+
+        if able:
+            add(able)
+
+    def _layers(self, model: nn.Module) -> list[str]:
+        """Names of the layers that may be pruned."""
+        kinds = (*_CONVOLUTIONS, nn.Linear, nn.LSTM, nn.MultiheadAttention)
+        return [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, kinds) and name not in self.spec.skip_layers
+        ]
 
     def _without_channels(
         self, model: nn.Module, ratio: float, only: str | None = None
@@ -148,7 +191,7 @@ class ChannelPruning:
             "taylor": lambda: tp.importance.GroupTaylorImportance(),
             "bn-scale": lambda: tp.importance.BNScaleImportance(),
         }[self.spec.importance]()
-        with visiting_once(pruned):
+        with searching(pruned):
             pruner = tp.pruner.BasePruner(
                 pruned,
                 samples,
@@ -159,6 +202,7 @@ class ChannelPruning:
                 max_pruning_ratio=0.95,
                 ignored_layers=kept,
                 round_to=self.spec.round_to,
+                output_transform=_floats,
             )
             if self.spec.importance == "taylor":
                 _accumulate_gradients(pruned, self.context)
@@ -219,6 +263,11 @@ class ChannelPruning:
 def _every_parameter(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters by all of their names: a tied one has several."""
     yield from model.named_parameters(remove_duplicate=False)
+
+
+def _floats(outputs: Any) -> list[torch.Tensor]:
+    """The outputs that channels can be followed from."""
+    return [value for value in named_outputs(outputs).values() if value.is_floating_point()]
 
 
 def _tie_again(model: nn.Module, pruned: nn.Module) -> None:

@@ -1,16 +1,19 @@
-"""torch-pruning's search for what is connected to a channel, so that it ends.
+"""torch-pruning's search for what is connected to a channel, so that it ends, and doesn't fail.
 
 torch-pruning 1.6 follows the channels of a layer as lists, and visits an operator again for each
 order in which they come. Where a model turns its channels, as rotary position embeddings do, the
 orders multiply, and the numbers of the channels grow past every layer's width: the search doesn't
 end. It merges by channel what it found, so an operator only has to be visited again for channels
 that were not there before; and a channel that no layer has says that it is lost.
+
+It takes each concatenation and split for one of channels, and fails where tokens are concatenated
+and their number can't be found. Such an operator passes channels on as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
@@ -18,6 +21,11 @@ from torch import nn
 
 #: Times the largest axis of a parameter, that the axes of values in between may have.
 _WIDER = 4
+#: How the channels before an operator become those after it, by torch-pruning's names.
+_MAPPINGS = (
+    "update_concat_index_mapping", "update_split_index_mapping", "update_unbind_index_mapping",
+    "update_expand_index_mapping", "update_slice_index_mapping", "update_reshape_index_mapping",
+)  # fmt: skip
 
 
 class LostChannels(Exception):
@@ -33,12 +41,13 @@ class LostChannels(Exception):
 
 
 @contextmanager
-def visiting_once(model: nn.Module) -> Iterator[None]:
-    """Visit each operator once for each channel while a model's groups are built.
+def searching(model: nn.Module) -> Iterator[None]:
+    """While a model's groups are built, visit each operator once for each channel.
 
     Raises:
         LostChannels: The channels of a layer become more than any layer has.
     """
+    from torch_pruning.dependency import index_mapping
     from torch_pruning.dependency.group import Group
 
     added = Group.add_dep
@@ -57,8 +66,22 @@ def visiting_once(model: nn.Module) -> Iterator[None]:
     def has_pruning_op(self: Any, dep: Any, idxs: Any) -> bool:
         return _seen(self, dep).issuperset(map(_channel, idxs))
 
-    with patch.multiple(Group, add_dep=add_dep, has_pruning_op=has_pruning_op):
+    tolerant: dict[str, Any] = {
+        name: _if_it_can(getattr(index_mapping, name)) for name in _MAPPINGS
+    }
+    with (
+        patch.multiple(Group, add_dep=add_dep, has_pruning_op=has_pruning_op),
+        patch.multiple(index_mapping, **tolerant),
+    ):
         yield
+
+
+def _if_it_can(update: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    def updated(graph: Any, node: Any) -> None:
+        with suppress(Exception):
+            update(graph, node)
+
+    return updated
 
 
 def _seen(group: Any, dep: Any) -> set[int]:

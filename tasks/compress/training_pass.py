@@ -17,8 +17,9 @@ from ...ray_workers.data.splits import SampleBatch, Splits, few_samples, split
 from ...ray_workers.events import Event, Metric
 from ...ray_workers.model.module import build, load_module, save_module
 from ...ray_workers.model.onnx_model import torch_module
-from ...ray_workers.model.surgery import Surgery, operations_of
+from ...ray_workers.model.surgery import Linearize, Surgery, operations_of
 from ...ray_workers.model.ties import take_from
+from ...ray_workers.model.transposed_linear import make_linear, transposed_layers
 from ...ray_workers.scratch import scratch_folder
 from ...ray_workers.store.artifacts import Store
 from ...ray_workers.store.file_names import WEIGHTS
@@ -53,9 +54,13 @@ class PassContext:
         spec, folder = work.spec, work.inputs["module"]
         model = load_module(spec.model, work.allowed, folder)
         torch_module(model, spec.compression.name)
+        operations = operations_of(folder)
+        if names := transposed_layers(model):
+            make_linear(model, names)
+            operations.append(Linearize(layers=names))
         data = data_of(work, spec.data)
         splits = split(data, spec.seed)
-        return PassContext(work, model, operations_of(folder), splits, few_samples(splits))
+        return PassContext(work, model, operations, splits, few_samples(splits))
 
     def keep(self, model: nn.Module, operations: Sequence[Surgery]) -> None:
         """Write the module after the pass."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ...ray_workers.training.parallel.connections import find_pairs
 from ...ray_workers.training.parallel.tensor import Group, groups_of
 from ...recipe.errors import StepFailed
 from ...recipe.passes import PruneWidths
@@ -27,13 +28,20 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
     """
     groups = groups_of(model)
     attention = [g for g in groups if g.is_attention]
-    mlps = [g for g in groups if not g.is_attention]
+    mlps = [g for g in groups if not g.is_attention] or (
+        _connected(model, groups) if spec.mlp else []
+    )
     for wanted, found, what in ((spec.heads, attention, "attention"), (spec.mlp, mlps, "MLP")):
         if wanted and not found:
             if what == "attention":
                 _refuse_known_attention(model)
             raise StepFailed(
-                f"the model has no {what} block with known layer names",
+                f"the model has no {what} block with known layer names"
+                + (
+                    ""
+                    if what == "attention"
+                    else ", and no two linear layers with only an activation between them"
+                ),
                 where="prune",
                 do="known names: query/key/value/out, q_proj/..., fc1/fc2, up/down, and BERT's; "
                 "method: channel prunes models of any layers",
@@ -45,6 +53,12 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
         for group in mlps:
             _remove_units(model, group, spec.mlp, spec.round_to)
     return model
+
+
+def _connected(model: nn.Module, groups: list[Group]) -> list[Group]:
+    """MLP blocks by how linear layers are connected, where their names say nothing."""
+    taken = [name for group in groups for name in (*group.columns, group.row)]
+    return [Group(pair.columns, pair.row, False) for pair in find_pairs(model, taken)]
 
 
 def _refuse_known_attention(model: nn.Module) -> None:
@@ -69,28 +83,55 @@ def _refuse_known_attention(model: nn.Module) -> None:
 
 
 def _remove_heads(model: nn.Module, group: Group, share: float) -> None:
+    """Remove heads with their keys; of grouped queries, all queries of a key."""
     row = _linear(model, group.row)
     heads = group.head_count(model)
     if heads is None or row.in_features % heads:
         raise StepFailed(f"the number of heads of '{group.row}' is not known", where="prune.heads")
-    columns = [_linear(model, name) for name in group.columns]
-    if any(c.out_features != row.in_features for c in columns):
-        raise StepFailed(
-            f"'{group.row}' shares keys among heads (grouped queries), which can't be pruned yet",
-            where="prune.heads",
-        )
     size = row.in_features // heads
-    left = max(1, heads - round(share * heads))
+    columns = {name: _linear(model, name) for name in group.columns}
+    keys = _key_count(group, columns, heads, size)
+    left = max(1, keys - round(share * keys))
     with torch.no_grad():
-        scores = row.weight.reshape(row.out_features, heads, size).norm(dim=(0, 2))
+        scores = row.weight.reshape(row.out_features, keys, -1).norm(dim=(0, 2))
     kept = scores.topk(left).indices.sort().values
-    units = (kept[:, None] * size + torch.arange(size)).flatten()
-    _slice(columns, row, units)
+    queries = _units(kept, heads // keys * size)
+    own = [layer for layer in columns.values() if layer.out_features == row.in_features]
+    shared = [layer for layer in columns.values() if layer.out_features < row.in_features]
+    _slice(own, row, queries)
+    for layer in shared:
+        _narrow(layer, _units(kept, size))
     for owner, attribute in group.heads:
         module = model.get_submodule(owner)
-        setattr(module, attribute, left)
+        of_keys = attribute in ("num_key_value_heads", "n_kv_heads")
+        setattr(module, attribute, left if of_keys else left * heads // keys)
         if isinstance(getattr(module, "all_head_size", None), int):
-            module.all_head_size = left * size
+            module.all_head_size = len(queries)
+
+
+def _key_count(group: Group, columns: dict[str, nn.Linear], heads: int, size: int) -> int:
+    """Heads of the keys and values, which several heads of queries may share."""
+    found: set[int] = {layer.out_features // size for layer in columns.values()}
+    keys = min(found)
+    whole = all(layer.out_features % size == 0 for layer in columns.values())
+    if not whole or heads not in found or found > {heads, keys} or heads % max(keys, 1):
+        raise StepFailed(
+            f"the {heads} heads of '{group.row}' don't fit its query, key and value",
+            where="prune.heads",
+            do="prune only mlp, or use method: channel",
+        )
+    if keys == 1 < heads:
+        raise StepFailed(
+            f"the {heads} heads of '{group.row}' share one key, so none can be removed",
+            where="prune.heads",
+            do="prune only mlp, or use method: channel",
+        )
+    return keys
+
+
+def _units(blocks: torch.Tensor, size: int) -> torch.Tensor:
+    """The places of blocks of a size."""
+    return (blocks[:, None] * size + torch.arange(size)).flatten()
 
 
 def _remove_units(model: nn.Module, group: Group, share: float, round_to: int) -> None:
@@ -109,12 +150,16 @@ def _remove_units(model: nn.Module, group: Group, share: float, round_to: int) -
 
 def _slice(columns: list[nn.Linear], row: nn.Linear, units: torch.Tensor) -> None:
     for column in columns:
-        column.weight = nn.Parameter(column.weight.detach()[units].clone())
-        if column.bias is not None:
-            column.bias = nn.Parameter(column.bias.detach()[units].clone())
-        column.out_features = len(units)
+        _narrow(column, units)
     row.weight = nn.Parameter(row.weight.detach()[:, units].clone())
     row.in_features = len(units)
+
+
+def _narrow(column: nn.Linear, units: torch.Tensor) -> None:
+    column.weight = nn.Parameter(column.weight.detach()[units].clone())
+    if column.bias is not None:
+        column.bias = nn.Parameter(column.bias.detach()[units].clone())
+    column.out_features = len(units)
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:

@@ -89,5 +89,55 @@ class Encoder(nn.Module):
         return self.head(self.layer(self.embed(x[:, :, None])).mean(1))
 
 
+class Transposed(nn.Module):
+    """A GPT-2, whose linear layers have transposed weights."""
+
+    def __init__(self):
+        from transformers import GPT2Config, GPT2Model
+
+        super().__init__()
+        self.stem = nn.Linear(1, 32)
+        self.body = GPT2Model(GPT2Config(vocab_size=8, n_embd=32, n_layer=1, n_head=4))
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x):
+        tokens = torch.relu(self.stem(x[..., None]))
+        return self.head(self.body(inputs_embeds=tokens).last_hidden_state.mean(1))
+
+
+class Paired(nn.Module):
+    """Two layers of which one may become narrower, not both."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(13, 32)
+        self.second = nn.Linear(13, 32)
+        self.third = nn.Linear(64, 32)
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x):
+        both = torch.cat([self.first(x), self.second(x)], 1)
+        if both.shape[1] < 48:
+            raise ValueError("too narrow")
+        return self.head(torch.relu(self.third(torch.relu(both))))
+
+
+class Tokens(nn.Module):
+    """The first token goes another way; torch-pruning takes tokens for channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(1, 32)
+        self.mix = nn.Linear(32, 32)
+        self.wide = nn.Linear(32, 64)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x):
+        first, rest = self.embed(x[..., None]).split([1, 12], 1)
+        first, rest = torch.cat([first, torch.relu(self.mix(rest))], 1).split([1, 12], 1)
+        pooled = torch.cat([first, rest], 1).mean(1)
+        return {"logits": self.head(torch.relu(self.wide(pooled))), "cache": (None, first)}
+
+
 recurrent, baked, frozen, narrow, encoder = Recurrent, Baked, Frozen, Narrow, Encoder
-rotary = Rotary
+rotary, paired, tokens, transposed = Rotary, Paired, Tokens, Transposed

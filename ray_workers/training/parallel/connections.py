@@ -24,10 +24,10 @@ _MODULES = (
 )  # fmt: skip
 _FUNCTIONS = (
     F.relu, F.gelu, F.silu, F.mish, F.elu, F.selu, F.leaky_relu, F.tanh, F.sigmoid, F.softplus,
-    F.hardswish, F.dropout, torch.relu, torch.tanh, torch.sigmoid, torch.mul, torch.add,
-    operator.mul, operator.add, operator.neg,
+    F.hardswish, F.dropout, torch.relu, torch.tanh, torch.sigmoid, torch.mul, torch.add, torch.pow,
+    operator.mul, operator.add, operator.neg, operator.pow,
 )  # fmt: skip
-_METHODS = ("relu", "tanh", "sigmoid", "mul", "add", "float", "contiguous")
+_METHODS = ("relu", "tanh", "sigmoid", "mul", "add", "pow", "float", "contiguous")
 
 
 @dataclass(frozen=True)
@@ -99,24 +99,28 @@ def _pair_at(node: fx.Node, owner: nn.Module, prefix: str) -> Pair | None:
     return Pair(tuple(f"{prefix}{n}" for n in layers), f"{prefix}{node.target}", row.in_features)
 
 
-def _sources(node: fx.Node, user: fx.Node, owner: nn.Module) -> list[str] | None:
-    """The linear layers from which a value comes by elementwise operations; None if others do."""
-    if set(node.users) != {user}:
-        return None
-    if _linear(node, owner) is not None:
-        return [str(node.target)]
-    if not _is_elementwise(node, owner):
-        return None
-    inputs = [value for value in node.args if isinstance(value, fx.Node)]
-    if not inputs or any(isinstance(value, fx.Node) for value in node.kwargs.values()):
-        return None
+def _sources(node: fx.Node, row: fx.Node, owner: nn.Module) -> list[str] | None:
+    """The linear layers from which a value comes by elementwise operations, all of whose results
+    are used for it; None if others do.
+    """
     found: list[str] = []
-    for value in inputs:
-        inner = _sources(value, node, owner)
-        if inner is None:
+    between: dict[fx.Node, None] = {}
+    left = [node]
+    while left:
+        value = left.pop(0)
+        if value in between:
+            continue
+        between[value] = None
+        if _linear(value, owner) is not None:
+            found.append(str(value.target))
+            continue
+        inputs = [one for one in value.args if isinstance(one, fx.Node)]
+        named = any(isinstance(one, fx.Node) for one in value.kwargs.values())
+        if not inputs or named or not _is_elementwise(value, owner):
             return None
-        found += inner
-    return found
+        left[:0] = inputs
+    used_for = {*between, row}
+    return found if all(used_for.issuperset(value.users) for value in between) else None
 
 
 def _linear(node: fx.Node, owner: nn.Module) -> Any:

@@ -21,6 +21,14 @@ class Gated(nn.Module):
         return x + self.c(nn.functional.silu(self.a(x)) * self.b(x))
 
 
+class TanhGelu(Gated):
+    """GELU as GPT-2 writes it: the value is used several times on its way."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.a(x)
+        return self.c(0.5 * h * (1.0 + torch.tanh(0.8 * (h + 0.04 * torch.pow(h, 3)))))
+
+
 class Residual(Gated):
     """What the last layer takes is not only what the first one gives."""
 
@@ -68,6 +76,7 @@ def chain(width: int = 6) -> nn.Sequential:
             Branching(),
             [Pair((f"blocks.{i}.a", f"blocks.{i}.b"), f"blocks.{i}.c", 6) for i in (0, 1)],
         ),
+        (TanhGelu(), [Pair(("a",), "c", 6)]),
         (Residual(), []),
         (Normed(), []),
         (twice(), []),

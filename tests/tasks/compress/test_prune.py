@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,38 @@ def test_channels_that_are_turned_by_rotary_embeddings_end_the_search(bench: Ben
     assert done.metrics["prune-channel/parameters_kept"] < 0.5
 
 
+def test_layers_that_fit_each_other_only_if_one_stays_whole(bench: Bench) -> None:
+    model, done = prune(bench, "prunable_models:paired", ratio=0.5)
+    assert model(X).shape == (8, 3)
+    widths = [getattr(model, name).out_features for name in ("first", "second", "third")]
+    assert widths == [16, 32, 16]
+    assert done.facts["coverage"]["layers"][1]["weights"] == 13 * 32 + 32
+    assert reasons(done)["second"] == "the layers that it works with would no longer fit it"
+
+
+def test_tokens_that_are_split_and_concatenated_are_no_channels(bench: Bench) -> None:
+    """torch-pruning failed: "list index out of range", "'NoneType' object is not iterable"."""
+    model, done = prune(bench, "prunable_models:tokens", ratio=0.5)
+    assert model(X)["logits"].shape == (8, 3)
+    assert model.wide.out_features == 32
+    assert reasons(done)["wide"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["channel", "magnitude", "transformer"])
+def test_a_gpt_2_whose_linear_layers_are_transposed(bench: Bench, method: str) -> None:
+    pytest.importorskip("transformers")
+    fields = {"mlp": 0.5} if method == "transformer" else {"ratio": 0.5}
+    model, done = prune(bench, "prunable_models:transposed", method=method, **fields)
+    assert model(X).shape == (8, 3)
+    mlp = model.body.h[0].mlp
+    if method == "magnitude":
+        assert (mlp.c_fc.weight == 0).float().mean() > 0.4
+    else:
+        assert (mlp.c_fc.out_features, mlp.c_proj.in_features) == (64, 64), "of 128"
+    assert reasons(done)["body.h.0.mlp.c_fc"] is None
+
+
 def test_frozen_layers_are_pruned_by_their_gradients_and_stay_frozen(bench: Bench) -> None:
     model, done = prune(bench, "prunable_models:frozen", ratio=0.5, importance="taylor")
     assert model.first.out_features == 16
@@ -138,3 +171,51 @@ def test_alberts_names_are_known_to_transformer_pruning() -> None:
     assert made.attention.query.out_features == made.attention.dense.in_features == 8
     assert made.ffn.out_features == made.ffn_output.in_features == 32
     assert made.attention.num_attention_heads == 2
+
+
+class Grouped(nn.Module):
+    """Attention whose heads of queries share keys, as Llama, Mistral, Qwen and Gemma have it."""
+
+    head_dim = 4
+
+    def __init__(self, heads: int, keys: int) -> None:
+        super().__init__()
+        self.num_key_value_groups = heads // keys
+        self.q_proj = nn.Linear(16, heads * 4)
+        self.k_proj, self.v_proj = (nn.Linear(16, keys * 4) for _ in range(2))
+        self.o_proj = nn.Linear(heads * 4, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (
+            layer(x).unflatten(-1, (-1, 4)).transpose(1, 2)
+            for layer in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        k, v = (part.repeat_interleave(self.num_key_value_groups, 1) for part in (k, v))
+        found = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.o_proj(found.transpose(1, 2).flatten(2))
+
+
+def test_grouped_queries_are_removed_with_their_key() -> None:
+    """What is left is what the whole attention gives without the removed heads' outputs."""
+    whole = Grouped(heads=6, keys=3)
+    with torch.no_grad():
+        whole.o_proj.weight[:, 8:16] *= 1e-3  # the heads of the second key matter least
+    spec = PruneWidths(kind="prune", method="transformer", heads=0.34)
+    made: Any = prune_widths(spec, copy.deepcopy(whole))
+    layers = (made.q_proj, made.k_proj, made.v_proj)
+    assert [layer.out_features for layer in layers] == [16, 8, 8]
+    with torch.no_grad():
+        whole.o_proj.weight[:, 8:16] = 0
+        x = torch.randn(2, 5, 16)
+        assert torch.allclose(made(x), whole(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("heads", "keys", "said"),
+    [(4, 1, "share one key, so none can be removed"), (6, 4, "don't fit its query, key and value")],
+)
+def test_heads_that_cannot_be_removed_are_named(heads: int, keys: int, said: str) -> None:
+    spec = PruneWidths(kind="prune", method="transformer", heads=0.5)
+    with pytest.raises(StepFailed, match=f"{heads} heads of 'o_proj' {said}") as caught:
+        prune_widths(spec, Grouped(heads, keys))
+    assert "prune only mlp" in str(caught.value.do)
