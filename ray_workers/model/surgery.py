@@ -216,6 +216,29 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, name: str) -> torch.Tenso
         ) from error
 
 
+class LowRank(nn.Sequential):  # type: ignore[misc]
+    """Two layers in place of one. Models ask a layer for more than its outputs (T5 and ViT for the
+    type of its weight, MobileNet for its stride): they get what the layer would have.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        parts = tuple(self.__dict__.get("_modules", {}).values())
+        if name == "weight" and len(parts) == 2:
+            return self._product()
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_") or len(parts) != 2:
+                raise
+            return getattr(parts[name == "bias" or name.startswith("out_")], name)
+
+    def _product(self) -> torch.Tensor:
+        """The weight of one layer that computes the same."""
+        first, second = self[0].weight, self[1].weight
+        product = second.flatten(1) @ first.flatten(1)
+        return product.reshape(len(second), *first.shape[1:])
+
+
 def factorize(model: nn.Module, name: str, rank: int, weights: bool = True) -> None:
     """Replace a linear layer or a convolution by two of a lower rank, in place.
 
@@ -256,7 +279,7 @@ def factorize(model: nn.Module, name: str, rank: int, weights: bool = True) -> N
             if layer.bias is not None:
                 second.bias.copy_(layer.bias)
     parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, nn.Sequential(first, second))
+    setattr(model.get_submodule(parent), last, LowRank(first, second))
 
 
 def _two_layers(layer: nn.Module, rank: int) -> tuple[nn.Module, nn.Module]:

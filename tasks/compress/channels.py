@@ -35,7 +35,7 @@ from .training_pass import PassContext
 _TAYLOR_BATCHES, _TAYLOR_SIZE = 4, 64
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d,
                  nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # fmt: skip
-_RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _UNFIT = "the layers that it works with would no longer fit it"
 
 

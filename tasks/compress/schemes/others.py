@@ -12,6 +12,7 @@ from ....recipe.library_messages import telling
 from ....recipe.passes import DynamicInt8, HalfFloat, WeightOnly
 from .by_nncf import dataset, require_nncf
 from .job import HEAVY, RECURRENT, QuantizeJob, constants_in, reaches_bodies, used_names
+from .shared_constants import merge_equal, unshare, unshare_tables
 
 #: Smaller weights cost more to unpack than they save.
 _SMALLEST = 512
@@ -25,13 +26,16 @@ def dynamic_int8(job: QuantizeJob, spec: DynamicInt8) -> Any:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = job.scratch / "quantized.onnx"
+    products = [n for n in job.graph.graph.node if n.op_type == "MatMul"]
+    stacked = _stacked(job.graph, products) if spec.per_channel else {}
+    job.left |= {layer_of(node): why for node, why in stacked.values()}
     quantize_dynamic(
         str(job.prepared()),
         str(target),
         per_channel=spec.per_channel,
         reduce_range=bool(spec.reduce_range),
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=job.skipped,
+        nodes_to_exclude=[*job.skipped, *stacked],
         op_types_to_quantize=["MatMul", "Gemm"],
         use_external_data_format=job.large,
         extra_options={"EnableSubgraph": True} if reaches_bodies(job.graph) else {},
@@ -135,19 +139,25 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
         job.notes.append(f"{len(convolutions)} convolutions stay in floating point: {named}")
     nncf = require_nncf()
     graph = onnx.load(str(job.source))
+    unshare_tables(graph, graph.graph.node)
+    unshare(graph)
+    unfit = _unfit(graph, products)
+    products = [node for node in products if node.name not in unfit]
     group, odd = _grouped(graph, products, spec.group_size)
-    job.left |= odd
+    job.left |= odd | {layer_of(n): why for n, why in unfit.values()}
     if group != spec.group_size:
         job.notes.append(f"groups of {group} weights, because layers have narrower inputs")
     with_data = spec.algorithm != "rtn"
-    # NNCF 3.4 would pack convolutions, too, into a graph that no runtime takes.
+    # NNCF 3.4 would pack convolutions and embeddings, too, into a graph that no runtime takes.
     ignored = [
         *job.skipped,
         *(str(node.name) for node in convolutions),
+        *(str(node.name) for node in job.graph.graph.node if node.op_type == "Gather"),
+        *unfit,
         *(str(node.name) for node in products if layer_of(node) in odd),
     ]
     try:
-        return nncf.compress_weights(
+        packed = nncf.compress_weights(
             graph,
             mode=nncf.CompressWeightsMode.INT4_SYM,
             group_size=group,
@@ -164,6 +174,29 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
             where="quantize.algorithm",
             do="use algorithm rtn",
         ) from error
+    merge_equal(packed)
+    return packed
+
+
+def _stacked(graph: Any, products: list[Any]) -> dict[str, tuple[Any, str]]:
+    """Products whose weight is no matrix, but a stack of them, by name, with the reason."""
+    axes = {item.name: len(item.dims) for item in graph.graph.initializer}
+    return {
+        str(node.name): (node, f"its weight has {axes[node.input[1]]} axes")
+        for node in products
+        if axes.get(node.input[1], 2) != 2
+    }
+
+
+def _unfit(graph: Any, products: list[Any]) -> dict[str, tuple[Any, str]]:
+    """Products that NNCF would pack, into what MatMulNBits can't compute, with the reason."""
+    weights = {item.name for item in graph.graph.initializer}
+    first = {
+        str(node.name): (node, "its weight is the first of the two factors")
+        for node in products
+        if node.input[0] in weights
+    }
+    return first | _stacked(graph, products)
 
 
 def _grouped(graph: Any, products: list[Any], wanted: int) -> tuple[int, dict[str, str]]:

@@ -7,7 +7,7 @@ weights, and its bias correction of one call changes the bias of every other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .job import heavy_nodes
@@ -38,6 +38,29 @@ def unshare_biases(graph: Any) -> bool:
     """
     biased = [n for n in graph.graph.node if n.op_type in _BIASED and len(n.input) > 2]
     return _unshare(graph, [(node, (2,)) for node in biased])
+
+
+def unshare_tables(graph: Any, readers: Sequence[Any]) -> bool:
+    """Give each lookup a table of its own where others read it too, in place.
+
+    Of an embedding that is tied to the output layer, NNCF packs the one and forgets the other, and
+    ONNX Runtime's quantizer rounds what is looked up with a scale for each of the layer's outputs.
+
+    Args:
+        graph: The graph.
+        readers: The others.
+
+    Returns:
+        Whether any were shared.
+    """
+    lookups = [node for node in graph.graph.node if node.op_type == "Gather"]
+    tables = {node.input[0] for node in lookups}
+    others = [
+        (node, [i for i, name in enumerate(node.input) if name in tables])
+        for node in readers
+        if node.op_type != "Gather"
+    ]
+    return _unshare(graph, [*others, *((node, (0,)) for node in lookups)])
 
 
 def _unshare(graph: Any, nodes: list[tuple[Any, Iterable[int]]]) -> bool:

@@ -13,11 +13,11 @@ from typing import Any
 from ....ray_workers.model.sqnr import sqnr_db
 from ....recipe.passes import StaticInt8
 from .by_nncf import by_nncf
-from .job import HEAVY, QuantizeJob, masking_nodes
+from .job import HEAVY, QuantizeJob, heavy_nodes, masking_nodes
 from .last_layers import keep_outputs, round_once
 from .ranges import reader, save_ranges
 from .runners import outputs_of
-from .shared_constants import unshare_biases
+from .shared_constants import unshare_biases, unshare_tables
 
 #: Below this (dB), what is between the layers is tried in floating point, and taken if that gives
 #: so much more (dB). Above it, the time that it costs is not worth it.
@@ -79,7 +79,8 @@ def _quantized(job: QuantizeJob, spec: StaticInt8, only_layers: bool) -> Any:
         cache = job.scratch / "ranges.json"
         save_ranges(prepared, job.inputs, spec, cache)
     source = onnx.load(str(prepared))
-    if unshare_biases(source):
+    apart = unshare_biases(source), unshare_tables(source, heavy_nodes(source))
+    if any(apart):
         prepared = job.scratch / "unshared" / "prepared.onnx"
         prepared.parent.mkdir(exist_ok=True)
         onnx.save(copy.deepcopy(source), str(prepared), save_as_external_data=job.large)

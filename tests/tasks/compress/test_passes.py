@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,26 @@ def test_low_rank_with_all_the_energy_computes_the_same(bench: Bench) -> None:
     assert torch.allclose(whole(X), expected, atol=1e-4)
     with pytest.raises(StepFailed, match="no layer would become smaller"):
         run(bench, "wine_model:net", kind="low-rank", energy=0.999999)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(6, 8), nn.Conv2d(4, 8, 3, stride=2, padding=1, bias=False)]
+)
+def test_a_layer_of_low_rank_has_what_models_ask_a_layer_for(layer: Any) -> None:
+    """T5 and ViT ask for the type of its weight, MobileNet for its stride."""
+    from prefect_hone.ray_workers.model.surgery import factorize
+
+    model = nn.Sequential(layer)
+    factorize(model, "0", min(layer.weight.flatten(1).shape))
+    found: Any = model[0]
+    assert torch.allclose(found.weight, layer.weight, atol=1e-5)
+    assert found.weight.dtype == layer.weight.dtype
+    assert (found.bias is None) is (layer.bias is None)
+    for name in ("in_features", "out_features", "stride", "kernel_size", "out_channels", "none"):
+        assert getattr(found, name, None) == getattr(layer, name, None)
+    assert copy.deepcopy(found).state_dict().keys() == {
+        name for name, _ in found.named_parameters()
+    }
 
 
 def test_a_module_whose_surgery_was_tampered_with_is_refused(bench: Bench, tmp_path: Path) -> None:
@@ -302,7 +323,8 @@ def test_accuracy_control_puts_back_as_few_as_hold(bench: Bench) -> None:
     def drop(graph: Any) -> float:  # the error stands for a loss of quality
         return error(before, graph)
 
-    limit = 0.5 * drop(after)
+    alone = [drop(put_back(after, before, [layer])) for layer in quantized_layers(after)]
+    limit = 1.01 * min(alone)  # what layers lose depends on the processor: VNNI has 8-bit weights
     found = control(after, before, inputs, drop, AccuracyControl(at_most=limit), lambda *_: None)
     assert found.holds
     assert drop(found.graph) <= limit < found.before
