@@ -54,6 +54,7 @@ bench: $(STAMP) ## the benchmarks
 	$(BIN)/python tests/benchmarks/intervals.py --minutes 10
 	$(BIN)/python tests/benchmarks/broken_layers.py
 	$(BIN)/python tests/benchmarks/fuzz.py 5
+	$(BIN)/python tests/benchmarks/fuzz_quantized.py
 	$(BIN)/python tests/benchmarks/kills.py
 	$(BIN)/python tests/benchmarks/registry_truth.py
 	$(BIN)/python tests/benchmarks/outages.py

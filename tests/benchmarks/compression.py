@@ -23,6 +23,7 @@ from against_first import timed  # noqa: E402
 from prefect_hone.ray_workers.model.onnx_files import load_inputs  # noqa: E402
 from prefect_hone.ray_workers.runtime_process import RuntimeProcess  # noqa: E402
 from prefect_hone.ray_workers.store.artifacts import Artifact  # noqa: E402
+from prefect_hone.recipe.errors import HoneError  # noqa: E402
 from prefect_hone.tasks import steps  # noqa: E402
 from prefect_hone.tasks.benchmark.session import Entrant  # noqa: E402
 from prefect_hone.tasks.validate.parity import parity  # noqa: E402
@@ -41,6 +42,7 @@ MODELS: dict[str, tuple[str, str, dict[str, tuple[list, list, str]]]] = {
             "fp32@onnxruntime": ([], [], "onnxruntime_cpu"),
             "fp32@openvino": ([], [], "openvino_cpu"),
             "int8@onnxruntime": ([], [ORT], "onnxruntime_cpu"),
+            "int8@openvino": ([], [ORT], "openvino_cpu"),
             "int8-nncf@onnxruntime": ([], [NNCF], "onnxruntime_cpu"),
             "int8-nncf@openvino": ([], [NNCF], "openvino_cpu"),
             "half-int8@openvino": ([HALF], [NNCF], "openvino_cpu"),
@@ -53,6 +55,7 @@ MODELS: dict[str, tuple[str, str, dict[str, tuple[list, list, str]]]] = {
             "fp32@onnxruntime": ([], [], "onnxruntime_cpu"),
             "fp32@openvino": ([], [], "openvino_cpu"),
             "int8@onnxruntime": ([], [ORT], "onnxruntime_cpu"),
+            "int8@openvino": ([], [ORT], "openvino_cpu"),
             "int8-dynamic@onnxruntime": ([], [DYNAMIC], "onnxruntime_cpu"),
             "int8-nncf@onnxruntime": ([], [NNCF], "onnxruntime_cpu"),
             "int8-nncf@openvino": ([], [{**NNCF, "symmetric": True}], "openvino_cpu"),
@@ -134,7 +137,11 @@ def main(model: str, seconds: float) -> None:
         entrants, outputs = [], {}
         batches = [{"input": maker.samples["input"][i : i + 1]} for i in range(8)]
         for name, (on_module, on_graph, target) in candidates.items():
-            artifact = maker.candidate(name, on_module, on_graph, target)
+            try:
+                artifact = maker.candidate(name, on_module, on_graph, target)
+            except HoneError as error:  # bf16 needs a processor that has it
+                print(f"{name}: {error}")
+                continue
             folder = maker.bench.store.fetch(artifact)
             loader = steps.loader(target.partition(" ")[0].replace("_", "-"))
             with RuntimeProcess(loader, folder, {"threads": 1}) as runtime:

@@ -13,6 +13,8 @@ _KEPT = "## Lengths that vary"
 #: Outputs of int8 that are near those of float32 (dB).
 _NEAR = 10
 _RUNTIMES = ("onnxruntime", "openvino")
+#: Names of architectures in a cell; more are counted.
+_MOST_NAMES = 8
 Row = dict[str, Any]
 
 
@@ -28,10 +30,14 @@ class Stops:
             return ""
         if said == "ok":
             return ok
+        number = self.number(said)
+        return f"{'unchanged' if said.startswith('NothingChanged') else 'stops'} ({number})"
+
+    def number(self, said: str) -> int:
+        """The number of a sentence."""
         text = re.sub(r"^(HoneError|InputError|StepFailed|StepCrashed|NothingChanged): ", "", said)
         text = " ".join(text.split()).replace("|", "/")[:400]
-        number = self.said.setdefault(text, len(self.said) + 1)
-        return f"{'unchanged' if said.startswith('NothingChanged') else 'stops'} ({number})"
+        return self.said.setdefault(text, len(self.said) + 1)
 
 
 def write(rows: Iterable[Row]) -> None:
@@ -71,8 +77,51 @@ def _page(found: dict[str, dict[str, Row]], all_names: int) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *lines,
         "",
+        *_schemes(found, stops),
         *(f"{number}. `{text}`" for text, number in stops.said.items()),
     ]  # fmt: skip
+
+
+def _schemes(found: dict[str, dict[str, Row]], stops: Stops) -> list[str]:
+    """The table of the other schemes, by scheme."""
+    rows = {name: stages["schemes"] for name, stages in found.items() if "schemes" in stages}
+    ran = {name: row["schemes"] for name, row in rows.items() if "stopped" not in row}
+    if not ran:
+        return []
+    died = [f"{n} ({stops.number(rows[n]['stopped'])})" for n in rows if n not in ran]
+    lines = [
+        f"Of {len(rows)} architectures that were taken through the other schemes"
+        + (f" ({', '.join(died)} ended on the way)" if died else "")
+        + f", so many run on a runtime, in brackets those with {_NEAR} dB or more. Low rank keeps half of the "
+        "weights, and random weights have no low rank.",
+        "",
+        "| scheme | ONNX Runtime | OpenVINO | nothing to do | stops |",
+        "| --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for scheme in dict.fromkeys(scheme for made in ran.values() for scheme in made):
+        made = {name: row[scheme] for name, row in ran.items() if scheme in row}
+        cells = []
+        for runtime in _RUNTIMES:
+            runs = [r for r in made.values() if r.get(runtime) == "ok"]
+            near = sum(r.get(f"{runtime}_db", 0) >= _NEAR for r in runs)
+            cells.append(f"{len(runs)} ({near})")
+        said = {name: [str(r.get(t)) for t in _RUNTIMES] for name, r in made.items()}
+        idle = sum(all(t.startswith("NothingChanged") for t in texts) for texts in said.values())
+        lines.append(f"| {scheme} | {' | '.join(cells)} | {idle} | {_who_stops(said, stops)} |")
+    return [*lines, ""]
+
+
+def _who_stops(said: dict[str, list[str]], stops: Stops) -> str:
+    """Names of what stops, by the number of the sentence."""
+    by_number: dict[int, list[str]] = {}
+    for name, texts in said.items():
+        for text in dict.fromkeys(texts):
+            if text != "ok" and not text.startswith("NothingChanged"):
+                by_number.setdefault(stops.number(text), []).append(name)
+    return "; ".join(
+        f"{', '.join(names) if len(names) <= _MOST_NAMES else f'{len(names)}'} ({number})"
+        for number, names in sorted(by_number.items())
+    )
 
 
 def _line(name: str, stages: dict[str, Row], stops: Stops) -> str:
@@ -160,8 +209,14 @@ def _counts(found: dict[str, dict[str, Row]]) -> list[str]:
         )
     if prune:
         good = count(prune, lambda r: r.get("prune", {}).get("channel", {}).get("said") == "ok")
-        hand = count(prune, lambda r: r.get("hand", {}).get("channel") == "ok")
-        lines.append(f"- Channels pruned: {good} of {len(prune)}, by hand {hand}.")
+        hand = count(prune, lambda r: (r.get("hand", {}).get("left") or 1) < 1)
+        heads = count(
+            prune, lambda r: r.get("prune", {}).get("transformer", {}).get("said") == "ok"
+        )
+        lines.append(
+            f"- Channels pruned: {good} of {len(prune)}, by hand {hand} (torch-pruning also ends without a "
+            f"change). Heads and units of transformers: {heads}."
+        )  # fmt: skip
     if train:
         same = count(
             train, lambda r: min(r.get("apart", 1.0), r.get("apart_in_float64", 1.0)) <= 1e-5
