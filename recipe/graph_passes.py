@@ -124,7 +124,8 @@ class WeightOnly(_Quantization):
 
     kind: Literal["quantize"] = Field(description="This pass quantizes.")
     scheme: Literal["weight-int8", "weight-int4"] = Field(
-        description="weight-int8 or weight-int4: activations stay in floating point."
+        description="weight-int8 or weight-int4: activations stay in floating point, and so do "
+        "embeddings; with weight-int4, convolutions, too."
     )
     group_size: int = Field(
         128, ge=16, description="Weights that share a scale, along the input (int4; a count)."

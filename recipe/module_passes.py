@@ -78,7 +78,13 @@ class PruneWidths(RecoveredPass):
 
     kind: Literal["prune"] = Field(description="This pass removes weights.")
     method: Literal["transformer"] = Field(description="Removes heads and MLP units.")
-    heads: float = Field(0.0, ge=0, lt=1, description="Share of each layer's heads to remove.")
+    heads: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of each layer's heads to remove. With grouped queries: of its keys, "
+        "each with all of its queries.",
+    )
     mlp: float = Field(0.0, ge=0, lt=1, description="Share of each MLP's hidden units to remove.")
     round_to: int = Field(
         8, ge=1, description="Round remaining units to a multiple of this (a count)."
