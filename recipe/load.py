@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from .errors import RecipeError, did_you_mean
+from .errors import RecipeError, did_you_mean, nearest
 from .limits import DEEPEST, LARGEST, odd_value, too_large
 from .schema import Recipe
 from .strict import OWN_CODE
@@ -202,7 +202,9 @@ def _sentence(error: ErrorDetails, path: FieldPath, models: list[type[BaseModel]
         if kind == "union_tag_invalid" and isinstance(came, dict):
             got = context.get("tag")
         if isinstance(got, str):
-            return f"'{got}' is not one of {expected}: {did_you_mean(got, names)}"
+            match = nearest(got, names)
+            meant = "" if match is None else f": did you mean '{match}'?"
+            return f"'{got}' is not one of {expected}{meant}"
         return f"got {_shown(got)}, expected one of {expected}"
     if kind == "union_tag_not_found":
         return f"{context.get('discriminator')} is missing: it says which kind this is"

@@ -95,7 +95,6 @@ class TagsEntry(Strict):
 
 #: Of these, many go into one request.
 Values = MetricEntry | ParamsEntry | TagsEntry
-VALUES = (MetricEntry, ParamsEntry, TagsEntry)
 
 
 class TextEntry(Strict):

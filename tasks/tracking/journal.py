@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ...ray_workers.store.whole_files import replace_file
 from ...recipe.strict import Strict
-from .entries import VALUES, HeaderEntry, JournalEntry, UnreadableEntry, read_entry
+from .entries import HeaderEntry, JournalEntry, UnreadableEntry, Values, read_entry
 
 #: Folder in that of the journals, for those that can't be sent.
 REFUSED = "refused"
@@ -90,7 +90,7 @@ class Journal:
         """The next entries to send at once: one, or all metrics, params and tags that follow."""
         with self._lock:
             rest = self.entries[self.sent : self.sent + most]
-        values = list(takewhile(lambda entry: isinstance(entry, VALUES), rest))
+        values = list(takewhile(lambda entry: isinstance(entry, Values), rest))
         return values or rest[:1]
 
     def done(self, count: int) -> None:

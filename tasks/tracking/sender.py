@@ -13,7 +13,6 @@ from ...runtimes.manifest import differences, manifest_digest
 from . import names
 from .away import is_away
 from .entries import (
-    VALUES,
     DatasetEntry,
     FinishEntry,
     FolderEntry,
@@ -137,7 +136,7 @@ class MlflowSender:
             case HeaderEntry():
                 pass
             case MetricEntry() | ParamsEntry() | TagsEntry():
-                values = [entry for entry in entries if isinstance(entry, VALUES)]
+                values = [entry for entry in entries if isinstance(entry, Values)]
                 for ref in dict.fromkeys(entry.ref for entry in values):
                     self._send_values(ids[ref], [e for e in values if e.ref == ref], ids)
             case RunEntry():

@@ -119,7 +119,7 @@ def _in_child(name: str, stages: list[str], limit: float) -> Iterator[dict[str, 
     child = os.fork()
     if child == 0:
         os.close(reads)
-        os.setsid()
+        os.setpgid(0, 0)  # not a session of its own: it would have its own share of the processor
         resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR, PROCESSOR))
         with contextlib.suppress(BaseException):
             _child(name, stages, writes)

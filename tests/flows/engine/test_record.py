@@ -114,8 +114,8 @@ def test_the_data_are_inputs_of_training_and_of_the_whole_run(run: Run) -> None:
     recorded(run, usual(fp32=0.0, int8=0.0), benchmarked(MEASURED))
     data = told(run).told_data()
     assert [(e.ref, e.contexts) for e in data] == [
-        (TRAINING, ("training", "validation")), (PARENT, ("evaluation",)),
-    ]  # fmt: skip
+        (TRAINING, ("training",)), (PARENT, ("evaluation",)),
+    ], "MLflow keeps one context of a data set in a run"  # fmt: skip
     assert {e.name for e in data} == {"wine-data"}
 
 
