@@ -191,11 +191,11 @@ class ChannelPruning:
             "taylor": lambda: tp.importance.GroupTaylorImportance(),
             "bn-scale": lambda: tp.importance.BNScaleImportance(),
         }[self.spec.importance]()
-        with searching(pruned):
+        with searching(pruned) as weighing:
             pruner = tp.pruner.BasePruner(
                 pruned,
                 samples,
-                importance=importance,
+                importance=weighing(importance),
                 pruning_ratio=ratio if only is None else 0.0,
                 pruning_ratio_dict={} if only is None else {known[only]: ratio},
                 global_pruning=self.spec.scope == "global" and only is None,

@@ -21,6 +21,8 @@ from torch import nn
 
 #: Times the largest axis of a parameter, that the axes of values in between may have.
 _WIDER = 4
+#: The importance of each channel of a group.
+Weigh = Callable[..., Any]
 #: How the channels before an operator become those after it, by torch-pruning's names.
 _MAPPINGS = (
     "update_concat_index_mapping", "update_split_index_mapping", "update_unbind_index_mapping",
@@ -41,24 +43,30 @@ class LostChannels(Exception):
 
 
 @contextmanager
-def searching(model: nn.Module) -> Iterator[None]:
-    """While a model's groups are built, visit each operator once for each channel.
+def searching(model: nn.Module) -> Iterator[Callable[[Weigh], Weigh]]:
+    """While a model's groups are built and pruned, visit each operator once for each channel.
+
+    Gives what makes an importance name the layer that it fails at.
 
     Raises:
-        LostChannels: The channels of a layer become more than any layer has.
+        LostChannels: The channels of a layer become more than any layer has, or can't be removed.
     """
     from torch_pruning.dependency import index_mapping
     from torch_pruning.dependency.group import Group
 
-    added = Group.add_dep
+    added, removed = Group.add_dep, Group.prune
     names = {id(module): name for name, module in model.named_modules()}
+
+    def root_of(group: Any) -> str:
+        root = group[0].dep.target.module
+        return names.get(id(root), str(root))
+
     most = _WIDER * max((max(p.shape, default=1) for p in model.parameters()), default=1)
 
     def add_dep(self: Any, dep: Any, idxs: Any) -> None:
         once = {_channel(index): index for index in reversed(idxs)}
         if max(once, default=0) >= most and self.items:
-            root = self.items[0].dep.target.module
-            raise LostChannels(names.get(id(root), str(root)))
+            raise LostChannels(root_of(self))
         idxs[:] = reversed(once.values())
         added(self, dep, idxs)
         _seen(self, dep).update(once)
@@ -66,14 +74,36 @@ def searching(model: nn.Module) -> Iterator[None]:
     def has_pruning_op(self: Any, dep: Any, idxs: Any) -> bool:
         return _seen(self, dep).issuperset(map(_channel, idxs))
 
+    def prune(self: Any, *arguments: Any, **named: Any) -> Any:
+        with _naming(lambda: root_of(self)):
+            return removed(self, *arguments, **named)
+
+    def weighing(importance: Weigh) -> Weigh:
+        def weighed(group: Any, *arguments: Any, **named: Any) -> Any:
+            with _naming(lambda: root_of(group)):
+                return importance(group, *arguments, **named)
+
+        return weighed
+
     tolerant: dict[str, Any] = {
         name: _if_it_can(getattr(index_mapping, name)) for name in _MAPPINGS
     }
     with (
-        patch.multiple(Group, add_dep=add_dep, has_pruning_op=has_pruning_op),
+        patch.multiple(Group, add_dep=add_dep, has_pruning_op=has_pruning_op, prune=prune),
         patch.multiple(index_mapping, **tolerant),
     ):
+        yield weighing
+
+
+@contextmanager
+def _naming(root: Callable[[], str]) -> Iterator[None]:
+    """Name the layer whose group torch-pruning fails at."""
+    try:
         yield
+    except LostChannels:
+        raise
+    except Exception as error:
+        raise LostChannels(root()) from error
 
 
 def _if_it_can(update: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:

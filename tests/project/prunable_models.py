@@ -105,6 +105,25 @@ class Transposed(nn.Module):
         return self.head(self.body(inputs_embeds=tokens).last_hidden_state.mean(1))
 
 
+class Joined(nn.Module):
+    """Query, key and value in one layer, split into heads, as GPT-2 has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(1, 32)
+        self.joined, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+        self.wide, self.narrow = nn.Linear(32, 64), nn.Linear(64, 32)
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x):
+        x = self.embed(x[..., None])
+        parts = self.joined(x).split(32, dim=2)
+        q, k, v = (part.view(*part.shape[:2], -1, 8).transpose(1, 2) for part in parts)
+        found = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(found.transpose(1, 2).reshape(*x.shape[:2], -1))
+        return self.head((x + self.narrow(torch.relu(self.wide(x)))).mean(1))
+
+
 class Paired(nn.Module):
     """Two layers of which one may become narrower, not both."""
 
@@ -140,4 +159,4 @@ class Tokens(nn.Module):
 
 
 recurrent, baked, frozen, narrow, encoder = Recurrent, Baked, Frozen, Narrow, Encoder
-rotary, paired, tokens, transposed = Rotary, Paired, Tokens, Transposed
+rotary, paired, tokens, transposed, joined = Rotary, Paired, Tokens, Transposed, Joined

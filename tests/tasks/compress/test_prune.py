@@ -82,6 +82,14 @@ def test_layers_that_fit_each_other_only_if_one_stays_whole(bench: Bench) -> Non
     assert reasons(done)["second"] == "the layers that it works with would no longer fit it"
 
 
+def test_a_layer_that_torch_pruning_fails_at_costs_no_other(bench: Bench) -> None:
+    """It weighs all layers' channels, also to prune one: each seemed to fail."""
+    model, _ = prune(bench, "prunable_models:joined", ratio=0.5)
+    assert model(X).shape == (8, 3)
+    assert (model.joined.in_features, model.joined.out_features) == (16, 96)
+    assert (model.wide.in_features, model.wide.out_features) == (16, 32)
+
+
 def test_tokens_that_are_split_and_concatenated_are_no_channels(bench: Bench) -> None:
     """torch-pruning failed: "list index out of range", "'NoneType' object is not iterable"."""
     model, done = prune(bench, "prunable_models:tokens", ratio=0.5)
