@@ -59,7 +59,7 @@ def searching(model: nn.Module) -> Iterator[Callable[[Weigh], Weigh]]:
 
     def root_of(group: Any) -> str:
         root = group[0].dep.target.module
-        return names.get(id(root), str(root))
+        return str(names.get(id(root), root))
 
     most = _WIDER * max((max(p.shape, default=1) for p in model.parameters()), default=1)
 
