@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...recipe.measures import MEASURES
-from ...recipe.metrics import METRICS
 from ..outcome import Candidate
 from ..specs.benchmark import BASELINE
 from .contents import Report
@@ -74,7 +73,7 @@ class Figures:
                                     linewidths=0, zorder=3)  # fmt: skip
                 mark.set_gid(f"point {self._told(candidate)}")
             self._baseline_point(axes)
-            best = frontier([(x, y) for x, y, _ in points], self._higher_is_better)
+            best = frontier([(x, y) for x, y, _ in points], self._report.recipe.quality.rises)
             if len(best) > 1:
                 axes.step([x for x, _ in best], [y for _, y in best], where="post", lw=1.2,
                           color=self._colors["winner"], alpha=0.7, zorder=1)  # fmt: skip
@@ -265,20 +264,14 @@ class Figures:
             return limit
         if measure != "quality.drop" or self._quality not in baseline:
             return None
-        return baseline[self._quality] - (1 if self._higher_is_better else -1) * limit
-
-    @property
-    def _higher_is_better(self) -> bool:
-        quality = self._report.recipe.quality
-        known = METRICS.get(quality.metric)
-        return known.higher_is_better if known else bool(quality.higher_is_better)
+        return baseline[self._quality] - (1 if self._report.recipe.quality.rises else -1) * limit
 
     def _named(self, points: list[Point]) -> list[Point]:
         """Points that get a name, the winner first: all if there are few, else the frontier."""
         winner = self._report.outcome.winner
         chosen = points
         if len(points) > _MOST_LABELS:
-            best = set(frontier([(x, y) for x, y, _ in points], self._higher_is_better))
+            best = set(frontier([(x, y) for x, y, _ in points], self._report.recipe.quality.rises))
             chosen = [p for p in points if p[:2] in best or p[2].name == winner]
         return sorted(chosen, key=lambda p: (p[2].name != winner, p[0]))
 

@@ -220,6 +220,14 @@ def test_samples_are_shown_where_they_flipped_and_were_explained(
         assert words in said
 
 
+def test_the_picture_says_where_better_is(report: Report, pictures: Pictures) -> None:
+    assert "Up and to the left is better" in page(report, pictures)
+    quality = report.recipe.quality.model_copy(update={"metric": "bits_per_token"})
+    recipe = report.recipe.model_copy(update={"quality": quality})
+    falls = report.model_copy(update={"recipe": recipe})
+    assert "Down and to the left is better" in page(falls, pictures)
+
+
 def test_what_was_not_looked_at_has_a_section(report: Report, pictures: Pictures) -> None:
     assert "Not looked at" not in page(report, pictures)
     told = report.outcome.model_copy(update={"not_looked_at": ("flips (they are off)",)})
