@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from ...recipe.errors import AccessRefused, HoneError, ServerUnreachable
 from ...recipe.machine_errors import folder_error
-from ...recipe.showable import basic_header, without_user
+from ...recipe.showable import basic_header, showable, without_user
 from ...runtimes.child_environment import minimal
 from ...runtimes.telemetry import OFF
 from ..prefect_private import TEMPORARY_SERVER, newest_schema
@@ -32,6 +33,10 @@ _NOT_NEEDED = (
     "SCHEDULER", "LATE_RUNS", "FOREMAN", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "TRIGGERS",
     "EVENT_PERSISTER", "REPOSSESSOR", "DB_VACUUM",
 )  # fmt: skip
+
+#: The last line of a traceback, and how far from its end a log is searched for one (a count).
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): .")
+_LINES = 40
 
 #: The server's process. It imports, and then waits to be told its umask and the path of its log: a
 #: command that ends before leaves nothing behind.
@@ -143,13 +148,23 @@ class PrefectServer:
                     do="let PREFECT_API_AUTH_STRING be what its server.api.auth_string is",
                 )
             if self._process.poll() is not None or time.monotonic() > deadline:
+                why = self._raised()
                 raise self.machine_error() or HoneError(
-                    "Prefect's server did not start",
+                    "Prefect's server did not start" + (f": {why}" if why else ""),
                     where=str(self._log),
                     do="see its log; or start one with `prefect server start` and set "
                     "PREFECT_API_URL",
                 )
             time.sleep(0.05)
+
+    def _raised(self) -> str | None:
+        """The exception that its log ends with, if it has one."""
+        try:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return None
+        found = [line for line in lines[-_LINES:] if _EXCEPTION.match(line)]
+        return showable(found[-1])[:300] if found else None
 
     def machine_error(self) -> HoneError | None:
         """What keeps it from writing its database or its log; None: nothing does.
