@@ -51,12 +51,15 @@ def test_tied_weights_stay_tied_when_they_become_narrower(project: Path, tmp_pat
                    "recover_teacher": True}),
         ("distill", {"kind": "distill", "factory": "odd_models:odd", "args": {"kind": "tied"},
                      "epochs": 1}),
+        ("qat", {"kind": "qat", "epochs": 1}),
     ],
-    ids=["prune", "distill"],
+    ids=["prune", "distill", "qat"],
 )  # fmt: skip
 def test_tied_weights_stay_tied(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, compression: dict
 ) -> None:
+    if step == "qat":
+        pytest.importorskip("torchao")
     monkeypatch.setattr(actors, "fit", lambda job, work: train_loop(job, work.report))
     bench = Bench(project, tmp_path)
     whole, weights, spec = start(bench, tmp_path / "start", MODEL, compression)
