@@ -36,7 +36,7 @@ ROWS = HERE / "zoo_rows.jsonl"
 MODELS = HERE / "zoo_models"
 sys.path.insert(0, str(MODELS))
 #: In this order within a child: what forks before what starts threads.
-STAGES = ("train", "graph", "int8", "prune", "schemes")
+STAGES = ("train", "graph", "int8", "prune", "schemes", "retrain")
 #: Of one stage (s), so long because the machine may be busy; and of a child's processor time (s).
 LIMIT = 1200.0
 PROCESSOR = 400

@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,7 @@ from prefect_hone.ray_workers.data.calling import call_model
 from prefect_hone.ray_workers.store.file_names import WEIGHTS
 from prefect_hone.ray_workers.training.checkpoints import Checkpoints
 from prefect_hone.ray_workers.training.job import TrainJob
+from prefect_hone.ray_workers.training.launch import actors
 from prefect_hone.ray_workers.training.loop import train_loop
 from prefect_hone.recipe.errors import HoneError
 from prefect_hone.recipe.schema import Recipe
@@ -41,6 +43,12 @@ _PRUNING: dict[str, dict[str, Any]] = {
     "transformer": {"kind": "prune", "method": "transformer", "heads": 0.5, "mlp": 0.5,
                     "round_to": 4},
     "magnitude": {"kind": "prune", "method": "magnitude", "ratio": 0.5},
+}  # fmt: skip
+#: Passes that train for an epoch.
+_TRAINED: dict[str, dict[str, Any]] = {
+    "qat": {"kind": "qat", "epochs": 1},
+    "recover": {"kind": "prune", "method": "channel", "ratio": 0.5, "round_to": 4,
+                "recover_epochs": 1, "recover_teacher": True},
 }  # fmt: skip
 
 
@@ -140,7 +148,20 @@ class Bench:
         """Half of the channels, or of heads and units, or of the weights; by hand with
         torch-pruning. Each pass tries the smaller module on samples; nothing is exported.
         """
-        layout = self._workshop.lay_out(self._recipe(_PRUNING, TARGETS[:1]))
+        found = self._on_module(_PRUNING)
+        said, left = hand.attempt(lambda: hand.pruned(self.name))
+        return {"prune": found, "hand": {"channel": said, "left": left}}
+
+    def retrain(self) -> dict[str, Any]:
+        """An epoch of each pass that trains, in this process."""
+        student = {"factory": "zoo_models:model", "args": {"name": self.name}}
+        passes = {**_TRAINED, "distill": {"kind": "distill", "epochs": 1, **student}}
+        with patch.object(actors, "fit", lambda job, work: train_loop(job, work.report)):
+            return {"retrain": self._on_module(passes)}
+
+    def _on_module(self, passes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What each pass on the module says; nothing is exported."""
+        layout = self._workshop.lay_out(self._recipe(passes, TARGETS[:1]))
         found: dict[str, Any] = {}
         for candidate in layout.candidates[1:]:
             row = found[candidate.variant.name] = {}
@@ -153,8 +174,7 @@ class Bench:
                 row["said"] = f"TRACEBACK {type(error).__name__}: {error}"[:400]
                 continue
             row["said"], row["notes"], row["metrics"] = "ok", list(done.notes), done.metrics
-        said, left = hand.attempt(lambda: hand.pruned(self.name))
-        return {"prune": found, "hand": {"channel": said, "left": left}}
+        return found
 
     def train(self) -> dict[str, Any]:
         """An epoch on one worker and on two; once more in float64 if they differ, because deep
