@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from .shared_constants import merge_equal, unshare, unshare_tables
 _SMALLEST = 512
 #: Smaller groups of int4 weights cost more for scales than they save.
 _SMALLEST_GROUP = 16
+#: What NNCF appends to the name of a product that it packs.
+_PACKED = "_compressed_matmul"
 
 
 def dynamic_int8(job: QuantizeJob, spec: DynamicInt8) -> Any:
@@ -174,8 +177,19 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
             where="quantize.algorithm",
             do="use algorithm rtn",
         ) from error
+    _add_once(packed, {str(node.name) for node in products if node.op_type == "MatMul"})
     merge_equal(packed)
     return packed
+
+
+def _add_once(graph: Any, products: Collection[str]) -> None:
+    """Take out of each packed product the bias that the node after it adds, in place.
+
+    NNCF 3.4 gives the bias to MatMulNBits, and leaves the addition.
+    """
+    for node in graph.graph.node:
+        if node.op_type == "MatMulNBits" and node.name.removesuffix(_PACKED) in products:
+            del node.input[5:]
 
 
 def _stacked(graph: Any, products: list[Any]) -> dict[str, tuple[Any, str]]:
@@ -196,7 +210,12 @@ def _unfit(graph: Any, products: list[Any]) -> dict[str, tuple[Any, str]]:
         for node in products
         if node.input[0] in weights
     }
-    return first | _stacked(graph, products)
+    scaled = {
+        str(node.name): (node, "its product is scaled or turned")
+        for node in products
+        if any(a.i if a.name == "transA" else a.f not in (0.0, 1.0) for a in node.attribute)
+    }
+    return first | scaled | _stacked(graph, products)
 
 
 def _grouped(graph: Any, products: list[Any], wanted: int) -> tuple[int, dict[str, str]]:
