@@ -65,8 +65,9 @@ def _settle(made: nn.Module, name: str) -> None:
     """Give what starts at zero, and batch norms, values as after some training."""
     generator = torch.Generator().manual_seed(2)
     for parameter in made.parameters():
-        if parameter.ndim > 1 and not parameter.any():
-            nn.init.normal_(parameter, std=0.02, generator=generator)
+        if not parameter.any():  # a bias of zero would hide that one is lost, or added twice
+            std = 0.02 if parameter.ndim > 1 else 0.1
+            nn.init.normal_(parameter, std=std, generator=generator)
     norms = [m for m in made.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
