@@ -160,11 +160,14 @@ def dynamic_batch(model: nn.Module, inputs: Any, axis: Any) -> dict[str, Any]:
 
     Args:
         model: Its forward may take its inputs by name, or as `*arguments` and `**named`.
-        inputs: A tensor (N, ...), or a dictionary of them that is given by name.
+        inputs: A tensor (N, ...), a dictionary of them that is given by name, or a tuple.
         axis: The `torch.export.Dim` of the batch.
     """
     signature = inspect.signature(model.forward)
-    bound = signature.bind(**inputs) if isinstance(inputs, dict) else signature.bind(inputs)
+    if isinstance(inputs, dict):
+        bound = signature.bind(**inputs)
+    else:
+        bound = signature.bind(*(inputs if isinstance(inputs, tuple | list) else (inputs,)))
 
     def of(value: Any) -> Any:
         if isinstance(value, dict):

@@ -44,7 +44,8 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
         ) from None
     axis = torch.export.Dim("batch", min=1)
     named = sample if isinstance(sample, dict) else {}
-    arguments = () if named else (sample,)
+    positional = tuple(sample) if isinstance(sample, tuple | list) else (sample,)
+    arguments = () if named else positional
     shapes = dynamic_batch(model, sample, axis)
     try:
         with warnings.catch_warnings():
@@ -55,6 +56,8 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
             quantizer = x86.X86InductorQuantizer().set_global(
                 x86.get_default_x86_inductor_quantization_config(is_qat=True)
             )
+            annotate = quantizer.annotate
+            quantizer.annotate = lambda model: _of_floats(annotate(model))
             prepared: nn.Module = prepare_qat_pt2e(graph, quantizer)
     except Exception as error:
         again = _called_again(model, sample)
@@ -74,6 +77,18 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
     with torch.no_grad():  # observers get their shapes now: replicas must have the same ones
         call_model(prepared, sample)
     return prepared
+
+
+def _of_floats(graph: Any) -> Any:
+    """Leave operators on integers alone, such as those that compute positions: torchao rounds all."""
+    for node in graph.graph.nodes:
+        annotation = node.meta.get("quantization_annotation")
+        if annotation is None:
+            continue
+        values = [one.meta.get("val") for one in (node, *annotation.input_qspec_map)]
+        if any(isinstance(v, torch.Tensor) and not v.is_floating_point() for v in values):
+            del node.meta["quantization_annotation"]
+    return graph
 
 
 def _called_again(model: nn.Module, sample: Any) -> list[str]:

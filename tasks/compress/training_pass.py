@@ -111,6 +111,7 @@ def train_on(
     fit(job, _under(context.work, label))
     weights, quality = _best(job)
     made = build(context.work.spec.model, context.work.allowed, operations)
+    take_from(made, model.state_dict())
     # What training added to the model, such as projections and observers, is dropped.
     take_from(made, weights)
     with contextlib.suppress(OSError):

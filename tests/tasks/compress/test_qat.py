@@ -1,11 +1,20 @@
-"""Quantization-aware training refuses by name what torchao can't prepare."""
+"""Quantization-aware training rounds floats alone, and refuses by name what torchao can't do."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from prefect_hone.ray_workers.data.calling import called
+from prefect_hone.ray_workers.model.module import load_module, save_module
+from prefect_hone.ray_workers.training.launch import actors
+from prefect_hone.ray_workers.training.loop import train_loop
 from prefect_hone.ray_workers.training.qat import with_fake_quantization
 from prefect_hone.recipe.errors import StepFailed
+from prefect_hone.recipe.model import Factory
+from steps_bench import Bench
 from torch import nn
 
 
@@ -29,3 +38,68 @@ def test_a_block_that_is_called_twice_is_named_with_what_to_do() -> None:
         with_fake_quantization(Twice(), torch.randn(2, 4, 5, 5))
     assert "other" not in caught.value.what
     assert "static-int8 quantizes such a model" in str(caught.value.do)
+
+
+class Positions(nn.Module):
+    """As RoBERTa and OPT have it: positions of tokens by sums and products of integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.embed = nn.Embedding(9, 4), nn.Embedding(9, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        mask = tokens.ne(0).int()
+        places = (torch.cumsum(mask, 1).type_as(mask) + 0) * mask
+        return self.head(self.embed(tokens) + self.places(places.long() + 1))
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 2), nn.Linear(3, 2)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return self.one(left) + self.other(right)
+
+
+@pytest.mark.parametrize(
+    ("model", "sample"),
+    [
+        (Positions(), torch.randint(0, 9, (3, 5))),
+        (Pair(), (torch.randn(3, 4), torch.randn(3, 3))),
+    ],
+    ids=["integers", "two inputs"],
+)
+def test_what_is_rounded_is_near_the_float_model(model: nn.Module, sample: Any) -> None:
+    pytest.importorskip("torchao")
+    expected = called(model.eval(), sample).detach()
+    prepared = with_fake_quantization(model, sample)
+    found = called(prepared, sample).detach()
+    assert 0 < (found - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_a_layer_that_no_output_depends_on_stays_as_it_is(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph that is trained has no such layer: its training ended with a KeyError."""
+    pytest.importorskip("torchao")
+    monkeypatch.setattr(actors, "fit", lambda job, work: train_loop(job, work.report))
+    bench = Bench(project, tmp_path)
+    model = {"factory": "odd_models:odd", "args": {"kind": "unused"}}
+    torch.manual_seed(0)
+    whole: Any = bench.allowed.call(model["factory"], model["args"], "model")
+    (tmp_path / "start").mkdir()
+    save_module(whole, [], tmp_path / "start")
+    spec = {
+        "model": model, "data": {"factory": "odd_data:tokens", "args": {}}, "seed": 0,
+        "metric": "bits_per_token", "higher_is_better": False, "label": "v/p",
+        "train": {"epochs": 1, "batch_size": 8}, "compression": {"kind": "qat", "epochs": 1},
+    }  # fmt: skip
+    start = bench.store.put(tmp_path / "start", "weights")
+    done = bench.run("compress.qat:apply", spec, module=start)
+    folder = bench.store.fetch(done.outputs["module"])
+    made = load_module(Factory.model_validate(model), bench.allowed, folder)
+    before, after = whole.state_dict(), made.state_dict()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == {"scale", "spare.bias", "spare.weight"}, "frozen, or used by nothing"
