@@ -80,7 +80,7 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
 
 
 def _of_floats(graph: Any) -> Any:
-    """Leave operators on integers alone, such as those that compute positions: torchao rounds all."""
+    """Leave operators on integers alone, as those of positions are: torchao rounds them, too."""
     for node in graph.graph.nodes:
         annotation = node.meta.get("quantization_annotation")
         if annotation is None:

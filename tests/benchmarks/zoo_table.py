@@ -78,6 +78,7 @@ def _page(found: dict[str, dict[str, Row]], all_names: int) -> list[str]:
         *lines,
         "",
         *_schemes(found, stops),
+        *_retrained(found, stops),
         *(f"{number}. `{text}`" for text, number in stops.said.items()),
     ]  # fmt: skip
 
@@ -108,6 +109,29 @@ def _schemes(found: dict[str, dict[str, Row]], stops: Stops) -> list[str]:
         said = {name: [str(r.get(t)) for t in _RUNTIMES] for name, r in made.items()}
         idle = sum(all(t.startswith("NothingChanged") for t in texts) for texts in said.values())
         lines.append(f"| {scheme} | {' | '.join(cells)} | {idle} | {_who_stops(said, stops)} |")
+    return [*lines, ""]
+
+
+def _retrained(found: dict[str, dict[str, Row]], stops: Stops) -> list[str]:
+    """The table of the passes that train, by pass."""
+    rows = {name: stages["retrain"] for name, stages in found.items() if "retrain" in stages}
+    if not rows:
+        return []
+    lines = [
+        f"Passes that train for an epoch, on {len(rows)} architectures: quantization-aware training, half of the "
+        "channels recovered with the whole model as teacher, and distillation into the same architecture.",
+        "",
+        "| pass | trains | nothing to do | stops |",
+        "| --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for step in ("qat", "recover", "distill"):
+        said = {
+            name: [row["stopped"] if "stopped" in row else row["retrain"][step]["said"]]
+            for name, row in rows.items()
+        }
+        trains = sum(texts == ["ok"] for texts in said.values())
+        idle = sum(texts[0].startswith("NothingChanged") for texts in said.values())
+        lines.append(f"| {step} | {trains} | {idle} | {_who_stops(said, stops)} |")
     return [*lines, ""]
 
 
