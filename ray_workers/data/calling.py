@@ -35,9 +35,15 @@ def call_model(model: Any, inputs: Any) -> torch.Tensor:
 
 def called(model: Any, inputs: Any) -> Any:
     """All that a model returns for a batch: a dictionary is given by name, a tuple in order."""
+    positional, named = arguments(inputs)
+    return model(*positional, **named)
+
+
+def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A batch as a model's arguments, those in order and those by name."""
     if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
+        return (), dict(inputs)
+    return (tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)), {}
 
 
 def choose_output(model: torch.nn.Module, name: str | None) -> torch.nn.Module:

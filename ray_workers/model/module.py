@@ -19,7 +19,7 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, origin
 from ...recipe.library_messages import described, telling
 from ...recipe.model import Factory, ModelFactory
-from ..data.calling import choose_output
+from ..data.calling import arguments, choose_output
 from ..scratch import scratch_folder
 from ..store.artifacts import verify_kept
 from ..store.file_names import WEIGHTS
@@ -163,11 +163,8 @@ def dynamic_batch(model: nn.Module, inputs: Any, axis: Any) -> dict[str, Any]:
         inputs: A tensor (N, ...), a dictionary of them that is given by name, or a tuple.
         axis: The `torch.export.Dim` of the batch.
     """
-    signature = inspect.signature(model.forward)
-    if isinstance(inputs, dict):
-        bound = signature.bind(**inputs)
-    else:
-        bound = signature.bind(*(inputs if isinstance(inputs, tuple | list) else (inputs,)))
+    positional, named = arguments(inputs)
+    bound = inspect.signature(model.forward).bind(*positional, **named)
 
     def of(value: Any) -> Any:
         if isinstance(value, dict):

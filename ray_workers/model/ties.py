@@ -74,12 +74,11 @@ def load_tensors(model: nn.Module, file: Path) -> None:
 
 def take_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """Load a module's parameters and buffers from weights that may hold more, tied ones once,
-    under any of their names: an exported module may have these in another order. It has none that
-    no output depends on: those stay as they are.
+    under any of their names: an exported module may have these in another order.
     """
     others = aliases(model)
     there = {others.get(name, name): value for name, value in weights.items()}
-    taken = {n: there.get(others.get(n, n), value) for n, value in model.state_dict().items()}
+    taken = {name: there[others.get(name, name)] for name in model.state_dict()}
     model.load_state_dict(_with_versions(taken, model))
 
 

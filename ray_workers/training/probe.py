@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ...recipe.errors import InputError
-from ..data.calling import call_model
+from ..data.calling import arguments, call_model
 
 _ONE_VALUE = "more than 1 value per channel"
 
@@ -66,9 +66,8 @@ def refuse_frozen(model: nn.Module) -> None:
 def dtype_advice(model: nn.Module, inputs: Any) -> str | None:
     """What to do about inputs whose type is not that of the weights; None if it is."""
     wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    values = inputs.values() if isinstance(inputs, Mapping) else (
-        inputs if isinstance(inputs, tuple | list) else (inputs,))  # fmt: skip
-    for value in values:
+    positional, named = arguments(inputs)
+    for value in (*positional, *named.values()):
         if not isinstance(value, torch.Tensor):
             continue
         if wanted is not None and value.is_floating_point() and value.dtype != wanted:

@@ -16,7 +16,7 @@ from torch import nn
 
 from ...recipe.errors import InputError, StepFailed
 from ...recipe.library_messages import telling
-from ..data.calling import call_model
+from ..data.calling import arguments, call_model
 from ..model.module import dynamic_batch
 
 
@@ -43,15 +43,13 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
             do="pip install 'prefect-hone[torchao]'",
         ) from None
     axis = torch.export.Dim("batch", min=1)
-    named = sample if isinstance(sample, dict) else {}
-    positional = tuple(sample) if isinstance(sample, tuple | list) else (sample,)
-    arguments = () if named else positional
+    positional, named = arguments(sample)
     shapes = dynamic_batch(model, sample, axis)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             graph = torch.export.export(
-                model.train(), arguments, dict(named), dynamic_shapes=shapes
+                model.train(), positional, named, dynamic_shapes=shapes
             ).module()
             quantizer = x86.X86InductorQuantizer().set_global(
                 x86.get_default_x86_inductor_quantization_config(is_qat=True)

@@ -15,6 +15,7 @@ def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -
     Raises:
         StepFailed: ONNX Runtime refuses the graph, or can't compute in its precision.
     """
+    from ...ray_workers.model.float32_form import has_other_floats
     from ...ray_workers.model.onnx_files import (
         PRECISION,
         outputs_of,
@@ -37,7 +38,7 @@ def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -
             where=target.kind,
             do="use openvino-cpu, or a GPU target",
         )
-    if level == "all" and not target.gpu and _has_half(source):
+    if level == "all" and not target.gpu and has_other_floats(source) == "float16":
         # Its layout for convolutions ends the process on some of these graphs (1.32).
         level, settings = "extended", replace(settings, graph_level="extended")
     folder = work.output("model", "onnxruntime")
@@ -61,10 +62,3 @@ def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -
             "compile/batch_axis": artifact.batch_axis,
         }
     )
-
-
-def _has_half(graph: Any) -> bool:
-    """Whether weights are in fp16."""
-    from onnx import TensorProto
-
-    return any(item.data_type == TensorProto.FLOAT16 for item in graph.graph.initializer)

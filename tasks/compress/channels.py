@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,21 +131,17 @@ class ChannelPruning:
         fitting: list[str] = []
 
         def fits(some: list[str]) -> bool:
-            trial = {name: _UNFIT for name in able if name not in (*fitting, *some)}
-            known, self.unable = self.unable, {**self.unable, **trial}
             try:
-                self._without_channels(model, ratio)
+                self._without_channels(model, ratio, whole={*able} - {*fitting, *some})
             except Exception:
                 return False
-            finally:
-                self.unable = known
             return True
 
         def add(some: list[str]) -> None:
             if fits(some):
                 fitting.extend(some)
             elif len(some) == 1:
-                self.unable[some[0]] = _UNFIT
+                self.unable.setdefault(some[0], _UNFIT)
             else:
                 half = len(some) // 2
                 add(some[:half])
@@ -164,12 +160,16 @@ class ChannelPruning:
         ]
 
     def _without_channels(
-        self, model: nn.Module, ratio: float, only: str | None = None
+        self,
+        model: nn.Module,
+        ratio: float,
+        only: str | None = None,
+        whole: Collection[str] = (),
     ) -> nn.Module:
-        """A copy with channels removed, of all layers or of one, and tried on samples."""
+        """A copy with channels removed, of all layers but some, or of one, and tried on samples."""
         while True:
             try:
-                return self._pruned_by_groups(model, ratio, only)
+                return self._pruned_by_groups(model, ratio, only, whole)
             except LostChannels as lost:
                 if lost.layer in self.unable:
                     raise
@@ -177,14 +177,16 @@ class ChannelPruning:
                     "torch-pruning can't follow its channels through the model"
                 )
 
-    def _pruned_by_groups(self, model: nn.Module, ratio: float, only: str | None) -> nn.Module:
+    def _pruned_by_groups(
+        self, model: nn.Module, ratio: float, only: str | None, whole: Collection[str]
+    ) -> nn.Module:
         tp = _torch_pruning()
         pruned, samples = copy.deepcopy(model), self.context.samples.inputs
         frozen = [n for n, p in _every_parameter(pruned) if not p.requires_grad]
         for parameter in pruned.parameters():  # it follows gradients to see what is connected
             parameter.requires_grad_(parameter.is_floating_point())
         known = dict(pruned.named_modules())
-        kept = [known[name] for name in (*self.spec.skip_layers, *self.unable)]
+        kept = [known[name] for name in (*self.spec.skip_layers, *self.unable, *whole)]
         kept += [known[name] for name in [last_layer(pruned, samples)] if name is not None]
         importance = {
             "magnitude": lambda: tp.importance.GroupMagnitudeImportance(p=2),

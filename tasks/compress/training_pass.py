@@ -111,9 +111,9 @@ def train_on(
     fit(job, _under(context.work, label))
     weights, quality = _best(job)
     made = build(context.work.spec.model, context.work.allowed, operations)
-    take_from(made, model.state_dict())
-    # What training added to the model, such as projections and observers, is dropped.
-    take_from(made, weights)
+    # What training added to the model, such as projections and observers, is dropped. A graph that
+    # was trained has no parameters that no output depends on: they stay as they were.
+    take_from(made, {**model.state_dict(), **weights})
     with contextlib.suppress(OSError):
         fs, root = fsspec.core.url_to_fs(job.checkpoints)
         fs.rm(root, recursive=True)

@@ -28,24 +28,17 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
     """
     groups = groups_of(model)
     attention = [g for g in groups if g.is_attention]
-    mlps = [g for g in groups if not g.is_attention] or (
-        _connected(model, groups) if spec.mlp else []
-    )
-    for wanted, found, what in ((spec.heads, attention, "attention"), (spec.mlp, mlps, "MLP")):
-        if wanted and not found:
-            if what == "attention":
-                _refuse_known_attention(model)
-            raise StepFailed(
-                f"the model has no {what} block with known layer names"
-                + (
-                    ""
-                    if what == "attention"
-                    else ", and no two linear layers with only an activation between them"
-                ),
-                where="prune",
-                do="known names: query/key/value/out, q_proj/..., fc1/fc2, up/down, and BERT's; "
-                "method: channel prunes models of any layers",
-            )
+    mlps = [g for g in groups if not g.is_attention]
+    if spec.heads and not attention:
+        _refuse_known_attention(model)
+        raise _no_block("attention block with known layer names")
+    if spec.mlp and not mlps:
+        mlps = _connected(model, groups)
+    if spec.mlp and not mlps:
+        raise _no_block(
+            "MLP block with known layer names, and no two linear layers with only an activation "
+            "between them"
+        )
     if spec.heads:
         for group in attention:
             _remove_heads(model, group, spec.heads)
@@ -53,6 +46,15 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
         for group in mlps:
             _remove_units(model, group, spec.mlp, spec.round_to)
     return model
+
+
+def _no_block(what: str) -> StepFailed:
+    return StepFailed(
+        f"the model has no {what}",
+        where="prune",
+        do="known names: query/key/value/out, q_proj/..., fc1/fc2, up/down, and BERT's; "
+        "method: channel prunes models of any layers",
+    )
 
 
 def _connected(model: nn.Module, groups: list[Group]) -> list[Group]:
@@ -89,15 +91,15 @@ def _remove_heads(model: nn.Module, group: Group, share: float) -> None:
     if heads is None or row.in_features % heads:
         raise StepFailed(f"the number of heads of '{group.row}' is not known", where="prune.heads")
     size = row.in_features // heads
-    columns = {name: _linear(model, name) for name in group.columns}
+    columns = [_linear(model, name) for name in group.columns]
     keys = _key_count(group, columns, heads, size)
     left = max(1, keys - round(share * keys))
     with torch.no_grad():
         scores = row.weight.reshape(row.out_features, keys, -1).norm(dim=(0, 2))
     kept = scores.topk(left).indices.sort().values
     queries = _units(kept, heads // keys * size)
-    own = [layer for layer in columns.values() if layer.out_features == row.in_features]
-    shared = [layer for layer in columns.values() if layer.out_features < row.in_features]
+    own = [layer for layer in columns if layer.out_features == row.in_features]
+    shared = [layer for layer in columns if layer.out_features < row.in_features]
     _slice(own, row, queries)
     for layer in shared:
         _narrow(layer, _units(kept, size))
@@ -109,11 +111,11 @@ def _remove_heads(model: nn.Module, group: Group, share: float) -> None:
             module.all_head_size = len(queries)
 
 
-def _key_count(group: Group, columns: dict[str, nn.Linear], heads: int, size: int) -> int:
+def _key_count(group: Group, columns: list[nn.Linear], heads: int, size: int) -> int:
     """Heads of the keys and values, which several heads of queries may share."""
-    found: set[int] = {layer.out_features // size for layer in columns.values()}
+    found: set[int] = {layer.out_features // size for layer in columns}
     keys = min(found)
-    whole = all(layer.out_features % size == 0 for layer in columns.values())
+    whole = all(layer.out_features % size == 0 for layer in columns)
     if not whole or heads not in found or found > {heads, keys} or heads % max(keys, 1):
         raise StepFailed(
             f"the {heads} heads of '{group.row}' don't fit its query, key and value",

@@ -200,8 +200,9 @@ class MlflowSender:
             source=json.dumps(entry.source),
             profile=json.dumps(entry.profile),
         )
-        context = InputTag(names.MLFLOW_CONTEXT, entry.contexts[0])
-        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [context])])
+        for context in entry.contexts[:1]:
+            used = DatasetInput(dataset, [InputTag(names.MLFLOW_CONTEXT, context)])
+            self._client.log_inputs(run_id, datasets=[used])
 
     def _send_model(self, entry: ModelEntry, ids: dict[str, str]) -> None:
         """Log a candidate as a LoggedModel, or use one that holds exactly its files."""

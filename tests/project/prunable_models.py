@@ -35,18 +35,12 @@ class Baked(nn.Module):
         return self.head(torch.relu(self.third(x)))
 
 
-class Rotary(nn.Module):
-    """A Llama, which turns its queries and keys by rotary position embeddings."""
+class OfTransformers(nn.Module):
+    """A model of transformers of width 32, on numbers as tokens."""
 
-    def __init__(self):
-        from transformers import LlamaConfig, LlamaModel
-
+    def __init__(self, body):
         super().__init__()
-        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
-        heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-        self.stem = nn.Linear(1, 32)
-        self.body = LlamaModel(LlamaConfig(vocab_size=8, **sizes, **heads))
-        self.head = nn.Linear(32, 3)
+        self.stem, self.body, self.head = nn.Linear(1, 32), body, nn.Linear(32, 3)
 
     def forward(self, x):
         tokens = torch.relu(self.stem(x[..., None]))
@@ -87,22 +81,6 @@ class Encoder(nn.Module):
 
     def forward(self, x):
         return self.head(self.layer(self.embed(x[:, :, None])).mean(1))
-
-
-class Transposed(nn.Module):
-    """A GPT-2, whose linear layers have transposed weights."""
-
-    def __init__(self):
-        from transformers import GPT2Config, GPT2Model
-
-        super().__init__()
-        self.stem = nn.Linear(1, 32)
-        self.body = GPT2Model(GPT2Config(vocab_size=8, n_embd=32, n_layer=1, n_head=4))
-        self.head = nn.Linear(32, 3)
-
-    def forward(self, x):
-        tokens = torch.relu(self.stem(x[..., None]))
-        return self.head(self.body(inputs_embeds=tokens).last_hidden_state.mean(1))
 
 
 class Joined(nn.Module):
@@ -159,4 +137,20 @@ class Tokens(nn.Module):
 
 
 recurrent, baked, frozen, narrow, encoder = Recurrent, Baked, Frozen, Narrow, Encoder
-rotary, paired, tokens, transposed, joined = Rotary, Paired, Tokens, Transposed, Joined
+paired, tokens, joined = Paired, Tokens, Joined
+
+
+def rotary():
+    """A Llama, which turns its queries and keys by rotary position embeddings."""
+    from transformers import LlamaConfig, LlamaModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    return OfTransformers(LlamaModel(LlamaConfig(vocab_size=8, **sizes, **heads)))
+
+
+def transposed():
+    """A GPT-2, whose linear layers have transposed weights."""
+    from transformers import GPT2Config, GPT2Model
+
+    return OfTransformers(GPT2Model(GPT2Config(vocab_size=8, n_embd=32, n_layer=1, n_head=4)))
