@@ -51,7 +51,7 @@ def start(settings: Mapping[str, Any], **options: Any) -> None:
     """
     import ray
 
-    with _safe_path(), _loopback(), _without(_UNUSED), _agents_have_ports():
+    with _safe_path(), _loopback(), without_unused_processes(), _agents_have_ports():
         try:
             ray.init(address="local", _system_config=dict(settings), **options)
         except (TypeError, RuntimeError) as error:  # how Ray refuses an option it does not know
@@ -68,10 +68,10 @@ _UNUSED = ("start_monitor", "start_log_monitor", "start_api_server")
 
 
 @contextlib.contextmanager
-def _without(starters: tuple[str, ...]) -> Iterator[None]:
-    """Let a node start without some of its processes. Without the part, it has them all."""
+def without_unused_processes() -> Iterator[None]:
+    """Let nodes start without those processes. Without the part of Ray, they have them all."""
     node = _part("_private.node", "Node")
-    before = {name: getattr(node, name) for name in starters if hasattr(node, name)}
+    before = {name: getattr(node, name) for name in _UNUSED if hasattr(node, name)}
     for name in before:
         setattr(node, name, lambda *_, **__: None)
     try:

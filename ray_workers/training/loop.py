@@ -92,7 +92,7 @@ def train_loop(
     splits = _splits(job, feed, data)
     same_everywhere(splits, axes)
     samples = few_samples(splits)
-    model = _make_model(job, samples.inputs)
+    model, notes = _make_model(job, samples.inputs)
     flops = flops_per_sample(model, samples) if axes.rank == 0 else 0.0
     lesson = prepare_lesson(job, model, samples.inputs)
     refuse_frozen(model)
@@ -118,7 +118,7 @@ def train_loop(
     )
     checkpoints.open()
     log = Log(report, axes.rank == 0, checkpoints, spec.epochs, steps)
-    for note in placed.notes:
+    for note in (*notes, *placed.notes):
         log.note(note)
     step = _resume(state, checkpoints, log, steps_per_epoch, len(splits.train))
 
@@ -222,7 +222,8 @@ def _prepare(job: TrainJob, axes: Axes) -> None:
     torch.manual_seed(spec.seed)
 
 
-def _make_model(job: TrainJob, sample: Any) -> nn.Module:
+def _make_model(job: TrainJob, sample: Any) -> tuple[nn.Module, list[str]]:
+    """The model to train, and notes for the run."""
     if job.start is None:
         model = initial(job.model, job.allowed)
     else:
@@ -230,8 +231,8 @@ def _make_model(job: TrainJob, sample: Any) -> nn.Module:
     if job.qat:
         from .qat import with_fake_quantization
 
-        model = with_fake_quantization(model, sample)
-    return model
+        return with_fake_quantization(model, sample)
+    return model, []
 
 
 def _may_lack_gradients(

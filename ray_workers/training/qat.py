@@ -12,16 +12,24 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from ...recipe.errors import InputError, StepFailed
 from ...recipe.library_messages import telling
 from ..data.calling import arguments, call_model
+from ..model.export_errors import as_export_error
 from ..model.module import dynamic_batch
+from .qat_graph import floats_alone, in_torchaos_form
+
+#: Dropout and batch norms are switched back to training by torchao.
+_ONLY_IN_TRAINING = (
+    "qat: the model can't be exported as it is in training; what its code does in training alone "
+    "(masks, layers that are left out at random) is left out, but for dropout and batch norms"
+)
 
 
-def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
-    """The model as a graph that rounds as a static int8 quantization will.
+def with_fake_quantization(model: nn.Module, sample: Any) -> tuple[nn.Module, list[str]]:
+    """The model as a graph that rounds as a static int8 quantization will, and notes.
 
     Args:
         model: Any module that can be exported.
@@ -29,7 +37,7 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
 
     Raises:
         InputError: torchao is not installed.
-        StepFailed: The model can't be exported.
+        StepFailed: The model can't be exported, or torchao can't prepare it.
     """
     try:
         logging.getLogger("torchao").setLevel(logging.ERROR)
@@ -42,21 +50,16 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
             where="qat",
             do="pip install 'prefect-hone[torchao]'",
         ) from None
-    axis = torch.export.Dim("batch", min=1)
-    positional, named = arguments(sample)
-    shapes = dynamic_batch(model, sample, axis)
+    graph, notes = _exported(model, sample)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph = torch.export.export(
-                model.train(), positional, named, dynamic_shapes=shapes
-            ).module()
             quantizer = x86.X86InductorQuantizer().set_global(
                 x86.get_default_x86_inductor_quantization_config(is_qat=True)
             )
             annotate = quantizer.annotate
-            quantizer.annotate = lambda model: _of_floats(annotate(model))
-            prepared: nn.Module = prepare_qat_pt2e(graph, quantizer)
+            quantizer.annotate = lambda model: floats_alone(annotate(model))
+            prepared: nn.Module = prepare_qat_pt2e(in_torchaos_form(graph), quantizer)
     except Exception as error:
         again = _called_again(model, sample)
         if again:
@@ -67,26 +70,42 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> nn.Module:
                 do="leave the pass out: static-int8 quantizes such a model without it",
             ) from error
         raise StepFailed(
-            f"the model can't be exported for quantization-aware training: {telling(error)}",
+            f"torchao can't prepare the model for quantization-aware training: {telling(error)}",
             where="qat",
-            do="leave the pass out, or make the model traceable by torch.export",
+            do="leave the pass out: static-int8 quantizes such a model without it",
         ) from error
     allow_exported_model_train_eval(prepared)
     with torch.no_grad():  # observers get their shapes now: replicas must have the same ones
         call_model(prepared, sample)
-    return prepared
+    return prepared, notes
 
 
-def _of_floats(graph: Any) -> Any:
-    """Leave operators on integers alone, as those of positions are: torchao rounds them, too."""
-    for node in graph.graph.nodes:
-        annotation = node.meta.get("quantization_annotation")
-        if annotation is None:
-            continue
-        values = [one.meta.get("val") for one in (node, *annotation.input_qspec_map)]
-        if any(isinstance(v, torch.Tensor) and not v.is_floating_point() for v in values):
-            del node.meta["quantization_annotation"]
-    return graph
+def _exported(model: nn.Module, sample: Any) -> tuple[fx.GraphModule, list[str]]:
+    """The model's graph while it trains; else, with a note, as it is in evaluation."""
+    axis = torch.export.Dim("batch", min=1)
+    positional, named = arguments(sample)
+    shapes = dynamic_batch(model, sample, axis)
+
+    def export(training: bool) -> fx.GraphModule:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(
+                model.train(training), positional, named, dynamic_shapes=shapes
+            )
+        return program.module()
+
+    try:
+        return export(training=True), []
+    except Exception as error:
+        try:
+            return export(training=False), [_ONLY_IN_TRAINING]
+        except Exception:
+            told = as_export_error(error)
+            raise StepFailed(
+                told.what, where=told.where or "qat", do=f"leave the pass out, or: {told.do}"
+            ) from error
+    finally:
+        model.train()
 
 
 def _called_again(model: nn.Module, sample: Any) -> list[str]:

@@ -219,6 +219,10 @@ BESIDE_THE_CHAMPION = (
 )
 
 
+#: As in the recipe, but one.
+TWO = "[{name: fp32}, {name: int8, passes: [{kind: quantize, scheme: static-int8}]}]"
+
+
 def test_a_corrupted_artifact_is_made_anew_and_the_other_runtime_is_served_too(
     cold: dict, shared_hone
 ) -> None:
@@ -231,7 +235,7 @@ def test_a_corrupted_artifact_is_made_anew_and_the_other_runtime_is_served_too(
     path.write_bytes(b"\0" * path.stat().st_size)
 
     outcome = shared_hone.json(
-        "run", *DIGITS, "--set", f"targets=[{other}]",
+        "run", *DIGITS, "--set", f"targets=[{other}]", "--set", f"variants={TWO}",
         "--set", "benchmark={batch_sizes: [1], seconds: 0.2, launches: 2, most_launches: 2}",
         "--set", BESIDE_THE_CHAMPION,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from prefect_hone.ray_workers.cluster import LOCAL
 from prefect_hone.ray_workers.events import Event, Metric, Note
-from prefect_hone.ray_workers.ray_private import silence_lost_workers
+from prefect_hone.ray_workers.ray_private import silence_lost_workers, without_unused_processes
 from prefect_hone.ray_workers.store.artifacts import Store
 from prefect_hone.ray_workers.training.job import TrainJob
 from prefect_hone.ray_workers.training.launch.actors import fit
@@ -134,17 +134,18 @@ def cluster(*nodes: int) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": nodes[0], "object_store_memory": 100 * 2**20,
-                        "include_dashboard": False, "_system_config": dict(LOCAL)},
-    )  # fmt: skip
-    try:
-        for cpus in nodes[1:]:
-            made.add_node(num_cpus=cpus, object_store_memory=100 * 2**20)
-        ray.init(address=made.address, log_to_driver=False, logging_level="error")
-        silence_lost_workers()
-        yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
+    with without_unused_processes():
+        made = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": nodes[0], "object_store_memory": 100 * 2**20,
+                            "include_dashboard": False, "_system_config": dict(LOCAL)},
+        )  # fmt: skip
+        try:
+            for cpus in nodes[1:]:
+                made.add_node(num_cpus=cpus, object_store_memory=100 * 2**20)
+            ray.init(address=made.address, log_to_driver=False, logging_level="error")
+            silence_lost_workers()
+            yield made
+        finally:
+            ray.shutdown()
+            made.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from prefect_hone.ray_workers.data.calling import called
@@ -54,6 +55,34 @@ class Positions(nn.Module):
         return self.head(self.embed(tokens) + self.places(places.long() + 1))
 
 
+class Masks(nn.Module):
+    """As Wav2Vec 2.0 has it: in training, code that torch.export can't trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            x = x * torch.from_numpy(np.random.default_rng(0).random(len(x)) > 0.1)[:, None]
+        return self.head(self.body(x))
+
+
+def test_what_is_only_traceable_in_evaluation_still_has_dropout_and_batch_norms() -> None:
+    pytest.importorskip("torchao")
+    prepared, notes = with_fake_quantization(Masks(), torch.randn(6, 4))
+    assert "can't be exported as it is in training" in notes[0]
+    prepared.train()
+    x = torch.randn(64, 4)
+    assert (prepared(x) - prepared(x)).abs().max() > 0.2, "dropout"
+    means = dict(prepared.named_buffers())
+    (mean,) = [value for name, value in means.items() if name.endswith("running_mean")]
+    assert mean.abs().max() > 0, "the batch norm counts"
+    prepared.eval()
+    assert (prepared(x) - prepared(x)).abs().max() < 0.05, "only the scales still move"
+
+
 class Pair(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -63,18 +92,58 @@ class Pair(nn.Module):
         return self.one(left) + self.other(right)
 
 
+class Padded(nn.Module):
+    """Padding by its name, as EfficientNet and SigLIP have it; `same` on both sides and on one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 2, padding="same"), nn.ReLU(),
+            nn.Conv2d(4, 4, 3, padding="same", dilation=2), nn.Conv2d(4, 2, 2, padding="valid"),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+class Standardized(nn.Conv2d):
+    """As BiT has it: a batch norm without running statistics standardizes the weights."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        weight = nn.functional.batch_norm(rows, None, None, training=True, eps=1e-6)
+        return nn.functional.conv2d(x, weight.reshape_as(self.weight), self.bias)
+
+
+class Unread(nn.Module):
+    """As BigBird has it: a layer and its activation, whose output nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.pooler = nn.Linear(4, 2), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.tanh(self.pooler(x))
+        return self.head(x)
+
+
 @pytest.mark.parametrize(
     ("model", "sample"),
     [
         (Positions(), torch.randint(0, 9, (3, 5))),
         (Pair(), (torch.randn(3, 4), torch.randn(3, 3))),
+        (Padded(), torch.randn(3, 3, 6, 5)),
+        (Standardized(3, 4, 2), torch.randn(3, 3, 6, 5)),
+        (Unread(), torch.randn(3, 4)),
     ],
-    ids=["integers", "two inputs"],
+    ids=["integers", "two inputs", "padding by name", "standardized weights", "unread"],
 )
 def test_what_is_rounded_is_near_the_float_model(model: nn.Module, sample: Any) -> None:
     pytest.importorskip("torchao")
     expected = called(model.eval(), sample).detach()
-    prepared = with_fake_quantization(model, sample)
+    prepared, notes = with_fake_quantization(model, sample)
+    assert notes == []
+    prepared.eval()
     found = called(prepared, sample).detach()
     assert 0 < (found - expected).abs().max() < 0.1 * expected.abs().max()
 
