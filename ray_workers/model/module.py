@@ -6,10 +6,8 @@ model. `surgery.json` says in plain data what to do after calling it, so no mode
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import fsspec
 from safetensors import SafetensorError
@@ -19,7 +17,7 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, origin
 from ...recipe.library_messages import described, telling
 from ...recipe.model import Factory, ModelFactory
-from ..data.calling import arguments, choose_output
+from ..data.calling import choose_output
 from ..scratch import scratch_folder
 from ..store.artifacts import verify_kept
 from ..store.file_names import WEIGHTS
@@ -153,22 +151,3 @@ def make_module(factory: Factory, allowed: Allowed, where: str) -> nn.Module:
             where=origin(factory.factory, factory.args, where),
         )
     return own_copy(model, origin(factory.factory, factory.args, where))
-
-
-def dynamic_batch(model: nn.Module, inputs: Any, axis: Any) -> dict[str, Any]:
-    """The `dynamic_shapes` of `torch.export` for a model whose inputs have the batch first.
-
-    Args:
-        model: Its forward may take its inputs by name, or as `*arguments` and `**named`.
-        inputs: A tensor (N, ...), a dictionary of them that is given by name, or a tuple.
-        axis: The `torch.export.Dim` of the batch.
-    """
-    positional, named = arguments(inputs)
-    bound = inspect.signature(model.forward).bind(*positional, **named)
-
-    def of(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: of(inner) for name, inner in value.items()}
-        return tuple(map(of, value)) if isinstance(value, tuple) else {0: axis}
-
-    return {name: of(value) for name, value in bound.arguments.items()}

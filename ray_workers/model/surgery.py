@@ -81,6 +81,7 @@ _SIZES = (
     "normalized_shape", "num_channels", "num_groups", "num_embeddings", "embedding_dim",
     "num_heads", "n_heads", "n_head", "heads", "num_attention_heads", "num_key_value_heads",
     "n_kv_heads", "all_head_size", "embed_dim", "num_key_value_groups", "input_size", "hidden_size",
+    "split_size", "attn_dim", "inner_dim",
 )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def trace(
     """Trace a module with real inputs.
 
     Args:
-        model: In evaluation mode.
+        model: In evaluation mode, or as it is in training.
         example: At least 2 samples by name, each (N, ...).
         varying: What stays free besides the batch.
         users: What the user calls an input, where it has another name here.
@@ -71,8 +71,10 @@ def trace(
     for one in varying:
         axes[one.input][one.axis] = one.name
     given, names = _arguments(model, example)
+    trains = model.training
     with torch.no_grad():
-        returned = called(model, rebuilt(given))
+        returned = called(model.eval(), rebuilt(given))
+    model.train(trains)
     outputs = list(named_outputs(returned))
     main = main_output_name(outputs, chosen_output(model))
     with (

@@ -92,7 +92,7 @@ def train_loop(
     splits = _splits(job, feed, data)
     same_everywhere(splits, axes)
     samples = few_samples(splits)
-    model, notes = _make_model(job, samples.inputs)
+    model, notes = _make_model(job, splits)
     flops = flops_per_sample(model, samples) if axes.rank == 0 else 0.0
     lesson = prepare_lesson(job, model, samples.inputs)
     refuse_frozen(model)
@@ -222,16 +222,18 @@ def _prepare(job: TrainJob, axes: Axes) -> None:
     torch.manual_seed(spec.seed)
 
 
-def _make_model(job: TrainJob, sample: Any) -> tuple[nn.Module, list[str]]:
+def _make_model(job: TrainJob, splits: Splits) -> tuple[nn.Module, list[str]]:
     """The model to train, and notes for the run."""
     if job.start is None:
         model = initial(job.model, job.allowed)
     else:
         model = load_module(job.model, job.allowed, job.fetched(job.start)).train()
     if job.qat:
+        from ..model.real_inputs import real_inputs
         from .qat import with_fake_quantization
 
-        return with_fake_quantization(model, sample)
+        inputs = real_inputs(splits, splits.train, 3, declared=job.model.dynamic_axes)
+        return with_fake_quantization(model, inputs)
     return model, []
 
 

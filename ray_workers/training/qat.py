@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from torch import fx, nn
 
 from ...recipe.errors import InputError, StepFailed
 from ...recipe.library_messages import telling
-from ..data.calling import arguments, call_model
-from ..model.export_errors import as_export_error
-from ..model.module import dynamic_batch
+from ..data.calling import Arrays, call_model, choose_output, chosen_output, tensors
+from ..model.axes import Varying
+from ..model.real_inputs import RealInputs
+from ..model.tracing import example_of, trace
 from .qat_graph import floats_alone, in_torchaos_form
 
 #: Dropout and batch norms are switched back to training by torchao.
@@ -28,12 +30,12 @@ _ONLY_IN_TRAINING = (
 )
 
 
-def with_fake_quantization(model: nn.Module, sample: Any) -> tuple[nn.Module, list[str]]:
+def with_fake_quantization(model: nn.Module, inputs: RealInputs) -> tuple[nn.Module, list[str]]:
     """The model as a graph that rounds as a static int8 quantization will, and notes.
 
     Args:
         model: Any module that can be exported.
-        sample: Inputs of a few samples: a tensor (N, ...) or a dictionary of them.
+        inputs: Of the training samples, with the axes that vary.
 
     Raises:
         InputError: torchao is not installed.
@@ -50,7 +52,9 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> tuple[nn.Module, li
             where="qat",
             do="pip install 'prefect-hone[torchao]'",
         ) from None
-    graph, notes = _exported(model, sample)
+    example = example_of([*inputs.batches, inputs.stacked])
+    sample = tensors(example)
+    graph, notes = _exported(model, example, inputs.varying)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -75,34 +79,24 @@ def with_fake_quantization(model: nn.Module, sample: Any) -> tuple[nn.Module, li
             do="leave the pass out: static-int8 quantizes such a model without it",
         ) from error
     allow_exported_model_train_eval(prepared)
+    choose_output(prepared, chosen_output(model))
     with torch.no_grad():  # observers get their shapes now: replicas must have the same ones
         call_model(prepared, sample)
     return prepared, notes
 
 
-def _exported(model: nn.Module, sample: Any) -> tuple[fx.GraphModule, list[str]]:
+def _exported(
+    model: nn.Module, example: Arrays, varying: Sequence[Varying]
+) -> tuple[fx.GraphModule, list[str]]:
     """The model's graph while it trains; else, with a note, as it is in evaluation."""
-    axis = torch.export.Dim("batch", min=1)
-    positional, named = arguments(sample)
-    shapes = dynamic_batch(model, sample, axis)
-
-    def export(training: bool) -> fx.GraphModule:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.export(
-                model.train(training), positional, named, dynamic_shapes=shapes
-            )
-        return program.module()
-
     try:
-        return export(training=True), []
-    except Exception as error:
+        return trace(model.train(), example, varying).program.module(), []
+    except StepFailed as error:
         try:
-            return export(training=False), [_ONLY_IN_TRAINING]
-        except Exception:
-            told = as_export_error(error)
+            return trace(model.eval(), example, varying).program.module(), [_ONLY_IN_TRAINING]
+        except StepFailed:
             raise StepFailed(
-                told.what, where=told.where or "qat", do=f"leave the pass out, or: {told.do}"
+                error.what, where=error.where or "qat", do=f"leave the pass out, or: {error.do}"
             ) from error
     finally:
         model.train()

@@ -41,9 +41,8 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     rounds = spec.rounds if isinstance(spec, PruneMagnitude) else 1
     for number in range(rounds):
         was = shapes(pruned)
-        pruned = (
-            channels.pruned(pruned) if channels else _prune(spec, pruned, (number + 1) / rounds)
-        )
+        progress = (number + 1) / rounds
+        pruned = channels.pruned(pruned) if channels else _prune(spec, pruned, context, progress)
         if number == 0:
             coverage = (
                 channels.coverage(context.model, pruned)
@@ -89,7 +88,7 @@ def _recover(
     return train_on(context, model, operations, how)
 
 
-def _prune(spec: Any, model: nn.Module, progress: float) -> nn.Module:
+def _prune(spec: Any, model: nn.Module, context: PassContext, progress: float) -> nn.Module:
     """The pruned model; of gradual pruning, after a share of its rounds."""
     match spec:
         case PruneMagnitude():
@@ -97,7 +96,7 @@ def _prune(spec: Any, model: nn.Module, progress: float) -> nn.Module:
         case PruneTwoFour():
             return _two_of_four(spec, model)
         case PruneWidths():
-            return prune_widths(spec, model)
+            return prune_widths(spec, model, context.samples.inputs)
     raise AssertionError(spec)
 
 

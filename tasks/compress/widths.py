@@ -8,6 +8,8 @@ https://arxiv.org/abs/1905.10650); that of a unit, the magnitude of its column a
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -15,13 +17,17 @@ from ...ray_workers.training.parallel.connections import find_pairs
 from ...ray_workers.training.parallel.tensor import Group, groups_of
 from ...recipe.errors import StepFailed
 from ...recipe.passes import PruneWidths
+from .joined_heads import joined_layers, remove_joined_heads
+from .slices import keep_outputs, keep_units, linear, places
 
-#: Usual names of a layer that computes query, key and value together.
-_JOINED = ("qkv", "to_qkv", "qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack")
 
-
-def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
+def prune_widths(spec: PruneWidths, model: nn.Module, inputs: Any) -> nn.Module:
     """Remove heads and units in place.
+
+    Args:
+        spec: How many.
+        model: In evaluation mode.
+        inputs: A batch, to prove what names don't say.
 
     Raises:
         StepFailed: There are no such blocks, or a layer's heads can't be identified.
@@ -29,7 +35,8 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
     groups = groups_of(model)
     attention = [g for g in groups if g.is_attention]
     mlps = [g for g in groups if not g.is_attention]
-    if spec.heads and not attention:
+    joined = joined_layers(model) if spec.heads else []
+    if spec.heads and not attention and not joined:
         _refuse_known_attention(model)
         raise _no_block("attention block with known layer names")
     if spec.mlp and not mlps:
@@ -42,9 +49,11 @@ def prune_widths(spec: PruneWidths, model: nn.Module) -> nn.Module:
     if spec.heads:
         for group in attention:
             _remove_heads(model, group, spec.heads)
+        for name in joined:
+            remove_joined_heads(model, name, spec.heads, inputs)
     if spec.mlp:
         for group in mlps:
-            _remove_units(model, group, spec.mlp, spec.round_to)
+            _removeplaces(model, group, spec.mlp, spec.round_to)
     return model
 
 
@@ -73,36 +82,27 @@ def _refuse_known_attention(model: nn.Module) -> None:
                 where="prune.heads",
                 do="write query, key, value and out as nn.Linear, or prune only mlp",
             )
-    for name, _ in model.named_modules():
-        if name.rpartition(".")[2] in _JOINED:
-            raise StepFailed(
-                f"'{name}' computes query, key and value in one layer, whose heads can't be "
-                "removed",
-                where="prune.heads",
-                do="use method: channel, write query, key and value as one nn.Linear each, or "
-                "prune only mlp",
-            )
 
 
 def _remove_heads(model: nn.Module, group: Group, share: float) -> None:
     """Remove heads with their keys; of grouped queries, all queries of a key."""
-    row = _linear(model, group.row)
+    row = linear(model, group.row)
     heads = group.head_count(model)
     if heads is None or row.in_features % heads:
         raise StepFailed(f"the number of heads of '{group.row}' is not known", where="prune.heads")
     size = row.in_features // heads
-    columns = [_linear(model, name) for name in group.columns]
+    columns = [linear(model, name) for name in group.columns]
     keys = _key_count(group, columns, heads, size)
     left = max(1, keys - round(share * keys))
     with torch.no_grad():
         scores = row.weight.reshape(row.out_features, keys, -1).norm(dim=(0, 2))
     kept = scores.topk(left).indices.sort().values
-    queries = _units(kept, heads // keys * size)
+    queries = places(kept, heads // keys * size)
     own = [layer for layer in columns if layer.out_features == row.in_features]
     shared = [layer for layer in columns if layer.out_features < row.in_features]
-    _slice(own, row, queries)
+    keep_units(own, row, queries)
     for layer in shared:
-        _narrow(layer, _units(kept, size))
+        keep_outputs(layer, places(kept, size))
     for owner, attribute in group.heads:
         module = model.get_submodule(owner)
         of_keys = attribute in ("num_key_value_heads", "n_kv_heads")
@@ -131,14 +131,9 @@ def _key_count(group: Group, columns: list[nn.Linear], heads: int, size: int) ->
     return keys
 
 
-def _units(blocks: torch.Tensor, size: int) -> torch.Tensor:
-    """The places of blocks of a size."""
-    return (blocks[:, None] * size + torch.arange(size)).flatten()
-
-
-def _remove_units(model: nn.Module, group: Group, share: float, round_to: int) -> None:
-    row = _linear(model, group.row)
-    columns = [_linear(model, name) for name in group.columns]
+def _removeplaces(model: nn.Module, group: Group, share: float, round_to: int) -> None:
+    row = linear(model, group.row)
+    columns = [linear(model, name) for name in group.columns]
     width = row.in_features
     left = max(round_to, int(width * (1 - share)) // round_to * round_to)
     if left >= width:
@@ -147,24 +142,4 @@ def _remove_units(model: nn.Module, group: Group, share: float, round_to: int) -
         scores = row.weight.norm(dim=0)
         for column in columns:
             scores = scores * column.weight.norm(dim=1)
-    _slice(columns, row, scores.topk(left).indices.sort().values)
-
-
-def _slice(columns: list[nn.Linear], row: nn.Linear, units: torch.Tensor) -> None:
-    for column in columns:
-        _narrow(column, units)
-    row.weight = nn.Parameter(row.weight.detach()[:, units].clone())
-    row.in_features = len(units)
-
-
-def _narrow(column: nn.Linear, units: torch.Tensor) -> None:
-    column.weight = nn.Parameter(column.weight.detach()[units].clone())
-    if column.bias is not None:
-        column.bias = nn.Parameter(column.bias.detach()[units].clone())
-    column.out_features = len(units)
-
-
-def _linear(model: nn.Module, name: str) -> nn.Linear:
-    layer = model.get_submodule(name)
-    assert isinstance(layer, nn.Linear)  # noqa: S101 (narrows a type)
-    return layer
+    keep_units(columns, row, scores.topk(left).indices.sort().values)

@@ -49,7 +49,8 @@ _ROWWISE = (
     "dense_4h_to_h|attention_out|proj|ffn_output"
 )
 _ATTENTION = re.compile("^(query|key|value|q|k|v|to_[qkv]|[qkv]_proj|[qkv]_lin|w[qkv])$")
-_HEADS = (
+#: Usual names of the number of heads.
+HEADS = (
     "num_heads",
     "n_heads",
     "n_head",
@@ -226,7 +227,7 @@ def _check(model: nn.Module, plan: TensorPlan, workers: int) -> None:
         if len({_dimension(names, plan, name) for name in tied}) > 1:
             raise _split_unlike(tied)
     for name, module in names.items():
-        for attribute in _HEADS:
+        for attribute in HEADS:
             count = getattr(module, attribute, None)
             if isinstance(count, int) and not isinstance(count, bool) and count % workers:
                 raise InputError(
@@ -318,7 +319,7 @@ def groups_of(model: nn.Module) -> list[Group]:
 
 
 def _head_attributes(module: nn.Module | None, name: str) -> tuple[tuple[str, str], ...]:
-    return tuple((name, a) for a in _HEADS if isinstance(getattr(module, a, None), int))
+    return tuple((name, a) for a in HEADS if isinstance(getattr(module, a, None), int))
 
 
 def _derive(model: nn.Module, workers: int) -> TensorPlan:

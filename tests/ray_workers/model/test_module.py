@@ -10,7 +10,6 @@ from prefect_hone.ray_workers.model.flops import forward_flops
 from prefect_hone.ray_workers.model.layers import require_layers
 from prefect_hone.ray_workers.model.module import (
     build,
-    dynamic_batch,
     initial,
     load_module,
     load_weights,
@@ -131,15 +130,6 @@ def test_a_model_starts_with_the_weights_that_the_recipe_names(
 def test_a_factory_that_makes_no_module_is_refused(allowed: Allowed) -> None:
     with pytest.raises(InputError, match=r"returned a str, expected a torch\.nn\.Module"):
         build(Factory(factory="module_code:words"), allowed)
-
-
-def test_the_batch_axis_of_each_input_is_dynamic() -> None:
-    class Two(nn.Module):
-        def forward(self, a: torch.Tensor, *more: torch.Tensor, **named: torch.Tensor) -> None: ...
-
-    assert dynamic_batch(Two(), X, "N") == {"a": {0: "N"}}
-    both = dynamic_batch(Two(), {"a": X, "b": X}, "N")
-    assert both == {"a": {0: "N"}, "named": {"b": {0: "N"}}}
 
 
 def test_operations_are_counted_without_a_trace() -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from prefect_hone.ray_workers.dispatch import Done
 from prefect_hone.ray_workers.model.module import load_module
+from prefect_hone.ray_workers.model.surgery import reshape, reshaped, shapes
+from prefect_hone.ray_workers.model.transposed_linear import make_linear, transposed_layers
 from prefect_hone.recipe.errors import NothingChanged, StepFailed
 from prefect_hone.recipe.model import Factory
 from prefect_hone.recipe.passes import PruneWidths
@@ -145,37 +147,106 @@ def test_heads_of_torchs_own_attention_are_refused_by_name_and_its_mlp_is_pruned
 
 
 class Attention(nn.Module):
-    """As timm has it, or with layers of their own under ALBERT's names."""
+    """Of layers of their own, under ALBERT's names."""
 
-    def __init__(self, joined: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.num_attention_heads = 4
-        if joined:
-            self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
-        else:
-            self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
-            self.dense = nn.Linear(16, 16)
+        self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+        self.dense = nn.Linear(16, 16)
 
 
 class Layer(nn.Module):
-    def __init__(self, joined: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.attention = Attention(joined)
+        self.attention = Attention()
         self.ffn, self.ffn_output = nn.Linear(16, 64), nn.Linear(64, 16)
 
 
-def test_transformer_pruning_names_a_layer_that_joins_query_key_and_value() -> None:
+def test_transformer_pruning_says_what_it_needs() -> None:
     spec = PruneWidths(kind="prune", method="transformer", heads=0.5, mlp=0.5)
-    with pytest.raises(StepFailed, match=r"'attention\.qkv' computes query, key and value in one"):
-        prune_widths(spec, Layer(True))
     with pytest.raises(StepFailed, match="no attention block with known layer names") as caught:
-        prune_widths(spec, nn.Linear(4, 4))
+        prune_widths(spec, nn.Linear(4, 4), None)
     assert "method: channel prunes models of any layers" in str(caught.value.do)
+
+
+class Joined(nn.Module):
+    """Attention whose query, key and value are one layer.
+
+    Args:
+        order: Of its rows: `parts` as timm's and GPT-2's, `heads` as BLOOM's and GPT-NeoX's.
+        fixed: Whether the code fixes the number of heads.
+    """
+
+    def __init__(self, order: str, fixed: bool = False) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim, self.attn_dim, self.order = 4, 4, 16, order
+        self.qkv, self.mlp, self.proj = nn.Linear(16, 48), nn.Linear(16, 16), nn.Linear(16, 16)
+        self.fixed = fixed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads = 4 if self.fixed else self.num_heads
+        if self.order == "parts":
+            q, k, v = self.qkv(x).unflatten(-1, (3, heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        else:
+            q, k, v = self.qkv(x).unflatten(-1, (heads, 3, self.head_dim)).permute(3, 0, 2, 1, 4)
+        found = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        return self.mlp(self.proj(found.reshape(*x.shape[:2], self.attn_dim)))
+
+
+@pytest.mark.parametrize("order", ["parts", "heads"])
+def test_heads_of_a_joined_layer_are_removed_in_the_order_that_the_model_has(order: str) -> None:
+    whole = Joined(order).eval()
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        whole.proj.weight[:, 4:12] *= 1e-3  # the heads that matter least
+    spec = PruneWidths(kind="prune", method="transformer", heads=0.5)
+    made: Any = prune_widths(spec, copy.deepcopy(whole), x)
+    assert (made.qkv.out_features, made.proj.in_features) == (24, 8)
+    assert (made.num_heads, made.attn_dim) == (2, 8)
+    with torch.no_grad():
+        whole.proj.weight[:, 4:12] = 0
+        assert torch.allclose(made(x), whole(x), atol=1e-6)
+
+
+def test_a_joined_layer_whose_heads_the_code_fixes_is_named_and_left_as_it_was() -> None:
+    model = Joined("parts", fixed=True).eval()
+    before = copy.deepcopy(model.state_dict())
+    spec = PruneWidths(kind="prune", method="transformer", heads=0.5)
+    with pytest.raises(StepFailed, match="the heads of 'qkv' can't be removed") as caught:
+        prune_widths(spec, model, torch.randn(2, 5, 16))
+    assert "method: channel" in str(caught.value.do)
+    assert (model.num_heads, model.attn_dim, model.qkv.out_features) == (4, 16, 48)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    del model.num_heads
+    with pytest.raises(StepFailed, match="their number is not known"):
+        prune_widths(spec, model, None)
+
+
+def test_gpt2s_heads_are_removed_and_the_model_is_made_anew() -> None:
+    """Its layers are transposed, and `split_size` holds the width of a part."""
+    from transformers import GPT2Config, GPT2Model
+
+    small = {"n_embd": 16, "n_head": 4, "n_layer": 2, "vocab_size": 20, "n_positions": 8}
+    whole = GPT2Model(GPT2Config(**small)).eval()
+    make_linear(whole, transposed_layers(whole))
+    tokens = torch.randint(0, 20, (2, 6))
+    spec = PruneWidths(kind="prune", method="transformer", heads=0.5)
+    was = shapes(whole)
+    made: Any = prune_widths(spec, copy.deepcopy(whole), {"input_ids": tokens})
+    assert [block.attn.c_attn.out_features for block in made.h] == [24, 24]
+    again: Any = GPT2Model(GPT2Config(**small)).eval()
+    make_linear(again, transposed_layers(again))
+    reshape(again, reshaped(was, made).layers)
+    again.load_state_dict(made.state_dict())
+    with torch.no_grad():
+        expected = made(tokens).last_hidden_state
+        assert torch.allclose(again(tokens).last_hidden_state, expected, atol=1e-6)
 
 
 def test_alberts_names_are_known_to_transformer_pruning() -> None:
     spec = PruneWidths(kind="prune", method="transformer", heads=0.5, mlp=0.5)
-    made: Any = prune_widths(spec, Layer(False))
+    made: Any = prune_widths(spec, Layer(), None)
     assert made.attention.query.out_features == made.attention.dense.in_features == 8
     assert made.ffn.out_features == made.ffn_output.in_features == 32
     assert made.attention.num_attention_heads == 2
@@ -209,7 +280,7 @@ def test_grouped_queries_are_removed_with_their_key() -> None:
     with torch.no_grad():
         whole.o_proj.weight[:, 8:16] *= 1e-3  # the heads of the second key matter least
     spec = PruneWidths(kind="prune", method="transformer", heads=0.34)
-    made: Any = prune_widths(spec, copy.deepcopy(whole))
+    made: Any = prune_widths(spec, copy.deepcopy(whole), None)
     layers = (made.q_proj, made.k_proj, made.v_proj)
     assert [layer.out_features for layer in layers] == [16, 8, 8]
     with torch.no_grad():
@@ -225,5 +296,5 @@ def test_grouped_queries_are_removed_with_their_key() -> None:
 def test_heads_that_cannot_be_removed_are_named(heads: int, keys: int, said: str) -> None:
     spec = PruneWidths(kind="prune", method="transformer", heads=0.5)
     with pytest.raises(StepFailed, match=f"{heads} heads of 'o_proj' {said}") as caught:
-        prune_widths(spec, Grouped(heads, keys))
+        prune_widths(spec, Grouped(heads, keys), None)
     assert "prune only mlp" in str(caught.value.do)

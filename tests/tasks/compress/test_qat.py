@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prefect_hone.ray_workers.data.calling import called
+from prefect_hone.ray_workers.data.calling import arrays, call_model, called, choose_output
+from prefect_hone.ray_workers.model.axes import Varying
 from prefect_hone.ray_workers.model.module import load_module, save_module
+from prefect_hone.ray_workers.model.real_inputs import RealInputs
 from prefect_hone.ray_workers.training.launch import actors
 from prefect_hone.ray_workers.training.loop import train_loop
 from prefect_hone.ray_workers.training.qat import with_fake_quantization
@@ -17,6 +19,10 @@ from prefect_hone.recipe.errors import StepFailed
 from prefect_hone.recipe.model import Factory
 from steps_bench import Bench
 from torch import nn
+
+
+def given(sample: Any, *varying: Varying) -> RealInputs:
+    return RealInputs(arrays(sample), varying, ())
 
 
 class Twice(nn.Module):
@@ -36,7 +42,7 @@ class Twice(nn.Module):
 def test_a_block_that_is_called_twice_is_named_with_what_to_do() -> None:
     pytest.importorskip("torchao")
     with pytest.raises(StepFailed, match=r"block\.0: called several times in one") as caught:
-        with_fake_quantization(Twice(), torch.randn(2, 4, 5, 5))
+        with_fake_quantization(Twice(), given(torch.randn(2, 4, 5, 5)))
     assert "other" not in caught.value.what
     assert "static-int8 quantizes such a model" in str(caught.value.do)
 
@@ -71,7 +77,7 @@ class Masks(nn.Module):
 
 def test_what_is_only_traceable_in_evaluation_still_has_dropout_and_batch_norms() -> None:
     pytest.importorskip("torchao")
-    prepared, notes = with_fake_quantization(Masks(), torch.randn(6, 4))
+    prepared, notes = with_fake_quantization(Masks(), given(torch.randn(6, 4)))
     assert "can't be exported as it is in training" in notes[0]
     prepared.train()
     x = torch.randn(64, 4)
@@ -115,6 +121,30 @@ class Standardized(nn.Conv2d):
         return nn.functional.conv2d(x, weight.reshape_as(self.weight), self.bias)
 
 
+def test_lengths_that_vary_and_the_chosen_output_stay() -> None:
+    """Texts of other lengths than the example's, and one token of one text."""
+    pytest.importorskip("torchao")
+
+    class Texts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head, self.other = nn.Embedding(9, 4), nn.Linear(4, 2), nn.Linear(4, 3)
+
+        def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+            weights = mask[..., None].float()
+            pooled = (self.embed(tokens) * weights).sum(1) / weights.sum(1)
+            return {"logits": self.head(pooled), "other": self.other(pooled)}
+
+    model = choose_output(Texts(), "other")
+    sample = {"tokens": torch.randint(0, 9, (3, 5)), "mask": torch.ones(3, 5, dtype=torch.int64)}
+    free = [Varying(input=name, axis=1, name="length", least=3, most=5) for name in sample]
+    prepared, _ = with_fake_quantization(model, given(sample, *free))
+    for rows, length in ((2, 7), (1, 1)):
+        tokens = torch.randint(0, 9, (rows, length))
+        batch = {"tokens": tokens, "mask": torch.ones_like(tokens)}
+        assert call_model(prepared, batch).shape == (rows, 3)
+
+
 class Unread(nn.Module):
     """As BigBird has it: a layer and its activation, whose output nothing reads."""
 
@@ -141,7 +171,7 @@ class Unread(nn.Module):
 def test_what_is_rounded_is_near_the_float_model(model: nn.Module, sample: Any) -> None:
     pytest.importorskip("torchao")
     expected = called(model.eval(), sample).detach()
-    prepared, notes = with_fake_quantization(model, sample)
+    prepared, notes = with_fake_quantization(model, given(sample))
     assert notes == []
     prepared.eval()
     found = called(prepared, sample).detach()
