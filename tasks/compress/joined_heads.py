@@ -8,24 +8,22 @@ zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from ...ray_workers.data.calling import called, chosen_output, main_output_name, named_outputs
 from ...ray_workers.training.parallel.tensor import HEADS
 from ...recipe.errors import StepFailed
-from .slices import keep_outputs, keep_units, linear, places
+from .slices import Slicing, linear, places
+from .without_heads import computes, without
 
 #: Usual names of a layer that computes query, key and value together.
 _JOINED = ("qkv", "to_qkv", "qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack")
 #: Usual names of the width of all heads together.
 _WIDTHS = ("split_size", "attn_dim", "all_head_size", "inner_dim", "embed_dim", "hidden_size")
-#: Largest difference of an output, in units of the largest.
-_SAME = 1e-4
 
 
 @dataclass(frozen=True)
@@ -106,21 +104,22 @@ def _removed(model: nn.Module, found: Joined, share: float, inputs: Any) -> bool
     left = max(1, found.heads - round(share * found.heads))
     if left == found.heads:
         return True
-    whole = row.weight
     with torch.no_grad():
-        scores = whole.reshape(row.out_features, found.heads, size).norm(dim=(0, 2))
-        kept = scores.topk(left).indices.sort().values
-        units = places(kept, size)
-        mask = torch.zeros(row.in_features).index_fill_(0, units, 1.0)
-        row.weight = nn.Parameter(whole * mask)
-    expected = _outputs(model, inputs)
-    row.weight = whole
+        scores = row.weight.reshape(row.out_features, found.heads, size).norm(dim=(0, 2))
+    kept = scores.topk(left).indices.sort().values
+    units = places(kept, size)
+    expected = without(model, {found.row: units}, inputs)
+    owner = model.get_submodule(found.name.rpartition(".")[0])
     for rows in _orders(kept, size, found.heads):
         for sizes in _sizes(model, found, left, size):
-            undo = _apply(model, found, sizes, rows, units)
-            if _same(expected, model, inputs):
+            slicing = Slicing()
+            slicing.keep_outputs(linear(model, found.name), rows)
+            slicing.keep_units([], row, units)
+            for key, value in sizes.items():
+                slicing.set(owner, key, value)
+            if computes(model, expected, inputs):
                 return True
-            undo()
+            slicing.undo()
     return False
 
 
@@ -139,43 +138,3 @@ def _sizes(model: nn.Module, found: Joined, left: int, size: int) -> Iterator[di
     yield counts
     if widths:
         yield counts | widths
-
-
-def _apply(
-    model: nn.Module, found: Joined, sizes: dict[str, int], rows: torch.Tensor, units: torch.Tensor
-) -> Callable[[], None]:
-    """Change the layers and the module's sizes; returns what undoes it."""
-    owner = model.get_submodule(found.name.rpartition(".")[0])
-    layer, row = linear(model, found.name), linear(model, found.row)
-    before = layer.weight, layer.bias, row.weight, {key: getattr(owner, key) for key in sizes}
-
-    def undo() -> None:
-        layer.weight, layer.bias, row.weight, kept = before
-        layer.out_features, row.in_features = layer.weight.shape[0], row.weight.shape[1]
-        for key, value in kept.items():
-            setattr(owner, key, value)
-
-    keep_outputs(layer, rows)
-    keep_units([], row, units)
-    for key, value in sizes.items():
-        setattr(owner, key, value)
-    return undo
-
-
-def _outputs(model: nn.Module, inputs: Any) -> dict[str, torch.Tensor]:
-    """The outputs of floats, whatever their shape."""
-    with torch.no_grad():
-        found = named_outputs(called(model, inputs))
-    return {name: value for name, value in found.items() if value.is_floating_point()}
-
-
-def _same(expected: dict[str, torch.Tensor], model: nn.Module, inputs: Any) -> bool:
-    try:
-        found = _outputs(model, inputs)
-    except Exception:  # the model's code asks for another number of heads
-        return False
-    alike = {name: value for name, value in found.items() if value.shape == expected[name].shape}
-    return main_output_name(list(found), chosen_output(model)) in alike and all(
-        (value - expected[name]).abs().max() <= _SAME * (1 + expected[name].abs().max())
-        for name, value in alike.items()
-    )

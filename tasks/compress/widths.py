@@ -18,7 +18,8 @@ from ...ray_workers.training.parallel.tensor import Group, groups_of
 from ...recipe.errors import StepFailed
 from ...recipe.passes import PruneWidths
 from .joined_heads import joined_layers, remove_joined_heads
-from .slices import keep_outputs, keep_units, linear, places
+from .separate_heads import remove_heads
+from .slices import Slicing, linear
 
 
 def prune_widths(spec: PruneWidths, model: nn.Module, inputs: Any) -> nn.Module:
@@ -47,13 +48,12 @@ def prune_widths(spec: PruneWidths, model: nn.Module, inputs: Any) -> nn.Module:
             "between them"
         )
     if spec.heads:
-        for group in attention:
-            _remove_heads(model, group, spec.heads)
+        remove_heads(model, attention, spec.heads, inputs)
         for name in joined:
             remove_joined_heads(model, name, spec.heads, inputs)
     if spec.mlp:
         for group in mlps:
-            _removeplaces(model, group, spec.mlp, spec.round_to)
+            _remove_units(model, group, spec.mlp, spec.round_to)
     return model
 
 
@@ -84,54 +84,7 @@ def _refuse_known_attention(model: nn.Module) -> None:
             )
 
 
-def _remove_heads(model: nn.Module, group: Group, share: float) -> None:
-    """Remove heads with their keys; of grouped queries, all queries of a key."""
-    row = linear(model, group.row)
-    heads = group.head_count(model)
-    if heads is None or row.in_features % heads:
-        raise StepFailed(f"the number of heads of '{group.row}' is not known", where="prune.heads")
-    size = row.in_features // heads
-    columns = [linear(model, name) for name in group.columns]
-    keys = _key_count(group, columns, heads, size)
-    left = max(1, keys - round(share * keys))
-    with torch.no_grad():
-        scores = row.weight.reshape(row.out_features, keys, -1).norm(dim=(0, 2))
-    kept = scores.topk(left).indices.sort().values
-    queries = places(kept, heads // keys * size)
-    own = [layer for layer in columns if layer.out_features == row.in_features]
-    shared = [layer for layer in columns if layer.out_features < row.in_features]
-    keep_units(own, row, queries)
-    for layer in shared:
-        keep_outputs(layer, places(kept, size))
-    for owner, attribute in group.heads:
-        module = model.get_submodule(owner)
-        of_keys = attribute in ("num_key_value_heads", "n_kv_heads")
-        setattr(module, attribute, left if of_keys else left * heads // keys)
-        if isinstance(getattr(module, "all_head_size", None), int):
-            module.all_head_size = len(queries)
-
-
-def _key_count(group: Group, columns: list[nn.Linear], heads: int, size: int) -> int:
-    """Heads of the keys and values, which several heads of queries may share."""
-    found: set[int] = {layer.out_features // size for layer in columns}
-    keys = min(found)
-    whole = all(layer.out_features % size == 0 for layer in columns)
-    if not whole or heads not in found or found > {heads, keys} or heads % max(keys, 1):
-        raise StepFailed(
-            f"the {heads} heads of '{group.row}' don't fit its query, key and value",
-            where="prune.heads",
-            do="prune only mlp, or use method: channel",
-        )
-    if keys == 1 < heads:
-        raise StepFailed(
-            f"the {heads} heads of '{group.row}' share one key, so none can be removed",
-            where="prune.heads",
-            do="prune only mlp, or use method: channel",
-        )
-    return keys
-
-
-def _removeplaces(model: nn.Module, group: Group, share: float, round_to: int) -> None:
+def _remove_units(model: nn.Module, group: Group, share: float, round_to: int) -> None:
     row = linear(model, group.row)
     columns = [linear(model, name) for name in group.columns]
     width = row.in_features
@@ -142,4 +95,4 @@ def _removeplaces(model: nn.Module, group: Group, share: float, round_to: int) -
         scores = row.weight.norm(dim=0)
         for column in columns:
             scores = scores * column.weight.norm(dim=1)
-    keep_units(columns, row, scores.topk(left).indices.sort().values)
+    Slicing().keep_units(columns, row, scores.topk(left).indices.sort().values)

@@ -116,7 +116,7 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
     if facts.flips is not None and spec.show_samples:
         flipped = _shown(splits, trained, facts.flips, answers)
         facts = facts.model_copy(update={"flips": flipped})
-    return Result(metrics=metrics | changed, facts=facts)
+    return Result(metrics=metrics | changed, facts=facts, notes=compared.notes())
 
 
 class _Compared:
@@ -125,6 +125,7 @@ class _Compared:
     def __init__(self) -> None:
         self._pairs: dict[str, tuple[list[Array], list[Array]]] = {}
         self._agreement: list[Array | None] = []
+        self._other_shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     def add(self, expected: Arrays, outputs: Outputs, targets: Array) -> None:
         """Add a batch.
@@ -135,25 +136,37 @@ class _Compared:
             targets: Of the samples.
 
         Raises:
-            StepFailed: One has another shape.
+            StepFailed: The main one has another shape. Other ones may: a layer that was pruned, or
+                a student's, has another width.
         """
         first = next(iter(expected))
         found = outputs if isinstance(outputs, dict) else {first: outputs}
-        for name, value in found.items():
+        for name, truth in expected.items():
             # A target of the user's own may name its outputs otherwise: only the main one is known.
-            truth = expected.get(name)
-            if truth is None:
+            value = found.get(name)
+            if value is None:
                 continue
-            if truth.shape != value.shape:
+            if truth.shape == value.shape:
+                pair = self._pairs.setdefault(name, ([], []))
+                pair[0].append(truth)
+                pair[1].append(value)
+                continue
+            if name == first:
                 raise StepFailed(
                     f"the candidate's output '{name}' has shape {value.shape}, the trained model's "
                     f"{truth.shape}",
                     where="validate",
                 )
-            pair = self._pairs.setdefault(name, ([], []))
-            pair[0].append(truth)
-            pair[1].append(value)
+            self._other_shapes.setdefault(name, (value.shape[1:], truth.shape[1:]))
         self._agreement.append(agreement_rows(expected[first], main_of(outputs), targets))
+
+    def notes(self) -> list[str]:
+        """Which outputs have other shapes."""
+        return [
+            f"the output '{name}' has shape {found} for a sample, the trained model's {truth}: it "
+            "is not compared"
+            for name, (found, truth) in self._other_shapes.items()
+        ]
 
     def agreement(self) -> dict[str, float]:
         """How far the answers agree; empty if the model has no classes."""
@@ -164,6 +177,8 @@ class _Compared:
         """Parity of the main output, and of each other one under its name."""
         metrics: dict[str, float] = {}
         for index, (name, (expected, found)) in enumerate(self._pairs.items()):
+            if name in self._other_shapes:
+                continue
             measured = parity(expected, found)
             if index:
                 measured = {

@@ -24,6 +24,7 @@ _MASKED = frozenset(
      "Greater", "GreaterOrEqual", "IsInf"}
 )  # fmt: skip
 _FLOATS = (1, 10, 11, 16)  # ONNX's float, float16, double, bfloat16
+_INTEGERS = (2, 3, 4, 5, 6, 7, 12, 13)  # ONNX's, signed and unsigned
 
 
 @dataclass
@@ -123,6 +124,26 @@ def masking_nodes(graph: Any) -> list[str]:
         if node.op_type not in _MASKED:
             masked.update(node.output)
     return found
+
+
+def index_nodes(graph: Any) -> list[str]:
+    """Nodes that compute integers from floats, back to the layers: buckets of relative positions
+    (T5), coordinates. An integer of a rounded float is another place, not a near one.
+    """
+    made = producers(graph)
+    ahead = [
+        node.input[0]
+        for node in graph.graph.node
+        if node.op_type == "Cast"
+        and any(a.name == "to" and a.i in _INTEGERS for a in node.attribute)
+    ]
+    found: dict[str, None] = {}
+    while ahead:
+        node = made.get(ahead.pop())
+        if node is not None and node.name not in found and node.op_type not in (*HEAVY, *RECURRENT):
+            found[str(node.name)] = None
+            ahead += node.input
+    return list(found)
 
 
 def sweep(graph: Any) -> None:

@@ -12,7 +12,15 @@ from ....recipe.errors import StepFailed
 from ....recipe.library_messages import telling
 from ....recipe.passes import DynamicInt8, HalfFloat, WeightOnly
 from .by_nncf import dataset, require_nncf
-from .job import HEAVY, RECURRENT, QuantizeJob, constants_in, reaches_bodies, used_names
+from .job import (
+    HEAVY,
+    RECURRENT,
+    QuantizeJob,
+    constants_in,
+    index_nodes,
+    reaches_bodies,
+    used_names,
+)
 from .shared_constants import merge_equal, unshare, unshare_tables
 
 #: Smaller weights cost more to unpack than they save.
@@ -274,6 +282,8 @@ def half_float(job: QuantizeJob, spec: HalfFloat) -> Any:
     if spec.scheme == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        graph = convert_float_to_float16(graph, keep_io_types=True, disable_shape_infer=True)
+        graph = convert_float_to_float16(
+            graph, keep_io_types=True, disable_shape_infer=True, node_block_list=index_nodes(graph)
+        )
     set_property(graph, PRECISION, spec.scheme)
     return graph

@@ -155,12 +155,23 @@ class Attention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
         self.dense = nn.Linear(16, 16)
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (
+            layer(x).unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        found = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.dense(found.transpose(1, 2).flatten(2))
+
 
 class Layer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.attention = Attention()
         self.ffn, self.ffn_output = nn.Linear(16, 64), nn.Linear(64, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.ffn_output(torch.relu(self.ffn(self.attention(x))))
 
 
 def test_transformer_pruning_says_what_it_needs() -> None:
@@ -246,7 +257,7 @@ def test_gpt2s_heads_are_removed_and_the_model_is_made_anew() -> None:
 
 def test_alberts_names_are_known_to_transformer_pruning() -> None:
     spec = PruneWidths(kind="prune", method="transformer", heads=0.5, mlp=0.5)
-    made: Any = prune_widths(spec, Layer(), None)
+    made: Any = prune_widths(spec, Layer(), torch.randn(2, 5, 16))
     assert made.attention.query.out_features == made.attention.dense.in_features == 8
     assert made.ffn.out_features == made.ffn_output.in_features == 32
     assert made.attention.num_attention_heads == 2
@@ -280,12 +291,12 @@ def test_grouped_queries_are_removed_with_their_key() -> None:
     with torch.no_grad():
         whole.o_proj.weight[:, 8:16] *= 1e-3  # the heads of the second key matter least
     spec = PruneWidths(kind="prune", method="transformer", heads=0.34)
-    made: Any = prune_widths(spec, copy.deepcopy(whole), None)
+    x = torch.randn(2, 5, 16)
+    made: Any = prune_widths(spec, copy.deepcopy(whole), x)
     layers = (made.q_proj, made.k_proj, made.v_proj)
     assert [layer.out_features for layer in layers] == [16, 8, 8]
     with torch.no_grad():
         whole.o_proj.weight[:, 8:16] = 0
-        x = torch.randn(2, 5, 16)
         assert torch.allclose(made(x), whole(x), atol=1e-6)
 
 
@@ -298,3 +309,50 @@ def test_heads_that_cannot_be_removed_are_named(heads: int, keys: int, said: str
     with pytest.raises(StepFailed, match=f"{heads} heads of 'o_proj' {said}") as caught:
         prune_widths(spec, Grouped(heads, keys), None)
     assert "prune only mlp" in str(caught.value.do)
+
+
+def transformer(name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """Models with a bias for each head: of all layers of a stack, of each layer, by its number."""
+    import transformers
+
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "intermediate_size": 32, "vocab_size": 20}  # fmt: skip
+    tokens = {"input_ids": torch.randint(2, 20, (2, 7))}
+    if name == "t5":
+        config = transformers.T5Config(
+            vocab_size=20, d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=4
+        )
+        return transformers.T5Model(config), {**tokens, "decoder_input_ids": tokens["input_ids"]}
+    if name == "mpnet":
+        return transformers.MPNetModel(transformers.MPNetConfig(**small)), tokens
+    if name == "mpt":
+        config = transformers.MptConfig(d_model=16, n_heads=4, n_layers=2, vocab_size=20)
+        return transformers.MptModel(config), tokens
+    swin = transformers.SwinConfig(
+        image_size=16, patch_size=2, embed_dim=16, depths=[2, 1], num_heads=[4, 4], window_size=4
+    )
+    return transformers.SwinModel(swin), {"pixel_values": torch.randn(2, 3, 16, 16)}
+
+
+@pytest.mark.parametrize("name", ["t5", "mpnet", "swin"])
+def test_a_bias_for_each_head_goes_with_its_head(name: str) -> None:
+    torch.manual_seed(0)
+    whole, inputs = transformer(name)
+    for parameter in whole.parameters():  # else the tables are zero
+        nn.init.normal_(parameter, std=0.3)
+    tables = {n: p.shape for n, p in whole.named_parameters() if "relative" in n}
+    spec = PruneWidths(kind="prune", method="transformer", heads=0.5)
+    made = prune_widths(spec, copy.deepcopy(whole).eval(), inputs)
+    now = {n: p.shape for n, p in made.named_parameters() if "relative" in n}
+    assert tables
+    assert now == {n: (*shape[:-1], 2) for n, shape in tables.items()}
+    with torch.no_grad():
+        assert torch.isfinite(made(**inputs)[0]).all()
+
+
+def test_heads_that_the_model_counts_elsewhere_are_refused() -> None:
+    """MPT makes its biases from a number that no layer has."""
+    whole, inputs = transformer("mpt")
+    spec = PruneWidths(kind="prune", method="transformer", heads=0.5)
+    with pytest.raises(StepFailed, match="can't be removed"):
+        prune_widths(spec, whole.eval(), inputs)

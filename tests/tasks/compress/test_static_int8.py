@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from made_graphs import GraphBench, GraphMaker, decibels, samples
+from prefect_hone.ray_workers.model.axes import Varying
 from prefect_hone.ray_workers.model.sqnr import sqnr_db
+from prefect_hone.ray_workers.model.tracing import trace
 from prefect_hone.recipe.passes import AccuracyControl, StaticInt8
 from prefect_hone.tasks.compress.schemes import runners
 from prefect_hone.tasks.compress.schemes.accuracy import control, put_back, quantized_layers
 from prefect_hone.tasks.compress.schemes.job import QuantizeJob
+from prefect_hone.tasks.export import to_onnx
 
 ENGINES = ("onnxruntime", "nncf")
 
@@ -268,3 +272,35 @@ def with_int8_weights(graph: Any) -> Any:
             0, onnx.helper.make_node("DequantizeLinear", names, [node.input[1]], node.input[1])
         )
     return made
+
+
+class Relative(torch.nn.Module):
+    """A bias of T5's kind: distances of tokens are put into buckets by their logarithm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(8, 32), torch.nn.Linear(32, 8)
+        self.table = torch.nn.Embedding(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(x.shape[1])
+        distance = (places[None] - places[:, None]).abs()
+        far = 8 + (torch.log(distance.float() / 8) / np.log(16) * 8).long()
+        bucket = torch.where(distance < 8, distance, torch.clamp(far, max=15))
+        return self.last(torch.relu(self.first(x + self.table(bucket).mean(1))))
+
+
+@pytest.mark.parametrize("scheme", ["static-int8", "fp16"])
+def test_integers_that_are_computed_from_floats_stay_exact(bench: GraphBench, scheme: str) -> None:
+    """The logarithm of zero, which is not taken, spoilt every range: no run of the graph ended. In
+    fp16, distances came into the bucket beside theirs.
+    """
+    torch.manual_seed(0)
+    model = Relative().eval()
+    torch.nn.init.normal_(model.table.weight, std=3)
+    inputs = samples(64, 8, count=64)
+    free = [Varying(input="input", axis=1, name="length", least=4, most=64)]
+    graph = to_onnx(model, trace(model, {"input": inputs}, free))
+    made, _ = bench.quantize(graph, inputs, scheme=scheme)
+    least = {"static-int8": 25, "fp16": 60}[scheme]
+    assert min(decibels(graph, made, inputs).values()) > least
