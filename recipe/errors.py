@@ -7,6 +7,7 @@ fields and converts to a dictionary and back. The class determines the command's
 from __future__ import annotations
 
 import difflib
+import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -130,18 +131,48 @@ _BY_NAME: dict[str, type[HoneError]] = {
 
 def place_of(error: BaseException) -> str | None:
     """`FILE:LINE` that an error passed through last, but for libraries' files, which say nothing to
-    a reader; these if there are no others. None if it came from another process.
+    a reader; these if there are no others. Of an error within a model, the line of its code, in a
+    library too; the layer, where that is torch's own. None if it came from another process.
     """
-    ours, place, trace = None, None, error.__traceback__
+    ours = place = in_model = None
+    modules: list[Any] = []
+    trace = error.__traceback__
     while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        place = f"{Path(file).name}:{trace.tb_lineno}"
-        if not {"site-packages", "dist-packages"} & set(Path(file).parts):
+        file = Path(trace.tb_frame.f_code.co_filename)
+        place = f"{file.name}:{trace.tb_lineno}"
+        packages = [i for i, part in enumerate(file.parts) if part in _PACKAGES]
+        within = file.parts[packages[-1] + 1 :] if packages else ()
+        if not within:
             ours = place
+        if within == ("torch", "nn", "modules", "module.py"):
+            modules.append(trace.tb_frame.f_locals.get("self"))
+        elif modules and within[:1] != ("torch",) and not _says_nothing(file):
+            in_model = f"{'/'.join(within)}:{trace.tb_lineno}" if within else place
         trace = trace.tb_next
-    return ours or place
+    return in_model or _layer(modules) or ours or place
 
 
+def _says_nothing(file: Path) -> bool:
+    """Whether it is a file of Python's or of Hone's, and no example of ours."""
+    if any(file.is_relative_to(_OWN / room) for room in _ROOMS):
+        return not file.is_relative_to(_OWN / "recipe" / "examples")
+    packages = set(_PACKAGES) & set(file.parts)
+    return not packages and file.is_relative_to(sysconfig.get_paths()["stdlib"])
+
+
+def _layer(modules: list[Any]) -> str | None:
+    """The last of the modules that called each other, by its name in the first."""
+    if not modules or not hasattr(modules[0], "named_modules"):
+        return None
+    names = {id(module): name for name, module in modules[0].named_modules()}
+    name = names.get(id(modules[-1]), "")
+    kind = type(modules[-1]).__name__
+    return f"layer '{name}' ({kind})" if name else f"the model ({kind})"
+
+
+_PACKAGES = ("site-packages", "dist-packages")
+_OWN = Path(__file__).resolve().parents[1]
+_ROOMS = ("recipe", "runtimes", "ray_workers", "tasks", "flows", "testing")
 #: Names as alike as this differ by a slip of the pen.
 _SLIP = 0.8
 #: So many names are listed.

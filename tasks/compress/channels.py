@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...ray_workers.data.calling import call_model, named_outputs
+from ...ray_workers.data.calling import call_model, called, named_outputs
 from ...ray_workers.data.splits import batches
 from ...ray_workers.model.flops import forward_flops
 from ...ray_workers.model.layers import require_layers
@@ -29,6 +29,7 @@ from ...recipe.library_messages import telling
 from ...recipe.passes import PruneChannels
 from ..specs.compress import Coverage, LayerCoverage
 from .coverage import SKIPPED
+from .output_layers import Outputs
 from .pruning_groups import LostChannels, searching
 from .training_pass import PassContext
 
@@ -37,6 +38,10 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d,
                  nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # fmt: skip
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _UNFIT = "the layers that it works with would no longer fit it"
+
+
+class _OutputChanged(Exception):
+    """An output that must keep its shape has another."""
 
 
 @dataclass
@@ -48,12 +53,17 @@ class ChannelPruning:
         context: Its model and data.
         unable: Layers that can't be pruned, with the reason.
         is_searched: Whether all of these were looked for; once, when pruning fails.
+        outputs: Of the model, and what computes them.
     """
 
     spec: PruneChannels
     context: PassContext
     unable: dict[str, str] = field(default_factory=dict)
     is_searched: bool = False
+    outputs: Outputs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outputs = Outputs(self.context.model, self.context.samples.inputs)
 
     def pruned(self, model: nn.Module) -> nn.Module:
         """A copy with the share of channels removed, or as many as reach the aim.
@@ -117,9 +127,13 @@ class ChannelPruning:
             except Exception as error:
                 place = users_line(error)
                 self.unable[name] = (
-                    f"the model's code fixes its width ({place})"
-                    if place
-                    else "torch-pruning can't follow its outputs through the model"
+                    str(error)
+                    if isinstance(error, _OutputChanged)
+                    else (
+                        f"the model's code fixes its width ({place})"
+                        if place
+                        else "torch-pruning can't follow its outputs through the model"
+                    )
                 )
 
     def _find_unfit(self, model: nn.Module, ratio: float) -> None:
@@ -187,7 +201,7 @@ class ChannelPruning:
             parameter.requires_grad_(parameter.is_floating_point())
         known = dict(pruned.named_modules())
         kept = [known[name] for name in (*self.spec.skip_layers, *self.unable, *whole)]
-        kept += [known[name] for name in [last_layer(pruned, samples)] if name is not None]
+        kept += [known[name] for name in self.outputs.layers]
         importance = {
             "magnitude": lambda: tp.importance.GroupMagnitudeImportance(p=2),
             "taylor": lambda: tp.importance.GroupTaylorImportance(),
@@ -212,14 +226,15 @@ class ChannelPruning:
         pruned.zero_grad(set_to_none=True)
         _tie_again(model, pruned)
         with torch.no_grad():
-            call_model(pruned.eval(), samples)
+            output = self.outputs.changed(called(pruned.eval(), samples))
+        if output is not None:
+            raise _OutputChanged(f"the output '{output}' would get another shape")
         for name, parameter in _every_parameter(pruned):
             parameter.requires_grad_(name not in frozen and parameter.is_floating_point())
         return pruned
 
     def coverage(self, before: nn.Module, after: nn.Module) -> Coverage:
         """What became of each layer with channels."""
-        last = last_layer(before, self.context.samples.inputs)
         smaller = dict(_every_parameter(after))
         layers, expected, actual = [], 0.0, 0
         share = (1 - (self.spec.ratio or 0)) ** 2
@@ -229,7 +244,7 @@ class ChannelPruning:
             own = dict(module.named_parameters(recurse=False))
             count = sum(p.numel() for p in own.values())
             left = sum(smaller[f"{name}.{key}" if name else key].numel() for key in own)
-            why = None if left < count else self._why(name, module, last)
+            why = None if left < count else self._why(name, module)
             layers.append(
                 LayerCoverage(
                     layer=name, operator=type(module).__name__, weights=count, left_because=why
@@ -243,7 +258,7 @@ class ChannelPruning:
             bytes=4 * actual,
         )
 
-    def _why(self, name: str, module: nn.Module, last: str | None) -> str:
+    def _why(self, name: str, module: nn.Module) -> str:
         """Why a layer kept all of its channels."""
         if name in self.spec.skip_layers:
             return SKIPPED
@@ -251,7 +266,7 @@ class ChannelPruning:
             return "recurrent layers keep their width"
         if name in self.unable:
             return self.unable[name]
-        if name == last:
+        if name in self.outputs.layers:
             return "it computes the outputs"
         width = int(getattr(module, "out_channels", getattr(module, "out_features", 0)))
         step = self.spec.round_to
@@ -290,21 +305,6 @@ def _torch_pruning() -> Any:
             do="pip install 'prefect-hone[prune]'",
         ) from None
     return torch_pruning
-
-
-def last_layer(model: nn.Module, sample: Any) -> str | None:
-    """Name of the layer that computes the outputs: its width must not change."""
-    order: list[str] = []
-    handles = [
-        module.register_forward_hook(lambda _m, _i, _o, name=name: order.append(name))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    ]
-    with torch.no_grad():
-        call_model(model.eval(), sample)
-    for handle in handles:
-        handle.remove()
-    return order[-1] if order else None
 
 
 def _accumulate_gradients(model: nn.Module, context: PassContext) -> None:

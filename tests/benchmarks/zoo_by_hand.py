@@ -25,7 +25,6 @@ from prefect_hone.ray_workers.data.calling import (
     tensors,
 )
 from prefect_hone.ray_workers.processor import processor
-from prefect_hone.tasks.compress.channels import last_layer
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 #: Calibration and test samples, as in `zoo_models.data`.
@@ -166,7 +165,7 @@ def _pruned(tp: Any, name: str) -> float:
     model = zoo_models.model(name)
     given = rebuilt({k: torch.from_numpy(v) for k, v in batch(name, _TRACED).items()})
     before = sum(p.numel() for p in model.parameters())
-    last = last_layer(model, given)
+    last = _last_layer(model, given)
     kept = [] if last is None else [dict(model.named_modules())[last]]
     pruner = tp.pruner.BasePruner(
         model, given, importance=tp.importance.GroupMagnitudeImportance(p=2), pruning_ratio=0.5,
@@ -232,3 +231,18 @@ def int8(name: str, folder: Path) -> dict[str, Any]:
         if found is not None:
             row[f"{runtime}_db"] = round(found[1], 1)
     return row
+
+
+def _last_layer(model: torch.nn.Module, sample: Any) -> str | None:
+    """Name of the layer that runs last, which is taken to compute the outputs."""
+    order: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda _m, _i, _o, name=name: order.append(name))
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d)
+    ]
+    with torch.no_grad():
+        call_model(model.eval(), sample)
+    for handle in handles:
+        handle.remove()
+    return order[-1] if order else None

@@ -154,3 +154,22 @@ def transposed():
     from transformers import GPT2Config, GPT2Model
 
     return OfTransformers(GPT2Model(GPT2Config(vocab_size=8, n_embd=32, n_layer=1, n_head=4)))
+
+
+class Detector(nn.Module):
+    """As a detector: two heads, of which the second runs last, and what both are computed from."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(13, 32), nn.Linear(32, 32)
+        self.classes, self.boxes = nn.Linear(32, 24), nn.Linear(32, 16)
+
+    def forward(self, x):
+        hidden = torch.relu(self.first(x))
+        hidden = hidden + self.second(hidden)
+        classes, boxes = self.classes(hidden), self.boxes(hidden).sigmoid()
+        return {"classes": classes, "boxes": boxes, "hidden": hidden}
+
+
+def detector():
+    return Detector()

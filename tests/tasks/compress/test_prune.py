@@ -54,6 +54,12 @@ def test_a_recurrent_layer_reads_fewer_channels_and_keeps_its_own(bench: Bench) 
     assert set(reasons(done).values()) == {None}
 
 
+def test_heads_keep_their_width_whichever_runs_last(bench: Bench) -> None:
+    model, _ = prune(bench, "prunable_models:detector", ratio=0.5, round_to=4)
+    shapes = {name: tuple(value.shape[1:]) for name, value in model(X).items()}
+    assert shapes == {"hidden": (16,), "classes": (24,), "boxes": (16,)}
+
+
 def test_a_view_with_a_width_in_the_code_keeps_its_layer_and_is_named(bench: Bench) -> None:
     model, done = prune(bench, "prunable_models:baked", ratio=0.5)
     assert model(X).shape == (8, 3)
