@@ -263,3 +263,31 @@ def test_float64_inputs_of_a_quantized_graph_run_in_openvino(tmp_path: Path) -> 
     int8, _ = bench.quantize(graph, inputs, scheme="static-int8", samples=32)
     expected = onnxruntime_outputs(graph, inputs)
     assert sqnr_db(expected, bench.served("openvino-cpu", int8, inputs)) > 30
+
+
+def test_signed_activations_with_a_zero_point_are_computed_rightly(tmp_path: Path) -> None:
+    """OpenVINO is wrong for transposed convolutions and matrix products of such values."""
+    pytest.importorskip("nncf")
+    maker = GraphMaker(4, 8, 8)
+    maker.convolution(4, 16)
+    skipped = maker.node("Relu")
+    maker.node("ConvTranspose", maker.weight(16, 16, 3, 3), maker.weight(16), pads=[1] * 4)
+    maker.node("Concat", skipped, axis=1)
+    maker.convolution(32, 16)
+    maker.node("Relu")
+    maker.node("ReduceMean", maker.constant([2, 3], "axes"), keepdims=0)
+    maker.linear(16, 32)
+    maker.node("Relu")
+    maker.linear(32, 5)
+    graph, inputs, bench = maker.model(5), samples(4, 8, 8), GraphBench(tmp_path)
+    expected = onnxruntime_outputs(graph, inputs)
+    int8, _ = bench.quantize(graph, inputs, scheme="static-int8", engine="nncf")
+    zeros = {node.input[2] for node in int8.graph.node if node.op_type == "QuantizeLinear"}
+    held = [numpy_helper.to_array(i) for i in int8.graph.initializer if i.name in zeros]
+    assert any(zero.dtype == np.int8 and zero.any() for zero in held)
+    plain = sqnr_db(expected, onnxruntime_outputs(int8, inputs))
+    assert sqnr_db(expected, bench.served("openvino-cpu", int8, inputs)) > plain - 3
+    changed = copy.deepcopy(int8)
+    assert for_openvino(changed)
+    onnx.checker.check_model(changed)
+    assert sqnr_db(onnxruntime_outputs(int8, inputs), onnxruntime_outputs(changed, inputs)) > 35
