@@ -85,6 +85,8 @@ def _identify(model: nn.Module, name: str) -> list[Joined]:
         and (row := f"{owner_name}.{other}".strip(".")) != name
     ]  # fmt: skip
     heads = [n for key in HEADS if isinstance(n := getattr(owner, key, None), int) and n > 0]
+    sizes = [getattr(owner, key, None) for key in ("head_size", "head_dim")]
+    heads += [width // (3 * size) for size in sizes if isinstance(size, int) and size > 0]
     if not rows or not heads or width % (3 * heads[0]):
         unknown = "the layer that reads what its heads give" if heads else "their number"
         raise StepFailed(

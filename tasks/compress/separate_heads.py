@@ -1,15 +1,15 @@
 """Heads of attention whose query, key and value are layers of their own.
 
-Some models add a bias to each head's scores, from a table with a column for each head: one for each
-layer (Swin, BEiT), or one that all layers of a stack share (T5, MPNet). Then the columns go with
-their heads; where the table is shared, all layers lose the same ones.
+Some blocks have more that belongs to a head: a column of a table of relative positions (Swin), a
+scale (Swin v2), a channel of a convolution (Nystromformer), rows of other layers (Longformer). It
+goes with its head. A table that all layers of a stack share (T5, MPNet) stays right only if all of
+them lose the same heads. What was found is proven by what the model then computes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,8 +20,10 @@ from ...recipe.errors import StepFailed
 from .slices import Slicing, linear, places
 from .without_heads import computes, without
 
-#: Names of tables of relative positions.
-_TABLE = re.compile("bias|position")
+#: Names of tables of relative positions that several blocks share.
+_TABLE = re.compile("bias|position|rel_")
+#: Attributes of a layer that say its sizes.
+_SIZES = ("in_features", "out_features", "embedding_dim", "in_channels", "out_channels", "groups")
 
 
 def remove_heads(model: nn.Module, groups: Sequence[Group], share: float, inputs: Any) -> None:
@@ -39,15 +41,17 @@ def remove_heads(model: nn.Module, groups: Sequence[Group], share: float, inputs
     blocks = [_Block(model, group, share) for group in groups]
     if all(block.left == block.keys for block in blocks):
         return
-    for together in (False, True):
+    for rest, together in ((False, False), (True, False), (True, True)):
         _choose(blocks, together)
         kept = {block.group.row: block.queries() for block in blocks}
         expected = without(model, kept, inputs)
         slicing = Slicing()
         for block in blocks:
             block.remove(slicing)
-        for table in _tables(model, blocks, together):
-            table.keep(slicing)
+            if rest:
+                block.remove_rest(slicing)
+        if together:
+            _keep_columns(model, blocks, slicing)
         if computes(model, expected, inputs):
             return
         slicing.undo()
@@ -84,6 +88,25 @@ class _Block:
         columns = [linear(model, name) for name in group.columns]
         self.keys = _key_count(group, columns, heads, self._size)
         self.left = max(1, self.keys - round(share * self.keys))
+
+    def remove_rest(self, slicing: Slicing) -> None:
+        """Of what else the block has for each head: rows of linear layers, places of parameters."""
+        if self.heads != self.keys:
+            return
+        owner = self._model.get_submodule(self.owner)
+        own = {
+            id(self._model.get_submodule(name)) for name in (*self.group.columns, self.group.row)
+        }
+        for module in list(owner.modules()):
+            if id(module) in own:
+                continue
+            if isinstance(module, nn.Linear) and module.out_features == self.heads * self._size:
+                slicing.keep_outputs(module, self.queries())
+                continue
+            for key, parameter in list(module.named_parameters(recurse=False)):
+                axes = [i for i, size in enumerate(parameter.shape) if size == self.heads]
+                if len(axes) == 1:
+                    _keep(slicing, module, key, axes[0], self.kept)
 
     @property
     def scores(self) -> torch.Tensor:
@@ -127,21 +150,6 @@ class _Block:
                     slicing.set(module, key, len(queries))
 
 
-@dataclass(frozen=True)
-class _Table:
-    """A parameter whose last axis has a column for each head of a block."""
-
-    module: nn.Module
-    key: str
-    block: _Block
-
-    def keep(self, slicing: Slicing) -> None:
-        value = getattr(self.module, self.key).detach()[..., self.block.kept].clone()
-        slicing.set(self.module, self.key, nn.Parameter(value))
-        if isinstance(self.module, nn.Embedding):
-            slicing.set(self.module, "embedding_dim", value.shape[-1])
-
-
 def _choose(blocks: Sequence[_Block], together: bool) -> None:
     """Each block's most important heads; or the same ones in all blocks of a stack."""
     for block in blocks:
@@ -151,20 +159,28 @@ def _choose(blocks: Sequence[_Block], together: bool) -> None:
         block.kept = scores.topk(block.left).indices.sort().values
 
 
-def _tables(model: nn.Module, blocks: Sequence[_Block], together: bool) -> list[_Table]:
-    """Tables within a block; or within its stack."""
-    found = []
+def _keep_columns(model: nn.Module, blocks: Sequence[_Block], slicing: Slicing) -> None:
+    """Of the tables that the blocks of a stack share."""
+    owners = tuple(f"{block.owner}." for block in blocks)
     for name, parameter in model.named_parameters():
         place, _, key = name.rpartition(".")
-        if parameter.ndim < 2 or not _TABLE.search(name):
+        if not _TABLE.search(name) or name.startswith(owners):
             continue
         for block in blocks:
-            inside = block.stack if together else block.owner
-            alike = parameter.shape[-1] == block.heads == block.keys
-            if alike and f"{name}.".startswith(f"{inside}." if inside else ""):
-                found.append(_Table(model.get_submodule(place), key, block))
+            inside = f"{block.stack}." if block.stack else ""
+            if parameter.shape[-1] == block.heads == block.keys and name.startswith(inside):
+                _keep(slicing, model.get_submodule(place), key, parameter.ndim - 1, block.kept)
                 break
-    return found
+
+
+def _keep(slicing: Slicing, module: nn.Module, key: str, axis: int, kept: torch.Tensor) -> None:
+    """Keep places along an axis of a parameter."""
+    held = getattr(module, key)
+    value = held.detach().index_select(axis, kept)
+    slicing.set(module, key, nn.Parameter(value, requires_grad=held.requires_grad))
+    for size in _SIZES:
+        if getattr(module, size, None) == held.shape[axis]:
+            slicing.set(module, size, len(kept))
 
 
 def _key_count(group: Group, columns: list[nn.Linear], heads: int, size: int) -> int:

@@ -235,7 +235,7 @@ def test_a_joined_layer_whose_heads_the_code_fixes_is_named_and_left_as_it_was()
     assert "method: channel" in str(caught.value.do)
     assert (model.num_heads, model.attn_dim, model.qkv.out_features) == (4, 16, 48)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    del model.num_heads
+    del model.num_heads, model.head_dim
     with pytest.raises(StepFailed, match="their number is not known"):
         prune_widths(spec, model, None)
 

@@ -304,3 +304,20 @@ def test_integers_that_are_computed_from_floats_stay_exact(bench: GraphBench, sc
     made, _ = bench.quantize(graph, inputs, scheme=scheme)
     least = {"static-int8": 25, "fp16": 60}[scheme]
     assert min(decibels(graph, made, inputs).values()) > least
+
+
+def test_nncf_does_without_its_correction_of_biases_where_it_fails(bench: GraphBench) -> None:
+    """Of a product whose weight comes first, as in mixers of tokens."""
+    pytest.importorskip("nncf")
+    maker = GraphMaker(12, 32)
+    maker.node("MatMul", maker.weight(32, 32))
+    value = maker.last
+    maker.last = maker.weight(12, 12)
+    maker.node("MatMul", value)
+    maker.node("Add", maker.weight(1))
+    maker.node("Relu")
+    maker.node("MatMul", maker.weight(32, 32))
+    graph, inputs = maker.model(12, 32), samples(12, 32)
+    made, done = bench.quantize(graph, inputs, scheme="static-int8", engine="nncf")
+    assert "NNCF's correction of biases failed, and was left out" in done.notes
+    assert min(decibels(graph, made, inputs).values()) > 25
