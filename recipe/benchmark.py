@@ -14,6 +14,8 @@ from .strict import Strict, mistake
 _MOST_INSTANCES = 256
 #: A difference in speed of this share should be told; where it is not, the machine is too noisy.
 SHOULD_BE_TOLD = 0.05
+#: Who took so much longer (a share) than the fastest loses to it, though it is not certain.
+NO_TIE = 0.25
 
 
 class _Scenario(Strict):

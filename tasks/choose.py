@@ -1,8 +1,9 @@
 """Choose: which of the candidates that pass every gate wins, and why.
 
 Candidates whose speed can't be told apart at 95 % confidence are a tie: the better quality wins it,
-then the smaller artifact. So are two about which two measurements contradict each other. Pure
-functions of the measurements.
+then the smaller artifact. So are two about which two measurements contradict each other. But on a
+noisy machine much can't be told apart; who took a quarter longer has no tie. Pure functions of the
+measurements.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from ..recipe.benchmark import SHOULD_BE_TOLD
+from ..recipe.benchmark import NO_TIE, SHOULD_BE_TOLD
 from ..recipe.measures import Measure, bytes_in_words, find_measure, mlflow_name
 from ..recipe.schema import Recipe
 from ..recipe.strict import Strict
@@ -22,6 +23,7 @@ from .todays_champion import TodaysChampion
 
 #: Differences of quality below this share are rounding.
 _SAME_QUALITY = 1e-5
+_QUIETER = "measure on a quiet machine, or with more benchmark.seconds and launches"
 
 
 class Measured(Strict):
@@ -113,12 +115,23 @@ def pick(
         if entrants == 1:
             alone = "it is the only candidate"
         return first, f"{why}; {alone}"
-    tied = {c.name: c for c in others if _tie(aim, first, c)}
-    if not tied:
+    alike = [candidate for candidate in others if _tie(aim, first, candidate)]
+    tied = [candidate for candidate in alike if not _probably_slower(aim, first, candidate)]
+    unsure = [candidate for candidate in alike if candidate not in tied]
+    if tied:
+        winner, why = _broken(recipe, aim, first, tied)
+    else:
         second = min(others, key=aim.key)
         value, next_one = aim.value(first), aim.value(second)
-        return first, f"it has {aim.words} ({value:.4g}), before {second.name} ({next_one:.4g})"
-    return _broken(recipe, aim, first, list(tied.values()))
+        winner = first
+        why = f"it has {aim.words} ({value:.4g}), before {second.name} ({next_one:.4g})"
+    if unsure:
+        are = "is" if len(unsure) == 1 else "are"
+        why += (
+            f"; the machine was too noisy to be certain that {', '.join(c.name for c in unsure)} "
+            f"{are} slower ({_QUIETER})"
+        )
+    return winner, why
 
 
 def aim_of(recipe: Recipe, champion: TodaysChampion | None) -> Aim:
@@ -168,6 +181,14 @@ def _tie(aim: Aim, first: Measured, other: Measured) -> bool:
         return aim.value(first) == aim.value(other)
     compared = against(first, other)
     return compared is not None and compared.alike
+
+
+def _probably_slower(aim: Aim, first: Measured, other: Measured) -> bool:
+    """Whether the other one took so much longer that only noise makes the two alike."""
+    if not aim.timed or contradicted(aim, first, other):
+        return False
+    compared = against(first, other)
+    return compared is not None and compared.ratio > 1 + NO_TIE
 
 
 def against(first: Measured, other: Measured) -> Compared | None:
@@ -233,8 +254,7 @@ def _noise(aim: Aim, first: Measured, tied: list[Measured]) -> str:
         return ""
     much = f"by {hidden:.0%}".replace("%", " %") if hidden <= 1 else "by more than 100 %"
     return (
-        f"; the machine was too noisy to tell them apart: one could be slower {much} (measure on a "
-        "quiet machine, or with more benchmark.seconds and launches)"
+        f"; the machine was too noisy to tell them apart: one could be slower {much} ({_QUIETER})"
     )
 
 

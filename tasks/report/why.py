@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ...recipe.benchmark import NO_TIE
 from ...recipe.measures import bytes_in_words
 from ..decide import Compared, GateResult
 from ..outcome import Candidate, CandidateStatus, Outcome
@@ -71,6 +72,11 @@ def _why_lost(outcome: Outcome, candidate: Candidate) -> str:
     if outcome.is_of_speed and compared is not None:
         if not compared.alike:
             return f"it takes {compared.ratio:.3g} times as long [{_interval(compared)}]"
+        if compared.ratio > 1 + NO_TIE:
+            return (
+                f"it took {compared.ratio:.3g} times as long [{_interval(compared)}], though on a "
+                "machine that was too noisy to be certain"
+            )
         reason = _tie(outcome, winner, candidate)
         return f"in speed the two can't be told apart at 95 % confidence, and {reason}"
     return f"{winner.name} was chosen because {outcome.why}"

@@ -103,8 +103,29 @@ def test_a_machine_too_noisy_to_tell_says_so_and_chooses_by_quality() -> None:
     assert name == "good"
     assert "the machine was too noisy to tell them apart: one could be slower by " in why
     few = [c.model_copy(update={"rounds": c.rounds[:2]}) for c in (fast, good)]
-    few[1].rounds[1][:] = [10 * value for value in few[1].rounds[1]]
+    for launch, times in enumerate((0.5, 1.8)):
+        few[1].rounds[launch][:] = [times * value for value in few[0].rounds[launch]]
     assert "slower by more than 100 % (measure on a quiet machine" in won(*few)[1]
+
+
+def test_who_took_a_quarter_longer_has_no_tie_though_the_machine_was_noisy() -> None:
+    """Two launches can't tell 0.36 ms from 0.63 ms: the smaller one won, and nobody believed it."""
+
+    def launched(name: str, times: tuple[float, float], accuracy: float, size: float) -> Measured:
+        one = timed(name, sum(times) / 2, accuracy, size)
+        return one.model_copy(update={"rounds": [[t / 1000] * 5 for t in times]})
+
+    fast, small = launched("fast", (0.3, 0.4), 0.9, 900), launched("small", (0.7, 0.55), 0.9, 100)
+    name, why = won(fast, small)
+    assert name == "fast"
+    assert (
+        "before small (0.625); the machine was too noisy to be certain that small is slower" in why
+    )
+    near = launched("near", (0.38, 0.33), 0.95, 900)
+    name, why = won(fast, small, near)
+    assert name == "near", "a tie of the two that are close"
+    assert "of the two it has the best quality" in why
+    assert "that small is slower" in why
 
 
 def test_equal_values_of_what_is_not_timed_are_a_tie_too() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from made_runs import FP32, INT8, MEASURED, benchmarked, recipe, results, usual
 from prefect_hone.flows.engine.conclude import conclude
+from prefect_hone.tasks.decide import Compared
 from prefect_hone.tasks.outcome import Outcome
 from prefect_hone.tasks.report.table import departures, markdown
 from prefect_hone.tasks.report.why import in_short, why
@@ -46,6 +47,18 @@ def test_a_tie_and_by_what_it_was_broken() -> None:
     equal.metrics[f"validate {FP32}"]["size/bytes"] = 4000.0
     said = of(concluded(equal, alike), FP32)
     assert f"of the same quality {INT8} is smaller (1.00 kB, this one 4.00 kB)." in said
+
+
+def test_one_that_was_probably_slower_has_no_tie() -> None:
+    outcome = concluded()
+    unsure = Compared(ratio=1.66, low=0.5, high=4.0)
+    changed = [
+        c.model_copy(update={"against_winner": unsure}) if c.name == FP32 else c
+        for c in outcome.candidates
+    ]
+    assert (
+        "it took 1.66 times as long [0.5, 4], though on a machine that was too noisy to be certain."
+    ) in of(outcome.model_copy(update={"candidates": changed}), FP32)
 
 
 def test_failed_gates_by_how_much() -> None:
