@@ -22,7 +22,15 @@ import torch
 
 from ...recipe.errors import HoneError, StepFailed
 from ...recipe.factories import users_place
-from ..data.calling import Arrays, called, chosen_output, main_output_name, named_outputs, rebuilt
+from ..data.calling import (
+    Arrays,
+    called,
+    chosen_output,
+    flat_inputs,
+    main_output_name,
+    named_outputs,
+    rebuilt,
+)
 from ..torch_private import oblivious_sizes, recurrent_operators
 from .axes import BATCH, Varying
 from .experts import exportable_experts
@@ -101,17 +109,21 @@ def example_of(batches: Sequence[Arrays]) -> Arrays:
 
 
 def _arguments(model: torch.nn.Module, example: Arrays) -> tuple[dict[str, Any], list[str]]:
-    """Tensors by name in the order of the model's arguments, which is the program's order."""
+    """Tensors by name in the order of the model's arguments, which is the program's order.
+
+    Those of an example that was kept in a file come in the order of their types.
+    """
     given = {name: torch.from_numpy(value) for name, value in example.items()}
     batch = rebuilt(given)
-    if not isinstance(batch, Mapping):
-        return given, list(given)
-    try:
-        order = list(inspect.signature(model.forward).parameters)
-    except (TypeError, ValueError):
-        order = []
-    place = {name: index for index, name in enumerate(order)}
-    names = sorted(given, key=lambda name: place.get(name.partition(".")[0], len(place)))
+    if isinstance(batch, Mapping):
+        try:
+            order = list(inspect.signature(model.forward).parameters)
+        except (TypeError, ValueError):
+            order = []
+        place = {name: index for index, name in enumerate(order)}
+        names = sorted(batch, key=lambda name: place.get(name, len(place)))
+        batch = {name: batch[name] for name in names}
+    names = [name for name, _ in flat_inputs(batch)]
     return {name: given[name] for name in names}, names
 
 

@@ -92,11 +92,10 @@ def train_loop(
     splits = _splits(job, feed, data)
     same_everywhere(splits, axes)
     samples = few_samples(splits)
-    model, notes = _make_model(job, splits)
+    model, least, notes = _make_model(job, splits, samples.inputs)
     flops = flops_per_sample(model, samples) if axes.rank == 0 else 0.0
     lesson = prepare_lesson(job, model, samples.inputs)
     refuse_frozen(model)
-    least = least_samples(model, samples.inputs)
     fewest = Fewest.of(least, axes.readers, spec.sync_batch_norm)
     unused = _may_lack_gradients(model, samples.inputs, spec, axes, lesson)
     placed = parallelize(model, spec, axes, job.allowed, samples.inputs, unused)
@@ -222,19 +221,21 @@ def _prepare(job: TrainJob, axes: Axes) -> None:
     torch.manual_seed(spec.seed)
 
 
-def _make_model(job: TrainJob, splits: Splits) -> tuple[nn.Module, list[str]]:
-    """The model to train, and notes for the run."""
+def _make_model(job: TrainJob, splits: Splits, sample: Any) -> tuple[nn.Module, int, list[str]]:
+    """The model to train, the fewest samples of a micro-batch, and notes for the run."""
     if job.start is None:
         model = initial(job.model, job.allowed)
     else:
         model = load_module(job.model, job.allowed, job.fetched(job.start)).train()
-    if job.qat:
-        from ..model.real_inputs import real_inputs
-        from .qat import with_fake_quantization
+    least = least_samples(model, sample)
+    if not job.qat:
+        return model, least, []
+    from ..model.real_inputs import real_inputs
+    from .qat import with_fake_quantization
 
-        inputs = real_inputs(splits, splits.train, 3, declared=job.model.dynamic_axes)
-        return with_fake_quantization(model, inputs)
-    return model, []
+    inputs = real_inputs(splits, splits.train, 3, declared=job.model.dynamic_axes)
+    graph, notes = with_fake_quantization(model, inputs)
+    return graph, least, notes
 
 
 def _may_lack_gradients(

@@ -89,11 +89,20 @@ def _exported(
     model: nn.Module, example: Arrays, varying: Sequence[Varying]
 ) -> tuple[fx.GraphModule, list[str]]:
     """The model's graph while it trains; else, with a note, as it is in evaluation."""
+
+    def traced() -> fx.GraphModule:
+        # Guards refuse one sample also in evaluation, as batch norm can't take it in training.
+        program: Any = trace(model, example, varying).program
+        module: fx.GraphModule = program.module(check_guards=False)
+        return module
+
     try:
-        return trace(model.train(), example, varying).program.module(), []
+        model.train()
+        return traced(), []
     except StepFailed as error:
         try:
-            return trace(model.eval(), example, varying).program.module(), [_ONLY_IN_TRAINING]
+            model.eval()
+            return traced(), [_ONLY_IN_TRAINING]
         except StepFailed:
             raise StepFailed(
                 error.what, where=error.where or "qat", do=f"leave the pass out, or: {error.do}"

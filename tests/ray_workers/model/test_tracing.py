@@ -129,3 +129,20 @@ def test_the_example_has_no_axis_of_one_where_there_is_a_choice() -> None:
     one, two = {"x": np.ones((1, 1))}, {"x": np.ones((4, 5))}
     assert example_of([one, two])["x"].shape == (3, 5)
     assert example_of([one])["x"].shape == (2, 1)
+
+
+class Places(torch.nn.Module):
+    def forward(
+        self, numbers: torch.Tensor, parts: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        return numbers.sum(1) + parts[0] + parts[1].sum(1)
+
+
+def test_inputs_that_come_in_the_order_of_their_types_are_taken_by_their_places() -> None:
+    """As safetensors keeps them: integers first. A pair of floats and integers could not be exported."""
+    ints, floats = np.arange(3), np.ones((3, 4), np.float32)
+    example = {"input_1.0": ints, "input_1.1": floats, "input_0": 2 * floats}
+    traced = trace(Places().eval(), example)
+    assert traced.inputs == ("input_0", "input_1.0", "input_1.1")
+    given = torch.from_numpy(2 * floats), (torch.from_numpy(ints), torch.from_numpy(floats))
+    assert traced.program.module()(*given).tolist() == [12, 13, 14]

@@ -145,6 +145,15 @@ def test_lengths_that_vary_and_the_chosen_output_stay() -> None:
         assert call_model(prepared, batch).shape == (rows, 3)
 
 
+def test_one_sample_is_evaluated_and_batch_norm_learns_from_more() -> None:
+    """The export knows that batch norm can't take one sample in training, and guarded all."""
+    pytest.importorskip("torchao")
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    prepared, _ = with_fake_quantization(model, given(torch.randn(6, 4)))
+    prepared.eval()
+    assert torch.isfinite(prepared(torch.randn(1, 4))).all()
+
+
 class Unread(nn.Module):
     """As BigBird has it: a layer and its activation, whose output nothing reads."""
 
