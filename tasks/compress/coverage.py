@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -64,8 +64,17 @@ def of_quantization(
     return Coverage(layers=tuple(layers), expected_bytes=expected, bytes=actual)
 
 
-def of_module(before: nn.Module, after: nn.Module, skipped: Iterable[str]) -> Coverage:
-    """Each linear layer and convolution of a module: whether a pass changed its weights."""
+def of_module(
+    before: nn.Module, after: nn.Module, skipped: Iterable[str], reasons: Mapping[str, str] = {}
+) -> Coverage:
+    """Each linear layer and convolution of a module: whether a pass changed its weights.
+
+    Args:
+        before: The module.
+        after: What the pass made of it.
+        skipped: Layers that the recipe skips.
+        reasons: Why the pass left others, by their name, where it knows.
+    """
     weights = dict(after.named_parameters(remove_duplicate=False))
     layers = []
     for name, module in before.named_modules():
@@ -74,7 +83,7 @@ def of_module(before: nn.Module, after: nn.Module, skipped: Iterable[str]) -> Co
         now = weights.get(f"{name}.weight" if name else "weight")
         why = None
         if now is not None and torch.equal(now.detach(), module.weight.detach()):
-            why = SKIPPED if name in skipped else "the pass left it as it was"
+            why = SKIPPED if name in skipped else reasons.get(name, "the pass left it as it was")
         layers.append(module_entry(name, module, why))
     return Coverage(layers=tuple(layers))
 

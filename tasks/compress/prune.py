@@ -47,7 +47,12 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
             coverage = (
                 channels.coverage(context.model, pruned)
                 if channels
-                else of_module(context.model, pruned, getattr(spec, "skip_layers", ()))
+                else of_module(
+                    context.model,
+                    pruned,
+                    getattr(spec, "skip_layers", ()),
+                    _odd_widths(pruned) if isinstance(spec, PruneTwoFour) else {},
+                )
             )
             tell(told, coverage, "pruned", "prune")
         operation = reshaped(was, pruned)
@@ -128,21 +133,29 @@ def _zero_smallest(spec: PruneMagnitude, model: nn.Module, share: float) -> nn.M
 
 def _two_of_four(spec: PruneTwoFour, model: nn.Module) -> nn.Module:
     weights = _prunable(model, spec.skip_layers)
-    odd = {name: w.shape[1] for name, w in weights.items() if w.shape[1] % 4}
-    if odd or not weights:
-        named = ", ".join(f"'{name}' ({width})" for name, width in list(odd.items())[:5])
+    fit = {name: weight for name, weight in weights.items() if name not in _odd_widths(model)}
+    if not fit:
+        named = ", ".join(f"'{name}' ({w.shape[1]})" for name, w in list(weights.items())[:5])
         raise StepFailed(
-            f"2:4 sparsity needs inputs in multiples of four, and these layers have others: {named}"
-            if odd
+            f"2:4 sparsity needs inputs in multiples of four, and no layer has such: {named}"
+            if weights
             else "the model has no linear layer or convolution to prune",
             where="prune",
-            do="list them in skip_layers",
         )
     with torch.no_grad():
-        for weight in weights.values():
+        for weight in fit.values():
             rows = weight.movedim(1, -1)
             groups = rows.reshape(*rows.shape[:-1], -1, 4)
             smallest = groups.abs().argsort(dim=-1)[..., :2]
             mask = torch.ones_like(groups).scatter_(-1, smallest, 0.0)
             weight.mul_(mask.reshape(rows.shape).movedim(-1, 1))
     return model
+
+
+def _odd_widths(model: nn.Module) -> dict[str, str]:
+    """Why layers are left by 2:4 sparsity."""
+    return {
+        name: f"its {weight.shape[1]} inputs are no multiple of four"
+        for name, weight in _prunable(model, ()).items()
+        if weight.shape[1] % 4
+    }

@@ -145,9 +145,6 @@ def _int4(job: QuantizeJob, spec: WeightOnly) -> Any:
             where="quantize.scheme",
             do="use static-int8 or weight-int8 for convolutions",
         )
-    if convolutions:
-        named = ", ".join(f"'{layer_of(n)}'" for n in convolutions[:5])
-        job.notes.append(f"{len(convolutions)} convolutions stay in floating point: {named}")
     nncf = require_nncf()
     graph = onnx.load(str(job.source))
     unshare_tables(graph, graph.graph.node)
