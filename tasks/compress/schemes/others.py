@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from typing import Any
 
@@ -279,6 +280,9 @@ def half_float(job: QuantizeJob, spec: HalfFloat) -> Any:
     if spec.scheme == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
+        if not job.large:  # it casts what its blocked operators (Max) read, where it knows the type
+            with contextlib.suppress(Exception):
+                graph = onnx.shape_inference.infer_shapes(graph)
         graph = convert_float_to_float16(
             graph, keep_io_types=True, disable_shape_infer=True, node_block_list=index_nodes(graph)
         )

@@ -234,3 +234,22 @@ def test_a_model_may_have_no_layer_of_any_kind(bench: GraphBench) -> None:
     maker.node("Relu")
     with pytest.raises(NothingChanged, match=r"nothing to quantize.*Relu"):
         bench.quantize(maker.model(4), samples(4), scheme="static-int8")
+
+
+def test_fp16_casts_what_an_operator_reads_that_has_no_fp16_kernel(bench: GraphBench) -> None:
+    """A degree of a graph's node, at least one: the converter leaves Max in fp32, and did not know the
+    type of what it reads.
+    """
+    maker = GraphMaker(12, 32)
+    maker.node("MatMul", maker.weight(32, 32))
+    value = maker.last
+    maker.node("ReduceSum", maker.constant([2]), keepdims=1)
+    maker.node("Max", maker.constant(np.float32(1)))
+    count = maker.last
+    maker.last = value
+    maker.node("Div", count)
+    maker.node("MatMul", maker.weight(32, 32))
+    graph, inputs = maker.model(12, 32), samples(12, 32)
+    del graph.graph.value_info[:]
+    made, _ = bench.quantize(graph, inputs, scheme="fp16")
+    assert min(decibels(graph, made, inputs).values()) > 50
