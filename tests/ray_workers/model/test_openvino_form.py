@@ -291,3 +291,23 @@ def test_signed_activations_with_a_zero_point_are_computed_rightly(tmp_path: Pat
     assert for_openvino(changed)
     onnx.checker.check_model(changed)
     assert sqnr_db(onnxruntime_outputs(int8, inputs), onnxruntime_outputs(changed, inputs)) > 35
+
+
+def test_channels_that_are_scaled_before_the_rounding_of_rows(tmp_path: Path) -> None:
+    """NNCF smooths what a mean of tokens gives to the last layer."""
+    pytest.importorskip("nncf")
+    maker = GraphMaker(12, 32)
+    value = maker.last
+    turned = maker.node("Transpose", perm=[0, 2, 1])
+    maker.last = value
+    maker.node("MatMul", turned)
+    maker.node("Softmax", axis=-1)
+    maker.node("MatMul", value)
+    maker.node("Add", maker.weight(1))
+    maker.node("ReduceMean", maker.constant([1]), keepdims=0)
+    maker.linear(32, 16)
+    graph, inputs, bench = maker.model(16), samples(12, 32, count=64), GraphBench(tmp_path)
+    expected = onnxruntime_outputs(graph, inputs)
+    int8, _ = bench.quantize(graph, inputs, scheme="static-int8", engine="nncf")
+    plain = sqnr_db(expected, onnxruntime_outputs(int8, inputs))
+    assert sqnr_db(expected, bench.served("openvino-cpu", int8, inputs)) > plain - 3
