@@ -12,7 +12,7 @@ from .onnx_files import graphs_of
 from .openvino_rounding import useful_rounding
 
 _BIASED = ("Conv", "ConvTranspose")
-_FLOAT, _UINT8, _DOUBLE = 1, 2, 11  # of onnx.TensorProto
+_FLOAT, _DOUBLE = 1, 11  # of onnx.TensorProto
 
 
 def for_openvino(model: Any) -> bool:
@@ -30,60 +30,11 @@ def for_openvino(model: Any) -> bool:
     done = [_plain_transforms(model)]
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         done += [
-            _unsigned_activations(model.graph),
             useful_rounding(model),
             _separate_biases(model.graph),
             _single_inputs(model.graph),
         ]
     return any(done)
-
-
-def _unsigned_activations(graph: Any) -> bool:
-    """Round to uint8 what is rounded to int8 with a zero point: the same numbers, 128 higher.
-
-    OpenVINO computes transposed convolutions and matrix products of such int8 values wrongly (a
-    U-Net by NNCF: 23 dB instead of 53).
-
-    Returns:
-        Whether anything was changed.
-    """
-    from onnx import numpy_helper
-
-    constants = {item.name: item for item in graph.initializer}
-    zeros: dict[str, str] = {}
-    unsigned: set[str] = set()
-    readers: dict[str, list[Any]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    outputs = {output.name for output in graph.output}
-    for node in graph.node:
-        if node.op_type != "QuantizeLinear" or len(node.input) < 3:
-            continue
-        pair = [node, *readers.get(node.output[0], [])]
-        if any(other.op_type != "DequantizeLinear" for other in pair[1:]) or any(
-            len(other.input) < 3 or other.input[2] != node.input[2] for other in pair
-        ):
-            continue
-        held = constants.get(node.input[2])
-        zero = numpy_helper.to_array(held) if held is not None else np.zeros(1, np.uint8)
-        if zero.dtype != np.int8 or not zero.any() or node.output[0] in outputs:
-            continue
-        name = zeros.get(node.input[2])
-        if name is None:
-            name = zeros[node.input[2]] = f"{node.input[2]}_unsigned"
-            higher = (zero.astype(np.int16) + 128).astype(np.uint8)
-            graph.initializer.append(numpy_helper.from_array(higher, name))
-        for other in pair:
-            other.input[2] = name
-        for attribute in node.attribute:
-            if attribute.name == "output_dtype":
-                attribute.i = _UINT8
-        unsigned.add(node.output[0])
-    for value in graph.value_info:
-        if value.name in unsigned:
-            value.type.tensor_type.elem_type = _UINT8
-    return bool(unsigned)
 
 
 def _single_inputs(graph: Any) -> bool:

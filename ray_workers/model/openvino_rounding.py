@@ -30,6 +30,7 @@ _SUMS = frozenset({"ReduceMean", "ReduceSum"})
 #: Of images: (N, C, H, W).
 _IMAGES = 4
 _LOWEST = "lowest_float32"
+_UINT8 = 2  # of onnx.TensorProto
 
 
 def useful_rounding(model: Any) -> bool:
@@ -41,7 +42,8 @@ def useful_rounding(model: Any) -> bool:
     Returns:
         Whether it was changed.
     """
-    graph, ranks, changed = model.graph, _ranks(model), False
+    graph = model.graph
+    changed, ranks = _unsigned_activations(graph), _ranks(model)
     while (
         _unpack_constants(graph)
         | _drop_useless_rounding(graph)
@@ -49,6 +51,49 @@ def useful_rounding(model: Any) -> bool:
     ):
         changed = True
     return changed
+
+
+def _unsigned_activations(graph: Any) -> bool:
+    """Round to uint8 what is rounded to int8 with a zero point: the same numbers, 128 higher.
+
+    OpenVINO computes transposed convolutions and matrix products of such int8 values wrongly (a
+    U-Net by NNCF: 23 dB instead of 53).
+
+    Returns:
+        Whether anything was changed.
+    """
+    from onnx import numpy_helper
+
+    constants = {item.name: item for item in graph.initializer}
+    read = _Readers(graph)
+    zeros: dict[str, str] = {}
+    unsigned: set[str] = set()
+    for node in graph.node:
+        if (
+            node.op_type != "QuantizeLinear"
+            or len(node.input) < 3
+            or node.input[2] not in constants
+        ):
+            continue
+        rounded, held = node.output[0], node.input[2]
+        readers, zero = read.nodes[rounded], numpy_helper.to_array(constants[held])
+        alike = all(r.op_type == "DequantizeLinear" and r.input[2:] == [held] for r in readers)
+        if zero.dtype != np.int8 or not zero.any() or not alike or read.outside(rounded):
+            continue
+        if held not in zeros:
+            zeros[held] = f"{held}_unsigned"
+            higher = (zero.astype(np.int16) + 128).astype(np.uint8)
+            graph.initializer.append(numpy_helper.from_array(higher, zeros[held]))
+        for other in (node, *readers):
+            other.input[2] = zeros[held]
+        for attribute in node.attribute:
+            if attribute.name == "output_dtype":
+                attribute.i = _UINT8
+        unsigned.add(rounded)
+    for value in graph.value_info:
+        if value.name in unsigned:
+            value.type.tensor_type.elem_type = _UINT8
+    return bool(unsigned)
 
 
 def _unpack_constants(graph: Any) -> bool:

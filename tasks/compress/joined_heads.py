@@ -25,6 +25,10 @@ _JOINED = ("qkv", "to_qkv", "qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_
 #: Usual names of the width of all heads together.
 _WIDTHS = ("split_size", "attn_dim", "all_head_size", "inner_dim", "embed_dim", "hidden_size")
 
+_INSTEAD = (
+    "use method: channel, write query, key and value as one nn.Linear each, or prune only mlp"
+)
+
 
 @dataclass(frozen=True)
 class Joined:
@@ -69,8 +73,7 @@ def remove_joined_heads(model: nn.Module, name: str, share: float, inputs: Any) 
         f"the heads of '{name}' can't be removed: with fewer of them, the model's code does not "
         "compute what it computes with their outputs at zero",
         where="prune.heads",
-        do="use method: channel, write query, key and value as one nn.Linear each, or prune only "
-        "mlp",
+        do=_INSTEAD,
     )
 
 
@@ -93,8 +96,7 @@ def _identify(model: nn.Module, name: str) -> list[Joined]:
             f"'{name}' computes query, key and value in one layer, whose heads can't be removed: "
             f"{unknown} is not known",
             where="prune.heads",
-            do="use method: channel, write query, key and value as one nn.Linear each, or prune "
-            "only mlp",
+            do=_INSTEAD,
         )
     return [Joined(name, row, heads[0]) for row in rows]
 

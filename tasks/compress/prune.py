@@ -133,7 +133,8 @@ def _zero_smallest(spec: PruneMagnitude, model: nn.Module, share: float) -> nn.M
 
 def _two_of_four(spec: PruneTwoFour, model: nn.Module) -> nn.Module:
     weights = _prunable(model, spec.skip_layers)
-    fit = {name: weight for name, weight in weights.items() if name not in _odd_widths(model)}
+    odd = _odd_widths(model)
+    fit = {name: weight for name, weight in weights.items() if name not in odd}
     if not fit:
         named = ", ".join(f"'{name}' ({w.shape[1]})" for name, w in list(weights.items())[:5])
         raise StepFailed(
