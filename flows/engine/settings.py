@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...recipe.errors import InputError, StoreError
-from ...recipe.showable import without_user
+from ...recipe.showable import showable, without_user
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class Settings:
 
     Attributes:
         home: `HONE_HOME`, default `~/.hone`.
-        store: `HONE_STORE`, any fsspec URL; default a folder of `home`.
+        store: `HONE_STORE`, any fsspec URL or an absolute path; default a folder of `home`.
         tracking: `MLFLOW_TRACKING_URI`; default an SQLite store in `home`.
         artifacts: Location of artifacts for an embedded MLflow store; None: the server decides.
         ray_address: `RAY_ADDRESS`; None, like `local`, starts a cluster on this machine.
@@ -45,7 +45,8 @@ class Settings:
         """Read the environment.
 
         Raises:
-            InputError: A variable does not have the JSON that it should have.
+            InputError: A variable does not have the JSON that it should have, or `HONE_STORE` is a
+                file URL with a host.
             StoreError: There is neither `HONE_HOME` nor a home folder of this user.
         """
         try:
@@ -60,7 +61,7 @@ class Settings:
         ray_address = os.environ.get("RAY_ADDRESS")
         return Settings(
             home=home,
-            store=os.environ.get("HONE_STORE") or str(home / "store"),
+            store=_store(os.environ.get("HONE_STORE")) or str(home / "store"),
             tracking=tracking or f"sqlite:///{home / 'mlflow.db'}",
             artifacts=None if tracking else str(home / "mlartifacts"),
             ray_address=None if ray_address in ("", "local") else ray_address,
@@ -86,6 +87,31 @@ class Settings:
     @property
     def logs(self) -> Path:
         return self.home / "logs"
+
+
+def _store(given: str | None) -> str | None:
+    """`HONE_STORE`, a local path made absolute: Ray's workers start in other folders.
+
+    Raises:
+        InputError: It is a file URL with a host (`file://tmp/store`): fsspec would take that for a
+            folder of the current one.
+    """
+    if not given or "::" in given:
+        return given or None
+    scheme, separator, rest = given.partition(":")
+    scheme = scheme.lower()
+    if not separator or (scheme not in ("file", "local") and not rest.startswith("//")):
+        return str(Path(given).expanduser().absolute())
+    if scheme in ("file", "local"):
+        if rest.startswith("//") and not rest.startswith(("///", "//localhost/")):
+            raise InputError(
+                "a file URL names a host before its path",
+                where=f"HONE_STORE={showable(given)}",
+                do=f"write three slashes ({scheme}:///PATH), or the path alone",
+            )
+        path = rest.removeprefix("//").removeprefix("localhost")
+        return str(Path(path).expanduser().absolute())
+    return given
 
 
 def _without_user(tracking: str | None) -> str | None:
