@@ -66,6 +66,12 @@ class Train(Strict):
         "'module:function' of (outputs, targets) -> the mean over the samples, or a pair: the sum "
         "over what counts, and how much counts.",
     )
+    loss_outputs: Literal["main", "all"] = Field(
+        "main",
+        description="What a loss of your own gets as outputs: main, the one that model.output "
+        "names; or all, what the model returns (a tuple, dictionary or dataclass), for losses over "
+        "several outputs. Quality looks at the main one in either case.",
+    )
     label_smoothing: float = Field(
         0.0,
         ge=0,
@@ -138,6 +144,11 @@ class Train(Strict):
         0, ge=0, description="How long to wait for a cluster that is too small (s)."
     )
 
+    @property
+    def loss_gets_all(self) -> bool:
+        """Whether the loss gets all outputs of the model."""
+        return self.loss_outputs == "all"
+
     @model_validator(mode="after")
     def _fits(self) -> Train:
         if self.precision == "fp16" and self.resources.gpus == 0:
@@ -156,6 +167,19 @@ class Train(Strict):
                 raise mistake("class_weights", "class_weights needs loss cross_entropy")
             if min(self.class_weights, default=0) < 0 or sum(self.class_weights) <= 0:
                 raise mistake("class_weights", "weights are not negative, and one is above 0")
+        if self.loss_gets_all:
+            if ":" not in self.loss:
+                raise mistake(
+                    "loss_outputs",
+                    "{loss} compares one output with the target: name a loss of your own "
+                    "(module:function)",
+                    loss=self.loss,
+                )
+            if self.mesh.pipeline > 1:
+                raise mistake(
+                    "loss_outputs",
+                    "a pipeline's last stage gives the loss one output: set mesh.pipeline to 1",
+                )
         if self.label_smoothing and self.loss != "cross_entropy":
             raise mistake("label_smoothing", "label_smoothing needs loss cross_entropy")
         return self

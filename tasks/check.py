@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -17,9 +18,10 @@ from ..ray_workers.data.calling import (
     INPUT,
     Arrays,
     arrays,
-    call_model,
     chosen_output,
+    main_output,
     main_output_name,
+    outputs_for_loss,
 )
 from ..ray_workers.data.groups import groupings
 from ..ray_workers.data.input_kinds import find_input
@@ -88,7 +90,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
             where="data.factory: Data.train",
             do="give Data(train=...), or set train.epochs to 0 to use the model as it is",
         )
-    loss = make_loss(spec.loss, work.allowed, class_weights=spec.train.class_weights)
+    loss = make_loss(spec.train.loss, work.allowed, class_weights=spec.train.class_weights)
     check_finite(model, splits, seen)
     _try_one_batch(model, splits, spec, loss, work)
     train = spec.train
@@ -143,13 +145,14 @@ def _try_one_batch(
     spec: CheckSpec,
     loss: Loss,
     work: Workspace[CheckSpec],
-) -> torch.Tensor:
+) -> None:
     count = min(256, len(splits.train))
     inputs, target = next(batches(splits, splits.train, [range(count)]))
     model.eval()
     with torch.no_grad():
         try:
-            outputs = call_model(model, inputs)
+            returned = outputs_for_loss(model, inputs, spec.train.loss_gets_all)
+            outputs = main_output(returned, chosen_output(model))
         except InputError:
             raise
         except Exception as error:
@@ -172,10 +175,10 @@ def _try_one_batch(
             where=origin(spec.model.factory, spec.model.args),
             do="return one output for each sample, in the first axis",
         )
-    if ":" in spec.loss:
-        refuse_broadcast(loss, spec.loss, outputs, target)
+    if ":" in spec.train.loss:
+        refuse_broadcast(loss, spec.train.loss, returned, target)
     with torch.no_grad():
-        value = float(loss(outputs, target))
+        value = float(loss(returned, target))
     if not math.isfinite(value):
         raise InputError(
             f"the loss of the untrained model is {value}",
@@ -183,7 +186,7 @@ def _try_one_batch(
             do="look for NaN or infinite values in the data, or for a wrong initialization",
         )
     if (
-        spec.loss == "cross_entropy"
+        spec.train.loss == "cross_entropy"
         and outputs.shape == target.shape
         and spec.metric in METRICS
         and METRICS[spec.metric].of_labels
@@ -196,7 +199,6 @@ def _try_one_batch(
         )
     measure = load_metric(spec.metric, work.allowed)
     measure.aggregate(measure.per_sample(outputs.float().numpy(), target.numpy()))
-    return outputs
 
 
 def _try_training(
@@ -224,7 +226,8 @@ def _try_training(
     if few.count < least:
         return []
     notes = _told_of_mean(model, splits, spec, work)
-    names = without_gradient(model, few.inputs, lambda outputs: loss(outputs, few.target))
+    every = train.loss_gets_all
+    names = without_gradient(model, few.inputs, lambda outputs: loss(outputs, few.target), every)
     if not names:
         return notes
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -238,14 +241,20 @@ def _told_of_mean(
     train = spec.train
     count = min(64, len(splits.train))
     in_parts = train.accumulate * train.mesh.data_range[1] * train.mesh.shard > 1
-    if ":" not in spec.loss or not in_parts or count < 4:
+    if ":" not in spec.train.loss or not in_parts or count < 4:
         return []
-    inputs, target = next(batches(splits, splits.train, [range(count)]))
-    loss = make_counted_loss(spec.loss, work.allowed)
+    loss = make_counted_loss(spec.train.loss, work.allowed)
+    model.eval()
+
+    def mean(*parts: Sequence[int]) -> float:
+        read = batches(splits, splits.train, parts)
+        return mean_of_parts(
+            loss, ((outputs_for_loss(model, x, train.loss_gets_all), y) for x, y in read)
+        )
+
     with torch.no_grad():
-        outputs = call_model(model.eval(), inputs)
-        whole = mean_of_parts(loss, outputs, target, [count])
-        apart = mean_of_parts(loss, outputs, target, [count // 4, count - count // 4])
+        whole = mean(range(count))
+        apart = mean(range(count // 4), range(count // 4, count))
     if abs(whole - apart) <= 1e-4 * max(abs(whole), 1e-3):
         return []
     return [

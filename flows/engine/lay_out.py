@@ -125,7 +125,6 @@ def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H
             "check",
             CheckSpec(
                 **dict(judged),
-                loss=recipe.train.loss,
                 train=looked_at(recipe.train),
                 trains=recipe.train.epochs > 0,
                 batch_sizes=recipe.benchmark.batch_sizes,

@@ -25,12 +25,23 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 INPUT, OUTPUT = "input", "output"
 #: Attribute of a module: the name of the output that loss and quality look at, if the recipe says.
 _CHOSEN = "hone_output"
+#: Attribute of a traced module: what the module that it was traced from returned for a sample.
+_FORM = "hone_form"
 _POSITION = re.compile(rf"{INPUT}_(\d+)")
 
 
 def call_model(model: Any, inputs: Any) -> torch.Tensor:
     """The model's main output for a batch: see `main_output`."""
     return main_output(called(model, inputs), chosen_output(model))
+
+
+def outputs_for_loss(model: Any, inputs: Any, every: bool) -> Any:
+    """What a loss gets of a batch: the main output, or everything as the model returns it."""
+    if not every:
+        return call_model(model, inputs)
+    outputs = called(model, inputs)
+    form = getattr(model, _FORM, None)
+    return outputs if form is None else in_form(form, named_outputs(outputs))
 
 
 def called(model: Any, inputs: Any) -> Any:
@@ -57,6 +68,43 @@ def chosen_output(model: Any) -> str | None:
     """The name that `choose_output` gave, also through a wrapper such as DDP's."""
     found = getattr(model, _CHOSEN, None) or getattr(getattr(model, "module", None), _CHOSEN, None)
     return found if isinstance(found, str) else None
+
+
+def keep_form(traced: torch.nn.Module, outputs: Any) -> torch.nn.Module:
+    """Remember with a traced module, which returns tensors by name, what its source returned."""
+    setattr(traced, _FORM, outputs)
+    return traced
+
+
+def in_form(form: Any, named: Mapping[str, torch.Tensor], place: str = "") -> Any:
+    """The inverse of `named_outputs`.
+
+    Args:
+        form: Outputs of the same model for another batch.
+        named: Tensors by the names of their places.
+        place: Of `form` in all that the model returned.
+
+    Returns:
+        `form` with these tensors; what is no tensor is as it was.
+    """
+    if isinstance(form, torch.Tensor):
+        return named[place or OUTPUT]
+
+    def inner(name: str, value: Any) -> Any:
+        return in_form(value, named, f"{place}.{name}" if place else name)
+
+    if isinstance(form, Mapping):
+        items = {key: inner(str(key), value) for key, value in form.items()}
+        return items if type(form) is dict else type(form)(**items)
+    if dataclasses.is_dataclass(form) and not isinstance(form, type):
+        fields = [field.name for field in dataclasses.fields(form)]
+        return dataclasses.replace(form, **{n: inner(n, getattr(form, n)) for n in fields})
+    if isinstance(form, tuple) and hasattr(form, "_fields"):
+        return type(form)(*(inner(n, v) for n, v in zip(form._fields, form, strict=True)))
+    if isinstance(form, tuple | list):
+        names = [str(i) if place else f"{OUTPUT}_{i}" for i in range(len(form))]
+        return type(form)(inner(n, v) for n, v in zip(names, form, strict=True))
+    return form
 
 
 def named_outputs(outputs: Any) -> dict[str, torch.Tensor]:

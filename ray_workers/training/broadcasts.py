@@ -9,28 +9,33 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from ...recipe.errors import InputError
+from ..data.calling import in_form, named_outputs
 from .losses import Loss
 
 
-def refuse_broadcast(loss: Loss, name: str, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+def refuse_broadcast(loss: Loss, name: str, outputs: Any, targets: torch.Tensor) -> None:
     """Refuse a loss that compares every output with every target.
 
     Args:
         loss: The loss.
         name: Its name in the recipe.
-        outputs: Of a batch of several samples.
+        outputs: What the loss gets of a batch of several samples.
         targets: Of the same.
 
     Raises:
         InputError: It does.
     """
-    if not (_differ_by_one(outputs, targets) or _differ_by_one(targets, outputs)):
+    each = named_outputs(outputs)
+    odd = [one for one in each.values()
+           if _differ_by_one(one, targets) or _differ_by_one(targets, one)]  # fmt: skip
+    if not odd:
         return
+    own = {name: one.detach().requires_grad_(one.is_floating_point()) for name, one in each.items()}
     with torch.enable_grad(), _Watch() as watch:
-        loss(outputs.detach().requires_grad_(), targets)
+        loss(in_form(outputs, own), targets)
     if watch.found is not None:
         raise InputError(
-            f"the loss compares every output with every target: outputs {tuple(outputs.shape)} and "
+            f"the loss compares every output with every target: outputs {tuple(odd[0].shape)} and "
             f"targets {tuple(targets.shape)} are broadcast to {tuple(watch.found)}",
             where=f"train.loss: {name}",
             do="give both one shape, for example by outputs.squeeze(-1)",

@@ -18,11 +18,10 @@ from torch import nn
 
 from ...recipe.errors import InputError, Preempted
 from ...recipe.strict import short_name
-from ...recipe.training import Train
 from ..data.calling import move
 from ..data.seed import mixed_seed, seed_torch
 from ..data.split_format import Feed
-from ..data.splits import Splits, few_samples, split
+from ..data.splits import SampleBatch, Splits, few_samples, split
 from ..events import Report
 from ..model.module import initial, load_module
 from .buffers import SharedBuffers
@@ -33,6 +32,7 @@ from .gradients import clip, reduce_partial_gradients
 from .job import TrainJob
 from .loading import Loader, TrainBatches, same_everywhere
 from .log import Log
+from .losses import make_loss
 from .measure import CommunicationShare, flops_per_sample, peak_flops
 from .objectives import Objective, Taught, make_objective, prepare_lesson
 from .optim import make_optimizers, rate_factor, set_rate
@@ -97,7 +97,7 @@ def train_loop(
     lesson = prepare_lesson(job, model, samples.inputs)
     refuse_frozen(model)
     fewest = Fewest.of(least, axes.readers, spec.sync_batch_norm)
-    unused = _may_lack_gradients(model, samples.inputs, spec, axes, lesson)
+    unused = _may_lack_gradients(model, samples, job, axes, lesson)
     placed = parallelize(model, spec, axes, job.allowed, samples.inputs, unused)
     del model
     objective = objective or make_objective(job, lesson, placed, axes)
@@ -239,17 +239,25 @@ def _make_model(job: TrainJob, splits: Splits, sample: Any) -> tuple[nn.Module, 
 
 
 def _may_lack_gradients(
-    model: nn.Module, sample: Any, spec: Train, axes: Axes, lesson: Taught | None
+    model: nn.Module, samples: SampleBatch, job: TrainJob, axes: Axes, lesson: Taught | None
 ) -> bool:
     """Whether DDP has to look for parameters without gradient."""
+    spec = job.train
     said = spec.parallel.data.find_unused
     if said is not None or not replicates(axes):
         return bool(said)
     if lesson is not None and lesson.features is not None:
         return False  # the objective uses inner layers, which DDP can't see
     model.to(axes.device)
-    inputs = move(sample, axes.device)
-    return bool(without_gradient(model, inputs, lambda outputs: outputs.float().sum()))
+    inputs, target = move(samples.inputs, axes.device), samples.target.to(axes.device)
+    every = spec.loss_gets_all
+    loss = make_loss(spec.loss, job.allowed) if every else None
+
+    def value(outputs: Any) -> torch.Tensor:
+        found: torch.Tensor = outputs.float().sum() if loss is None else loss(outputs, target)
+        return found
+
+    return bool(without_gradient(model, inputs, value, every))
 
 
 def _resume(

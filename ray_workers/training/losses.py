@@ -7,7 +7,7 @@ the mean over a part's samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, raised, users_line
 from ...recipe.library_messages import telling
+from ..data.calling import named_outputs
 from ..metrics.positions import IGNORED, class_axis
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+#: Of outputs and targets; a loss of the user's own may get all outputs of a model at once.
+Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Counted:
         return self.total / torch.where(count > 0, count, torch.ones_like(count))
 
 
-CountedLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor | Counted]
+CountedLoss = Callable[[Any, torch.Tensor], torch.Tensor | Counted]
 
 
 def make_loss(
@@ -53,7 +55,7 @@ def make_loss(
     """The loss of a recipe as a scalar: the mean over a batch. See `make_counted_loss`."""
     measured = make_counted_loss(name, allowed, label_smoothing, class_weights)
 
-    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def loss(outputs: Any, targets: torch.Tensor) -> torch.Tensor:
         value = measured(outputs, targets)
         return value.mean if isinstance(value, Counted) else value
 
@@ -94,7 +96,7 @@ def make_counted_loss(
     if name == "cross_entropy":
         function = CrossEntropy(label_smoothing, tuple(class_weights or ()))
 
-    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | Counted:
+    def loss(outputs: Any, targets: torch.Tensor) -> torch.Tensor | Counted:
         try:
             value = function(outputs, targets)
         except Exception as error:
@@ -104,8 +106,8 @@ def make_counted_loss(
                 raise
             raise InputError(
                 f"the loss '{name}' can't take the model's output: {telling(error)}. "
-                f"Output: shape {_shape(outputs)}, {outputs.dtype}; target: shape "
-                f"{_shape(targets)}, {targets.dtype}{_range(targets)}",
+                f"{_outputs(outputs)}; target: shape {_shape(targets)}, {targets.dtype}"
+                f"{_range(targets)}",
                 where="train.loss",
                 do=_EXPECTS.get(name, "make the model's output and the target fit the loss"),
             ) from error
@@ -114,17 +116,15 @@ def make_counted_loss(
     return loss
 
 
-def mean_of_parts(
-    loss: CountedLoss, outputs: torch.Tensor, targets: torch.Tensor, sizes: Sequence[int]
-) -> float:
-    """A batch's loss as training computes it if the batch is in parts of some sizes."""
+def mean_of_parts(loss: CountedLoss, parts: Iterable[tuple[Any, torch.Tensor]]) -> float:
+    """A batch's loss as training computes it from the outputs and targets of its parts."""
     total = count = 0.0
-    for part, wanted in zip(outputs.split(list(sizes)), targets.split(list(sizes)), strict=True):
-        found = loss(part, wanted)
+    for outputs, targets in parts:
+        found = loss(outputs, targets)
         if isinstance(found, Counted):
             total, count = total + float(found.total), count + float(found.count)
         else:
-            total, count = total + float(found) * len(part), count + len(part)
+            total, count = total + float(found) * len(targets), count + len(targets)
     return total / count if count else 0.0
 
 
@@ -151,6 +151,13 @@ def _described(value: object) -> str:
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {_shape(value)}"
     return f"a {type(value).__name__}"
+
+
+def _outputs(outputs: Any) -> str:
+    if isinstance(outputs, torch.Tensor):
+        return f"Output: shape {_shape(outputs)}, {outputs.dtype}"
+    each = (f"{name} {_shape(one)}, {one.dtype}" for name, one in named_outputs(outputs).items())
+    return f"Outputs ({type(outputs).__name__}): {'; '.join(each)}"
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -1,8 +1,8 @@
 """What a step minimizes: a function of outputs, inputs and target, so passes need no own loop.
 
-An objective gets a whole micro-batch: the model's main output, its inputs and the target; it
-returns a scalar, the mean over the samples, or a sum and a count (`Counted`). Under a pipeline it
-runs on the last stage.
+An objective gets a whole micro-batch: the model's main output (with `train.loss_outputs: all`
+everything that it returned), its inputs and the target; it returns a scalar, the mean over the
+samples, or a sum and a count (`Counted`). Under a pipeline it runs on the last stage.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed
 from ...recipe.model import Factory
 from ...recipe.objectives import DistillObjective
+from ..data.calling import chosen_output, main_output
 from ..metrics.positions import class_axis
 from ..model.module import load_module, load_weights, make_module
 from .features import Features
@@ -28,7 +29,7 @@ from .parallel.axes import Axes
 from .parallel.parallelize import Placed
 from .teacher_outputs import TeacherOutputs
 
-Objective = Callable[[torch.Tensor, Any, torch.Tensor], torch.Tensor | Counted]
+Objective = Callable[[Any, Any, torch.Tensor], torch.Tensor | Counted]
 #: How much each position counts, from outputs and class numbers.
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -99,7 +100,10 @@ def make_objective(job: TrainJob, taught: Taught | None, placed: Placed, axes: A
     # Inner layers are available only if the teacher runs; on a GPU that is faster than a digest.
     kept = 0 if features is not None or axes.device.type != "cpu" else lesson.cache_mb * 2**20
     outputs = TeacherOutputs(teacher, kept)
-    return distillation(loss, outputs, lesson.temperature, lesson.weight, classes, features, weigh)
+    chosen = chosen_output(placed.parts[0]) if spec.loss_gets_all else None
+    return distillation(
+        loss, outputs, lesson.temperature, lesson.weight, classes, features, weigh, chosen
+    )
 
 
 def supervised(loss: CountedLoss) -> Objective:
@@ -115,37 +119,37 @@ def distillation(
     classes: bool,
     features: Features | None = None,
     weigh: Weigh | None = None,
+    chosen: str | None = None,
 ) -> Objective:
-    """The loss, plus the distance of the outputs from a frozen teacher's.
+    """The loss, plus the distance of the main output from a frozen teacher's.
 
     Hinton et al., https://arxiv.org/abs/1503.02531.
 
     Args:
         loss: Of outputs and target.
-        teacher: Called with the same inputs, without gradients; its outputs have the shape of the
-            model's.
+        teacher: Called with the same inputs, without gradients; its main output has the shape of
+            the model's.
         temperature: Temperature of both sides' softmax.
         weight: Share of the teacher.
         classes: Whether outputs are logits; else they are compared by their squared difference.
         features: Inner layers that should be alike too.
         weigh: How much each position counts; None: all the same.
+        chosen: The main one of several outputs, if the loss gets all.
     """
 
-    def objective(
-        outputs: torch.Tensor, inputs: Any, target: torch.Tensor
-    ) -> torch.Tensor | Counted:
-        soft = teacher(inputs)
-        if soft.shape != outputs.shape:
+    def objective(outputs: Any, inputs: Any, target: torch.Tensor) -> torch.Tensor | Counted:
+        soft, main = teacher(inputs), main_output(outputs, chosen)
+        if soft.shape != main.shape:
             raise InputError(
                 f"the teacher's outputs have shape {tuple(soft.shape)}, the model's "
-                f"{tuple(outputs.shape)}",
+                f"{tuple(main.shape)}",
                 where="train.objective",
                 do="use a teacher that was trained for the same task and the same classes",
             )
         weights = None
         if weigh is not None and not target.is_floating_point():
-            weights = weigh(outputs.movedim(class_axis(outputs.shape, target.shape), -1), target)
-        distance = _distance(outputs, soft, temperature, classes, target, weights)
+            weights = weigh(main.movedim(class_axis(main.shape, target.shape), -1), target)
+        distance = _distance(main, soft, temperature, classes, target, weights)
         extra = weight * distance
         if features is not None:
             extra = extra + features.loss()

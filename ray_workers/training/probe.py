@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from ...recipe.errors import InputError
-from ..data.calling import arguments, call_model
+from ..data.calling import arguments, call_model, outputs_for_loss
 
 _ONE_VALUE = "more than 1 value per channel"
 
 
 def without_gradient(
-    model: nn.Module, inputs: Any, loss: Callable[[torch.Tensor], torch.Tensor]
+    model: nn.Module, inputs: Any, loss: Callable[[Any], torch.Tensor], every: bool
 ) -> list[str]:
     """Names of the trainable parameters that no gradient reaches, from a pass in training mode.
 
@@ -25,7 +25,8 @@ def without_gradient(
     Args:
         model: The whole model, with at least one trainable parameter.
         inputs: Of a small batch.
-        loss: From the model's main output to a scalar.
+        loss: From what it gets of the model's outputs to a scalar.
+        every: Whether it gets all of them, not the main one.
 
     Raises:
         InputError: Nothing can be trained: all is frozen, or the loss does not depend on it.
@@ -33,7 +34,7 @@ def without_gradient(
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     refuse_frozen(model)
     with _untouched(model), torch.enable_grad():
-        value = loss(call_model(model, inputs))
+        value = loss(outputs_for_loss(model, inputs, every))
         if not value.requires_grad:
             raise InputError(
                 f"the loss does not depend on any parameter, neither {trainable[0][0]} nor another",

@@ -17,7 +17,15 @@ from torch import fx, nn
 
 from ...recipe.errors import InputError, StepFailed
 from ...recipe.library_messages import telling
-from ..data.calling import Arrays, call_model, choose_output, chosen_output, tensors
+from ..data.calling import (
+    Arrays,
+    call_model,
+    called,
+    choose_output,
+    chosen_output,
+    keep_form,
+    tensors,
+)
 from ..model.axes import Varying
 from ..model.real_inputs import RealInputs
 from ..model.tracing import example_of, trace
@@ -81,6 +89,7 @@ def with_fake_quantization(model: nn.Module, inputs: RealInputs) -> tuple[nn.Mod
     allow_exported_model_train_eval(prepared)
     choose_output(prepared, chosen_output(model))
     with torch.no_grad():  # observers get their shapes now: replicas must have the same ones
+        keep_form(prepared, called(model.eval(), sample))
         call_model(prepared, sample)
     return prepared, notes
 

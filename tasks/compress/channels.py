@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...ray_workers.data.calling import call_model, called, named_outputs
+from ...ray_workers.data.calling import call_model, called, named_outputs, outputs_for_loss
 from ...ray_workers.data.splits import batches
 from ...ray_workers.model.flops import forward_flops
 from ...ray_workers.model.layers import require_layers
@@ -309,11 +309,12 @@ def _torch_pruning() -> Any:
 
 def _accumulate_gradients(model: nn.Module, context: PassContext) -> None:
     """Gradients of the loss on training batches (Molchanov et al., arXiv:1906.10771)."""
-    loss = make_loss(context.work.spec.train.loss, context.work.allowed)
+    train = context.work.spec.train
+    loss = make_loss(train.loss, context.work.allowed)
     count = min(len(context.splits.train), _TAYLOR_BATCHES * _TAYLOR_SIZE)
     groups = [range(i, min(i + _TAYLOR_SIZE, count)) for i in range(0, count, _TAYLOR_SIZE)]
     for inputs, target in batches(context.splits, context.splits.train, groups):
-        loss(call_model(model, inputs), target).backward()
+        loss(outputs_for_loss(model, inputs, train.loss_gets_all), target).backward()
 
 
 def _measures(context: PassContext) -> dict[str, Callable[[nn.Module], float]]:

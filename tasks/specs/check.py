@@ -10,18 +10,17 @@ from ...recipe.training import Train
 from .base import Facts, Judged
 
 #: Fields of the training that the check uses; the others may change without another check.
-_LOOKED_AT = frozenset(
+LOOKED_AT = frozenset(
     {
         "mesh", "parallel", "resources", "compile", "recompute",  # where it is placed
         "batch_size", "accumulate", "optimizer", "ema",  # what it holds in memory
-        "class_weights",
+        "loss", "loss_outputs", "class_weights",
     }
 )  # fmt: skip
 
 
 class CheckSpec(Judged):
     """Attributes:
-    loss: Of the training.
     train: The training; all fields that the check does not use have their defaults.
     trains: Whether anything will be trained.
     batch_sizes: Of the benchmark, which gets batches at their own sizes.
@@ -29,7 +28,6 @@ class CheckSpec(Judged):
     groups: By what the samples will be grouped.
     """
 
-    loss: str
     train: Train
     trains: bool = True
     batch_sizes: tuple[int, ...] = (1,)
@@ -40,7 +38,7 @@ class CheckSpec(Judged):
 def looked_at(train: Train) -> Train:
     """A training with only the fields that the check uses; the others have their defaults."""
     return Train.model_validate(
-        {"epochs": 1, **train.model_dump(mode="json", include=set(_LOOKED_AT))}
+        {"epochs": 1, **train.model_dump(mode="json", include=set(LOOKED_AT))}
     )
 
 

@@ -61,7 +61,7 @@ class CharLm:
         checkpoints.export(best, folder / "weights")
         self.bench = Bench(folder, folder)
         weights = self.bench.store.put(folder / "weights", "weights")
-        spec = {**JUDGED, "seed": 0, "loss": "cross_entropy", "train": train}
+        spec = {**JUDGED, "seed": 0, "train": train}
         self.calibration = self.bench.run("check:check", spec).outputs["calibration"]
         self.graph = self.bench.run(
             "export:export", {"model": MODEL}, weights=weights, inputs=self.calibration

@@ -127,6 +127,15 @@ class Several(Lstm):
         return {"aside": self.aside(hidden), "logits": self.head(hidden)}
 
 
+def both_heads(outputs, targets):
+    """The next token by one head, and by the other whether it is an even one; the sum and count."""
+    kept = targets != -100
+    logits, aside = outputs["logits"][kept], outputs["aside"][kept]
+    token = nn.functional.cross_entropy(logits, targets[kept], reduction="sum")
+    even = nn.functional.cross_entropy(aside, targets[kept] % 2, reduction="sum")
+    return token + 0.5 * even, kept.sum()
+
+
 class Branching(Lstm):
     """A layer that only even first tokens use: workers differ in what they use."""
 

@@ -375,3 +375,18 @@ def test_a_recipe_that_mlflow_kept_before_the_readers_moved_loads_as_it_is_now()
         "source": "model.onnx", "factory": "prefect_hone.ray_workers.sources:read", "args": {},
     }  # fmt: skip
     assert ModelFactory.model_validate(kept) == ModelFactory(source="model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        (["loss_outputs: all"], "cross_entropy compares one output with the target"),
+        (['loss: "own:l"', "loss_outputs: all", "mesh: {pipeline: 2}"], "set mesh.pipeline to 1"),
+        (['loss: "own:l"', "loss_outputs: some"], "'main' or 'all'"),
+    ],
+)
+def test_a_loss_over_all_outputs_is_ones_own(tmp_path: Path, train: list[str], said: str) -> None:
+    lines = "".join(f"\n  {line}" for line in train)
+    found = mistakes(tmp_path, GOOD.replace("  batch_size: 16", f"  batch_size: 16{lines}"))
+    assert "train" in found
+    assert said in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from prefect_hone.ray_workers.dispatch import Done, StepJob, execute
 from prefect_hone.ray_workers.store.artifacts import Artifact
 from prefect_hone.ray_workers.store.file_names import STATISTICS
 from prefect_hone.recipe.errors import HoneError, InputError, StepFailed
+from prefect_hone.recipe.training import Train
 from prefect_hone.runtimes.onnxruntime_runtime import load
 from prefect_hone.runtimes.proof import Proof
+from prefect_hone.tasks.specs.check import LOOKED_AT, looked_at
 from prefect_hone.tasks.steps import BASELINE_LOADER
 from safetensors.numpy import load_file
 from safetensors.torch import save_model
@@ -103,7 +106,10 @@ def test_an_onnx_graph_can_not_be_trained(bench: Bench) -> None:
             {"data": {"factory": "wine_data:wine", "args": {"calibration": "other shape"}}},
             "calibration has float32, shape (13, 1)",
         ),
-        ({"loss": "mse"}, "output and target differ in shape"),
+        (
+            {"train": {"epochs": 1, "batch_size": 8, "loss": "mse"}},
+            "output and target differ in shape",
+        ),
         ({"metric": "r2"}, "can't judge"),
     ],
 )
@@ -381,7 +387,42 @@ def test_check_calls_a_factory_again_although_its_data_are_shared(
 
 def test_check_tells_of_a_mean_that_is_not_over_samples(bench: Bench) -> None:
     train = {"epochs": 1, "batch_size": 16, "accumulate": 4}
-    (note,) = bench.check(loss="wine_model:weighted_loss", train=train).notes
+    weighted = {"loss": "wine_model:weighted_loss"}
+    (note,) = bench.check(train={**train, **weighted}).notes
     assert "is not the mean over its parts" in note
-    assert bench.check(loss="wine_model:counted_loss", train=train).notes == []
-    assert bench.check(loss="wine_model:weighted_loss").notes == []
+    assert bench.check(train={**train, "loss": "wine_model:counted_loss"}).notes == []
+    assert bench.check(train={**train, **weighted, "accumulate": 1}).notes == []
+
+
+def test_check_gives_a_loss_all_outputs_if_it_wants_them(bench: Bench) -> None:
+    several = {**ODD, "model": {"factory": "odd_models:odd", "args": {"kind": "several"}}}
+    train = {"epochs": 1, "batch_size": 8, "loss": "odd_models:both_heads"}
+    assert not bench.check(**several, train={**train, "loss_outputs": "all"}).notes
+    with pytest.raises(InputError, match=r"too many indices|only integers|indices") as failed:
+        bench.check(**several, train=train)
+    assert "odd_models.py" in str(failed.value)
+
+
+def test_check_reads_no_more_of_the_training_than_its_key_has(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `looked_at` leaves out has its default, whatever the recipe says."""
+    read: set[str] = set()
+    original = Train.__getattribute__
+
+    def watched(self: Train, name: str) -> Any:
+        if not sys._getframe(1).f_code.co_name.startswith("_"):  # validators look at all
+            read.add(name)
+        return original(self, name)
+
+    given = {"epochs": 3, "batch_size": 8, "accumulate": 2, "loss": "odd_models:both_heads",
+             "loss_outputs": "all"}  # fmt: skip
+    kept = looked_at(Train.model_validate({**given, "seed": 3}))
+    assert (kept.loss, kept.loss_outputs, kept.seed) == ("odd_models:both_heads", "all", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Train, "__getattribute__", watched)
+        bench.check(
+            **ODD, model={"factory": "odd_models:odd", "args": {"kind": "several"}}, train=given
+        )
+    assert "loss_outputs" in read
+    assert not (read & set(Train.model_fields)) - LOOKED_AT

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ....recipe.errors import InputError
 from ....recipe.parallel import DataParallel
-from ...data.calling import chosen_output, main_output
+from ...data.calling import outputs_for_loss
 from .axes import Axes
 
 
@@ -35,21 +35,26 @@ def refuse_if_unable(spec: DataParallel, device: torch.device) -> None:
         )
 
 
-class MainOutput(nn.Module):
-    """A model that returns its main output only: the loss needs no other, so parameters that lead
-    only to others get no gradient, which DDP must see.
+class LossOutputs(nn.Module):
+    """A model that returns what the loss gets: parameters that lead only to other outputs get no
+    gradient, which DDP must see.
+
+    Args:
+        model: The whole model.
+        every: Whether the loss gets all outputs, not the main one.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, every: bool) -> None:
         super().__init__()
         self.model = model
+        self._every = every
 
-    def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
-        return main_output(self.model(*inputs, **named), chosen_output(self.model))
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        return outputs_for_loss(self.model, named or inputs, self._every)
 
 
 def replicate(
-    model: nn.Module, axes: Axes, spec: DataParallel, find_unused: bool
+    model: nn.Module, axes: Axes, spec: DataParallel, find_unused: bool, every: bool
 ) -> DistributedDataParallel:
     """A replica that averages its gradients with the others'.
 
@@ -58,11 +63,12 @@ def replicate(
         axes: This worker's place.
         spec: Of the recipe.
         find_unused: Whether parameters may be without gradient.
+        every: Whether the loss gets all outputs.
     """
     refuse_if_unable(spec, axes.device)
     group = axes.group("data")
     made = DistributedDataParallel(
-        MainOutput(model),
+        LossOutputs(model, every),
         process_group=group,
         bucket_cap_mb=spec.bucket_mb,
         gradient_as_bucket_view=True,

@@ -118,7 +118,9 @@ def parallelize(
     if replicates(axes):
         from .data import replicate
 
-        placed.callable = replicate(parts[0], axes, spec.parallel.data, find_unused)
+        placed.callable = replicate(
+            parts[0], axes, spec.parallel.data, find_unused, spec.loss_gets_all
+        )
     elif axes["shard"] > 1 or axes["context"] > 1:
         from .shard import shard
 

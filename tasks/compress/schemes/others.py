@@ -283,8 +283,21 @@ def half_float(job: QuantizeJob, spec: HalfFloat) -> Any:
         if not job.large:  # it casts what its blocked operators (Max) read, where it knows the type
             with contextlib.suppress(Exception):
                 graph = onnx.shape_inference.infer_shapes(graph)
+        exact = [*index_nodes(graph), *_reducing_scatters(graph)]
         graph = convert_float_to_float16(
-            graph, keep_io_types=True, disable_shape_infer=True, node_block_list=index_nodes(graph)
+            graph, keep_io_types=True, disable_shape_infer=True, node_block_list=exact
         )
     set_property(graph, PRECISION, spec.scheme)
     return graph
+
+
+def _reducing_scatters(graph: Any) -> list[str]:
+    """Names of what adds up rows in places (experts, graph networks): ONNX Runtime has a kernel for
+    fp16 that refuses to on a CPU.
+    """
+    return [
+        str(node.name)
+        for node in graph.graph.node
+        if node.op_type in ("ScatterND", "ScatterElements")
+        and any(a.name == "reduction" and a.s != b"none" for a in node.attribute)
+    ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,9 +14,11 @@ from prefect_hone.ray_workers.data.calling import (
     INPUT,
     arrays,
     call_model,
+    in_form,
     main_output,
     main_output_name,
     move,
+    named_outputs,
     tensors,
 )
 from prefect_hone.recipe.errors import InputError
@@ -61,3 +66,44 @@ def test_inputs_move_together() -> None:
     device = torch.device("meta")
     assert move(X, device).is_meta
     assert all(value.is_meta for value in move({"a": X, "b": X}, device).values())
+
+
+@dataclass
+class Found:
+    boxes: torch.Tensor
+    count: int
+
+
+class Pair(NamedTuple):
+    mean: torch.Tensor
+    spread: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        X,
+        (X, X * 2),
+        [X, [X * 2, {"a": X * 3}]],
+        {"a": X, "b": (X * 2, None)},
+        Found(X, 3),
+        Pair(X, X * 2),
+        OrderedDict(a=X, b=Pair(X, X)),
+    ],
+)
+def test_all_outputs_by_name_come_back_in_the_models_form(outputs: Any) -> None:
+    doubled = {name: 2 * value for name, value in named_outputs(outputs).items()}
+    back = in_form(outputs, doubled)
+    assert type(back) is type(outputs)
+    again = named_outputs(back)
+    assert list(again) == list(doubled)
+    assert all(again[name] is value for name, value in doubled.items())
+    if isinstance(outputs, Found):
+        assert back.count == 3
+
+
+def test_a_transformers_output_keeps_its_kind() -> None:
+    output = pytest.importorskip("transformers.modeling_outputs").SequenceClassifierOutput
+    back = in_form(output(logits=X), {"logits": X + 1})
+    assert isinstance(back, output)
+    assert torch.equal(back.logits, X + 1)

@@ -47,10 +47,12 @@ def curve(events: list[dict], name: str) -> list[float]:
 
 TIED = {"parallel": {"tensor": {"plan": "odd_models:tied_plan"}}}
 STAGES = {"parallel": {"pipeline": {"microbatches": 2}}}
+BOTH = {"loss": "odd_models:both_heads", "loss_outputs": "all"}
 CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("tied", {"data": 2}, {"ema": 0.9}),
     ("running", {"shard": 2}, {}),
     ("unused", {"data": 2}, {"accumulate": 2}),
+    ("several", {"data": 2}, {"accumulate": 2, **BOTH}),
     ("tied", {"shard": 2}, {"ema": 0.9}),
     ("tied", {"tensor": 2}, {"ema": 0.9, **TIED}),
     ("blocks", {"shard": 2}, {}),
@@ -61,6 +63,7 @@ CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("unused", {"data": 2}, {}),
     ("unused", {"shard": 2}, {"accumulate": 2}),
     ("several", {"data": 2}, {}),
+    ("several", {"shard": 2}, BOTH),
     ("lstm", {"data": 2}, {"data": {"lengths": True}, "accumulate": 2}),
     ("chain", {"data": 2}, {}),
     ("chain", {"shard": 2}, {}),
@@ -70,7 +73,9 @@ CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
 
 
 #: The first ones are in the quick suite.
-QUICK = 3
+QUICK = 4
+#: What one process trains with, too.
+SAME = ("data", "loss", "loss_outputs")
 
 
 def _trained(folder: Path, cases: list[int]) -> dict[str, tuple[Path, list[dict]]]:
@@ -80,7 +85,7 @@ def _trained(folder: Path, cases: list[int]) -> dict[str, tuple[Path, list[dict]
     alone = {}
     for kind, settings in ((CASES[i][0], CASES[i][2]) for i in cases):
         ema = {"ema": 0.9} if "ema" in settings else {}
-        same = ema | ({"data": settings["data"]} if "data" in settings else {})
+        same = ema | {k: settings[k] for k in SAME if k in settings}
         alone[f"{kind} {sorted(same)}"] = job(folder / f"{kind}{len(alone)}", kind, **same)
     for jobs, world in ((pairs, 2), (alone, 1)):
         events = together(world, train_all, list(jobs.values()), str(PROJECT))[0]
@@ -103,7 +108,7 @@ def compare(trained: dict, case: int) -> None:
     kind, _, settings = CASES[case]
     folder, events = trained[str(case)]
     assert not isinstance(events, str), events
-    alone_folder, alone = trained[f"{kind} {sorted({'ema', 'data'} & set(settings))}"]
+    alone_folder, alone = trained[f"{kind} {sorted({'ema', *SAME} & set(settings))}"]
     for name in ("train/loss", "train/gradient_norm", "validation/loss"):
         expected, got = curve(alone, name), curve(events, name)
         assert len(expected) == len(got) > 0

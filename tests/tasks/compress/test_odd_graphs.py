@@ -253,3 +253,24 @@ def test_fp16_casts_what_an_operator_reads_that_has_no_fp16_kernel(bench: GraphB
     del graph.graph.value_info[:]
     made, _ = bench.quantize(graph, inputs, scheme="fp16")
     assert min(decibels(graph, made, inputs).values()) > 50
+
+
+@pytest.mark.parametrize("operator", ["ScatterND", "ScatterElements"])
+def test_fp16_of_rows_that_are_added_up(bench: GraphBench, operator: str) -> None:
+    """As experts' and neighbours' are: the kernel for fp16 refuses to while it runs."""
+    maker = GraphMaker(12, 32)
+    maker.node("MatMul", maker.weight(32, 32))
+    rows = maker.last
+    places = np.array([[[0, 0], [0, 3], [0, 0]]]) if operator == "ScatterND" else (
+        np.zeros((1, 3, 32)))  # fmt: skip
+    updates = np.ones((1, 3, 32), np.float32)
+    if operator == "ScatterND":
+        places, updates = places[0], updates[0]
+    maker.node(
+        operator, maker.constant(places.astype(np.int64)), maker.constant(updates), reduction="add"
+    )
+    maker.node("Add", rows)
+    maker.node("MatMul", maker.weight(32, 32))
+    graph, inputs = maker.model(12, 32), samples(12, 32)
+    made, _ = bench.quantize(graph, inputs, scheme="fp16")
+    assert min(decibels(graph, made, inputs).values()) > 50

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prefect_hone.ray_workers.data.calling import arrays, call_model, called, choose_output
+from prefect_hone.ray_workers.data.calling import (
+    arrays,
+    call_model,
+    called,
+    choose_output,
+    outputs_for_loss,
+)
 from prefect_hone.ray_workers.model.axes import Varying
 from prefect_hone.ray_workers.model.module import load_module, save_module
 from prefect_hone.ray_workers.model.real_inputs import RealInputs
@@ -143,6 +149,7 @@ def test_lengths_that_vary_and_the_chosen_output_stay() -> None:
         tokens = torch.randint(0, 9, (rows, length))
         batch = {"tokens": tokens, "mask": torch.ones_like(tokens)}
         assert call_model(prepared, batch).shape == (rows, 3)
+        assert list(outputs_for_loss(prepared, batch, every=True)) == ["logits", "other"]
 
 
 def test_one_sample_is_evaluated_and_batch_norm_learns_from_more() -> None:
