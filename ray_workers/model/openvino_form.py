@@ -10,6 +10,7 @@ import numpy as np
 
 from .onnx_files import graphs_of
 from .openvino_rounding import useful_rounding
+from .spectrums import plain_spectrums
 
 _BIASED = ("Conv", "ConvTranspose")
 _FLOAT, _DOUBLE = 1, 11  # of onnx.TensorProto
@@ -19,7 +20,7 @@ def for_openvino(model: Any) -> bool:
     """Rewrite what OpenVINO computes wrongly or refuses, in place.
 
     Rounding (`openvino_rounding.py`), biases of quantized convolutions, float64 inputs of quantized
-    graphs, and discrete Fourier transforms.
+    graphs, and Fourier transforms.
 
     Args:
         model: An ONNX model.
@@ -27,7 +28,7 @@ def for_openvino(model: Any) -> bool:
     Returns:
         Whether it was changed.
     """
-    done = [_plain_transforms(model)]
+    done = [_plain_transforms(model), plain_spectrums(model.graph)]
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         done += [
             useful_rounding(model),

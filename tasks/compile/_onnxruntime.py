@@ -25,6 +25,7 @@ def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -
         set_property,
         write_graph,
     )
+    from ...ray_workers.model.spectrums import plain_spectrums
     from ...ray_workers.workspace import Result
     from ...recipe.errors import StepFailed
 
@@ -43,7 +44,12 @@ def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -
         level, settings = "extended", replace(settings, graph_level="extended")
     folder = work.output("model", "onnxruntime")
     portable = "extended" if level == "all" else level
-    model = rewrite_graph(work.inputs["graph"], portable, work.scratch, target.kind)
+    given, outputs = work.inputs["graph"], outputs_of(source)
+    if not target.gpu and plain_spectrums(source.graph, slow_ones_only=True):
+        given = work.scratch / "plain"
+        given.mkdir()
+        write_graph(source, given)
+    model = rewrite_graph(given, portable, work.scratch, target.kind)
     if precision:
         set_property(model, PRECISION, precision)
     write_graph(model, folder)
@@ -52,7 +58,7 @@ def rewrite(work: Any, target: Any, level: str, settings: OnnxRuntimeSettings) -
         runtime=NAME,
         batch_sizes=None if sizes is None else tuple(sorted({1, *sizes})),
         settings=asdict(settings),
-        outputs=outputs_of(source),
+        outputs=outputs,
     )
     artifact.write(folder)
     return Result(

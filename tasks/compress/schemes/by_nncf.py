@@ -13,7 +13,7 @@ import numpy as np
 from ....ray_workers.model.sqnr import sqnr_db
 from ....recipe.errors import InputError
 from ....recipe.passes import StaticInt8
-from .job import QuantizeJob
+from .job import EXACT, QuantizeJob
 from .runners import outputs_of
 from .shared_constants import merge_equal, unshare
 
@@ -89,6 +89,7 @@ def _quantized(job: QuantizeJob, spec: StaticInt8, source: Any, advanced: dict[s
     nncf = require_nncf()
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
+    skipped = [*job.skipped, *(n for find in EXACT for n in find(source))]
     attention = any(node.op_type in ("Softmax", "Attention") for node in source.graph.node)
     smooth = spec.smooth_quant is not None or attention
     # NNCF's default is the mean of the samples' extremes, which cuts half of all other samples'.
@@ -111,6 +112,6 @@ def _quantized(job: QuantizeJob, spec: StaticInt8, source: Any, advanced: dict[s
         subset_size=len(next(iter(job.inputs.values()))),
         fast_bias_correction=True,
         model_type=nncf.ModelType.TRANSFORMER if smooth else None,
-        ignored_scope=nncf.IgnoredScope(names=job.skipped) if job.skipped else None,
+        ignored_scope=nncf.IgnoredScope(names=skipped) if skipped else None,
         advanced_parameters=nncf.AdvancedQuantizationParameters(**advanced),
     )

@@ -23,6 +23,9 @@ _MASKED = frozenset(
     {"Softmax", "Sigmoid", "Tanh", "Exp", "ReduceMax", "ArgMax", "Equal", "Less", "LessOrEqual",
      "Greater", "GreaterOrEqual", "IsInf"}
 )  # fmt: skip
+#: What gives the spread from a mean of squares, and what may lie between the two.
+_SPREADS = ("Sqrt", "ReduceL2")
+_BETWEEN = ("Reciprocal", "Expand", "Reshape", "Unsqueeze", "Squeeze", "Cast", "Clip", "Identity")
 _FLOATS = (1, 10, 11, 16)  # ONNX's float, float16, double, bfloat16
 _INTEGERS = (2, 3, 4, 5, 6, 7, 12, 13)  # ONNX's, signed and unsigned
 
@@ -144,6 +147,90 @@ def index_nodes(graph: Any) -> list[str]:
             found[str(node.name)] = None
             ahead += node.input
     return list(found)
+
+
+def statistics_nodes(graph: Any) -> list[str]:
+    """Nodes that compute the mean and spread by which a layer's code normalizes (RMSNorm, RevIN, an
+    instance norm written out), up to the division. One scale for all squares rounds those of quiet
+    samples to zero, and a mean that is far from zero leaves few steps for what differs from it.
+    """
+    made = producers(graph)
+    readers: dict[str, list[Any]] = {}
+    for node in graph.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found: dict[str, None] = {}
+    for node in graph.graph.node:
+        if node.op_type not in _SPREADS or (squares := _reduced(node, made)) is None:
+            continue
+        reduction, between = squares
+        found |= dict.fromkeys([str(node.name), str(reduction.name), *between])
+        found |= dict.fromkeys(_centred(reduction, made))
+        ahead = [node]
+        while ahead:
+            for reader in readers.get(ahead.pop().output[0], ()):
+                if reader.op_type in _BETWEEN:
+                    ahead.append(reader)
+                if reader.op_type in (*_BETWEEN, "Div", "Mul"):
+                    found[str(reader.name)] = None
+    return list(found)
+
+
+def _reduced(node: Any, made: dict[str, Any]) -> tuple[Any, list[str]] | None:
+    """The mean or sum that a root is taken of, and what is between; None: of something else."""
+    if node.op_type == "ReduceL2":
+        return node, []
+    between: list[str] = []
+    name = node.input[0]
+    while (maker := made.get(name)) is not None:
+        if maker.op_type in ("ReduceMean", "ReduceSum", "ReduceSumSquare"):
+            return maker, between
+        computed = [value for value in maker.input if value in made]
+        if maker.op_type not in (*_BETWEEN, "Add", "Mul", "Max") or not computed:
+            return None
+        between.append(str(maker.name))
+        name = maker.input[0] if maker.op_type in _BETWEEN else computed[0]
+    return None
+
+
+def _centred(reduction: Any, made: dict[str, Any]) -> list[str]:
+    """The squares that are summed, the difference from the mean that is squared, and that mean."""
+    names = []
+    square = made.get(reduction.input[0])
+    if square is not None and (
+        square.op_type == "Pow" or (square.op_type == "Mul" and len(set(square.input)) == 1)
+    ):
+        names.append(str(square.name))
+        square = made.get(square.input[0])
+    if square is not None and square.op_type == "Sub":
+        means = [made.get(name) for name in square.input]
+        if any(mean is not None and mean.op_type == "ReduceMean" for mean in means):
+            names += [str(square.name)]
+            names += [str(m.name) for m in means if m is not None and m.op_type == "ReduceMean"]
+    return names
+
+
+def last_sums(graph: Any) -> list[str]:
+    """Additions and multiplications behind which no layer with weights follows: int8 saves nothing
+    there, and what they read would be rounded for its other readers, too.
+    """
+    ahead = [name for node in graph.graph.node if node.op_type in (*HEAVY, *RECURRENT)
+             for name in node.input]  # fmt: skip
+    made, before = producers(graph), set()
+    while ahead:
+        node = made.get(ahead.pop())
+        if node is not None and node.name not in before:
+            before.add(node.name)
+            ahead += node.input
+    return [
+        str(node.name)
+        for node in graph.graph.node
+        if node.op_type in ("Add", "Sub", "Mul", "Div") and node.name not in before
+    ]
+
+
+#: Which nodes static quantization leaves in floating point, whatever the recipe says.
+EXACT = (index_nodes, statistics_nodes, last_sums)
 
 
 def sweep(graph: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from made_graphs import GraphBench, GraphMaker, decibels, samples
+from made_graphs import GraphBench, GraphMaker, decibels, onnxruntime_outputs, samples
 from prefect_hone.ray_workers.model.axes import Varying
 from prefect_hone.ray_workers.model.sqnr import sqnr_db
 from prefect_hone.ray_workers.model.tracing import trace
@@ -304,6 +304,54 @@ def test_integers_that_are_computed_from_floats_stay_exact(bench: GraphBench, sc
     made, _ = bench.quantize(graph, inputs, scheme=scheme)
     least = {"static-int8": 25, "fp16": 60}[scheme]
     assert min(decibels(graph, made, inputs).values()) > least
+
+
+class Reversible(torch.nn.Module):
+    """Instance norm of a series, undone at the end: RevIN, https://openreview.net/forum?id=cGDAkQo1C0p."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(48, 32), torch.nn.Linear(32, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean(1, keepdim=True)
+        spread = torch.sqrt(x.var(1, keepdim=True, unbiased=False) + 1e-5)
+        hidden = torch.relu(self.first(((x - mean) / spread).transpose(1, 2)))
+        return self.last(hidden).transpose(1, 2) * spread + mean
+
+
+class RootMeanSquare(torch.nn.Module):
+    """https://arxiv.org/abs/1910.07467, as models write it out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(48, 32), torch.nn.Linear(32, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.transpose(1, 2)
+        x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return self.last(torch.relu(self.first(x)))
+
+
+class UnitLength(RootMeanSquare):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.nn.functional.normalize(x.transpose(1, 2), dim=-1)
+        return self.last(torch.relu(self.first(x)))
+
+
+@pytest.mark.parametrize("kind", [Reversible, RootMeanSquare, UnitLength])
+def test_a_norm_that_is_written_out_knows_quiet_samples(
+    bench: GraphBench, kind: type, engine: str
+) -> None:
+    """Samples are up to 1000 times as loud as others: in one scale, the squares of these were 0."""
+    torch.manual_seed(0)
+    model = kind().eval()
+    loud = torch.logspace(-1, 2, 64)[torch.randperm(64)][:, None, None]
+    series = torch.randn(64, 48, 3) * loud + 5 * loud * torch.randn(64, 1, 3)
+    graph = to_onnx(model, trace(model, {"input": series.numpy()}))
+    made, _ = bench.quantize(graph, series.numpy(), scheme="static-int8", engine=engine)
+    expected, found = (onnxruntime_outputs(g, series.numpy()) for g in (graph, made))
+    assert min(sqnr_db(a, b) for a, b in zip(expected, found, strict=True)) > 30
 
 
 def test_nncf_does_without_its_correction_of_biases_where_it_fails(bench: GraphBench) -> None:
