@@ -27,11 +27,14 @@ from ..ray_workers.data.groups import groupings
 from ..ray_workers.data.input_kinds import find_input
 from ..ray_workers.data.split_checks import check_finite, check_repeats, look_at_all
 from ..ray_workers.data.splits import Splits, batches, few_samples, split
+from ..ray_workers.events import Note
 from ..ray_workers.metrics import metric as load_metric
 from ..ray_workers.model.axes import Varying
 from ..ray_workers.model.module import initial
+from ..ray_workers.model.onnx_export import to_onnx
 from ..ray_workers.model.onnx_model import OnnxGraph, count_parameters
-from ..ray_workers.model.real_inputs import output_shapes, real_inputs
+from ..ray_workers.model.real_inputs import RealInputs, output_shapes, real_inputs
+from ..ray_workers.model.tracing import example_of, trace
 from ..ray_workers.training.broadcasts import refuse_broadcast
 from ..ray_workers.training.dealing import Fewest
 from ..ray_workers.training.estimate import estimate
@@ -39,15 +42,17 @@ from ..ray_workers.training.losses import Loss, make_counted_loss, make_loss, me
 from ..ray_workers.training.parallel.parallelize import check_mesh
 from ..ray_workers.training.probe import (
     dtype_advice,
+    gradients,
     least_samples,
     refuse_frozen,
-    without_gradient,
+    refuse_sparse,
 )
 from ..ray_workers.workspace import Result, Workspace
 from ..recipe.errors import InputError
 from ..recipe.factories import origin, users_line
 from ..recipe.library_messages import advice, telling
 from ..recipe.metrics import METRICS
+from ..recipe.training import Train
 from .specs.check import CheckFacts, CheckSpec, DataFact, MemoryFact, TensorFact
 
 #: Number of real test inputs for timing and for the registered model's example.
@@ -56,6 +61,11 @@ SAMPLES = 64
 REPEATED = 1.0
 #: Largest number of calibration inputs.
 CALIBRATION = 4096
+
+#: A training that takes longer than this begins with a try of the export (minutes).
+_LONG = 1.0
+#: A step takes about so many times as long as a forward pass.
+_BOTH_WAYS = 3.0
 
 
 def check(work: Workspace[CheckSpec]) -> Result:
@@ -92,7 +102,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
         )
     loss = make_loss(spec.train.loss, work.allowed, class_weights=spec.train.class_weights)
     check_finite(model, splits, seen)
-    _try_one_batch(model, splits, spec, loss, work)
+    seconds = _try_one_batch(model, splits, spec, loss, work)
     train = spec.train
     few = few_samples(splits)
     placement = check_mesh(model, train, work.allowed, few.inputs)
@@ -112,6 +122,8 @@ def check(work: Workspace[CheckSpec]) -> Result:
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "calibration", "test")}
     parameters = count_parameters(model)
     notes += [*placement, *(_try_training(model, splits, spec, loss, work) if spec.trains else [])]
+    if train.epochs and _minutes(train, seconds, sizes["train"]) > _LONG:
+        _try_export(model, samples, work)
     if sizes["test"] == 1:
         notes.append(
             "the test split has one sample: what is measured on it says little of other samples"
@@ -145,14 +157,17 @@ def _try_one_batch(
     spec: CheckSpec,
     loss: Loss,
     work: Workspace[CheckSpec],
-) -> None:
+) -> float:
+    """The seconds that a sample's forward pass takes in evaluation, about."""
     count = min(256, len(splits.train))
     inputs, target = next(batches(splits, splits.train, [range(count)]))
     model.eval()
     with torch.no_grad():
+        started = time.perf_counter()
         try:
-            returned = outputs_for_loss(model, inputs, spec.train.loss_gets_all)
-            outputs = main_output(returned, chosen_output(model))
+            every = spec.train.loss_gets_all
+            returned = outputs_for_loss(model, inputs, every)
+            outputs = main_output(returned, chosen_output(model) if every else None)
         except InputError:
             raise
         except Exception as error:
@@ -168,6 +183,7 @@ def _try_one_batch(
                 or (known.do if (known := advice(error)) else None)
                 or "make the model's forward fit the inputs that the data factory gives",
             ) from error
+    seconds = (time.perf_counter() - started) / count
     if outputs.shape[:1] != (count,):
         raise InputError(
             f"the model's output has shape {tuple(outputs.shape)} for a batch of {count}: the "
@@ -199,6 +215,24 @@ def _try_one_batch(
         )
     measure = load_metric(spec.metric, work.allowed)
     measure.aggregate(measure.per_sample(outputs.float().numpy(), target.numpy()))
+    return seconds
+
+
+def _minutes(train: Train, seconds: float, samples: int) -> float:
+    """About how long the training takes on these processors, from the time of a forward pass."""
+    workers = train.mesh.data_range[1] * train.mesh.shard
+    return _BOTH_WAYS * seconds * samples * train.epochs / workers / 60
+
+
+def _try_export(model: torch.nn.Module, samples: RealInputs, work: Workspace[CheckSpec]) -> None:
+    """Export the untrained model, so that what can't be exported is known before it is trained.
+
+    Raises:
+        StepFailed: With the operator or line.
+    """
+    work.report(Note("trying the export, because the training will take long"))
+    example = example_of([*samples.batches, samples.stacked])
+    to_onnx(model.eval(), trace(model, example, samples.varying))
 
 
 def _try_training(
@@ -227,7 +261,9 @@ def _try_training(
         return []
     notes = _told_of_mean(model, splits, spec, work)
     every = train.loss_gets_all
-    names = without_gradient(model, few.inputs, lambda outputs: loss(outputs, few.target), every)
+    found = gradients(model, few.inputs, lambda outputs: loss(outputs, few.target), every)
+    refuse_sparse(found)
+    names = [name for name, gradient in found.items() if gradient is None]
     if not names:
         return notes
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

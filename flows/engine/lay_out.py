@@ -126,7 +126,6 @@ def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H
             CheckSpec(
                 **dict(judged),
                 train=looked_at(recipe.train),
-                trains=recipe.train.epochs > 0,
                 batch_sizes=recipe.benchmark.batch_sizes,
                 proofs=recipe.checked_proofs,
                 groups=recipe.grouped_by,

@@ -21,11 +21,13 @@ from ..data.calling import choose_output
 from ..scratch import scratch_folder
 from ..store.artifacts import verify_kept
 from ..store.file_names import WEIGHTS
+from .computed_weights import make_plain
 from .file_kinds import safetensors_problem
 from .kept_models import own_copy
 from .surgery import (
     Factorize,
     Linearize,
+    PlainWeights,
     Reshape,
     Student,
     Surgery,
@@ -86,6 +88,8 @@ def build(factory: Factory, allowed: Allowed, operations: Sequence[Surgery] = ()
                     factorize(model, name, rank, weights=False)
             case Linearize(layers=names):
                 make_linear(model, names)
+            case PlainWeights(tensors=names):
+                make_plain(model, names)
     return choose_output(model, chosen)
 
 

@@ -68,8 +68,17 @@ class Linearize(Strict):
     layers: tuple[_Name, ...]
 
 
+class PlainWeights(Strict):
+    """Tensors that are computed from others (weight norm) become parameters."""
+
+    op: Literal["plain-weights"] = "plain-weights"
+    tensors: tuple[_Name, ...]
+
+
 #: One operation on the model that a factory makes.
-Surgery = Annotated[Student | Reshape | Factorize | Linearize, Field(discriminator="op")]
+Surgery = Annotated[
+    Student | Reshape | Factorize | Linearize | PlainWeights, Field(discriminator="op")
+]
 _SURGERIES: TypeAdapter[list[Surgery]] = TypeAdapter(
     Annotated[list[Surgery], Field(max_length=1000)]
 )

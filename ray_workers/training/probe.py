@@ -18,7 +18,15 @@ _ONE_VALUE = "more than 1 value per channel"
 def without_gradient(
     model: nn.Module, inputs: Any, loss: Callable[[Any], torch.Tensor], every: bool
 ) -> list[str]:
-    """Names of the trainable parameters that no gradient reaches, from a pass in training mode.
+    """Names of the trainable parameters that no gradient reaches: see `gradients`."""
+    found = gradients(model, inputs, loss, every)
+    return [name for name, grad in found.items() if grad is None]
+
+
+def gradients(
+    model: nn.Module, inputs: Any, loss: Callable[[Any], torch.Tensor], every: bool
+) -> dict[str, torch.Tensor | None]:
+    """Gradients of the trainable parameters by name, from a pass in training mode.
 
     The model is left as it was, and so is the random state.
 
@@ -42,7 +50,22 @@ def without_gradient(
                 do="look for detach(), torch.no_grad() or numpy in the model's forward or the loss",
             )
         found = torch.autograd.grad(value, [p for _, p in trainable], allow_unused=True)
-    return [name for (name, _), grad in zip(trainable, found, strict=True) if grad is None]
+    return {name: grad for (name, _), grad in zip(trainable, found, strict=True)}
+
+
+def refuse_sparse(found: dict[str, torch.Tensor | None]) -> None:
+    """Refuse gradients of embeddings with `sparse=True`, which most optimizers can't take.
+
+    Raises:
+        InputError: There is one.
+    """
+    names = [name for name, grad in found.items() if grad is not None and grad.is_sparse]
+    if names:
+        raise InputError(
+            f"sparse gradients are not supported: {', '.join(names[:3])}",
+            where="model.factory",
+            do="build these embeddings with sparse=False",
+        )
 
 
 def refuse_frozen(model: nn.Module) -> None:

@@ -15,9 +15,10 @@ from torch import nn
 from ...ray_workers.data.asking import data_of
 from ...ray_workers.data.splits import SampleBatch, Splits, few_samples, split
 from ...ray_workers.events import Event, Metric
+from ...ray_workers.model.computed_weights import computed_weights, make_plain
 from ...ray_workers.model.module import build, load_module, save_module
 from ...ray_workers.model.onnx_model import torch_module
-from ...ray_workers.model.surgery import Linearize, Surgery, operations_of
+from ...ray_workers.model.surgery import Linearize, PlainWeights, Surgery, operations_of
 from ...ray_workers.model.ties import take_from
 from ...ray_workers.model.transposed_linear import make_linear, transposed_layers
 from ...ray_workers.scratch import scratch_folder
@@ -58,6 +59,9 @@ class PassContext:
         if names := transposed_layers(model):
             make_linear(model, names)
             operations.append(Linearize(layers=names))
+        if names := computed_weights(model):
+            make_plain(model, names)
+            operations.append(PlainWeights(tensors=names))
         data = data_of(work, spec.data)
         splits = split(data, spec.seed)
         return PassContext(work, model, operations, splits, few_samples(splits))

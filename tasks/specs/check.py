@@ -15,6 +15,7 @@ LOOKED_AT = frozenset(
         "mesh", "parallel", "resources", "compile", "recompute",  # where it is placed
         "batch_size", "accumulate", "optimizer", "ema",  # what it holds in memory
         "loss", "loss_outputs", "class_weights",
+        "epochs",  # about how long it takes
     }
 )  # fmt: skip
 
@@ -22,23 +23,31 @@ LOOKED_AT = frozenset(
 class CheckSpec(Judged):
     """Attributes:
     train: The training; all fields that the check does not use have their defaults.
-    trains: Whether anything will be trained.
     batch_sizes: Of the benchmark, which gets batches at their own sizes.
     proofs: Which input must be fit to be corrupted and occluded; None: none has to be.
     groups: By what the samples will be grouped.
     """
 
     train: Train
-    trains: bool = True
     batch_sizes: tuple[int, ...] = (1,)
     proofs: Proofs | None = None
     groups: tuple[str, ...] = ()
 
+    @property
+    def trains(self) -> bool:
+        """Whether anything will be trained."""
+        return self.train.epochs > 0
+
 
 def looked_at(train: Train) -> Train:
-    """A training with only the fields that the check uses; the others have their defaults."""
+    """A training with only the fields that the check uses; the others have their defaults.
+
+    Epochs are rounded up to a power of ten: the check only asks whether it will take long, and a
+    few more need no other check.
+    """
+    about = 10 ** (len(str(train.epochs - 1)) if train.epochs > 1 else 0) if train.epochs else 0
     return Train.model_validate(
-        {"epochs": 1, **train.model_dump(mode="json", include=set(LOOKED_AT))}
+        {**train.model_dump(mode="json", include=set(LOOKED_AT)), "epochs": about}
     )
 
 

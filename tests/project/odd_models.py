@@ -136,6 +136,14 @@ def both_heads(outputs, targets):
     return token + 0.5 * even, kept.sum()
 
 
+class SparseEmbedding(Lstm):
+    """Gradients of the rows that were read only."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, 8, sparse=True)
+
+
 class Branching(Lstm):
     """A layer that only even first tokens use: workers differ in what they use."""
 
@@ -199,7 +207,7 @@ class Normed(nn.Sequential):
 MODELS = {
     "tied": TiedLm, "blocks": SharedBlocks, "lstm": Lstm, "siamese": Siamese, "running": Running,
     "unused": UnusedHead, "frozen": Frozen, "detached": Detached, "chain": Chain, "several": Several, "branching": Branching, "norm": Normed, "plain": Plain,
-    "tied-head": TiedHead,
+    "tied-head": TiedHead, "sparse": SparseEmbedding,
 }  # fmt: skip
 
 

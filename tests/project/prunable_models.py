@@ -156,6 +156,20 @@ def transposed():
     return OfTransformers(GPT2Model(GPT2Config(vocab_size=8, n_embd=32, n_layer=1, n_head=4)))
 
 
+def normed_weights(kind="parametrizations"):
+    """Layers whose weights are computed, in one of torch's two ways."""
+    norms = {"parametrizations": nn.utils.parametrizations, "hooks": nn.utils}[kind]
+    return nn.Sequential(
+        norms.weight_norm(nn.Linear(13, 32)), nn.ReLU(),
+        norms.spectral_norm(nn.Linear(32, 32)), nn.ReLU(),
+        norms.weight_norm(nn.Linear(32, 3)),
+    )  # fmt: skip
+
+
+def normed_by_hooks():
+    return normed_weights("hooks")
+
+
 class Detector(nn.Module):
     """As a detector: two heads, of which the second runs last, and what both are computed from."""
 

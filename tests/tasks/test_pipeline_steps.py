@@ -77,7 +77,7 @@ def test_an_onnx_graph_can_not_be_trained(bench: Bench) -> None:
     model = {"factory": "prefect_hone.ray_workers.model.incoming:read", "args": {"path": str(path)}}
     with pytest.raises(InputError, match="an ONNX graph can't be trained"):
         bench.check(model=model)
-    facts = bench.check(model=model, trains=False).facts
+    facts = bench.check(model=model, train={"epochs": 0, "batch_size": 16}).facts
     assert facts["output"]["shape"] == [3]
     assert facts["parameters"] > 13 * 3
 
@@ -346,6 +346,8 @@ ODD = {"data": {"factory": "odd_data:tokens", "args": {}}, "metric": "bits_per_t
           "train": {"epochs": 1, "batch_size": 4, "mesh": {"tensor": 2}, "parallel": {
               "tensor": {"plan": "odd_models:half_tied_plan"}}}},
          "'embed.weight' and 'head.weight' in different ways"),
+        ({**ODD, "model": {"factory": "odd_models:odd", "args": {"kind": "sparse"}}},
+         "sparse gradients are not supported: embed.weight"),
     ],
 )  # fmt: skip
 def test_check_refuses_what_can_not_be_trained(bench: Bench, changed: dict, said: str) -> None:
@@ -426,3 +428,14 @@ def test_check_reads_no_more_of_the_training_than_its_key_has(
         )
     assert "loss_outputs" in read
     assert not (read & set(Train.model_fields)) - LOOKED_AT
+
+
+def test_the_export_is_tried_before_a_long_training(bench: Bench) -> None:
+    """What can't be exported was known after hours of training."""
+    model = {"factory": "wine_model:branching", "args": {}}
+    hours = {"epochs": 10**7, "batch_size": 16}
+    with pytest.raises(StepFailed, match=r"wine_model\.py:\d+ in forward") as failed:
+        bench.check(model=model, train=hours)
+    assert "branches on the values of a tensor" in str(failed.value)
+    assert bench.check(model=model).notes == []
+    assert bench.check(train=hours).notes == []

@@ -86,8 +86,10 @@ def test_facts_survive_json() -> None:
     assert again.timing("int8@x", 8).rounds == timing["rounds"]
 
 
-def test_the_check_looks_at_placement_and_memory_only() -> None:
+def test_the_check_looks_at_placement_memory_and_duration_only() -> None:
     train = Train(epochs=7, batch_size=32, label_smoothing=0.1, seed=3)
     seen = looked_at(train)
     assert seen.batch_size == 32
-    assert (seen.epochs, seen.label_smoothing, seen.seed) == (1, 0.0, 0)
+    rounded = [looked_at(Train(epochs=e, batch_size=1)).epochs for e in (0, 1, 2, 10, 11, 1000)]
+    assert rounded == [0, 1, 10, 10, 100, 1000]
+    assert (seen.epochs, seen.label_smoothing, seen.seed) == (10, 0.0, 0)

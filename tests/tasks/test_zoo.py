@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from prefect_hone.ray_workers.data.calling import arrays, called, named_outputs, tensors
+from prefect_hone.ray_workers.model.onnx_export import to_onnx
 from prefect_hone.ray_workers.model.onnx_files import OUTPUT
 from prefect_hone.ray_workers.model.tracing import trace
-from prefect_hone.tasks.export import to_onnx
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "zoo_models"))
 import zoo_models

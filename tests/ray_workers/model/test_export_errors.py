@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from prefect_hone.ray_workers.model.export_errors import as_export_error
+from prefect_hone.ray_workers.model.onnx_export import to_onnx
 from prefect_hone.ray_workers.model.tracing import trace
 from prefect_hone.recipe.errors import StepFailed
-from prefect_hone.tasks.export import to_onnx
 from user_modules import user_module
 
 MODELS = """

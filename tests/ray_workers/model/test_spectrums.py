@@ -12,10 +12,10 @@ import pytest
 import torch
 from made_graphs import GraphBench, onnxruntime_outputs
 from prefect_hone.ray_workers.model.axes import Varying
+from prefect_hone.ray_workers.model.onnx_export import to_onnx
 from prefect_hone.ray_workers.model.spectrums import plain_spectrums
 from prefect_hone.ray_workers.model.sqnr import sqnr_db
 from prefect_hone.ray_workers.model.tracing import trace
-from prefect_hone.tasks.export import to_onnx
 from torch import nn
 
 

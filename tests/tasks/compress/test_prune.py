@@ -106,6 +106,24 @@ def test_tokens_that_are_split_and_concatenated_are_no_channels(bench: Bench) ->
     assert reasons(done)["wide"] is None
 
 
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("factory", ["normed_weights", "normed_by_hooks"])
+@pytest.mark.parametrize("method", ["channel", "magnitude"])
+def test_weights_that_are_computed_become_plain_ones(
+    bench: Bench, factory: str, method: str
+) -> None:
+    """torch-pruning could follow none of them."""
+    model, done = prune(bench, f"prunable_models:{factory}", method=method, ratio=0.5)
+    assert model(X).shape == (8, 3)
+    assert {name.rpartition(".")[2] for name in model.state_dict()} == {"weight", "bias"}
+    if method == "magnitude":
+        weights = torch.cat([model[i].weight.flatten() for i in (0, 2, 4)])
+        assert (weights == 0).float().mean() == pytest.approx(0.5, abs=0.01)
+    else:
+        assert (model[2].in_features, model[2].out_features) == (16, 16)
+    assert reasons(done)["0"] is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["channel", "magnitude", "transformer"])
 def test_a_gpt_2_whose_linear_layers_are_transposed(bench: Bench, method: str) -> None:

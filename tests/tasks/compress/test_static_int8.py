@@ -11,13 +11,13 @@ import pytest
 import torch
 from made_graphs import GraphBench, GraphMaker, decibels, onnxruntime_outputs, samples
 from prefect_hone.ray_workers.model.axes import Varying
+from prefect_hone.ray_workers.model.onnx_export import to_onnx
 from prefect_hone.ray_workers.model.sqnr import sqnr_db
 from prefect_hone.ray_workers.model.tracing import trace
 from prefect_hone.recipe.passes import AccuracyControl, StaticInt8
 from prefect_hone.tasks.compress.schemes import runners
 from prefect_hone.tasks.compress.schemes.accuracy import control, put_back, quantized_layers
 from prefect_hone.tasks.compress.schemes.job import QuantizeJob
-from prefect_hone.tasks.export import to_onnx
 
 ENGINES = ("onnxruntime", "nncf")
 
