@@ -35,6 +35,7 @@ from ..torch_private import oblivious_sizes, recurrent_operators
 from .axes import BATCH, Varying
 from .experts import exportable_experts
 from .export_errors import as_export_error
+from .symbolic_len import free_sizes_by_len
 
 _LOGGER = "torch.fx.experimental.symbolic_shapes"
 
@@ -87,7 +88,7 @@ def trace(
     main = main_output_name(outputs, chosen_output(model))
     with (
         quiet(), _named(model, returned), recurrent_operators(model), oblivious_sizes(),
-        exportable_experts(model),
+        exportable_experts(model), free_sizes_by_len(model),
     ):  # fmt: skip
         program, watch = _exported(model, given, _shapes(model, given, axes))
     for name, node in zip(names, _inputs_of(program), strict=True):

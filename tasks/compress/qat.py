@@ -8,7 +8,7 @@ from ...recipe.passes import QuantizationAware
 from ...recipe.strict import short_name
 from ..specs.compress import ModulePassSpec
 from .account import account, changed
-from .training_pass import PassContext, Retraining, train_on
+from .training_pass import PassContext, Retraining, replicated, train_on
 
 
 def apply(work: Workspace[ModulePassSpec]) -> Result:
@@ -26,5 +26,10 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     model, quality = train_on(context, context.model, context.operations, how)
     context.keep(model, context.operations)
     result = changed("qat", before, account(model, context.samples))
+    if replicated(work.spec.train) is not work.spec.train:
+        result.notes.append(
+            "qat: each worker had the whole model (mesh.data), because an exported graph can't be "
+            "split over workers"
+        )
     result.metrics[f"qat/validation_{short_name(work.spec.metric)}"] = quality
     return result

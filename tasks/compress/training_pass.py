@@ -28,6 +28,8 @@ from ...ray_workers.training.checkpoints import Checkpoints
 from ...ray_workers.training.job import Lesson, TrainJob
 from ...ray_workers.workspace import Workspace
 from ...recipe.errors import StepFailed
+from ...recipe.parallel import Elastic, Mesh
+from ...recipe.training import Train
 from ..specs.compress import ModulePassSpec
 
 
@@ -135,10 +137,11 @@ def _job(
         start = store.put(Path(folder), "weights")
     teacher = store.put(work.inputs["module"], "weights") if how.lesson is not None else None
     optimizer = spec.train.optimizer.slower(how.lr_scale)
+    train = spec.train.model_copy(update={"epochs": how.epochs, "optimizer": optimizer})
     return TrainJob(
         model=spec.model,
         data=spec.data,
-        train=spec.train.model_copy(update={"epochs": how.epochs, "optimizer": optimizer}),
+        train=replicated(train) if how.qat else train,
         metric=spec.metric,
         higher_is_better=spec.higher_is_better,
         allowed=work.allowed,
@@ -152,6 +155,20 @@ def _job(
         cache=work.cache_url,
         checkpoint_key=work.checkpoint_key,
     )
+
+
+def replicated(train: Train) -> Train:
+    """A training on as many workers, each with the whole model.
+
+    torch's FSDP does not know modules that are graphs, and the plans of the other axes go by the
+    layers that a graph no longer has.
+    """
+    mesh = train.mesh
+    if mesh.replica == 1:
+        return train
+    fewest, most = (min(n * mesh.replica, train.batch_size) for n in mesh.data_range)
+    data = Elastic(min=fewest, max=most) if mesh.is_elastic else most
+    return train.model_copy(update={"mesh": Mesh(data=data)})
 
 
 def _best(job: TrainJob) -> tuple[dict[str, torch.Tensor], float]:

@@ -146,3 +146,25 @@ def test_inputs_that_come_in_the_order_of_their_types_are_taken_by_their_places(
     assert traced.inputs == ("input_0", "input_1.0", "input_1.1")
     given = torch.from_numpy(2 * floats), (torch.from_numpy(ints), torch.from_numpy(floats))
     assert traced.program.module()(*given).tolist() == [12, 13, 14]
+
+
+class Classified(nn.Module):
+    """A token for the class, as many as samples: `len` of a tensor is no free size by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.ones(1, 1, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        assert len([tokens, x]) == 2
+        return tokens.mean(1) * len(tokens)
+
+
+def test_len_of_a_tensor_stays_free() -> None:
+    model = Classified().eval()
+    traced = trace(model, {"input": np.ones((3, 5, 4), np.float32)})
+    for count in (1, 7):
+        x = torch.randn(count, 5, 4)
+        assert torch.allclose(traced.program.module()(x), model(x))
+    assert "len" not in globals()

@@ -23,6 +23,9 @@ from prefect_hone.ray_workers.training.loop import train_loop
 from prefect_hone.ray_workers.training.qat import with_fake_quantization
 from prefect_hone.recipe.errors import StepFailed
 from prefect_hone.recipe.model import Factory
+from prefect_hone.recipe.parallel import Mesh
+from prefect_hone.recipe.training import Train
+from prefect_hone.tasks.compress.training_pass import replicated
 from steps_bench import Bench
 from torch import nn
 
@@ -218,3 +221,23 @@ def test_a_layer_that_no_output_depends_on_stays_as_it_is(
     before, after = whole.state_dict(), made.state_dict()
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert same == {"scale", "spare.bias", "spare.weight"}, "frozen, or used by nothing"
+
+
+@pytest.mark.parametrize(
+    ("mesh", "data"),
+    [
+        ({"data": 2}, 2),
+        ({"shard": 2}, 2),
+        ({"data": 2, "tensor": 2}, 4),
+        ({"shard": 2, "pipeline": 8}, 8),
+        ({"data": {"min": 1, "max": 2}, "shard": 2}, {"min": 2, "max": 4}),
+    ],
+)
+def test_the_graph_is_trained_on_as_many_workers_by_the_batch_alone(mesh: Any, data: Any) -> None:
+    """Under FSDP its first step called itself without an end."""
+    train = Train.model_validate({"epochs": 1, "batch_size": 8, "mesh": mesh,
+                                  "parallel": {"pipeline": {"microbatches": 2}}})  # fmt: skip
+    made = replicated(train)
+    assert made.mesh == Mesh.model_validate({"data": data})
+    assert Train.model_validate(made.model_dump()) == made
+    assert (made is train) == (made.mesh == train.mesh)
