@@ -15,6 +15,7 @@ from ...recipe.model import DataFactory
 from ..events import Progress, Report
 from ..workspace import Workspace
 from .shared_data import FAST, Globals, content_of, data_in
+from .shared_reading import share_reading
 from .turns import Shared
 
 #: After how long, and how often, it is said that the factory still works (s).
@@ -68,6 +69,14 @@ def ask(
         InputError: It can't be called, or failed.
     """
     key = _key(factory, code)
+    asked = _asked(factory, allowed, report, shared, key)
+    share_reading(asked.data, shared, key)
+    return asked
+
+
+def _asked(
+    factory: DataFactory, allowed: Allowed, report: Report, shared: Shared | None, key: str
+) -> Asked:
     with _Teller(factory, report) as teller:
         while shared is not None:
             what, reference = shared.turn(key)

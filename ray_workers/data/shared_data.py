@@ -70,7 +70,7 @@ class ThroughRay:
 
 class _Limited(io.BytesIO):
     def write(self, part: Any) -> int:
-        if self.tell() + len(part) > _MOST:
+        if self.tell() + memoryview(part).nbytes > _MOST:  # arrays come as buffers, without len
             raise pickle.PicklingError("too large to keep")
         return super().write(part)
 
@@ -95,14 +95,22 @@ def content_of(data: Any) -> bytes | None:
     """
     if not isinstance(data, Data):
         return None
-    target = _Limited()
     try:
         for name in SPLITS:
             if getattr(data, name) is not None and not isinstance(
                 format_of(name, data), TorchDatasets
             ):
                 return None
-        _pickler()(target, protocol=5).dump(data)
+    except Exception:  # whatever a data set raises when it is looked at
+        return None
+    return pickled(data)
+
+
+def pickled(value: Any) -> bytes | None:
+    """A value for other processes; None if it can't be copied, or is too large to keep."""
+    target = _Limited()
+    try:
+        _pickler()(target, protocol=5).dump(value)
     except Exception:  # whatever a data set raises when it is copied
         return None
     return target.getvalue()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from ...recipe.library_messages import described
 from .calling import Arrays, arrays
 from .fetching import WEIGHTS_ADVICE, Fetcher, Part, Wanted, fields, named_inputs, place_of
 from .formats import format_of
+from .shared_reading import read_once
 from .split_format import Feed, SplitFormat
+from .torch_datasets import TorchDatasets
 
 SPLITS = ("train", "test", "validation", "calibration")
 _VALIDATION_SHARE = 0.1
@@ -72,6 +75,7 @@ def split(data: Any, seed: int) -> Splits:
             where="data.factory",
         )
     _refuse_same_object(data)
+    asked = data
     if data.train is None:
         if data.calibration is None:
             raise InputError(
@@ -89,7 +93,7 @@ def split(data: Any, seed: int) -> Splits:
             where="data.factory: Data.validation",
             do="give Data(validation=...), for example by dataset.train_test_split",
         )
-    data = _read(data)
+    data = _read(data, asked)
     head = data.train.head if streams else data.train
     for name in ("train", "test", *given):
         _check_split(name, getattr(data, name))
@@ -126,8 +130,13 @@ def split(data: Any, seed: int) -> Splits:
     )
 
 
-def _read(data: Data) -> Data:
-    """The same data, with its splits as torch datasets; a train split may remain a stream."""
+def _read(data: Data, asked: Data) -> Data:
+    """The same data, with its splits as torch datasets; a train split may remain a stream.
+
+    Args:
+        data: The splits.
+        asked: What the factory returned.
+    """
     there = [name for name in SPLITS if getattr(data, name) is not None]
     groups: dict[int, tuple[SplitFormat, dict[str, Any]]] = {}
     for name in there:
@@ -135,7 +144,10 @@ def _read(data: Data) -> Data:
         groups.setdefault(id(found), (found, {}))[1][name] = getattr(data, name)
     read: dict[str, Any] = {}
     for found, splits in groups.values():
-        read |= found.read(splits, data)
+        if isinstance(found, TorchDatasets):
+            read |= found.read(splits, data)
+        else:
+            read |= read_once(asked, " ".join(splits), partial(found.read, splits, data))
     return replace(data, **read)
 
 

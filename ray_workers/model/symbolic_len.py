@@ -45,7 +45,7 @@ def _len(value: Any) -> Any:
 def _modules_of(model: torch.nn.Module) -> list[ModuleType]:
     names = {type(module).__module__ for module in model.modules()}
     own = [m for n in names if (m := sys.modules.get(n)) is not None and not _is_torchs(n)]
-    folders = {Path(m.__file__).parent for m in own if getattr(m, "__file__", None)}
+    folders = {Path(file).parent for m in own if (file := getattr(m, "__file__", None))}
     beside = [
         m
         for n, m in list(sys.modules.items())
