@@ -23,9 +23,15 @@ _MASKED = frozenset(
     {"Softmax", "Sigmoid", "Tanh", "Exp", "ReduceMax", "ArgMax", "Equal", "Less", "LessOrEqual",
      "Greater", "GreaterOrEqual", "IsInf"}
 )  # fmt: skip
-#: What gives the spread from a mean of squares, and what may lie between the two.
-_SPREADS = ("Sqrt", "ReduceL2")
-_BETWEEN = ("Reciprocal", "Expand", "Reshape", "Unsqueeze", "Squeeze", "Cast", "Clip", "Identity")
+#: What a norm's statistics are computed by: from many values one, by each, and without computing.
+_REDUCTIONS = frozenset(
+    {"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin",
+     "GlobalAveragePool"}
+)  # fmt: skip
+_OF_EACH = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Sqrt", "Pow", "Reciprocal", "Abs"}
+)
+_RESHAPED = frozenset({"Expand", "Reshape", "Unsqueeze", "Squeeze", "Cast", "Identity"})
 _FLOATS = (1, 10, 11, 16)  # ONNX's float, float16, double, bfloat16
 _INTEGERS = (2, 3, 4, 5, 6, 7, 12, 13)  # ONNX's, signed and unsigned
 
@@ -155,58 +161,62 @@ def statistics_nodes(graph: Any) -> list[str]:
     samples to zero, and a mean that is far from zero leaves few steps for what differs from it.
     """
     made = producers(graph)
-    readers: dict[str, list[Any]] = {}
-    for node in graph.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
     found: dict[str, None] = {}
+    inverses = set()
     for node in graph.graph.node:
-        if node.op_type not in _SPREADS or (squares := _reduced(node, made)) is None:
+        if node.op_type not in ("Div", "Reciprocal"):
             continue
-        reduction, between = squares
-        found |= dict.fromkeys([str(node.name), str(reduction.name), *between])
-        found |= dict.fromkeys(_centred(reduction, made))
-        ahead = [node]
-        while ahead:
-            for reader in readers.get(ahead.pop().output[0], ()):
-                if reader.op_type in _BETWEEN:
-                    ahead.append(reader)
-                if reader.op_type in (*_BETWEEN, "Div", "Mul"):
-                    found[str(reader.name)] = None
+        spread = _statistic(node.input[-1], made)
+        if not spread:
+            continue
+        found[str(node.name)] = None
+        for one in spread:
+            found |= dict.fromkeys([str(one.name), *_centred(one.input[0], made)])
+        if node.op_type == "Div":
+            found |= dict.fromkeys(_centred(node.input[0], made))
+        else:
+            inverses.add(node.output[0])
+    for node in graph.graph.node:  # a product with an inverse is a division
+        if node.op_type == "Mul" and inverses.intersection(node.input):
+            found[str(node.name)] = None
     return list(found)
 
 
-def _reduced(node: Any, made: dict[str, Any]) -> tuple[Any, list[str]] | None:
-    """The mean or sum that a root is taken of, and what is between; None: of something else."""
-    if node.op_type == "ReduceL2":
-        return node, []
-    between: list[str] = []
-    name = node.input[0]
-    while (maker := made.get(name)) is not None:
-        if maker.op_type in ("ReduceMean", "ReduceSum", "ReduceSumSquare"):
-            return maker, between
-        computed = [value for value in maker.input if value in made]
-        if maker.op_type not in (*_BETWEEN, "Add", "Mul", "Max") or not computed:
-            return None
-        between.append(str(maker.name))
-        name = maker.input[0] if maker.op_type in _BETWEEN else computed[0]
-    return None
+def _statistic(name: str, made: dict[str, Any]) -> list[Any]:
+    """The nodes that compute a value from reductions and constants alone, back to the reductions;
+    none: it is computed from something else, too.
+    """
+    nodes: dict[str, Any] = {}
+    ahead, reduces = [name], False
+    while ahead:
+        node = made.get(ahead.pop())
+        if node is None or node.op_type in ("Shape", "Constant"):
+            continue
+        nodes[str(node.name)] = node
+        if node.op_type in _REDUCTIONS:
+            reduces = True
+        elif node.op_type in _RESHAPED:
+            ahead.append(node.input[0])
+        elif node.op_type in _OF_EACH:
+            ahead += node.input
+        else:
+            return []
+    return list(nodes.values()) if reduces else []
 
 
-def _centred(reduction: Any, made: dict[str, Any]) -> list[str]:
-    """The squares that are summed, the difference from the mean that is squared, and that mean."""
+def _centred(name: str, made: dict[str, Any]) -> list[str]:
+    """Of a value: the square that it is, the difference from a statistic, and that statistic."""
     names = []
-    square = made.get(reduction.input[0])
-    if square is not None and (
-        square.op_type == "Pow" or (square.op_type == "Mul" and len(set(square.input)) == 1)
+    node = made.get(name)
+    if node is not None and (
+        node.op_type in ("Pow", "Abs") or (node.op_type == "Mul" and len(set(node.input)) == 1)
     ):
-        names.append(str(square.name))
-        square = made.get(square.input[0])
-    if square is not None and square.op_type == "Sub":
-        means = [made.get(name) for name in square.input]
-        if any(mean is not None and mean.op_type == "ReduceMean" for mean in means):
-            names += [str(square.name)]
-            names += [str(m.name) for m in means if m is not None and m.op_type == "ReduceMean"]
+        names.append(str(node.name))
+        node = made.get(node.input[0])
+    if node is not None and node.op_type == "Sub":
+        statistic = _statistic(node.input[1], made)
+        if statistic:
+            names += [str(node.name), *(str(one.name) for one in statistic)]
     return names
 
 
