@@ -33,7 +33,7 @@ def prune_widths(spec: PruneWidths, model: nn.Module, inputs: Any) -> nn.Module:
     Raises:
         StepFailed: There are no such blocks, or a layer's heads can't be identified.
     """
-    groups = groups_of(model)
+    groups = groups_of(model, side_by_side=True)
     attention = [g for g in groups if g.is_attention]
     mlps = [g for g in groups if not g.is_attention]
     joined = joined_layers(model) if spec.heads else []

@@ -156,6 +156,30 @@ def transposed():
     return OfTransformers(GPT2Model(GPT2Config(vocab_size=8, n_embd=32, n_layer=1, n_head=4)))
 
 
+class Joint(nn.Module):
+    """A block with the layers of attention and MLP side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads = 4
+        self.read = nn.Linear(13, 4 * 32)
+        self.q, self.k, self.v, self.o = (nn.Linear(32, 32) for _ in range(4))
+        self.up, self.down = nn.Linear(32, 64), nn.Linear(64, 32)
+        self.last = nn.Linear(32, 3)
+
+    def forward(self, x):
+        x = self.read(x).unflatten(1, (4, 32))
+        width = self.q.out_features // self.num_heads
+        q, k, v = (f(x).unflatten(2, (-1, width)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        seen = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + self.o(seen)
+        return self.last((x + self.down(torch.relu(self.up(x)))).mean(1))
+
+
+def joint():
+    return Joint()
+
+
 def normed_weights(kind="parametrizations"):
     """Layers whose weights are computed, in one of torch's two ways."""
     norms = {"parametrizations": nn.utils.parametrizations, "hooks": nn.utils}[kind]

@@ -48,6 +48,7 @@ _ROWWISE = (
     "out|o|out_proj|o_proj|to_out|out_lin|wo|down|fc2|lin2|linear2|down_proj|w2|"
     "dense_4h_to_h|attention_out|proj|ffn_output"
 )
+_ATTENTION_OUT = "out|o|out_proj|o_proj|to_out|out_lin|wo|attention_out|dense"
 _ATTENTION = re.compile("^(query|key|value|q|k|v|to_[qkv]|[qkv]_proj|[qkv]_lin|w[qkv])$")
 #: Usual names of the number of heads.
 HEADS = (
@@ -287,8 +288,15 @@ class Group:
         return int(width) // size if isinstance(size, int) and size else None
 
 
-def groups_of(model: nn.Module) -> list[Group]:
-    """The attention and MLP blocks of a model, recognized by the names of their layers."""
+def groups_of(model: nn.Module, side_by_side: bool = False) -> list[Group]:
+    """The attention and MLP blocks of a model, recognized by the names of their layers.
+
+    Args:
+        model: The model.
+        side_by_side: Also those whose layers are in one module. Such code tends to derive the width
+            of a head from the model's, which does not fit the fewer heads of a tensor parallel
+            worker.
+    """
     found: list[Group] = []
     for name, parent in model.named_modules():
         prefix = f"{name}." if name else ""
@@ -307,15 +315,29 @@ def groups_of(model: nn.Module) -> list[Group]:
         last = [n for n in layers_here if re.fullmatch(rows, n)]
         if isinstance(parent, nn.MultiheadAttention):
             continue  # its projections are one parameter, used by a fused kernel
-        if not first or len(last) != 1:
-            continue
-        width = layers_here[last[0]].in_features
-        if any(layers_here[n].out_features > width for n in first):
-            continue
-        heads = _head_attributes(parent, name) if is_attention else ()
-        named = tuple(f"{prefix}{n}" for n in first)
-        found.append(Group(named, f"{prefix}{last[0]}", is_attention, heads))
+        for begin, end in _halves(first, last) if side_by_side else [(first, last)]:
+            if not begin or len(end) != 1:
+                continue
+            width = layers_here[end[0]].in_features
+            if any(layers_here[n].out_features > width for n in begin):
+                continue
+            attends = any(_ATTENTION.match(n) for n in begin)
+            heads = _head_attributes(parent, name) if attends else ()
+            named = tuple(f"{prefix}{n}" for n in begin)
+            found.append(Group(named, f"{prefix}{end[0]}", attends, heads))
     return found
+
+
+def _halves(first: list[str], last: list[str]) -> list[tuple[list[str], list[str]]]:
+    """Attention and MLP apart, where one module has the layers of both."""
+    attention = [n for n in first if _ATTENTION.match(n)]
+    if not attention or len(attention) == len(first):
+        return [(first, last)]
+    outs = [n for n in last if re.fullmatch(_ATTENTION_OUT, n)]
+    return [
+        (attention, outs),
+        ([n for n in first if n not in attention], [n for n in last if n not in outs]),
+    ]
 
 
 def _head_attributes(module: nn.Module | None, name: str) -> tuple[tuple[str, str], ...]:

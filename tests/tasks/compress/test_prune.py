@@ -106,6 +106,14 @@ def test_tokens_that_are_split_and_concatenated_are_no_channels(bench: Bench) ->
     assert reasons(done)["wide"] is None
 
 
+def test_a_block_that_has_attention_and_an_mlp_side_by_side(bench: Bench) -> None:
+    model, done = prune(bench, "prunable_models:joint", method="transformer", heads=0.5, mlp=0.5)
+    assert (model.q.out_features, model.o.in_features, model.num_heads) == (16, 16, 2)
+    assert (model.up.out_features, model.down.in_features) == (32, 32)
+    assert model(X).shape == (8, 3)
+    assert reasons(done)["q"] is reasons(done)["up"] is None
+
+
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
 @pytest.mark.parametrize("factory", ["normed_weights", "normed_by_hooks"])
 @pytest.mark.parametrize("method", ["channel", "magnitude"])
