@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import pickle
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ...recipe.data import Data
 from .shared_data import FAST, pickled
 from .turns import Shared
 
 T = TypeVar("T")
 _LOOK_AGAIN = 0.2  # s
 #: What the factory returned to this process last, the data of the run, and the factory's key.
-_asked: tuple[Any, Shared, str] | None = None
+_asked: tuple[weakref.ref[Data], Shared, str] | None = None
 
 
 def share_reading(data: Any, shared: Shared | None, key: str) -> None:
@@ -29,7 +31,9 @@ def share_reading(data: Any, shared: Shared | None, key: str) -> None:
         key: Of the data factory.
     """
     global _asked
-    _asked = None if shared is None else (data, shared, f"{key} read")
+    _asked = None
+    if shared is not None and isinstance(data, Data):  # an idle worker does not keep the data
+        _asked = weakref.ref(data), shared, f"{key} read"
 
 
 def read_once(data: Any, what: str, read: Callable[[], T]) -> T:
@@ -40,7 +44,7 @@ def read_once(data: Any, what: str, read: Callable[[], T]) -> T:
         what: Which part of it.
         read: Reads it.
     """
-    if _asked is None or _asked[0] is not data:
+    if _asked is None or _asked[0]() is not data:
         return read()
     shared, key = _asked[1], f"{_asked[2]} {what}"
     while True:

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prefect_hone import Data
 from prefect_hone.ray_workers.data import shared_reading
 from prefect_hone.ray_workers.data.shared_data import pickled
 from prefect_hone.ray_workers.data.shared_reading import read_once, share_reading
 from prefect_hone.ray_workers.data.split_format import Rows
 from steps_bench import InMemory
 
-DATA = object()
+DATA = Data(train=[1], test=[2])
 
 
 @pytest.fixture
