@@ -115,7 +115,11 @@ def quantized(name: str, path: Path, folder: Path) -> Path:
             return next(self.left, None)
 
     prepared, target = folder / "by-hand-prepared.onnx", folder / "by-hand-int8.onnx"
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.chdir(folder),  # where shape inference fails, it leaves the graph there
+    ):
         quant_pre_process(str(path), str(prepared))
         quantize_static(
             str(prepared), str(target), Reader(), per_channel=True,
