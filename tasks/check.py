@@ -19,7 +19,7 @@ from ..ray_workers.data.calling import (
     Arrays,
     arrays,
     chosen_output,
-    main_output,
+    main_for_loss,
     main_output_name,
     outputs_for_loss,
 )
@@ -61,7 +61,6 @@ SAMPLES = 64
 REPEATED = 1.0
 #: Largest number of calibration inputs.
 CALIBRATION = 4096
-
 #: A training that takes longer than this begins with a try of the export (minutes).
 _LONG = 1.0
 #: A step takes about so many times as long as a forward pass.
@@ -122,7 +121,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "calibration", "test")}
     parameters = count_parameters(model)
     notes += [*placement, *(_try_training(model, splits, spec, loss, work) if spec.trains else [])]
-    if train.epochs and _minutes(train, seconds, sizes["train"]) > _LONG:
+    if spec.trains and _minutes(train, seconds, sizes["train"]) > _LONG:
         _try_export(model, samples, work)
     if sizes["test"] == 1:
         notes.append(
@@ -167,7 +166,7 @@ def _try_one_batch(
         try:
             every = spec.train.loss_gets_all
             returned = outputs_for_loss(model, inputs, every)
-            outputs = main_output(returned, chosen_output(model) if every else None)
+            outputs = main_for_loss(returned, model, every)
         except InputError:
             raise
         except Exception as error:

@@ -16,11 +16,10 @@ from ..events import Progress, Report
 from ..workspace import Workspace
 from .shared_data import FAST, Globals, content_of, data_in
 from .shared_reading import share_reading
-from .turns import Shared
+from .turns import Shared, once
 
 #: After how long, and how often, it is said that the factory still works (s).
 _FIRST, _EVERY = 2.0, 2.0
-_LOOK_AGAIN = 0.2  # s
 
 
 @dataclass(frozen=True)
@@ -69,47 +68,20 @@ def ask(
         InputError: It can't be called, or failed.
     """
     key = _key(factory, code)
-    asked = _asked(factory, allowed, report, shared, key)
-    share_reading(asked.data, shared, key)
-    return asked
 
-
-def _asked(
-    factory: DataFactory, allowed: Allowed, report: Report, shared: Shared | None, key: str
-) -> Asked:
-    with _Teller(factory, report) as teller:
-        while shared is not None:
-            what, reference = shared.turn(key)
-            if what == "take":
-                data = data_in(shared.content(reference))
-                if data is not None:
-                    return Asked(data, reference, taken=True)
-            if what == "make":
-                return _made(factory, allowed, shared, key, teller)
-            if what != "wait":
-                break
-            time.sleep(_LOOK_AGAIN)
-        return Asked(_called(factory, allowed))
-
-
-def _made(
-    factory: DataFactory, allowed: Allowed, shared: Shared, key: str, teller: _Teller
-) -> Asked:
-    teller.also = lambda: shared.renew(key)
-    try:
+    def make() -> tuple[Any, Callable[[], bytes | None]]:
+        if shared is not None:
+            teller.also = lambda: shared.renew(key)
         allowed.resolve(factory.factory, "data.factory")  # which imports the user's modules
         before, started = Globals(allowed), time.monotonic()
-        data = _called(factory, allowed)
-    except BaseException:
-        shared.give_up(key)
-        raise
-    slow = time.monotonic() - started >= FAST
-    content = content_of(data) if slow and not before.changed() else None
-    return Asked(data, shared.settle(key, content))
+        data = allowed.call(factory.factory, factory.args, "data.factory")
+        slow = time.monotonic() - started >= FAST
+        return data, lambda: content_of(data) if slow and not before.changed() else None
 
-
-def _called(factory: DataFactory, allowed: Allowed) -> Any:
-    return allowed.call(factory.factory, factory.args, "data.factory")
+    with _Teller(factory, report) as teller:
+        asked = Asked(*once(shared, key, make, data_in))
+    share_reading(asked.data, shared, key)
+    return asked
 
 
 def _key(factory: DataFactory, code: str) -> str:

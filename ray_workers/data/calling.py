@@ -44,6 +44,12 @@ def outputs_for_loss(model: Any, inputs: Any, every: bool) -> Any:
     return outputs if form is None else in_form(form, named_outputs(outputs))
 
 
+def main_for_loss(outputs: Any, model: Any, every: bool) -> torch.Tensor:
+    """The main output of what `outputs_for_loss` returned."""
+    found: torch.Tensor = main_output(outputs, chosen_output(model)) if every else outputs
+    return found
+
+
 def called(model: Any, inputs: Any) -> Any:
     """All that a model returns for a batch: a dictionary is given by name, a tuple in order."""
     positional, named = arguments(inputs)

@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 
 from ...recipe.data import Data
 from .shared_data import FAST, pickled
-from .turns import Shared
+from .turns import Shared, once
 
 T = TypeVar("T")
-_LOOK_AGAIN = 0.2  # s
 #: What the factory returned to this process last, the data of the run, and the factory's key.
 _asked: tuple[weakref.ref[Data], Shared, str] | None = None
 
@@ -47,34 +46,21 @@ def read_once(data: Any, what: str, read: Callable[[], T]) -> T:
     if _asked is None or _asked[0]() is not data:
         return read()
     shared, key = _asked[1], f"{_asked[2]} {what}"
-    while True:
-        turn, reference = shared.turn(key)
-        if turn == "make":
-            return _read(read, shared, key)
-        if turn == "take":
-            found = _taken(shared.content(reference))
-            return read() if found is None else found[0]
-        if turn != "wait":
-            return read()
-        time.sleep(_LOOK_AGAIN)
 
-
-def _read(read: Callable[[], T], shared: Shared, key: str) -> T:
-    started = time.monotonic()
-    try:
+    def make() -> tuple[T, Callable[[], bytes | None]]:
+        started = time.monotonic()
         made = read()
-    except BaseException:
-        shared.give_up(key)
-        raise
-    slow = time.monotonic() - started >= FAST
-    shared.settle(key, pickled((made,)) if slow else None)
-    return made
+        slow = time.monotonic() - started >= FAST
+        return made, lambda: pickled(made) if slow else None
+
+    found: T = once(shared, key, make, _taken)[0]
+    return found
 
 
 def _taken(content: bytes | None) -> Any:
     if content is None:
         return None
     try:
-        return pickle.loads(content)  # noqa: S301 (written by `_read`, in this run)
+        return pickle.loads(content)  # noqa: S301 (written by `pickled`, in this run)
     except Exception:  # whatever a class of the user's raises
         return None

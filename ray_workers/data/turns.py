@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
+T = TypeVar("T")
+#: How long to wait before it is asked again whose turn it is (s).
+_LOOK_AGAIN = 0.2
 #: Whoever calls a factory and says nothing for so long is taken for dead (s).
 _SILENT = 120.0
 
@@ -62,3 +66,39 @@ class Turns:
     def give_up(self, key: str) -> None:
         """As `Shared.give_up`."""
         self._at_work.pop(key, None)
+
+
+def once(
+    shared: Shared | None,
+    key: str,
+    make: Callable[[], tuple[T, Callable[[], bytes | None]]],
+    taken: Callable[[bytes | None], T | None],
+) -> tuple[T, Any, bool]:
+    """What another step of the run made, or what this one makes.
+
+    Args:
+        shared: What other steps have; None: it is made without telling anybody.
+        key: Of what is made.
+        make: Makes it, and returns with it what gives its content for others (None: they make it).
+        taken: From a content to what it holds; None: that can't be used.
+
+    Returns:
+        What was made, a reference to its content, and whether another step made it.
+    """
+    while shared is not None:
+        turn, reference = shared.turn(key)
+        if turn == "take":
+            found = taken(shared.content(reference))
+            if found is not None:
+                return found, reference, True
+        if turn == "make":
+            try:
+                made, content = make()
+            except BaseException:
+                shared.give_up(key)
+                raise
+            return made, shared.settle(key, content()), False
+        if turn != "wait":
+            break
+        time.sleep(_LOOK_AGAIN)
+    return make()[0], None, False

@@ -50,6 +50,7 @@ class Traced:
         outputs: Names of its outputs, in its order.
         main: The one of them that quality looks at.
         axes: The name of each free axis, by input.
+        returned: What the module itself returned, in its own form.
     """
 
     program: Any
@@ -57,6 +58,7 @@ class Traced:
     outputs: tuple[str, ...]
     main: str
     axes: Mapping[str, Mapping[int, str]]
+    returned: Any
 
 
 def trace(
@@ -97,7 +99,7 @@ def trace(
             if isinstance(value, torch.Tensor):
                 what = f"axis {axis} of '{users.get(name, name)}'"
                 _check_free(program, value.shape[axis], what, free, watch)
-    return Traced(program, tuple(names), tuple(outputs), main, axes)
+    return Traced(program, tuple(names), tuple(outputs), main, axes, returned)
 
 
 def example_of(batches: Sequence[Arrays]) -> Arrays:

@@ -20,7 +20,6 @@ from ...recipe.library_messages import telling
 from ..data.calling import (
     Arrays,
     call_model,
-    called,
     choose_output,
     chosen_output,
     keep_form,
@@ -62,7 +61,7 @@ def with_fake_quantization(model: nn.Module, inputs: RealInputs) -> tuple[nn.Mod
         ) from None
     example = example_of([*inputs.batches, inputs.stacked])
     sample = tensors(example)
-    graph, notes = _exported(model, example, inputs.varying)
+    graph, returned, notes = _exported(model, example, inputs.varying)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -87,31 +86,31 @@ def with_fake_quantization(model: nn.Module, inputs: RealInputs) -> tuple[nn.Mod
             do="leave the pass out: static-int8 quantizes such a model without it",
         ) from error
     allow_exported_model_train_eval(prepared)
-    choose_output(prepared, chosen_output(model))
+    keep_form(choose_output(prepared, chosen_output(model)), returned)
     with torch.no_grad():  # observers get their shapes now: replicas must have the same ones
-        keep_form(prepared, called(model.eval(), sample))
         call_model(prepared, sample)
     return prepared, notes
 
 
 def _exported(
     model: nn.Module, example: Arrays, varying: Sequence[Varying]
-) -> tuple[fx.GraphModule, list[str]]:
-    """The model's graph while it trains; else, with a note, as it is in evaluation."""
+) -> tuple[fx.GraphModule, Any, list[str]]:
+    """The model's graph while it trains; else, with a note, as it is in evaluation. And what the
+    model returned.
+    """
 
-    def traced() -> fx.GraphModule:
+    def traced() -> tuple[fx.GraphModule, Any]:
+        found = trace(model, example, varying)
         # Guards refuse one sample also in evaluation, as batch norm can't take it in training.
-        program: Any = trace(model, example, varying).program
-        module: fx.GraphModule = program.module(check_guards=False)
-        return module
+        return found.program.module(check_guards=False), found.returned
 
     try:
         model.train()
-        return traced(), []
+        return *traced(), []
     except StepFailed as error:
         try:
             model.eval()
-            return traced(), [_ONLY_IN_TRAINING]
+            return *traced(), [_ONLY_IN_TRAINING]
         except StepFailed:
             raise StepFailed(
                 error.what, where=error.where or "qat", do=f"leave the pass out, or: {error.do}"

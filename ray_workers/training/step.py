@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ...recipe.errors import InputError
 from ...recipe.training import Train
-from ..data.calling import chosen_output, main_output, outputs_for_loss
+from ..data.calling import main_for_loss, main_output, outputs_for_loss
 from .losses import Counted
 from .objectives import Objective
 from .parallel import context
@@ -187,14 +187,13 @@ class _Whole:
     def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[torch.Tensor | None, float]:
         outputs, tally = [], _Tally(self._axes.device)
         every = self._spec.loss_gets_all
-        chosen = chosen_output(self._part) if every else None
         for index, batch in enumerate(batches):
             with torch.no_grad(), autocast(self._spec, self._axes):
                 found = outputs_for_loss(self._part, batch.inputs, every)
                 if batch.own:
                     loss = self._objective(found, batch.inputs, batch.target)
                     tally.add(index, loss, batch.own, float(batch.own))
-            outputs.append(main_output(found, chosen)[: batch.own])
+            outputs.append(main_for_loss(found, self._part, every)[: batch.own])
         self.counted = tally.counted
         return torch.cat(outputs), float(tally.total)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 
 from ...recipe.proofs import Proofs
@@ -45,7 +47,7 @@ def looked_at(train: Train) -> Train:
     Epochs are rounded up to a power of ten: the check only asks whether it will take long, and a
     few more need no other check.
     """
-    about = 10 ** (len(str(train.epochs - 1)) if train.epochs > 1 else 0) if train.epochs else 0
+    about = 10 ** math.ceil(math.log10(train.epochs)) if train.epochs else 0
     return Train.model_validate(
         {**train.model_dump(mode="json", include=set(LOOKED_AT)), "epochs": about}
     )

@@ -13,7 +13,7 @@ import numpy as np
 from ....ray_workers.model.sqnr import sqnr_db
 from ....recipe.errors import InputError
 from ....recipe.passes import StaticInt8
-from .job import EXACT, QuantizeJob
+from .job import QuantizeJob, exact_nodes
 from .runners import outputs_of
 from .shared_constants import merge_equal, unshare
 
@@ -89,7 +89,7 @@ def _quantized(job: QuantizeJob, spec: StaticInt8, source: Any, advanced: dict[s
     nncf = require_nncf()
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    skipped = [*job.skipped, *(n for find in EXACT for n in find(source))]
+    skipped = [*job.skipped, *exact_nodes(source)]
     attention = any(node.op_type in ("Softmax", "Attention") for node in source.graph.node)
     smooth = spec.smooth_quant is not None or attention
     # NNCF's default is the mean of the samples' extremes, which cuts half of all other samples'.

@@ -239,8 +239,9 @@ def last_sums(graph: Any) -> list[str]:
     ]
 
 
-#: Which nodes static quantization leaves in floating point, whatever the recipe says.
-EXACT = (index_nodes, statistics_nodes, last_sums)
+def exact_nodes(graph: Any) -> list[str]:
+    """Nodes that static quantization leaves in floating point, whatever the recipe says."""
+    return [*index_nodes(graph), *statistics_nodes(graph), *last_sums(graph)]
 
 
 def sweep(graph: Any) -> None:

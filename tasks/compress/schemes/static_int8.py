@@ -13,13 +13,7 @@ from typing import Any
 from ....ray_workers.model.sqnr import sqnr_db
 from ....recipe.passes import StaticInt8
 from .by_nncf import by_nncf
-from .job import (
-    EXACT,
-    HEAVY,
-    QuantizeJob,
-    heavy_nodes,
-    masking_nodes,
-)
+from .job import HEAVY, QuantizeJob, exact_nodes, heavy_nodes, masking_nodes
 from .last_layers import keep_outputs, round_once
 from .ranges import reader, save_ranges
 from .runners import outputs_of
@@ -90,11 +84,7 @@ def _quantized(job: QuantizeJob, spec: StaticInt8, only_layers: bool) -> Any:
         prepared = job.scratch / "unshared" / "prepared.onnx"
         prepared.parent.mkdir(exist_ok=True)
         onnx.save(copy.deepcopy(source), str(prepared), save_as_external_data=job.large)
-    skipped = [
-        *job.skipped,
-        *masking_nodes(source),
-        *(name for find in EXACT for name in find(source)),
-    ]
+    skipped = [*job.skipped, *masking_nodes(source), *exact_nodes(source)]
     quantize_static(
         str(prepared),
         str(target),
