@@ -15,6 +15,7 @@ from typing import Any
 from ...recipe.errors import StepFailed
 from ...recipe.factories import users_file, users_line
 from ...recipe.library_messages import clean
+from .complex_numbers import NoRealForm
 
 _OWN = Path(__file__).parents[2]
 _ELSEWHERE = "a target that compiles the module itself (inductor-cpu)"
@@ -39,6 +40,7 @@ def _cause(pattern: str, what: str, do: str) -> _Cause:
     return _Cause(re.compile(pattern), what, do)
 
 
+_COMPLEX_ADVICE = "compute with real and imaginary parts apart (torch.view_as_real)"
 #: The first that is found counts: from what is special to what is general.
 _CAUSES = (
     _cause(
@@ -71,7 +73,7 @@ _CAUSES = (
     _cause(
         r"[Cc]omplex(?:Float|Double|64|128)|complex(?:64|128)|view_as_complex|torch\.complex",
         "it computes with complex numbers, which the exported graph doesn't have",
-        "compute with real and imaginary parts apart (torch.view_as_real)",
+        _COMPLEX_ADVICE,
     ),
     _cause(
         r"No ONNX function found for <OpOverload\(op='([\w:.]+)'|"
@@ -129,6 +131,17 @@ def as_export_error(error: BaseException, program: Any = None) -> StepFailed:
         what += f" (layer {layer})"
     where = _place(chain, text) or _line_in(program, operator[1] if operator else "", what)
     return StepFailed(f"the model can't be exported: {what}", where=where, do=do)
+
+
+def complex_error(reason: NoRealForm) -> StepFailed:
+    """The error of a program that computes with complex numbers in a way that graphs can't have."""
+    operator = str(reason).partition("\n")[0]
+    return StepFailed(
+        f"the model can't be exported: the graph has no complex numbers, and {operator} of them is "
+        "not known as an operator on their real and imaginary parts",
+        where=_last_frame(reason.place),
+        do=_COMPLEX_ADVICE,
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -9,7 +9,7 @@ import torch
 from ...recipe.errors import StepFailed
 from ..torch_private import oblivious_sizes, recurrent_operators
 from .axes import BATCH
-from .export_errors import as_export_error
+from .export_errors import as_export_error, complex_error
 from .onnx_files import OUTPUT, name_outputs
 from .tracing import Traced, quiet
 
@@ -31,6 +31,8 @@ def to_onnx(model: torch.nn.Module, traced: Traced) -> Any:
                 verbose=False,
             )
     except Exception as error:
+        if traced.not_real is not None:
+            raise complex_error(traced.not_real) from error
         raise as_export_error(error, traced.program) from error
     if program is None:
         raise StepFailed("the exporter returned no program", where="export")

@@ -33,6 +33,7 @@ from ..data.calling import (
 )
 from ..torch_private import oblivious_sizes, recurrent_operators
 from .axes import BATCH, Varying
+from .complex_numbers import NoRealForm, has_complex, without_complex
 from .experts import exportable_experts
 from .export_errors import as_export_error
 from .symbolic_len import free_sizes_by_len
@@ -51,6 +52,7 @@ class Traced:
         main: The one of them that quality looks at.
         axes: The name of each free axis, by input.
         returned: What the module itself returned, in its own form.
+        not_real: Why there are complex numbers in the program, which graphs can't have.
     """
 
     program: Any
@@ -59,6 +61,7 @@ class Traced:
     main: str
     axes: Mapping[str, Mapping[int, str]]
     returned: Any
+    not_real: NoRealForm | None = None
 
 
 def trace(
@@ -92,14 +95,14 @@ def trace(
         quiet(), _named(model, returned), recurrent_operators(model), oblivious_sizes(),
         exportable_experts(model), free_sizes_by_len(model),
     ):  # fmt: skip
-        program, watch = _exported(model, given, _shapes(model, given, axes))
+        program, not_real, watch = _exported(model, given, _shapes(model, given, axes))
     for name, node in zip(names, _inputs_of(program), strict=True):
         value = node.meta.get("val")
         for axis, free in axes[name].items():
             if isinstance(value, torch.Tensor):
                 what = f"axis {axis} of '{users.get(name, name)}'"
                 _check_free(program, value.shape[axis], what, free, watch)
-    return Traced(program, tuple(names), tuple(outputs), main, axes, returned)
+    return Traced(program, tuple(names), tuple(outputs), main, axes, returned, not_real)
 
 
 def example_of(batches: Sequence[Arrays]) -> Arrays:
@@ -155,15 +158,19 @@ def _shapes(
     return {name: shape(value) for name, value in bound.arguments.items()}
 
 
-def _exported(model: torch.nn.Module, given: Mapping[str, Any], shapes: Any) -> tuple[Any, _Watch]:
+def _exported(
+    model: torch.nn.Module, given: Mapping[str, Any], shapes: Any
+) -> tuple[Any, NoRealForm | None, _Watch]:
     batch = rebuilt(given)
     args = batch if isinstance(batch, tuple) else () if isinstance(batch, Mapping) else (batch,)
     kwargs = dict(batch) if isinstance(batch, Mapping) else None
     first: Exception | None = None
-    for strict in (False, True):
+    for strict, differentiable in ((False, True), (True, True), (False, False)):
+        if not differentiable and "complex" not in str(first):
+            break  # torch can't differentiate all that it computes with complex numbers
         watch = _Watch()
         try:
-            with watch.watching():
+            with watch.watching(), torch.set_grad_enabled(differentiable):
                 program = torch.export.export(
                     model, args, kwargs, dynamic_shapes=shapes, strict=strict
                 )
@@ -172,9 +179,25 @@ def _exported(model: torch.nn.Module, given: Mapping[str, Any], shapes: Any) -> 
         except Exception as error:
             first = first or error
         else:
-            return program, watch
+            return *_of_real_numbers(program, model, args, kwargs, shapes), watch
     assert first is not None  # noqa: S101 (narrows a type)
     raise as_export_error(first) from first
+
+
+def _of_real_numbers(
+    program: Any, model: torch.nn.Module, args: Any, kwargs: Any, shapes: Any
+) -> tuple[Any, NoRealForm | None]:
+    """The program without complex numbers, or why it has them."""
+    if not has_complex(program):
+        return program, None
+
+    def export(module: torch.nn.Module) -> Any:
+        return torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
+
+    try:
+        return without_complex(program, model.forward, export), None
+    except NoRealForm as error:
+        return program, error
 
 
 @contextlib.contextmanager
