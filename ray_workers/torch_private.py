@@ -59,6 +59,11 @@ def tree_leaves(tree: Any) -> list[Any]:
     return leaves
 
 
+def takes_graphs(operator: Any) -> bool:
+    """Whether an operator of an exported program runs a part of the graph, as `no_grad` does."""
+    return isinstance(operator, _part("torch._ops", "HigherOrderOperator"))
+
+
 def oblivious_sizes() -> contextlib.AbstractContextManager[None]:
     """Sizes of 1 take the same path through a model as larger ones while it is exported."""
 

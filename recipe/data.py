@@ -2,9 +2,10 @@
 
 A split is a torch dataset of `(inputs, target)`: inputs are a tensor without its batch dimension,
 or a dictionary of such tensors (then the model is called with keywords), target is a number or a
-tensor. Or it is a Ray dataset whose columns `inputs` and `target` name: then train streams to the
-workers and may be larger than memory. Any other kind needs a `format`. This module does not import
-torch; `ray_workers/data/` does the work, one file per format.
+tensor, or a dictionary or tuple of those. Or it is a Ray dataset whose columns `inputs` and
+`target` name: then train streams to the workers and may be larger than memory. Any other kind needs
+a `format`. This module does not import torch; `ray_workers/data/` does the work, one file per
+format.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Data:
         name: Name of the data set, for MLflow.
         inputs: Of data with columns, such as Ray datasets: the column that is the model's input, or
             the columns that it is called with by keyword.
-        target: Of data with columns: the column of the target.
+        target: Of data with columns: the column of the target, or the columns of several.
         shuffle_rows: Of a Ray dataset as train: size of each worker's shuffle window (rows); the
             order of the blocks is shuffled for each epoch as well.
         format: A `prefect_hone.SplitFormat` that reads splits of your own kind; torch and Ray
@@ -48,7 +49,7 @@ class Data:
     collate: Callable[[list[Any]], Any] | None = None
     name: str = "data"
     inputs: str | tuple[str, ...] = "inputs"
-    target: str = "target"
+    target: str | tuple[str, ...] = "target"
     shuffle_rows: int = 4096
     format: Any | None = None
     text: Callable[[Any], str] | None = None

@@ -71,3 +71,9 @@ class DataFactory(Factory):
         description="Change it when the data behind the same arguments has changed, so that "
         "results computed from the old data are not reused.",
     )
+    target: str | None = Field(
+        None,
+        description="Of several targets in a dictionary or tuple, the name of the one that named "
+        "losses, named metrics and groups by label look at (of a tuple: target_0, target_1, ...); "
+        "by default the first. Losses and metrics of your own get all of them.",
+    )

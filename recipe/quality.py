@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -30,6 +30,11 @@ class Quality(Strict):
     )
     higher_is_better: bool | None = Field(
         None, description="Of a metric of your own: whether a higher value is the better one."
+    )
+    outputs: Literal["main", "all"] = Field(
+        "main",
+        description="What a metric of your own gets as outputs: main, the one that model.output "
+        "names, as an array; or all, a dictionary of arrays by name, the main one first.",
     )
     groups: Annotated[tuple[str, ...] | None, NamesCode(always=False)] = Field(
         None,
@@ -96,6 +101,12 @@ class Quality(Strict):
                 "of '{metric}' the {way} value is the better one: leave higher_is_better out",
                 metric=self.metric,
                 way="higher" if known.higher_is_better else "lower",
+            )
+        if self.outputs == "all" and known is not None:
+            raise mistake(
+                "outputs",
+                "{metric} looks at one output: name a metric of your own (module:name)",
+                metric=self.metric,
             )
         return self
 

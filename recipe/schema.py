@@ -224,6 +224,12 @@ class Recipe(Strict):
                     size=size,
                     sizes=list(sizes),
                 )
+        if self.quality.outputs == "all" and self.train.mesh.pipeline > 1:
+            raise mistake(
+                "outputs",
+                "quality.outputs: a pipeline's last stage gives one output: set "
+                "train.mesh.pipeline to 1",
+            )
         check_measured(self)
         return self
 

@@ -70,7 +70,7 @@ class Train(Strict):
         "main",
         description="What a loss of your own gets as outputs: main, the one that model.output "
         "names; or all, what the model returns (a tuple, dictionary or dataclass), for losses over "
-        "several outputs. Quality looks at the main one in either case.",
+        "several outputs. Quality has `quality.outputs`.",
     )
     label_smoothing: float = Field(
         0.0,

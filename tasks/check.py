@@ -18,8 +18,9 @@ from ..ray_workers.data.calling import (
     INPUT,
     Arrays,
     arrays,
+    called,
     chosen_output,
-    main_for_loss,
+    main_first,
     main_output_name,
     outputs_for_loss,
 )
@@ -27,8 +28,9 @@ from ..ray_workers.data.groups import groupings
 from ..ray_workers.data.input_kinds import find_input
 from ..ray_workers.data.split_checks import check_finite, check_repeats, look_at_all
 from ..ray_workers.data.splits import Splits, batches, few_samples, split
+from ..ray_workers.data.targets import main_target, named_targets
 from ..ray_workers.events import Note
-from ..ray_workers.metrics import metric as load_metric
+from ..ray_workers.metrics import Judgement
 from ..ray_workers.model.axes import Varying
 from ..ray_workers.model.module import initial
 from ..ray_workers.model.onnx_export import to_onnx
@@ -99,7 +101,12 @@ def check(work: Workspace[CheckSpec]) -> Result:
             where="data.factory: Data.train",
             do="give Data(train=...), or set train.epochs to 0 to use the model as it is",
         )
-    loss = make_loss(spec.train.loss, work.allowed, class_weights=spec.train.class_weights)
+    loss = make_loss(
+        spec.train.loss,
+        work.allowed,
+        class_weights=spec.train.class_weights,
+        target=spec.data.target,
+    )
     check_finite(model, splits, seen)
     seconds = _try_one_batch(model, splits, spec, loss, work)
     train = spec.train
@@ -110,7 +117,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
     samples = real_inputs(splits, splits.test, SAMPLES, spec.batch_sizes, axes)
     calibration = real_inputs(splits, splits.calibration, CALIBRATION, declared=axes)
     _check_alike(samples.stacked, calibration.stacked)
-    groupings(splits, spec.groups, work.allowed, most=SAMPLES)
+    groupings(splits, spec.groups, work.allowed, spec.data.target, most=SAMPLES)
     if spec.proofs is not None:
         find_input(samples.stacked, spec.proofs)
     for name, values in (("samples", samples), ("calibration", calibration)):
@@ -127,6 +134,8 @@ def check(work: Workspace[CheckSpec]) -> Result:
         notes.append(
             "the test split has one sample: what is measured on it says little of other samples"
         )
+    if (several := _told_of_targets(splits, spec)) is not None:
+        notes.append(several)
     if overlaps:
         notes.append(
             f"{overlaps} of the {sizes['test']} test samples are also in train: the measured "
@@ -150,6 +159,18 @@ def check(work: Workspace[CheckSpec]) -> Result:
     )  # fmt: skip
 
 
+def _told_of_targets(splits: Splits, spec: CheckSpec) -> str | None:
+    """Which of several targets a metric or loss of Hone's looks at, if the recipe doesn't say."""
+    names = [name for name, _ in named_targets(few_samples(splits).target)]
+    whole = ":" in spec.metric and ":" in spec.train.loss
+    if len(names) < 2 or spec.data.target is not None or whole:
+        return None
+    return (
+        f"the data give several targets ({', '.join(names)}): Hone's own losses and metrics look "
+        f"at '{names[0]}' (data.target names another)"
+    )
+
+
 def _try_one_batch(
     model: torch.nn.Module,
     splits: Splits,
@@ -164,9 +185,10 @@ def _try_one_batch(
     with torch.no_grad():
         started = time.perf_counter()
         try:
-            every = spec.train.loss_gets_all
-            returned = outputs_for_loss(model, inputs, every)
-            outputs = main_for_loss(returned, model, every)
+            everything = called(model, inputs)
+            named = main_first(everything, chosen_output(model))
+            outputs = next(iter(named.values()))
+            returned = everything if spec.train.loss_gets_all else outputs
         except InputError:
             raise
         except Exception as error:
@@ -190,6 +212,12 @@ def _try_one_batch(
             where=origin(spec.model.factory, spec.model.args),
             do="return one output for each sample, in the first axis",
         )
+    if spec.train.mesh.pipeline > 1 and not isinstance(target, torch.Tensor):
+        raise InputError(
+            "the data give several targets, and a pipeline's last stage gets one tensor",
+            where="train.mesh.pipeline",
+            do="set pipeline to 1, or give one target",
+        )
     if ":" in spec.train.loss:
         refuse_broadcast(loss, spec.train.loss, returned, target)
     with torch.no_grad():
@@ -202,18 +230,18 @@ def _try_one_batch(
         )
     if (
         spec.train.loss == "cross_entropy"
-        and outputs.shape == target.shape
+        and outputs.shape == (main := main_target(target, spec.data.target)).shape
         and spec.metric in METRICS
         and METRICS[spec.metric].of_labels
     ):
         raise InputError(
-            f"the targets are probabilities of classes {tuple(target.shape)}, which the metric "
+            f"the targets are probabilities of classes {tuple(main.shape)}, which the metric "
             f"'{spec.metric}' would take for labels of their own",
             where="quality.metric",
             do="give class numbers as targets, or name a metric of your own",
         )
-    measure = load_metric(spec.metric, work.allowed)
-    measure.aggregate(measure.per_sample(outputs.float().numpy(), target.numpy()))
+    measure = Judgement(spec, work.allowed)
+    measure.aggregate(measure.per_sample(named, target))
     return seconds
 
 
@@ -278,7 +306,7 @@ def _told_of_mean(
     in_parts = train.accumulate * train.mesh.data_range[1] * train.mesh.shard > 1
     if ":" not in spec.train.loss or not in_parts or count < 4:
         return []
-    loss = make_counted_loss(spec.train.loss, work.allowed)
+    loss = make_counted_loss(spec.train.loss, work.allowed, target=spec.data.target)
     model.eval()
 
     def mean(*parts: Sequence[int]) -> float:

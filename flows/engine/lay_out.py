@@ -143,6 +143,7 @@ def lay_out_training(recipe: Recipe, submit: Submit[H]) -> tuple[Laid[H], Laid[H
                 data=judged.data,
                 train=recipe.train,
                 metric=judged.metric,
+                metric_outputs=judged.metric_outputs,
                 higher_is_better=recipe.quality.rises,
             ),
             loads=(metric,),

@@ -243,5 +243,9 @@ def hand(
 def judged_by(recipe: Recipe) -> Judged:
     """What every judgement of quality of a recipe has in common."""
     return Judged(
-        model=recipe.model, data=recipe.data, metric=recipe.quality.metric, seed=recipe.train.seed
+        model=recipe.model,
+        data=recipe.data,
+        metric=recipe.quality.metric,
+        metric_outputs=recipe.quality.outputs,
+        seed=recipe.train.seed,
     )

@@ -35,6 +35,23 @@ def call_model(model: Any, inputs: Any) -> torch.Tensor:
     return main_output(called(model, inputs), chosen_output(model))
 
 
+def returned_by(model: Any, inputs: Any) -> dict[str, torch.Tensor]:
+    """All outputs of a model for a batch by name, the main one first."""
+    return main_first(called(model, inputs), chosen_output(model))
+
+
+def main_first(outputs: Any, chosen: str | None) -> dict[str, torch.Tensor]:
+    """What a model returned by name, the main one first.
+
+    Raises:
+        InputError: There is no tensor in it, or none of the chosen name.
+    """
+    main = main_output(outputs, chosen)
+    named = named_outputs(outputs)
+    name = main_output_name(list(named), chosen)
+    return {name: main, **named}
+
+
 def outputs_for_loss(model: Any, inputs: Any, every: bool) -> Any:
     """What a loss gets of a batch: the main output, or everything as the model returns it."""
     if not every:
@@ -42,12 +59,6 @@ def outputs_for_loss(model: Any, inputs: Any, every: bool) -> Any:
     outputs = called(model, inputs)
     form = getattr(model, _FORM, None)
     return outputs if form is None else in_form(form, named_outputs(outputs))
-
-
-def main_for_loss(outputs: Any, model: Any, every: bool) -> torch.Tensor:
-    """The main output of what `outputs_for_loss` returned."""
-    found: torch.Tensor = main_output(outputs, chosen_output(model)) if every else outputs
-    return found
 
 
 def called(model: Any, inputs: Any) -> Any:

@@ -17,6 +17,7 @@ from torch.utils.data import Subset
 from ...recipe.errors import HoneError, InputError
 from ...recipe.factories import raised
 from .calling import INPUT, flat_inputs
+from .targets import TARGET, as_targets, named_targets
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Wanted:
 
 #: What to do with weights of samples.
 WEIGHTS_ADVICE = (
-    "weights of samples are no part of the data: put a sample's weight into its target, and name a "
-    "loss and a metric of your own that read it"
+    "weights of samples are no part of the data: make the target a dictionary that has the weight, "
+    "and name a loss and a metric of your own that read it"
 )
 
 
@@ -59,7 +60,7 @@ class Fetcher:
         self._name = name
         self._where = f"data.factory: Data.{name}"
 
-    def batch(self, wanted: Wanted) -> tuple[Any, torch.Tensor]:
+    def batch(self, wanted: Wanted) -> tuple[Any, Any]:
         """Read a batch.
 
         Raises:
@@ -80,7 +81,7 @@ class Fetcher:
                     do=WEIGHTS_ADVICE,
                 )
             inputs, target = batch
-            target = torch.as_tensor(target)
+            target = as_targets(target)
         except HoneError:
             raise
         except Exception as error:
@@ -128,9 +129,9 @@ class Fetcher:
             ) from error
 
     def _check_sizes(
-        self, inputs: Any, target: torch.Tensor, samples: list[Any], indices: Sequence[int]
+        self, inputs: Any, target: Any, samples: list[Any], indices: Sequence[int]
     ) -> None:
-        parts = {"the target": target}
+        parts = {_of_target(name): value for name, value in named_targets(target)}
         for name, value in flat_inputs(inputs):
             parts["the inputs" if name == INPUT else f"the input '{name}'"] = value
         for part, value in parts.items():
@@ -170,7 +171,13 @@ def fields(sample: Any) -> Iterator[tuple[str, Any]]:
         return
     for name, value in named_inputs(sample).items():
         yield "the input" if name == INPUT else f"the input '{name}'", value
-    yield "the target", sample[1]
+    for name, value in _walk(sample[1], "", TARGET):
+        yield _of_target(name), value
+
+
+def _of_target(name: str) -> str:
+    """What an error calls a target."""
+    return "the target" if name == TARGET else f"the target '{name}'"
 
 
 def named_inputs(sample: Any) -> dict[str, Any]:
@@ -178,13 +185,13 @@ def named_inputs(sample: Any) -> dict[str, Any]:
     return dict(_walk(sample[0], ""))
 
 
-def _walk(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+def _walk(value: Any, place: str, whole: str = INPUT) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         items = [(str(name), inner) for name, inner in value.items()]
     elif isinstance(value, tuple | list):
-        items = [(str(i) if place else f"{INPUT}_{i}", inner) for i, inner in enumerate(value)]
+        items = [(str(i) if place else f"{whole}_{i}", inner) for i, inner in enumerate(value)]
     else:
-        yield place or INPUT, value
+        yield place or whole, value
         return
     for name, inner in items:
         yield from _walk(inner, f"{place}.{name}" if place else name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...recipe.strict import Strict, short_name
 from ..store.file_names import GROUPS
 from .fetching import Fetcher, named_inputs
 from .splits import Splits
+from .targets import main_target
 
 #: Groups by the target.
 LABEL = "label"
@@ -66,7 +67,11 @@ def read_groupings(folder: Path) -> list[Grouping]:
 
 
 def groupings(
-    splits: Splits, names: Sequence[str], allowed: Allowed, most: int | None = None
+    splits: Splits,
+    names: Sequence[str],
+    allowed: Allowed,
+    target: str | None = None,
+    most: int | None = None,
 ) -> list[Grouping]:
     """The groups of the samples of the test split.
 
@@ -74,16 +79,19 @@ def groupings(
         splits: The data.
         names: As `quality.groups` has them.
         allowed: Which functions may be called.
+        target: Of several targets, the one that `label` groups by.
         most: Samples to look at; None: all.
 
     Raises:
         InputError: There is no such name, a function fails, or what comes is no group.
     """
     count = len(splits.test) if most is None else min(most, len(splits.test))
-    return [_grouping(name, list(_values(splits, name, allowed, count))) for name in names]
+    return [_grouping(name, list(_values(splits, name, allowed, target, count))) for name in names]
 
 
-def _values(splits: Splits, name: str, allowed: Allowed, count: int) -> Iterator[Any]:
+def _values(
+    splits: Splits, name: str, allowed: Allowed, target: str | None, count: int
+) -> Iterator[Any]:
     """Of each sample what says its group."""
     if ":" in name:
         yield from _by_function(splits, name, allowed, count)
@@ -111,7 +119,12 @@ def _values(splits: Splits, name: str, allowed: Allowed, count: int) -> Iterator
         )
     for index in range(count):
         sample = fetcher.sample(index)
-        yield sample[1] if name == LABEL else named_inputs(sample)[name]
+        yield _label(sample[1], target) if name == LABEL else named_inputs(sample)[name]
+
+
+def _label(target: Any, chosen: str | None) -> Any:
+    """The target of a sample that says its group."""
+    return main_target(target, chosen) if isinstance(target, Mapping | tuple | list) else target
 
 
 def _by_function(splits: Splits, name: str, allowed: Allowed, count: int) -> Iterator[Any]:

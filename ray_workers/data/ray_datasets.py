@@ -129,7 +129,7 @@ class RayFeed:
     Attributes:
         splits: All splits, train as a stream.
         inputs: Columns that are the model's inputs.
-        target: The column of the target.
+        target: The column of the target, or the columns of several.
         shuffle_rows: Size of the shuffle window (rows).
         feeder: A handle of the actor.
         seed: Of the recipe.
@@ -137,7 +137,7 @@ class RayFeed:
 
     splits: Splits
     inputs: str | tuple[str, ...]
-    target: str
+    target: str | tuple[str, ...]
     shuffle_rows: int
     feeder: Any
     seed: int
@@ -176,8 +176,9 @@ def _groups(data: Data) -> tuple[str, ...]:
     return () if isinstance(data.groups, Mapping) else tuple(data.groups)
 
 
-def _names(inputs: str | tuple[str, ...], target: str) -> tuple[str, ...]:
-    return (*((inputs,) if isinstance(inputs, str) else tuple(inputs)), target)
+def _names(inputs: str | tuple[str, ...], target: str | tuple[str, ...]) -> tuple[str, ...]:
+    both = ((part,) if isinstance(part, str) else tuple(part) for part in (inputs, target))
+    return tuple(name for part in both for name in part)
 
 
 def _check_columns(dataset: Any, data: Data, where: str) -> None:

@@ -94,9 +94,10 @@ def check_repeats(splits: Splits, again: Splits) -> list[str]:
         for (part, value), (_, other) in pairs:
             if bytes_of(value) == bytes_of(other):
                 continue
-            if part == "the target":
+            if part.startswith("the target"):
                 raise InputError(
-                    f"the factory gave sample {index} another target at the next call",
+                    f"the factory gave sample {index} another {part.removeprefix('the ')} at "
+                    "the next call",
                     where="data.factory: Data.test",
                     do=do,
                 )

@@ -30,27 +30,29 @@ class Rows:
     Attributes:
         columns: Arrays (N, ...) by name.
         inputs: The column, or the columns, that are the model's inputs.
-        target: The column of the target.
+        target: The column of the target, or the columns of several.
     """
 
     columns: Columns
     inputs: str | tuple[str, ...]
-    target: str
+    target: str | tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.columns[self.target])
+        return len(self.columns[self.target if isinstance(self.target, str) else self.target[0]])
 
-    def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self.batch(index)
 
-    def batch(self, chosen: Any) -> tuple[Any, torch.Tensor]:
+    def batch(self, chosen: Any) -> tuple[Any, Any]:
         """Some rows as a batch `(inputs, target)`."""
-        target = torch.as_tensor(self.columns[self.target][chosen])
-        if isinstance(self.inputs, str):
-            return torch.as_tensor(self.columns[self.inputs][chosen]), target
-        return {name: torch.as_tensor(self.columns[name][chosen]) for name in self.inputs}, target
+        return self._read(self.inputs, chosen), self._read(self.target, chosen)
+
+    def _read(self, names: str | tuple[str, ...], chosen: Any) -> Any:
+        if isinstance(names, str):
+            return torch.as_tensor(self.columns[names][chosen])
+        return {name: torch.as_tensor(self.columns[name][chosen]) for name in names}
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Stream:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         return self.head[index]
 
 

@@ -25,6 +25,7 @@ from .fetching import WEIGHTS_ADVICE, Fetcher, Part, Wanted, fields, named_input
 from .formats import format_of
 from .shared_reading import read_once
 from .split_format import Feed, SplitFormat
+from .targets import named_targets
 from .torch_datasets import TorchDatasets
 
 SPLITS = ("train", "test", "validation", "calibration")
@@ -208,7 +209,7 @@ def _check_split(name: str, dataset: Any) -> None:
 
 def batches(
     splits: Splits, dataset: Any, index_batches: Sequence[Sequence[int]]
-) -> Iterator[tuple[Any, torch.Tensor]]:
+) -> Iterator[tuple[Any, Any]]:
     """The batches `(inputs, target)` of the given indices, in order."""
     fetcher = Fetcher(dataset, splits.collate, split_name(splits, dataset))
     yield from (fetcher.batch(Wanted(indices)) for indices in index_batches)
@@ -228,17 +229,18 @@ class SampleBatch:
     Attributes:
         inputs: A tensor (count, ...) or a dictionary of them.
         count: How many samples.
-        target: Their targets (count, ...).
+        target: Their targets (count, ...), or a dictionary or tuple of them.
     """
 
     inputs: Any
     count: int
-    target: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    target: Any = field(default_factory=lambda: torch.zeros(0))
 
     @property
     def targets(self) -> float:
         """Numbers in the target of a sample (a count)."""
-        return max(1.0, float(self.target.numel()) / self.count)
+        numbers = sum(value.numel() for _, value in named_targets(self.target))
+        return max(1.0, float(numbers) / self.count)
 
 
 def few_samples(splits: Splits) -> SampleBatch:
@@ -302,9 +304,9 @@ def look_through(name: str, dataset: Any, seconds: float = float("inf")) -> Seen
         seen.looked_at += 1
         for part, value in fields(sample):
             if _has_nan(value):
-                if part == "the target":
+                if part.startswith("the target"):
                     raise InputError(
-                        f"the target of sample {place_of(dataset, index)} is NaN",
+                        f"{part} of sample {place_of(dataset, index)} is NaN",
                         where=f"data.factory: Data.{name}",
                         do="remove the sample, or give it a target",
                     )

@@ -1,23 +1,28 @@
 """Metrics: measures of quality, one file each.
 
 A metric has two functions. `per_sample(outputs, targets)` returns statistics of shape (N, k), one
-row per sample; `aggregate(statistics)` reduces them to one number. So workers can evaluate parts,
-and resampling the rows gives a confidence interval for any metric. The direction is in
-`recipe/measures.py`, or in the recipe for the user's own metric.
+row per sample; `aggregate(statistics)` reduces them to one number. Hone's metrics look at one
+output and one target; the user's own get all targets, and with `quality.outputs: all` all outputs.
+So workers can evaluate parts, and resampling the rows gives a confidence interval for any metric.
+The direction is in `recipe/measures.py`, or in the recipe for the user's own metric.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, raised
 from ...recipe.metrics import METRICS
+from ...recipe.model import DataFactory
+from ..data.calling import OUTPUT
+from ..data.targets import as_arrays, main_target
 from .plain import PlainMetric
 
 Array = np.ndarray[Any, Any]
@@ -26,14 +31,74 @@ _WHERE = "quality.metric"
 _FUNCTIONS = ("per_sample", "aggregate")
 
 
+class HowJudged(Protocol):
+    """A step that judges.
+
+    Attributes:
+        metric: Name of the quality metric.
+        metric_outputs: What a metric of the user's own gets: the main output, or all of them.
+        data: Names the main one of several targets.
+    """
+
+    @property
+    def metric(self) -> str: ...
+
+    @property
+    def metric_outputs(self) -> Literal["main", "all"]: ...
+
+    @property
+    def data(self) -> DataFactory: ...
+
+
 class MetricFunctions(Protocol):
     """The functions of a metric: a module of Hone, or the user's module, class or object."""
 
-    def per_sample(self, outputs: Array, targets: Array) -> Array:
+    def per_sample(self, outputs: Any, targets: Any) -> Array:
         """Statistics (N, k) of outputs (N, ...) and targets (N, ...)."""
 
     def aggregate(self, statistics: Array, /) -> float:
         """The metric's value from statistics (N, k)."""
+
+
+class Judgement:
+    """A metric with what it gets of a model's outputs and of the targets.
+
+    Args:
+        how: The step's spec.
+        allowed: What may be named by import path.
+    """
+
+    def __init__(self, how: HowJudged, allowed: Allowed | None = None) -> None:
+        self._functions = metric(how.metric, allowed)
+        self._own = ":" in how.metric
+        self._every = how.metric_outputs == "all"
+        self._target = how.data.target
+
+    def per_sample(self, outputs: Any, targets: Any) -> Array:
+        """Statistics (N, k).
+
+        Args:
+            outputs: All of a model's by name, the main one first, or the main one only: arrays or
+                tensors (N, ...).
+            targets: As a batch has them.
+        """
+        found = dict(outputs) if isinstance(outputs, Mapping) else {OUTPUT: outputs}
+        given: Any = {name: _array(value) for name, value in found.items()}
+        if not self._every:
+            given = next(iter(given.values()))
+        if self._own:
+            return self._functions.per_sample(given, as_arrays(targets))
+        return self._functions.per_sample(given, main_target(targets, self._target).cpu().numpy())
+
+    def aggregate(self, statistics: Array, /) -> float:
+        """The metric's value from statistics (N, k)."""
+        return self._functions.aggregate(statistics)
+
+
+def _array(value: Any) -> Array:
+    if isinstance(value, torch.Tensor):
+        return np.asarray((value.float() if value.is_floating_point() else value).cpu().numpy())
+    return np.asarray(value)
 
 
 def metric(name: str, allowed: Allowed | None = None) -> MetricFunctions:
@@ -139,7 +204,7 @@ class OwnMetric:
         self._where = f"{_WHERE}: {name}"
         self._functions = functions
 
-    def per_sample(self, outputs: Array, targets: Array) -> Array:
+    def per_sample(self, outputs: Any, targets: Any) -> Array:
         """Its statistics, as float64.
 
         Raises:
@@ -149,10 +214,11 @@ class OwnMetric:
             rows = np.asarray(self._functions.per_sample(outputs, targets), dtype=np.float64)
         except Exception as error:
             raise raised("per_sample", error, self._where) from error
-        if rows.ndim != 2 or len(rows) != len(outputs):
+        some = next(iter(outputs.values())) if isinstance(outputs, Mapping) else outputs
+        if rows.ndim != 2 or len(rows) != len(some):
             raise InputError(
-                f"per_sample gave an array of shape {rows.shape} for {len(outputs)} samples, "
-                f"expected ({len(outputs)}, k): a row of numbers for each sample",
+                f"per_sample gave an array of shape {rows.shape} for {len(some)} samples, "
+                f"expected ({len(some)}, k): a row of numbers for each sample",
                 where=self._where,
             )
         return np.ascontiguousarray(rows)

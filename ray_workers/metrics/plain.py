@@ -1,12 +1,13 @@
 """A metric that is a plain function of all outputs and targets.
 
 Its statistics are the outputs and targets themselves, so a resample is judged by the function. Each
-row says its own shapes, so that rows can be kept, joined and read anywhere.
+row says its own form, so that rows can be kept, joined and read anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,13 @@ from ...recipe.errors import InputError
 from ...recipe.factories import raised
 from .positions import Array
 
-Function = Callable[[Array, Array], Any]
-#: Numbers before the values: of outputs and of targets the count of axes, and whether the targets
-#: are integers.
-_HEAD = 3
+Function = Callable[[Any, Any], Any]
+#: Bytes of a row's form that one number holds exactly.
+_BYTES = 6
 
 
 class PlainMetric:
-    """A function that takes outputs (N, ...) and targets (N, ...) as numpy arrays.
+    """A function that takes outputs and targets as numpy arrays (N, ...), or dictionaries of them.
 
     It returns the metric's value, or one for each sample, which are averaged.
 
@@ -35,13 +35,13 @@ class PlainMetric:
         self._where = where
         self._function = function
 
-    def per_sample(self, outputs: Array, targets: Array) -> Array:
-        """Outputs and targets, with their shapes (N, k), float64."""
-        shapes = (outputs.shape[1:], targets.shape[1:])
-        whole = float(np.issubdtype(targets.dtype, np.integer))
-        head = [*map(float, map(len, shapes)), whole, *map(float, (*shapes[0], *shapes[1]))]
-        count = len(outputs)
-        parts = [np.tile(head, (count, 1)), outputs.reshape(count, -1), targets.reshape(count, -1)]
+    def per_sample(self, outputs: Any, targets: Any) -> Array:
+        """Outputs and targets, with their form (N, k), float64."""
+        values: list[Array] = []
+        form = json.dumps([_form(outputs, values), _form(targets, values)], separators=(",", ":"))
+        count = len(values[0])
+        head = np.tile(_as_numbers(form), (count, 1))
+        parts = [head, *(value.reshape(count, -1) for value in values)]
         return np.concatenate(parts, axis=1, dtype=np.float64)
 
     def aggregate(self, statistics: Array, /) -> float:
@@ -55,18 +55,17 @@ class PlainMetric:
             value = np.asarray(self._function(outputs, targets), dtype=np.float64)
         except Exception as error:
             raise raised("the metric", error, self._where) from error
-        if value.shape not in ((), (len(outputs),)):
+        if value.shape not in ((), (len(statistics),)):
             raise InputError(
-                f"the metric gave an array of shape {value.shape} for {len(outputs)} samples, "
+                f"the metric gave an array of shape {value.shape} for {len(statistics)} samples, "
                 f"expected a number, or one for each sample",
                 where=self._where,
             )
         return float(value.mean())
 
-    def _unpacked(self, statistics: Array) -> tuple[Array, Array]:
+    def _unpacked(self, statistics: Array) -> tuple[Any, Any]:
         first = statistics[0]
-        axes, others = int(first[0]), int(first[1])
-        end = _HEAD + axes + others
+        end = 1 + int(first[0])
         if np.isnan(statistics).any() or (statistics[:, :end] != first[:end]).any():
             raise InputError(
                 "the samples differ in size, or an output or target is NaN, and a plain function "
@@ -74,9 +73,57 @@ class PlainMetric:
                 where=self._where,
                 do="give an object with per_sample(outputs, targets) and aggregate(statistics)",
             )
-        shape = tuple(map(int, first[_HEAD : _HEAD + axes]))
-        other = tuple(map(int, first[_HEAD + axes : end]))
-        middle = end + int(np.prod(shape))
-        outputs = statistics[:, end:middle].reshape(-1, *shape).astype(np.float32)
-        targets = statistics[:, middle:].reshape(-1, *other)
-        return outputs, targets.astype(np.int64 if first[2] else np.float32)
+        outputs, targets = json.loads(_as_text(first[1:end]))
+        columns = _Columns(statistics[:, end:])
+        return columns.of(outputs), columns.of(targets)
+
+
+class _Columns:
+    """Takes arrays out of rows, one after the other.
+
+    Args:
+        rows: Numbers (N, k).
+    """
+
+    def __init__(self, rows: Array) -> None:
+        self._rows = rows
+        self._next = 0
+
+    def of(self, form: Any) -> Any:
+        """What has this form."""
+        if isinstance(form, dict):
+            return {name: self.of(inner) for name, inner in form.items()}
+        if isinstance(form, list) and form[0] == "several":
+            return tuple(map(self.of, form[1]))
+        if form is None:
+            return None
+        shape, kind = form
+        start, self._next = self._next, self._next + int(np.prod(shape))
+        value = self._rows[:, start : self._next].reshape(-1, *shape)
+        return value.astype(np.float32 if kind == "f" else bool if kind == "b" else np.int64)
+
+
+def _form(value: Any, values: list[Array]) -> Any:
+    """The form of outputs or targets; their arrays are added to a list in its order."""
+    if isinstance(value, Mapping):
+        return {name: _form(inner, values) for name, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return ["several", [_form(inner, values) for inner in value]]
+    if value is None:
+        return None
+    array = np.asarray(value)
+    values.append(array)
+    return [list(array.shape[1:]), array.dtype.kind if array.dtype.kind in "fb" else "i"]
+
+
+def _as_numbers(text: str) -> Array:
+    """A text as numbers, their count first."""
+    data = text.encode()
+    parts = [data[i : i + _BYTES] for i in range(0, len(data), _BYTES)]
+    return np.array([len(parts), *(int.from_bytes(b"\1" + part) for part in parts)], np.float64)
+
+
+def _as_text(numbers: Array) -> str:
+    """The inverse of `_as_numbers`, without the count."""
+    wholes = (int(number) for number in numbers)
+    return b"".join(n.to_bytes((n.bit_length() + 7) // 8)[1:] for n in wholes).decode()

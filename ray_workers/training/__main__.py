@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
         data=recipe.data,
         train=recipe.train,
         metric=recipe.quality.metric,
+        metric_outputs=recipe.quality.outputs,
         higher_is_better=recipe.quality.rises,
         allowed=Allowed.from_environment(code),
         checkpoints=str(Path(arguments[1]).resolve())

@@ -10,10 +10,11 @@ from torch.overrides import TorchFunctionMode
 
 from ...recipe.errors import InputError
 from ..data.calling import in_form, named_outputs
+from ..data.targets import named_targets
 from .losses import Loss
 
 
-def refuse_broadcast(loss: Loss, name: str, outputs: Any, targets: torch.Tensor) -> None:
+def refuse_broadcast(loss: Loss, name: str, outputs: Any, targets: Any) -> None:
     """Refuse a loss that compares every output with every target.
 
     Args:
@@ -26,8 +27,8 @@ def refuse_broadcast(loss: Loss, name: str, outputs: Any, targets: torch.Tensor)
         InputError: It does.
     """
     each = named_outputs(outputs)
-    odd = [one for one in each.values()
-           if _differ_by_one(one, targets) or _differ_by_one(targets, one)]  # fmt: skip
+    odd = [(one, other) for one in each.values() for _, other in named_targets(targets)
+           if _differ_by_one(one, other) or _differ_by_one(other, one)]  # fmt: skip
     if not odd:
         return
     own = {name: one.detach().requires_grad_(one.is_floating_point()) for name, one in each.items()}
@@ -35,8 +36,8 @@ def refuse_broadcast(loss: Loss, name: str, outputs: Any, targets: torch.Tensor)
         loss(in_form(outputs, own), targets)
     if watch.found is not None:
         raise InputError(
-            f"the loss compares every output with every target: outputs {tuple(odd[0].shape)} and "
-            f"targets {tuple(targets.shape)} are broadcast to {tuple(watch.found)}",
+            f"the loss compares every output with every target: outputs {tuple(odd[0][0].shape)} "
+            f"and targets {tuple(odd[0][1].shape)} are broadcast to {tuple(watch.found)}",
             where=f"train.loss: {name}",
             do="give both one shape, for example by outputs.squeeze(-1)",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -40,6 +41,7 @@ class TrainJob(Strict):
         data: Factory of the data.
         train: The recipe's `train`.
         metric: Name of the quality metric.
+        metric_outputs: What a metric of the user's own gets: the main output, or all of them.
         higher_is_better: Which way it is good.
         allowed: Factories that may be called.
         checkpoints: fsspec URL of the run's checkpoints.
@@ -57,6 +59,7 @@ class TrainJob(Strict):
     data: DataFactory
     train: Train
     metric: str
+    metric_outputs: Literal["main", "all"] = "main"
     higher_is_better: bool
     allowed: Allowed
     checkpoints: str

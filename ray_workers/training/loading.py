@@ -95,14 +95,14 @@ class Loader:
                 inputs, target = next(loaded)
                 device = self._axes.device
                 inputs = move(inputs, device, self._pinned)
-                target = target.to(device, non_blocking=self._pinned)
+                target = move(target, device, self._pinned)
                 step_batches.append(MicroBatch(inputs, target, share.own, share.weight))
             yield step_batches
 
     def _seed_of(self, epoch: int, step: int, part: int) -> int:
         return mixed_seed(self._seed, epoch + 1, step, self._axes.reader, part, _READING)
 
-    def _loaded(self, plan: Iterator[Wanted]) -> Iterator[tuple[Any, torch.Tensor]]:
+    def _loaded(self, plan: Iterator[Wanted]) -> Iterator[tuple[Any, Any]]:
         if self._loader is None:
             yield from map(self._fetcher.batch, plan)
             return

@@ -106,7 +106,8 @@ def train_loop(
     ema = Ema(placed.parts, spec.ema, placed.aliases) if spec.ema is not None else None
     scaler = torch.amp.GradScaler(axes.device.type, enabled=spec.precision == "fp16")
     state = TrainState(placed, optimizers, ema, scaler)
-    runner = make_step_runner(placed, objective, spec, axes, scaler, samples.targets)
+    every_output = job.metric_outputs == "all"
+    runner = make_step_runner(placed, objective, spec, axes, scaler, samples.targets, every_output)
     late = int(axes.device.type == "cuda")  # steps whose numbers may be unread
 
     steps_per_epoch = count_steps(len(splits.train), spec.batch_size, fewest.step)
@@ -249,9 +250,9 @@ def _may_lack_gradients(
     if lesson is not None and lesson.features is not None:
         return False  # the objective uses inner layers, which DDP can't see
     model.to(axes.device)
-    inputs, target = move(samples.inputs, axes.device), samples.target.to(axes.device)
+    inputs, target = move(samples.inputs, axes.device), move(samples.target, axes.device)
     every = spec.loss_gets_all
-    loss = make_loss(spec.loss, job.allowed) if every else None
+    loss = make_loss(spec.loss, job.allowed, target=job.data.target) if every else None
 
     def value(outputs: Any) -> torch.Tensor:
         found: torch.Tensor = outputs.float().sum() if loss is None else loss(outputs, target)

@@ -18,10 +18,11 @@ from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, raised, users_line
 from ...recipe.library_messages import telling
 from ..data.calling import named_outputs
+from ..data.targets import main_target, named_targets
 from ..metrics.positions import IGNORED, class_axis
 
-#: Of outputs and targets; a loss of the user's own may get all outputs of a model at once.
-Loss = Callable[[Any, torch.Tensor], torch.Tensor]
+#: Of outputs and targets; a loss of the user's own may get several of both at once.
+Loss = Callable[[Any, Any], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Counted:
         return self.total / torch.where(count > 0, count, torch.ones_like(count))
 
 
-CountedLoss = Callable[[Any, torch.Tensor], torch.Tensor | Counted]
+CountedLoss = Callable[[Any, Any], torch.Tensor | Counted]
 
 
 def make_loss(
@@ -51,11 +52,12 @@ def make_loss(
     allowed: Allowed,
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | None = None,
+    target: str | None = None,
 ) -> Loss:
     """The loss of a recipe as a scalar: the mean over a batch. See `make_counted_loss`."""
-    measured = make_counted_loss(name, allowed, label_smoothing, class_weights)
+    measured = make_counted_loss(name, allowed, label_smoothing, class_weights, target)
 
-    def loss(outputs: Any, targets: torch.Tensor) -> torch.Tensor:
+    def loss(outputs: Any, targets: Any) -> torch.Tensor:
         value = measured(outputs, targets)
         return value.mean if isinstance(value, Counted) else value
 
@@ -67,6 +69,7 @@ def make_counted_loss(
     allowed: Allowed,
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | None = None,
+    target: str | None = None,
 ) -> CountedLoss:
     """The loss of a recipe: one of Hone's names, or the import path of your own function.
 
@@ -76,6 +79,7 @@ def make_counted_loss(
         allowed: Factories that may be called.
         label_smoothing: Of cross_entropy.
         class_weights: Of cross_entropy.
+        target: Of several targets, the one that a loss of Hone's looks at: `data.target`.
 
     Returns:
         A function of outputs and targets.
@@ -96,7 +100,9 @@ def make_counted_loss(
     if name == "cross_entropy":
         function = CrossEntropy(label_smoothing, tuple(class_weights or ()))
 
-    def loss(outputs: Any, targets: torch.Tensor) -> torch.Tensor | Counted:
+    def loss(outputs: Any, targets: Any) -> torch.Tensor | Counted:
+        if ":" not in name:
+            targets = main_target(targets, target)
         try:
             value = function(outputs, targets)
         except Exception as error:
@@ -106,8 +112,7 @@ def make_counted_loss(
                 raise
             raise InputError(
                 f"the loss '{name}' can't take the model's output: {telling(error)}. "
-                f"{_outputs(outputs)}; target: shape {_shape(targets)}, {targets.dtype}"
-                f"{_range(targets)}",
+                f"{_outputs(outputs)}; {_targets(targets)}",
                 where="train.loss",
                 do=_EXPECTS.get(name, "make the model's output and the target fit the loss"),
             ) from error
@@ -116,15 +121,16 @@ def make_counted_loss(
     return loss
 
 
-def mean_of_parts(loss: CountedLoss, parts: Iterable[tuple[Any, torch.Tensor]]) -> float:
+def mean_of_parts(loss: CountedLoss, parts: Iterable[tuple[Any, Any]]) -> float:
     """A batch's loss as training computes it from the outputs and targets of its parts."""
     total = count = 0.0
     for outputs, targets in parts:
         found = loss(outputs, targets)
+        size = len(main_target(targets))
         if isinstance(found, Counted):
             total, count = total + float(found.total), count + float(found.count)
         else:
-            total, count = total + float(found) * len(targets), count + len(targets)
+            total, count = total + float(found) * size, count + size
     return total / count if count else 0.0
 
 
@@ -151,6 +157,14 @@ def _described(value: object) -> str:
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {_shape(value)}"
     return f"a {type(value).__name__}"
+
+
+def _targets(targets: Any) -> str:
+    each = [
+        f"{name}: shape {_shape(one)}, {one.dtype}{_range(one)}"
+        for name, one in named_targets(targets)
+    ]
+    return "; ".join(each)
 
 
 def _outputs(outputs: Any) -> str:

@@ -20,6 +20,7 @@ from ...recipe.factories import Allowed
 from ...recipe.model import Factory
 from ...recipe.objectives import DistillObjective
 from ..data.calling import chosen_output, main_output
+from ..data.targets import main_target
 from ..metrics.positions import class_axis
 from ..model.module import load_module, load_weights, make_module
 from .features import Features
@@ -29,7 +30,7 @@ from .parallel.axes import Axes
 from .parallel.parallelize import Placed
 from .teacher_outputs import TeacherOutputs
 
-Objective = Callable[[Any, Any, torch.Tensor], torch.Tensor | Counted]
+Objective = Callable[[Any, Any, Any], torch.Tensor | Counted]
 #: How much each position counts, from outputs and class numbers.
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -88,7 +89,9 @@ def make_objective(job: TrainJob, taught: Taught | None, placed: Placed, axes: A
         InputError: The loss can't be found, or, on a call, does not fit the model.
     """
     spec = job.train
-    loss = make_counted_loss(spec.loss, job.allowed, spec.label_smoothing, spec.class_weights)
+    loss = make_counted_loss(
+        spec.loss, job.allowed, spec.label_smoothing, spec.class_weights, job.data.target
+    )
     if taught is None:
         return supervised(loss)
     lesson, classes = taught.lesson, spec.loss == "cross_entropy"
@@ -102,7 +105,15 @@ def make_objective(job: TrainJob, taught: Taught | None, placed: Placed, axes: A
     outputs = TeacherOutputs(teacher, kept)
     chosen = chosen_output(placed.parts[0]) if spec.loss_gets_all else None
     return distillation(
-        loss, outputs, lesson.temperature, lesson.weight, classes, features, weigh, chosen
+        loss,
+        outputs,
+        lesson.temperature,
+        lesson.weight,
+        classes,
+        features,
+        weigh,
+        chosen,
+        job.data.target,
     )
 
 
@@ -120,6 +131,7 @@ def distillation(
     features: Features | None = None,
     weigh: Weigh | None = None,
     chosen: str | None = None,
+    chosen_target: str | None = None,
 ) -> Objective:
     """The loss, plus the distance of the main output from a frozen teacher's.
 
@@ -135,10 +147,12 @@ def distillation(
         features: Inner layers that should be alike too.
         weigh: How much each position counts; None: all the same.
         chosen: The main one of several outputs, if the loss gets all.
+        chosen_target: The main one of several targets.
     """
 
-    def objective(outputs: Any, inputs: Any, target: torch.Tensor) -> torch.Tensor | Counted:
+    def objective(outputs: Any, inputs: Any, targets: Any) -> torch.Tensor | Counted:
         soft, main = teacher(inputs), main_output(outputs, chosen)
+        target = main_target(targets, chosen_target)
         if soft.shape != main.shape:
             raise InputError(
                 f"the teacher's outputs have shape {tuple(soft.shape)}, the model's "
@@ -153,7 +167,7 @@ def distillation(
         extra = weight * distance
         if features is not None:
             extra = extra + features.loss()
-        measured = loss(outputs, target)
+        measured = loss(outputs, targets)
         if isinstance(measured, Counted):
             total = (1 - weight) * measured.total + extra * measured.count
             return Counted(total, measured.count)

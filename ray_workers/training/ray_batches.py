@@ -67,7 +67,7 @@ def streamed_steps(
         for share in shares:
             inputs, target = rows.batch(np.asarray(share.indices))
             weight = share.own * axes.readers / total if total else 0.0
-            moved = move(inputs, axes.device), target.to(axes.device)
+            moved = move(inputs, axes.device), move(target, axes.device)
             step.append(MicroBatch(*moved, share.own, weight))
         yield step
 

@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ...recipe.errors import InputError
 from ...recipe.training import Train
-from ..data.calling import main_for_loss, main_output, outputs_for_loss
+from ..data.calling import OUTPUT, chosen_output, main_first, main_output, outputs_for_loss
+from ..data.targets import first_of, joined
 from .losses import Counted
 from .objectives import Objective
 from .parallel import context
@@ -29,13 +30,13 @@ class MicroBatch:
 
     Attributes:
         inputs: A tensor (n, ...) or a dictionary of them.
-        target: Of each sample (n, ...).
+        target: Of each sample (n, ...), or a dictionary or tuple of them.
         own: How many of the samples count; the last ones may be padding.
         weight: Factor of the mean loss.
     """
 
     inputs: Any
-    target: torch.Tensor
+    target: Any
     own: int
     weight: float
 
@@ -58,8 +59,11 @@ class StepRunner(Protocol):
         gradient has to be divided alike.
         """
 
-    def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[torch.Tensor | None, float]:
-        """Outputs of the samples that count, if this worker has them, and their summed loss."""
+    def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[dict[str, torch.Tensor], float]:
+        """Outputs of the samples that count by name, the main one first, and their summed loss.
+
+        There are none where this worker has none, and one unless the metric gets all of them.
+        """
 
 
 def make_step_runner(
@@ -69,6 +73,7 @@ def make_step_runner(
     axes: Axes,
     scaler: torch.amp.GradScaler,
     unit: float = 1.0,
+    every_output: bool = False,
 ) -> StepRunner:
     """The step runner for a mesh.
 
@@ -80,10 +85,11 @@ def make_step_runner(
         scaler: Of the loss.
         unit: About how much a sample counts: sums are divided by it before the backward pass, so
             that gradients have about the size that they have in the end. The same on all workers.
+        every_output: Whether the metric gets all outputs.
     """
     if axes["pipeline"] > 1:
         return _Pipelined(placed, objective, spec, axes, unit)
-    return _Whole(placed, objective, spec, axes, scaler, unit)
+    return _Whole(placed, objective, spec, axes, scaler, unit, every_output)
 
 
 class _Tally:
@@ -145,7 +151,9 @@ class _Whole:
         axes: Axes,
         scaler: torch.amp.GradScaler,
         unit: float,
+        every_output: bool,
     ) -> None:
+        self._every_output = every_output
         self._model = placed.callable
         self._part = placed.parts[0]
         self._objective = objective
@@ -184,18 +192,22 @@ class _Whole:
                 do="set train.parallel.data.find_unused to true",
             ) from error
 
-    def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[torch.Tensor | None, float]:
+    def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[dict[str, torch.Tensor], float]:
         outputs, tally = [], _Tally(self._axes.device)
         every = self._spec.loss_gets_all
         for index, batch in enumerate(batches):
             with torch.no_grad(), autocast(self._spec, self._axes):
-                found = outputs_for_loss(self._part, batch.inputs, every)
+                found = outputs_for_loss(self._part, batch.inputs, every or self._every_output)
+                chosen = chosen_output(self._part)
+                named = main_first(found, chosen) if self._every_output else {
+                    OUTPUT: main_output(found, chosen if every else None)}  # fmt: skip
                 if batch.own:
-                    loss = self._objective(found, batch.inputs, batch.target)
+                    given = found if every else next(iter(named.values()))
+                    loss = self._objective(given, batch.inputs, batch.target)
                     tally.add(index, loss, batch.own, float(batch.own))
-            outputs.append(main_for_loss(found, self._part, every)[: batch.own])
+            outputs.append(first_of(named, batch.own))
         self.counted = tally.counted
-        return torch.cat(outputs), float(tally.total)
+        return joined(outputs), float(tally.total)
 
     @contextlib.contextmanager
     def _sending(self, last: bool) -> Any:
@@ -236,16 +248,16 @@ class _Pipelined:
         self._run(self._schedule.step, batches)
         return self._tally.total
 
-    def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[torch.Tensor | None, float]:
+    def evaluate(self, batches: Sequence[MicroBatch]) -> tuple[dict[str, torch.Tensor], float]:
         unweighted = [MicroBatch(b.inputs, b.target, b.own, float(b.own)) for b in batches]
         self._tally = _Tally(self._axes.device)
         with torch.no_grad():
             merged = self._run(self._schedule.eval, unweighted)
         if merged is None:
-            return None, 0.0
+            return {}, 0.0
         size = len(batches[0].target)
         own = [main_output(merged)[i * size : i * size + b.own] for i, b in enumerate(batches)]
-        return torch.cat(own), float(self._tally.total)
+        return {OUTPUT: torch.cat(own)}, float(self._tally.total)
 
     def _run(self, run: Any, batches: Sequence[MicroBatch]) -> Any:
         self._batches = batches

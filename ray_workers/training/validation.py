@@ -6,11 +6,10 @@ import contextlib
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..data.splits import Splits
-from ..metrics import metric as load_metric
-from ..metrics import stacked
+from ..data.targets import first_of, joined
+from ..metrics import Judgement, stacked
 from .dealing import deal
 from .ema import Ema
 from .job import TrainJob
@@ -30,7 +29,7 @@ def validate(
     axes: Axes,
 ) -> tuple[float, float]:
     """The metric and the mean loss, each sample counted once."""
-    measure, spec = load_metric(job.metric, job.allowed), job.train
+    measure, spec = Judgement(job, job.allowed), job.train
     pipelined = axes["pipeline"] > 1
     parts = spec.parallel.pipeline.microbatches if pipelined else 1
     dealt = deal(
@@ -47,10 +46,10 @@ def validate(
     with ema.in_place() if ema is not None else contextlib.nullcontext():
         for shares, step in zip(dealt, loader.steps(dealt, -1, 0), strict=True):
             outputs, loss = runner.evaluate(step)
-            if outputs is None or not axes.owns_outputs or not len(outputs):
+            if not axes.owns_outputs or not sum(batch.own for batch in step) or not outputs:
                 continue
-            target = torch.cat([batch.target[: batch.own] for batch in step])
-            rows = measure.per_sample(outputs.float().cpu().numpy(), target.cpu().numpy())
+            target = joined([first_of(batch.target, batch.own) for batch in step])
+            rows = measure.per_sample(outputs, target)
             found.append(([i for s in shares for i in s.indices[: s.own]], rows))
             loss_sum += loss
             counted += float(runner.counted)

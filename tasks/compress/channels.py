@@ -310,7 +310,8 @@ def _torch_pruning() -> Any:
 def _accumulate_gradients(model: nn.Module, context: PassContext) -> None:
     """Gradients of the loss on training batches (Molchanov et al., arXiv:1906.10771)."""
     train = context.work.spec.train
-    loss = make_loss(train.loss, context.work.allowed)
+    data = context.work.spec.data
+    loss = make_loss(train.loss, context.work.allowed, target=data.target)
     count = min(len(context.splits.train), _TAYLOR_BATCHES * _TAYLOR_SIZE)
     groups = [range(i, min(i + _TAYLOR_SIZE, count)) for i in range(0, count, _TAYLOR_SIZE)]
     for inputs, target in batches(context.splits, context.splits.train, groups):

@@ -13,8 +13,7 @@ from typing import Any
 from ...ray_workers.data.asking import data_of
 from ...ray_workers.data.calling import arrays
 from ...ray_workers.data.splits import batch_indices, batches, split
-from ...ray_workers.metrics import metric as load_metric
-from ...ray_workers.metrics import stacked
+from ...ray_workers.metrics import Judgement, stacked
 from ...ray_workers.model.float32_form import as_float32, has_other_floats
 from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.onnx_files import (
@@ -45,7 +44,7 @@ from .schemes.accuracy import control, draw
 from .schemes.fp8 import fp8
 from .schemes.job import RECURRENT, QuantizeJob, heavy_nodes, reaches_bodies
 from .schemes.others import dynamic_int8, half_float, weight_only
-from .schemes.runners import runner_of
+from .schemes.runners import predictor_of
 from .schemes.static_int8 import static_int8
 
 
@@ -240,16 +239,15 @@ def _drop_on_validation(work: Workspace[GraphPassSpec], source: Any) -> Any:
     assert spec is not None  # the layout gives one where there is accuracy control  # noqa: S101 (narrows a type)
     data = data_of(work, spec.data)
     splits = split(data, spec.seed)
-    measure = load_metric(spec.metric, work.allowed)
+    measure = Judgement(spec, work.allowed)
     groups = batch_indices(range(len(splits.validation)), 64)
     kept = [
-        (arrays(inputs), target.numpy())
-        for inputs, target in batches(splits, splits.validation, groups)
+        (arrays(inputs), target) for inputs, target in batches(splits, splits.validation, groups)
     ]
     sign = 1 if spec.higher_is_better else -1
 
     def quality(graph: Any, runtime: str) -> float:
-        run = runner_of(graph, runtime)
+        run = predictor_of(graph, runtime)
         rows = [measure.per_sample(run(inputs), target) for inputs, target in kept]
         return measure.aggregate(stacked(rows))
 

@@ -143,6 +143,7 @@ def _job(
         data=spec.data,
         train=replicated(train) if how.qat else train,
         metric=spec.metric,
+        metric_outputs=spec.metric_outputs,
         higher_is_better=spec.higher_is_better,
         allowed=work.allowed,
         checkpoints=f"{work.store_url}/training/{work.lineage}-{how.name}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
@@ -41,12 +41,14 @@ class Judged(Spec):
         model: The model.
         data: The data.
         metric: Name of the quality metric.
+        metric_outputs: What a metric of the user's own gets: the main output, or all of them.
         seed: Of the splits.
     """
 
     model: ModelFactory
     data: DataFactory
     metric: str
+    metric_outputs: Literal["main", "all"] = "main"
     seed: int
 
 

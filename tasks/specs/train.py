@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ class TrainSpec(Spec):
     data: On what.
     train: How.
     metric: Name of the quality metric on the validation split.
+    metric_outputs: What a metric of the user's own gets: the main output, or all of them.
     higher_is_better: Its direction.
     """
 
@@ -34,6 +35,7 @@ class TrainSpec(Spec):
     data: DataFactory
     train: Train
     metric: str
+    metric_outputs: Literal["main", "all"] = "main"
     higher_is_better: bool
 
 

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from ...ray_workers.data.calling import Arrays, arrays, call_model, tensors
 from ...ray_workers.data.input_kinds import ChangedInput
 from ...ray_workers.data.splits import Splits, batches
+from ...ray_workers.data.targets import main_target
 from ...ray_workers.model.module import load_module
 from ...ray_workers.store.file_names import ATTRIBUTIONS
 from ...ray_workers.workspace import Result, Workspace
@@ -58,6 +59,7 @@ class _Explained:
         changed: The input that is occluded.
         occluder: Takes regions away.
         show: Whether the report may show samples.
+        target: Of several targets, the one that is looked at.
     """
 
     splits: Splits
@@ -65,6 +67,7 @@ class _Explained:
     changed: ChangedInput
     occluder: Occluder
     show: bool
+    target: str | None
 
     @classmethod
     def of(cls, work: Workspace[Any]) -> _Explained | str:
@@ -77,12 +80,13 @@ class _Explained:
         if known[changed.name][0].size < 2:
             return "the input is a single number, of which no part can be occluded"
         indices = evenly(len(splits.test), proofs.explained_samples)
-        return cls(splits, indices, changed, Occluder(changed, known), proofs.show_samples)
+        occluder, target = Occluder(changed, known), work.spec.data.target
+        return cls(splits, indices, changed, occluder, proofs.show_samples, target)
 
     def __iter__(self) -> Iterator[_Sample]:
         read = batches(self.splits, self.splits.test, [[index] for index in self.indices])
         for index, (inputs, target) in zip(self.indices, read, strict=True):
-            yield _Sample(index, arrays(inputs), target.numpy())
+            yield _Sample(index, arrays(inputs), main_target(target, self.target).numpy())
 
     def said(self, sample: _Sample, values: Array, with_sample: bool) -> Attribution:
         """A sample's attribution for a report."""

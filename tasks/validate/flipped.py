@@ -10,6 +10,7 @@ import numpy as np
 
 from ...ray_workers.data.calling import Arrays, arrays
 from ...ray_workers.data.splits import Splits, batches
+from ...ray_workers.data.targets import main_target
 from ..specs.validate import FlippedSample
 from .shown import shown
 
@@ -59,6 +60,7 @@ def flipped_samples(
     answers: dict[int, tuple[int, float]],
     trained: Callable[[Any], Arrays],
     broken: bool,
+    target_name: str | None = None,
 ) -> tuple[FlippedSample, ...]:
     """Samples whose answer flipped, those that the candidate is most wrong or right about first.
 
@@ -68,6 +70,7 @@ def flipped_samples(
         answers: Class and margin of the candidate's answers, by index, if they are classes.
         trained: The trained model, from a batch to its outputs, the main one first.
         broken: Whether the candidate is the one that is wrong.
+        target_name: Of several targets, the one that is looked at.
     """
     sign = 1 if broken else -1
     order = sorted(chosen, key=lambda i: sign * answers[i][1] if i in answers else 0.0)[:MOST_SHOWN]
@@ -75,7 +78,8 @@ def flipped_samples(
     for index, (inputs, target) in zip(
         order, batches(splits, splits.test, [[i] for i in order]), strict=True
     ):
-        outputs, truth = next(iter(trained(inputs).values())), target.numpy()
+        outputs = next(iter(trained(inputs).values()))
+        truth = main_target(target, target_name).numpy()
         before, after = Answers.of(outputs, truth), answers.get(index)
         found.append(
             FlippedSample(

@@ -7,11 +7,10 @@ import torch
 from safetensors.numpy import save_file
 
 from ...ray_workers.data.asking import data_of
-from ...ray_workers.data.calling import call_model
+from ...ray_workers.data.calling import returned_by
 from ...ray_workers.data.groups import groupings, write_groupings
 from ...ray_workers.data.splits import batch_indices, batches, split
-from ...ray_workers.metrics import metric as load_metric
-from ...ray_workers.metrics import stacked
+from ...ray_workers.metrics import Judgement, stacked
 from ...ray_workers.model.module import load_module
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
@@ -36,14 +35,12 @@ def reference(work: Workspace[ReferenceSpec]) -> Result:
         spec.seed,
     )
     model = load_module(spec.model, work.allowed, work.inputs["weights"])
-    measure = load_metric(spec.metric, work.allowed)
+    measure = Judgement(spec, work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
     rows = []
     with torch.inference_mode():
         for inputs, target in batches(splits, splits.test, groups):
-            rows.append(
-                measure.per_sample(call_model(model, inputs).float().numpy(), target.numpy())
-            )
+            rows.append(measure.per_sample(returned_by(model, inputs), target))
     statistics = stacked(rows)
     found = quality_interval(statistics, measure.aggregate)
     if not np.isfinite(found[0]):
@@ -56,7 +53,7 @@ def reference(work: Workspace[ReferenceSpec]) -> Result:
         )
     folder = work.output("statistics", "statistics")
     save_file({"statistics": statistics}, str(folder / STATISTICS))
-    grouped = groupings(splits, spec.groups, work.allowed)
+    grouped = groupings(splits, spec.groups, work.allowed, spec.data.target)
     write_groupings(work.output("groups", "groups"), grouped)
     name = f"quality/{short_name(spec.metric)}"
     notes = [told for one in grouped if (told := one.told())]

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from ...ray_workers.data.calling import Arrays, arrays, call_model, tensors
+from ...ray_workers.data.calling import Arrays, arrays, returned_by, tensors
 from ...ray_workers.data.splits import Splits, batch_indices, batches
-from ...ray_workers.metrics import MetricFunctions, stacked
-from ...ray_workers.metrics import metric as load_metric
+from ...ray_workers.metrics import Judgement, stacked
 from ...ray_workers.model.module import load_module
 from ...ray_workers.runtime_process import RuntimeProcess
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace
 from ...recipe.errors import StepFailed
+from ...runtimes.predict import Outputs, main_of
 from ..specs.robustness import (
     CorruptedFacts,
     CorruptedSpec,
@@ -39,7 +39,8 @@ from .opened import opened
 from .reference import BATCH
 
 Array = np.ndarray[Any, Any]
-Answer = Callable[[Arrays], Array]
+#: From inputs to outputs.
+Answer = Callable[[Arrays], Any]
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,12 @@ class _Corrupted:
         corrupt = Corrupter(changed, known)
         return cls(splits, indices, changed.kind, corruptions_of(changed), corrupt)
 
-    def statistics(self, how: Corruption, answer: Answer, measure: MetricFunctions) -> Array:
+    def statistics(self, how: Corruption, answer: Answer, measure: Judgement) -> Array:
         """A model's statistics under a corruption, one row per sample.
 
         Args:
             how: The corruption.
-            answer: The model, from inputs to its main output.
+            answer: The model, from inputs to its outputs.
             measure: The metric.
         """
         groups = batch_indices(self.indices, BATCH)
@@ -85,7 +86,7 @@ class _Corrupted:
         read = batches(self.splits, self.splits.test, groups)
         for group, (inputs, target) in zip(groups, read, strict=True):
             outputs = answer(self.corrupt(arrays(inputs), group, how))
-            rows.append(measure.per_sample(outputs, target.numpy()))
+            rows.append(measure.per_sample(outputs, target))
         return stacked(rows)
 
 
@@ -100,11 +101,11 @@ def trained(work: Workspace[CorruptedSpec]) -> Result:
         save_file({}, str(folder / STATISTICS))
         return Result(facts=CorruptedFacts(not_looked_at=samples))
     model = load_module(work.spec.model, work.allowed, work.inputs["weights"])
-    measure = load_metric(work.spec.metric, work.allowed)
+    measure = Judgement(work.spec, work.allowed)
 
-    def answer(inputs: Arrays) -> Array:
+    def answer(inputs: Arrays) -> Any:
         with torch.inference_mode():
-            return np.asarray(call_model(model, tensors(inputs)).float().numpy())
+            return returned_by(model, tensors(inputs))
 
     found = {str(how): samples.statistics(how, answer, measure) for how in samples.all}
     save_file(found, str(folder / STATISTICS))
@@ -124,7 +125,7 @@ def candidate(work: Workspace[RobustnessSpec]) -> Result:
     samples = _Corrupted.of(work)
     if isinstance(samples, str):
         return Result(facts=RobustnessFacts(not_looked_at=samples))
-    measure = load_metric(work.spec.metric, work.allowed)
+    measure = Judgement(work.spec, work.allowed)
     kept = {
         name: load_file(str(work.inputs[name] / STATISTICS))
         for name in ("reference", "validated", "corrupted")
@@ -161,14 +162,14 @@ def lost_metrics(loss: LossUnder, conditions: Sequence[UnderCorruption]) -> dict
     }
 
 
-def _finite(runtime: RuntimeProcess, how: Corruption, inputs: Arrays) -> Array:
+def _finite(runtime: RuntimeProcess, how: Corruption, inputs: Arrays) -> Outputs:
     """A candidate's answers.
 
     Raises:
         StepFailed: One is not finite.
     """
-    found = runtime.predict(inputs)
-    if not np.isfinite(found).all():
+    found = runtime.outputs(inputs)
+    if not np.isfinite(main_of(found)).all():
         raise StepFailed(
             f"the candidate's output has NaN or infinite values under {how.name} of strength "
             f"{how.strength}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,11 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from ...ray_workers.data.asking import data_of
-from ...ray_workers.data.calling import (
-    arrays,
-    called,
-    chosen_output,
-    main_output_name,
-    named_outputs,
-)
+from ...ray_workers.data.calling import arrays, returned_by
 from ...ray_workers.data.groups import read_groupings
 from ...ray_workers.data.splits import Splits, batch_indices, batches, split
-from ...ray_workers.metrics import metric as load_metric
-from ...ray_workers.metrics import stacked
+from ...ray_workers.data.targets import main_target
+from ...ray_workers.metrics import Judgement, stacked
 from ...ray_workers.model.module import load_module
 from ...ray_workers.runtime_process import RuntimeProcess
 from ...ray_workers.store.file_names import STATISTICS
@@ -63,7 +58,7 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
         spec.seed,
     )
     trained = load_module(spec.model, work.allowed, work.inputs["weights"])
-    measure = load_metric(spec.metric, work.allowed)
+    measure = Judgement(spec, work.allowed)
     groups = batch_indices(range(len(splits.test)), BATCH)
     rows: list[Array] = []
     answers: dict[int, tuple[int, float]] = {}
@@ -79,12 +74,13 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
             outputs = runtime.outputs(named)
             main = main_of(outputs)
             _check_outputs(main, len(group))
-            rows.append(measure.per_sample(main, target.numpy()))
-            found = Answers.of(main, target.numpy())
+            rows.append(measure.per_sample(outputs, target))
+            truth = main_target(target, spec.data.target).numpy()
+            found = Answers.of(main, truth)
             if found is not None:
                 answers |= found.by_index(group)
             if group[0] < _PARITY_SAMPLES:
-                compared.add(_of_torch(trained, inputs), outputs, target.numpy())
+                compared.add(_of_torch(trained, inputs), outputs, truth)
             work.progress(group[-1] + 1, len(splits.test))
         _try_alone(splits, trained, runtime)
         apart = compared.metrics()
@@ -114,7 +110,8 @@ def validate(work: Workspace[ValidateSpec]) -> Result:
     judged = Judged(statistics, reference, measure.aggregate, spec.higher_is_better)
     changed, facts = changes(judged, read_groupings(work.inputs["groups"]), spec.flips)
     if facts.flips is not None and spec.show_samples:
-        flipped = _shown(splits, trained, facts.flips, answers)
+        shown = _Shown(splits, trained, answers, spec.data.target)
+        flipped = shown.of(facts.flips)
         facts = facts.model_copy(update={"flips": flipped})
     return Result(metrics=metrics | changed, facts=facts, notes=compared.notes())
 
@@ -190,31 +187,40 @@ class _Compared:
         return metrics
 
 
-def _shown(
-    splits: Splits,
-    trained: torch.nn.Module,
-    flips: FlipFacts,
-    answers: dict[int, tuple[int, float]],
-) -> FlipFacts:
-    """The flips with a few of the samples themselves."""
+@dataclass(frozen=True)
+class _Shown:
+    """Shows a few of the samples whose answers flipped.
 
-    def some(indices: tuple[int, ...], broken: bool) -> tuple[FlippedSample, ...]:
-        return flipped_samples(splits, indices, answers, partial(_of_torch, trained), broken)
+    Attributes:
+        splits: The data.
+        trained: The trained model.
+        answers: Class and margin of the candidate's answers, by index.
+        target: Name of the target that is looked at.
+    """
 
-    return flips.model_copy(
-        update={
-            "shown_broken": some(flips.broken_samples, True),
-            "shown_repaired": some(flips.repaired_samples, False),
-        }
-    )
+    splits: Splits
+    trained: torch.nn.Module
+    answers: dict[int, tuple[int, float]]
+    target: str | None
+
+    def of(self, flips: FlipFacts) -> FlipFacts:
+        """The flips with the samples themselves."""
+        return flips.model_copy(
+            update={
+                "shown_broken": self._some(flips.broken_samples, True),
+                "shown_repaired": self._some(flips.repaired_samples, False),
+            }
+        )
+
+    def _some(self, indices: tuple[int, ...], broken: bool) -> tuple[FlippedSample, ...]:
+        answer = partial(_of_torch, self.trained)
+        return flipped_samples(self.splits, indices, self.answers, answer, broken, self.target)
 
 
 def _of_torch(model: torch.nn.Module, inputs: Any) -> Arrays:
     """The trained model's outputs by name, the main one first."""
     with torch.inference_mode():
-        named = named_outputs(called(model, inputs))
-    main = main_output_name(list(named), chosen_output(model))
-    ordered = {main: named[main], **named}
+        ordered = returned_by(model, inputs)
     return {
         name: (value.float() if value.is_floating_point() else value).numpy()
         for name, value in ordered.items()

@@ -35,6 +35,20 @@ def to_the_longest(samples):
     return x[:, :longest], y[:, :longest]
 
 
+def several(count=120, form="names"):
+    """Rows of 13 numbers; targets are a price, how much the sample counts, and a class."""
+    x = torch.randn(count, 13, generator=torch.Generator().manual_seed(5))
+
+    def change(_index, x, _y):
+        named = {"price": x[4] * 2, "weight": 1.0 + float(x[0] > 0), "kind": int(x[:3].argmax())}
+        return x, named if form == "names" else tuple(named.values())
+
+    rest = count // 3
+    parts = [[change(i, x[i], 0) for i in range(start, start + rest)]
+             for start in range(0, count, rest)]  # fmt: skip
+    return Data(train=parts[0], validation=parts[1], test=parts[2])
+
+
 def one_hot():
     """Rows of 13 numbers, with probabilities of 3 classes as targets."""
     generator = torch.Generator().manual_seed(4)

@@ -136,6 +136,43 @@ def both_heads(outputs, targets):
     return token + 0.5 * even, kept.sum()
 
 
+class TwoHeads(nn.Module):
+    """A class and a price, of rows of 13 numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.price = nn.Linear(13, 32), nn.Linear(32, 1)
+        self.kind = nn.Linear(32, 3)
+
+    def forward(self, x):
+        hidden = torch.tanh(self.body(x))
+        return {"kind": self.kind(hidden), "price": self.price(hidden)[:, 0]}
+
+
+def two_heads():
+    torch.manual_seed(0)
+    return TwoHeads()
+
+
+def weighted_heads(outputs, targets):
+    """Of samples that don't count the same; the sum and how much counts."""
+    kind = nn.functional.cross_entropy(outputs["kind"], targets["kind"], reduction="none")
+    price = (outputs["price"] - targets["price"]) ** 2
+    return ((kind + price) * targets["weight"]).sum(), targets["weight"].sum()
+
+
+def both_right(outputs, targets):
+    """One number for each sample."""
+    right = outputs["kind"].argmax(1) == targets["kind"]
+    return right - abs(outputs["price"] - targets["price"])
+
+
+def tuple_right(outputs, targets):
+    """The same of targets in a tuple, and of the main output."""
+    price, weight, kind = targets
+    return (outputs.argmax(1) == kind) * weight + 0 * price
+
+
 class SparseEmbedding(Lstm):
     """Gradients of the rows that were read only."""
 
@@ -207,7 +244,7 @@ class Normed(nn.Sequential):
 MODELS = {
     "tied": TiedLm, "blocks": SharedBlocks, "lstm": Lstm, "siamese": Siamese, "running": Running,
     "unused": UnusedHead, "frozen": Frozen, "detached": Detached, "chain": Chain, "several": Several, "branching": Branching, "norm": Normed, "plain": Plain,
-    "tied-head": TiedHead, "sparse": SparseEmbedding,
+    "tied-head": TiedHead, "sparse": SparseEmbedding, "two heads": TwoHeads,
 }  # fmt: skip
 
 

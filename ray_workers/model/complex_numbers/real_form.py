@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 from torch.fx.traceback import preserve_node_meta
 
-from ...torch_private import tree_leaves
+from ...torch_private import takes_graphs, tree_leaves
 from . import fourier, rules
 from .pairs import RULES, Constants, NoRealForm, Op, Pair
 
@@ -155,12 +155,14 @@ class _Run(fx.Interpreter):  # type: ignore[misc]
             raise
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if target is torch.ops.aten._assert_tensor_metadata.default:
+        if str(target) == "aten._assert_tensor_metadata.default":
             return None
+        if target is torch.ops.aten.copy.default and not _has_pair(args):
+            return rules.copied(*args[:2])
         complex_numbers = self._makes_complex or _has_pair(args) or _has_pair([*kwargs.values()])
         if target is operator.getitem or not complex_numbers:
             return super().call_function(target, args, kwargs)
-        if isinstance(target, torch._ops.HigherOrderOperator):
+        if takes_graphs(target):
             return self._inner(str(target), args)
         op = Op(target, self._constants)
         if op.packet not in RULES:

@@ -70,12 +70,24 @@ def _together(op: Op, tensors: Sequence[Any], *args: Any) -> Pair:
     return Pair(op([p.re for p in pairs], *args), op([p.im for p in pairs], *args))
 
 
-@rule(*packets("copy", "slice_scatter", "select_scatter", "diagonal_scatter"))
+@rule(*packets("slice_scatter", "select_scatter", "diagonal_scatter"))
 def _put(op: Op, whole: Any, values: Any, *args: Any, **kwargs: Any) -> Any:
-    if not isinstance(whole, Pair) and op is _A.copy.default:  # the real part is kept
-        return op(whole, values.re, *args)
     whole, values = _both(whole, values)
     return Pair(op(whole.re, values.re, *args, **kwargs), op(whole.im, values.im, *args, **kwargs))
+
+
+@rule(*packets("copy"))
+def _copy(_op: Op, whole: Any, values: Any, _without_waiting: bool = False) -> Any:
+    """As the exporter writes an assignment; torch can't differentiate its own operator."""
+    if not isinstance(whole, Pair):
+        return copied(whole, values.re if isinstance(values, Pair) else values)
+    values = pair_of(values, whole.re)
+    return Pair(copied(whole.re, values.re), copied(whole.im, values.im))
+
+
+def copied(whole: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values in the shape and type of what they replace."""
+    return values.to(whole.dtype).expand(whole.shape)
 
 
 @rule(*packets("index_put"))

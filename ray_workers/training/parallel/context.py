@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ....recipe.errors import InputError
+from ...data.targets import named_targets
 from .axes import Axes
 
 IMPLEMENT = (
@@ -37,7 +38,7 @@ def refuse_if_unable(device: torch.device) -> None:
         )
 
 
-def dealt_out(model: nn.Module, axes: Axes, inputs: Any, target: torch.Tensor) -> Any:
+def dealt_out(model: nn.Module, axes: Axes, inputs: Any, target: Any) -> Any:
     """A context in which inputs, target and the model's sequence buffers are this worker's part.
 
     Raises:
@@ -54,10 +55,11 @@ def dealt_out(model: nn.Module, axes: Axes, inputs: Any, target: torch.Tensor) -
             where="train.mesh.context",
             do=IMPLEMENT,
         )
-    buffers = [(inputs, 1), *([(target, 1)] if target.ndim > 1 else []), *named()]
+    targets = [value for _, value in named_targets(target)]
+    buffers = [(inputs, 1), *((value, 1) for value in targets if value.ndim > 1), *named()]
     return context_parallel(
         axes.sub("context"),
         buffers=[buffer for buffer, _ in buffers],
         buffer_seq_dims=[dim for _, dim in buffers],
-        no_restore_buffers={inputs, target},
+        no_restore_buffers={inputs, *targets},
     )

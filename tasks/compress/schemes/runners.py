@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ....ray_workers.model.onnx_files import Arrays, batch_arrays, is_large, write_graph
+from ....ray_workers.model.onnx_files import OUTPUT, batch_arrays, is_large, write_graph
+from ....ray_workers.model.onnx_files import outputs_of as named_outputs_of
 from ....ray_workers.model.openvino_form import for_openvino
 from ....ray_workers.scratch import scratch_folder
 from ....ray_workers.store.file_names import GRAPH
 from ....runtimes.openvino_runtime import core
+from ....runtimes.predict import Arrays, Outputs, Predict, as_outputs, main_of
 
 Array = np.ndarray[Any, Any]
 
@@ -31,6 +33,18 @@ def runner_of(graph: Any, runtime: str = "onnxruntime") -> Callable[[Arrays], Ar
         graph: The graph.
         runtime: `onnxruntime` or `openvino`.
     """
+    run = predictor_of(graph, runtime)
+    return lambda inputs: main_of(run(inputs))
+
+
+def predictor_of(graph: Any, runtime: str = "onnxruntime") -> Predict:
+    """A function from inputs by name to all outputs.
+
+    Args:
+        graph: The graph.
+        runtime: `onnxruntime` or `openvino`.
+    """
+    names = named_outputs_of(graph)
     if runtime == "openvino":
         graph = copy.deepcopy(graph)
         for_openvino(graph)
@@ -41,29 +55,32 @@ def runner_of(graph: Any, runtime: str = "onnxruntime") -> Callable[[Arrays], Ar
             write_graph(copy.deepcopy(graph), Path(folder))  # which empties what it writes
         else:
             source = graph.SerializeToString()
-        return opened(source)
+        return opened(source, names)
 
 
-def _onnxruntime(source: str | bytes) -> Callable[[Arrays], Array]:
+def _onnxruntime(source: str | bytes, names: Sequence[str]) -> Predict:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    wanted = [OUTPUT, *names[1:]]
 
-    def run(inputs: Arrays) -> Array:
-        return np.asarray(session.run(["output"], inputs)[0])
+    def run(inputs: Arrays) -> Outputs:
+        return as_outputs(session.run(wanted, inputs), names)
 
     return run
 
 
-def _openvino(source: str | bytes) -> Callable[[Arrays], Array]:
+def _openvino(source: str | bytes, names: Sequence[str]) -> Predict:
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     program = core().compile_model(core().read_model(source), "CPU", hints)
-    request, output = program.create_infer_request(), program.output("output")
+    request = program.create_infer_request()
+    wanted = [program.output(name) for name in (OUTPUT, *names[1:])]
 
-    def run(inputs: Arrays) -> Array:
-        return np.array(request.infer(inputs)[output])
+    def run(inputs: Arrays) -> Outputs:
+        found = request.infer(inputs)
+        return as_outputs([np.array(found[output]) for output in wanted], names)
 
     return run

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from prefect_hone.ray_workers.metrics import MetricFunctions, metric, stacked
+from prefect_hone.ray_workers.metrics.plain import PlainMetric
 from prefect_hone.recipe.errors import InputError
 from prefect_hone.recipe.factories import Allowed, use_code
 from sklearn import metrics as sk
@@ -128,3 +130,25 @@ def test_a_plain_function_can_not_judge_samples_of_different_sizes(tmp_path: Pat
     )
     with pytest.raises(InputError, match="the samples differ in size"):
         measure.aggregate(rows)
+
+
+def test_a_plain_function_gets_several_outputs_and_targets_as_they_were(tmp_path: Path) -> None:
+    outputs = {"kind": LOGITS, "höhe": np.arange(200, dtype=np.float32)}
+    targets = {"kind": LABELS, "more": (np.arange(200.0), LABELS > 1, None)}
+    seen: list[Any] = []
+
+    def function(found: Any, wanted: Any) -> float:
+        seen.append((found, wanted))
+        return 1.0
+
+    measure = PlainMetric("quality.metric: own", function)
+    assert measure.aggregate(measure.per_sample(outputs, targets)) == 1.0
+    (found, wanted) = seen[0]
+    assert list(found) == ["kind", "höhe"]
+    np.testing.assert_array_equal(found["kind"], LOGITS)
+    np.testing.assert_array_equal(found["höhe"], outputs["höhe"])
+    assert wanted["kind"].dtype == np.int64
+    np.testing.assert_array_equal(wanted["kind"], LABELS)
+    price, above, nothing = wanted["more"]
+    assert (above.dtype, nothing) == (bool, None)
+    np.testing.assert_array_equal(price, np.arange(200.0))

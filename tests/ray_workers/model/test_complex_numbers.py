@@ -224,3 +224,10 @@ def test_an_operator_that_is_not_known_is_named_when_a_graph_is_asked_for() -> N
     assert has_complex(traced.program)
     with pytest.raises(StepFailed, match=r"aten\.cumprod\.default of them is not known"):
         to_onnx(model, traced)
+
+
+def test_a_program_of_real_numbers_can_be_trained() -> None:
+    program = trace(Fourier().train(), {"input": torch.randn(3, 3, 24).numpy()}).program
+    module = program.module()
+    module(torch.randn(2, 3, 24)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in module.parameters())

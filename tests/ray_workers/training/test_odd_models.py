@@ -21,15 +21,15 @@ ALLOWED = Allowed(modules=MODULES)
 
 
 def job(folder: Path, kind: str, mesh: dict[str, int] | None = None, **train: Any) -> dict:
+    data, judged = train.pop("data", {}), train.pop("judged", {})
     return {
         "model": {"factory": "odd_models:odd", "args": {"kind": kind}},
-        "data": {"factory": "odd_data:tokens", "args": train.pop("data", {})},
+        "data": {"factory": "odd_data:tokens", "args": data} if "factory" not in data else data,
         "train": {
             "epochs": 2, "batch_size": 8, "mesh": mesh or {}, "deterministic": True, "seed": 1,
             "optimizer": {"name": "adamw", "lr": 0.01}, **train,
         },
-        "metric": train.pop("metric", "bits_per_token"),
-        "higher_is_better": False,
+        "metric": "bits_per_token", "higher_is_better": False, **judged,
         "allowed": {"modules": list(MODULES)},
         "checkpoints": str(folder),
     }  # fmt: skip
@@ -48,6 +48,13 @@ def curve(events: list[dict], name: str) -> list[float]:
 TIED = {"parallel": {"tensor": {"plan": "odd_models:tied_plan"}}}
 STAGES = {"parallel": {"pipeline": {"microbatches": 2}}}
 BOTH = {"loss": "odd_models:both_heads", "loss_outputs": "all"}
+HEADS = {
+    "data": {"factory": "odd_data:several"},
+    "judged": {
+        "metric": "odd_models:both_right", "metric_outputs": "all", "higher_is_better": True,
+    },
+    "loss": "odd_models:weighted_heads", "loss_outputs": "all",
+}  # fmt: skip
 CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("tied", {"data": 2}, {"ema": 0.9}),
     ("running", {"shard": 2}, {}),
@@ -63,6 +70,8 @@ CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("unused", {"data": 2}, {}),
     ("unused", {"shard": 2}, {"accumulate": 2}),
     ("several", {"data": 2}, {}),
+    ("two heads", {"shard": 2}, HEADS),
+    ("two heads", {"data": 2}, {**HEADS, "accumulate": 2}),
     ("several", {"shard": 2}, BOTH),
     ("lstm", {"data": 2}, {"data": {"lengths": True}, "accumulate": 2}),
     ("chain", {"data": 2}, {}),
@@ -75,7 +84,7 @@ CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
 #: The first ones are in the quick suite.
 QUICK = 4
 #: What one process trains with, too.
-SAME = ("data", "loss", "loss_outputs")
+SAME = ("data", "judged", "loss", "loss_outputs")
 
 
 def _trained(folder: Path, cases: list[int]) -> dict[str, tuple[Path, list[dict]]]:

@@ -57,8 +57,8 @@ def test_only_own_samples_are_evaluated_and_losses_are_summed() -> None:
     model = nn.Linear(3, 2)
     outputs, total = runner(model).evaluate([part(0, 3), part(3, 5), part(5, 6, own=0)])
     assert outputs is not None
-    assert torch.equal(outputs, model(X[:5]))
-    assert not outputs.requires_grad
+    assert torch.equal(outputs["output"], model(X[:5]))
+    assert not outputs["output"].requires_grad
     expected = nn.functional.cross_entropy(model(X[:5]), Y[:5], reduction="sum")
     assert total == pytest.approx(float(expected), abs=1e-5)
 

@@ -227,8 +227,8 @@ def test_accuracy_control_looks_through_the_runtime_that_will_serve(
     quantized = with_int8_weights(graph)
     right = runners._openvino
 
-    def wrong(source: bytes) -> Any:
-        run = right(source)
+    def wrong(source: bytes, names: Any) -> Any:
+        run = right(source, names)
         nodes = onnx.load_from_string(source).graph.node
         is_int8 = any(node.op_type == "DequantizeLinear" for node in nodes)
         return (lambda batch: 0 * run(batch)) if is_int8 else run
