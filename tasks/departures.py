@@ -59,7 +59,7 @@ def departure_of(
 
 def _worst(layers: Sequence[LayerParity]) -> LayerParity:
     """The layer that loses most."""
-    return max(layers, key=lambda one: min(50.0, one.before_db) - max(0.0, one.sqnr_db))
+    return max(layers, key=lambda one: one.lost_db)
 
 
 def _other_rounding(quantization: object) -> str:

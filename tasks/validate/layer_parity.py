@@ -30,8 +30,6 @@ from ..specs.layer_parity import LayerParity, LayerParityFacts, LayerParitySpec
 
 _SAMPLES = 8
 _AT_ONCE = 64  # layers
-#: A layer whose outputs are this good (dB) is as good as exact, and so is one that is better.
-_AS_GOOD_AS_EXACT = 50.0
 #: A layer that loses less than this (dB), or whose outputs stay this good, is no departure.
 _LOSS, _GOOD = 10.0, 15.0
 
@@ -49,7 +47,7 @@ def compare(work: Workspace[LayerParitySpec]) -> Result:
         note = f"layers were not compared: {telling(error)[:200]}"
         return Result(facts=LayerParityFacts(), notes=[note])
     found = departure(layers)
-    metrics = {"parity/worst_layer_db": min(layer.sqnr_db for layer in layers)} if layers else {}
+    metrics = {"parity/worst_layer_db": min(layer.kept_db for layer in layers)} if layers else {}
     notes = [] if found is None else [f"the outputs depart at {found}"]
     return Result(
         metrics=metrics,
@@ -88,14 +86,17 @@ def layer_parity(reference: Any, candidate: Any, inputs: Arrays) -> list[LayerPa
     maker = {output: node for node in reference.graph.node for output in node.output}
     weights = {item.name for item in reference.graph.initializer if len(item.dims) > 1}
     found_layers = []
+    traced = {tensor: _before(maker[tensor], maker, set(decibels)) for tensor in decibels}
     for tensor, value in decibels.items():
-        sources, nodes = _before(maker[tensor], maker, set(decibels))
+        sources, nodes = traced[tensor]
+        users = (decibels[user] for user, (used, _) in traced.items() if tensor in used)
         weighted = (layer_of(node) for node in nodes if weights.intersection(node.input))
         found_layers.append(
             LayerParity(
                 layer=next(weighted, taps[tensor]),
                 sqnr_db=value,
                 before_db=min((decibels[name] for name in sources), default=LARGEST_SQNR),
+                after_db=min(users, default=None),
             )
         )
     return found_layers
@@ -103,15 +104,10 @@ def layer_parity(reference: Any, candidate: Any, inputs: Arrays) -> list[LayerPa
 
 def departure(layers: Sequence[LayerParity]) -> LayerParity | None:
     """The layer that loses most, if it loses much; None if the noise only adds up."""
-    worst = max(layers, key=lost_db, default=None)
-    if worst is None or lost_db(worst) < _LOSS or worst.sqnr_db > _GOOD:
+    worst = max(layers, key=lambda one: one.lost_db, default=None)
+    if worst is None or worst.lost_db < _LOSS or worst.sqnr_db > _GOOD:
         return None
     return worst
-
-
-def lost_db(layer: LayerParity) -> float:
-    """What a layer itself loses (dB); nothing counts that is above exact or below nothing left."""
-    return min(_AS_GOOD_AS_EXACT, layer.before_db) - max(0.0, layer.sqnr_db)
 
 
 def _taps(reference: Any, candidate: Any) -> dict[str, str]:

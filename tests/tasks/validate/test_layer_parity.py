@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from prefect_hone.tasks.specs.layer_parity import LayerParity
-from prefect_hone.tasks.validate.layer_parity import departure, layer_parity, lost_db
+from prefect_hone.tasks.validate.layer_parity import departure, layer_parity
 
 WIDTH, LAYERS = 16, 6
 
@@ -100,5 +101,45 @@ def test_graphs_with_nothing_in_common_are_not_compared(inputs: dict[str, np.nda
 
 
 def test_what_is_above_exact_or_below_nothing_does_not_count() -> None:
-    assert lost_db(LayerParity(layer="a", sqnr_db=45, before_db=200)) == 5
-    assert lost_db(LayerParity(layer="a", sqnr_db=-30, before_db=20)) == 20
+    assert LayerParity(layer="a", sqnr_db=45, before_db=200).lost_db == 5
+    assert LayerParity(layer="a", sqnr_db=-30, before_db=20).lost_db == 20
+
+
+def test_what_the_next_layer_does_not_lack_is_not_lost() -> None:
+    masked = LayerParity(layer="mask", sqnr_db=0, before_db=73, after_db=70)
+    softmax = LayerParity(layer="softmax", sqnr_db=70, before_db=0, after_db=68)
+    assert masked.lost_db < 0
+    assert departure([masked, softmax]) is None
+    broken = LayerParity(layer="conv", sqnr_db=0, before_db=73, after_db=12)
+    assert departure([masked, softmax, broken]) == broken
+
+
+def test_a_mask_that_fp16_cannot_hold_is_no_departure() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "l0.weight"], ["scores"], name="scores"),
+        helper.make_node("Where", ["kept", "scores", "low"], ["masked"], name="mask"),
+        helper.make_node("Softmax", ["masked"], ["output"], name="softmax"),
+    ]
+    for node in nodes:
+        entry = node.metadata_props.add()
+        entry.key, entry.value = "hone.layer", node.name
+    sides = ["batch", WIDTH]
+
+    def masked(low: float) -> Any:
+        constants = {"l0.weight": weights()["l0.weight"], "low": np.array(low, np.float32),
+                     "kept": np.arange(WIDTH) % 3 > 0}  # fmt: skip
+        return helper.make_model(
+            helper.make_graph(
+                copy.deepcopy(nodes), "g",
+                [helper.make_tensor_value_info("x", TensorProto.FLOAT, sides)],
+                [helper.make_tensor_value_info("output", TensorProto.FLOAT, sides)],
+                [numpy_helper.from_array(value, name) for name, value in constants.items()],
+            ),
+            opset_imports=[helper.make_opsetid("", 17)],
+            ir_version=10,
+        )  # fmt: skip
+
+    x = np.random.default_rng(1).normal(size=(20, WIDTH)).astype(np.float32)
+    layers = layer_parity(masked(-1e9), masked(-65504.0), {"x": x})
+    assert min(layer.sqnr_db for layer in layers) < 1
+    assert departure(layers) is None
