@@ -43,6 +43,14 @@ OWN_FACTORIES = (
     f"{BUNDLED}.digits.digits_data:digits",
     f"{BUNDLED}.digits.digits_model:small_resnet",
 )
+#: Losses of torch: functions of outputs and targets, and of nothing else.
+TORCH_LOSSES = tuple(
+    f"torch.nn.functional:{name}" for name in (
+        "binary_cross_entropy", "hinge_embedding_loss", "kl_div", "multi_margin_loss",
+        "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss", "poisson_nll_loss",
+        "smooth_l1_loss", "soft_margin_loss",
+    )
+)  # fmt: skip
 
 
 class Allowed(Strict):
@@ -74,7 +82,7 @@ class Allowed(Strict):
 
     def permits(self, path: str) -> bool:
         """Whether an import path may be named: `module:name`, or a module."""
-        if path in self.functions:
+        if path in self.functions or path in TORCH_LOSSES:
             return True
         module, _, name = path.partition(":")
         if name.startswith("_"):
@@ -157,7 +165,7 @@ class Allowed(Strict):
 
     def _check_home(self, found: Any, path: str, what: str) -> None:
         """Refuse what an allowed module merely imports from elsewhere."""
-        if path in self.functions:
+        if path in self.functions or path in TORCH_LOSSES:
             return
         module, _, name = path.partition(":")
         home = found.__name__ if isinstance(found, ModuleType) else getattr(
@@ -198,7 +206,8 @@ class Allowed(Strict):
                 f"'{module}' is outside the allowed prefixes: it is a module of Python or of a "
                 "library that Hone uses",
                 where=where,
-                do="if it is a file in your `code` folder, give it another name",
+                do="name a function in your `code` folder that calls it; or if it is a file there, "
+                "give it another name",
             )
         own = [*self.modules, *self.prefixes]
         like = nearest(module, own)

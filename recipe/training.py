@@ -64,7 +64,8 @@ class Train(Strict):
         "cross_entropy",
         description="cross_entropy, mse, l1, huber, bce_with_logits, or an import path "
         "'module:function' of (outputs, targets) -> the mean over the samples, or a pair: the sum "
-        "over what counts, and how much counts.",
+        "over what counts, and how much counts. It is a function of yours, or a loss of torch's "
+        "(torch.nn.functional:nll_loss).",
     )
     loss_outputs: Literal["main", "all"] = Field(
         "main",

@@ -6,7 +6,6 @@ next step must not get the same object.
 
 from __future__ import annotations
 
-import copy
 import functools
 import gc
 import sys
@@ -17,6 +16,7 @@ from torch import nn
 
 from ...recipe.errors import InputError
 from ...recipe.library_messages import telling
+from .copies import copied
 
 _DO = "build the model anew at each call of the factory"
 _given: WeakSet[nn.Module] = WeakSet()
@@ -40,7 +40,7 @@ def own_copy(model: nn.Module, where: str) -> nn.Module:
         )
     if _is_kept(model):
         try:
-            model = copy.deepcopy(model)
+            model = copied(model)
         except Exception as error:
             raise InputError(
                 f"the factory keeps its model, which can't be copied: {telling(error)}",

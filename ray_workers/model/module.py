@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fsspec
+import torch
 from safetensors import SafetensorError
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parallel import DistributedDataParallel
 
 from ...recipe.errors import InputError
 from ...recipe.factories import Allowed, origin
@@ -135,6 +138,33 @@ def load_weights(model: nn.Module, url: str, where: str) -> None:
             ) from error
 
 
+def refuse_lazy(model: nn.Module, what: str) -> None:
+    """Refuse layers whose sizes follow from the first batch, where layers get other sizes.
+
+    Raises:
+        InputError: With their names.
+    """
+    lazy = [n for n, module in model.named_modules() if isinstance(module, LazyModuleMixin)]
+    if lazy:
+        raise InputError(
+            f"layers get other sizes, and those of {', '.join(lazy[:4])} follow from the first "
+            "batch (lazy modules)",
+            where=what,
+            do="give the layers their sizes in the model: nn.Linear(20, 32), not nn.LazyLinear(32)",
+        )
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, without `torch.compile` or a data-parallel wrapper: Hone does both."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.DataParallel | DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
 def make_module(factory: Factory, allowed: Allowed, where: str) -> nn.Module:
     """The module that a factory returns; a copy of one that the factory keeps.
 
@@ -153,5 +183,14 @@ def make_module(factory: Factory, allowed: Allowed, where: str) -> nn.Module:
         raise InputError(
             f"the factory returned {described(model)}, expected a torch.nn.Module",
             where=origin(factory.factory, factory.args, where),
+        )
+    model = _unwrapped(model)
+    scripted = [n for n, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+    if scripted:
+        which = f"the layer '{scripted[0]}'" if scripted[0] else "the model"
+        raise InputError(
+            f"{which} is scripted with torch.jit, which torch.export does not trace",
+            where=origin(factory.factory, factory.args, where),
+            do="give the model without torch.jit.script",
         )
     return own_copy(model, origin(factory.factory, factory.args, where))

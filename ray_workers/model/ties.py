@@ -56,7 +56,7 @@ def load_tensors(model: nn.Module, file: Path) -> None:
         RuntimeError: The tensors are not this module's; in the words of `load_state_dict`.
         ValueError: The file has different numbers for what the module ties.
     """
-    state = load_file(str(file))
+    state = _without_wrapper(load_file(str(file)), model)
     others = aliases(model)
     _refuse_untied(state, others)
     missing, unexpected = model.load_state_dict(_with_versions(state, model), strict=False)
@@ -70,6 +70,19 @@ def load_tensors(model: nn.Module, file: Path) -> None:
     ]
     if said:
         raise RuntimeError(f"Error(s) in loading state_dict:\n    {'; '.join(said)}")
+
+
+def _without_wrapper(state: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """Without the prefix of a wrapper that the tensors were saved with: `module.` (data parallel),
+    `_orig_mod.` (torch.compile), `model.` (Lightning). The names without it must be the model's.
+    """
+    known, short = set(model.state_dict()), {name: name for name in state}
+    while set(short.values()) - known:
+        wrappers = {name.partition(".")[0] for name in short.values() if "." in name}
+        if len(wrappers) != 1 or not all("." in name for name in short.values()):
+            return state
+        short = {name: inner.partition(".")[2] for name, inner in short.items()}
+    return {short[name]: value for name, value in state.items()}
 
 
 def take_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

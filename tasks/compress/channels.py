@@ -6,7 +6,6 @@ fixed width), the layers are found one by one and keep their channels; the other
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -18,6 +17,7 @@ from torch import nn
 
 from ...ray_workers.data.calling import call_model, called, named_outputs, outputs_for_loss
 from ...ray_workers.data.splits import batches
+from ...ray_workers.model.copies import copied
 from ...ray_workers.model.flops import forward_flops
 from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.surgery import tie
@@ -195,7 +195,7 @@ class ChannelPruning:
         self, model: nn.Module, ratio: float, only: str | None, whole: Collection[str]
     ) -> nn.Module:
         tp = _torch_pruning()
-        pruned, samples = copy.deepcopy(model), self.context.samples.inputs
+        pruned, samples = copied(model), self.context.samples.inputs
         frozen = [n for n, p in _every_parameter(pruned) if not p.requires_grad]
         for parameter in pruned.parameters():  # it follows gradients to see what is connected
             parameter.requires_grad_(parameter.is_floating_point())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
+from ...ray_workers.model.copies import copied
 from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.surgery import Factorize, factorize
 from ...ray_workers.training.job import Lesson
@@ -31,7 +30,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     assert isinstance(spec, LowRank)  # noqa: S101 (narrows a type)
     context = PassContext.load(work)
     before = account(context.model, context.samples)
-    model = copy.deepcopy(context.model)
+    model = copied(context.model)
     ranks = _ranks(model, spec)
     for name, rank in ranks.items():
         factorize(model, name, rank)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import nn
 
+from ...ray_workers.model.copies import copied
 from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.surgery import Surgery, reshaped, shapes
 from ...ray_workers.training.job import Lesson
@@ -33,7 +33,7 @@ def apply(work: Workspace[ModulePassSpec]) -> Result:
     spec: Any = work.spec.compression
     context = PassContext.load(work)
     before = account(context.model, context.samples)
-    pruned = copy.deepcopy(context.model)
+    pruned = copied(context.model)
     operations = list(context.operations)
     quality = None
     channels = ChannelPruning(spec, context) if isinstance(spec, PruneChannels) else None

@@ -16,7 +16,7 @@ from ...ray_workers.data.asking import data_of
 from ...ray_workers.data.splits import SampleBatch, Splits, few_samples, split
 from ...ray_workers.events import Event, Metric
 from ...ray_workers.model.computed_weights import computed_weights, make_plain
-from ...ray_workers.model.module import build, load_module, save_module
+from ...ray_workers.model.module import build, load_module, refuse_lazy, save_module
 from ...ray_workers.model.onnx_model import torch_module
 from ...ray_workers.model.surgery import Linearize, PlainWeights, Surgery, operations_of
 from ...ray_workers.model.ties import take_from
@@ -57,6 +57,8 @@ class PassContext:
         spec, folder = work.spec, work.inputs["module"]
         model = load_module(spec.model, work.allowed, folder)
         torch_module(model, spec.compression.name)
+        if spec.compression.kind in ("prune", "low-rank"):
+            refuse_lazy(model, spec.compression.name)
         operations = operations_of(folder)
         if names := transposed_layers(model):
             make_linear(model, names)

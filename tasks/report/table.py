@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from ...recipe.measures import BOUNDS, MEASURES, Measure
 from ...recipe.schema import Recipe
@@ -80,11 +81,24 @@ def cell(measure: Measure, metrics: dict[str, float], metric: str) -> str:
     name = measure.mlflow(metric)
     if name not in metrics:
         return ""
-    text = measure.format(metrics[name])
+    shown = _as_fine_as_quality(measure, metrics, metric)
+    text = shown(metrics[name])
     below, above = (metrics.get(f"{name}{bound}") for bound in BOUNDS)
     if not measure.shows_interval or below is None or above is None or below == above:
         return text
-    return f"{text} [{measure.format(below)}, {measure.format(above)}]"
+    return f"{text} [{shown(below)}, {shown(above)}]"
+
+
+def _as_fine_as_quality(
+    measure: Measure, metrics: dict[str, float], metric: str
+) -> Callable[[float], str]:
+    """A measure's format; more decimals where four say little, of an error of 0.0005 say."""
+    quality = abs(metrics.get(MEASURES["quality.value"].mlflow(metric), 1.0))
+    if measure.unit != MEASURES["quality.value"].unit or not 0 < quality < 0.01:
+        return measure.format
+    decimals = 3 - math.floor(math.log10(quality))
+    sign = "+" if measure.format(1.0).startswith("+") else ""
+    return f"{{:{sign}.{decimals}f}}".format
 
 
 def verdict(candidate: Candidate) -> str:

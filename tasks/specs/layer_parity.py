@@ -7,7 +7,6 @@ from pydantic import JsonValue
 from ...recipe.strict import Strict
 from .base import Facts, Spec
 
-
 #: A layer whose outputs are this good (dB) is as good as exact, and so is one that is better.
 _AS_GOOD_AS_EXACT = 50.0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from prefect_hone import InputError
-from prefect_hone.recipe.factories import OWN_FACTORIES, Allowed, use_code
+from prefect_hone.recipe.factories import OWN_FACTORIES, TORCH_LOSSES, Allowed, use_code
 
 
 @pytest.fixture
@@ -170,3 +170,13 @@ def test_the_advice_lends_no_whole_package(path: str, advice: str | None) -> Non
     said = str(caught.value)
     assert advice is None or said.endswith(advice)
     assert (advice is None) == ("HONE_ALLOWED_PREFIXES" not in said)
+
+
+@pytest.mark.parametrize("path", TORCH_LOSSES)
+def test_a_loss_of_torch_may_be_named_by_any_recipe(path: str) -> None:
+    import torch
+
+    allowed = Allowed.from_environment()
+    assert allowed.resolve(path, "train.loss") is getattr(torch.nn.functional, path.split(":")[1])
+    with pytest.raises(InputError, match="outside the allowed prefixes"):
+        allowed.resolve("torch.nn.functional:linear", "train.loss")

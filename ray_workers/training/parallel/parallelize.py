@@ -5,7 +5,6 @@ Each is imported only if the mesh uses it: together the imports take a second.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from ....recipe.errors import InputError
 from ....recipe.factories import Allowed
 from ....recipe.training import Train
 from ...data.calling import call_model, move
+from ...model.copies import copied
 from ...model.ties import aliases
 from .axes import Axes
 from .blocks import find_blocks
@@ -219,7 +219,7 @@ def _split_layers(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, s
     from . import tensor
 
     plan = tensor.plan_for(model, spec.parallel.tensor, axes["tensor"], allowed)
-    expected = _outputs(copy.deepcopy(model), axes, sample) if plan.derived else None
+    expected = _outputs(copied(model), axes, sample) if plan.derived else None
     tensor.split_layers(model, plan, axes, spec.parallel.tensor.sequence)
     if expected is not None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from prefect_hone.ray_workers.model.module import (
     initial,
     load_module,
     load_weights,
+    refuse_lazy,
     save_module,
 )
 from prefect_hone.ray_workers.model.surgery import Factorize, Student, factorize, operations_of
@@ -65,6 +67,17 @@ HIDDEN = Hidden()
 
 def hidden():
     return HIDDEN.model
+
+def wrapped(by):
+    return {"compiled": torch.compile, "parallel": nn.DataParallel,
+            "both": lambda net: torch.compile(nn.DataParallel(net))}[by](net())
+
+def scripted(inside=False):
+    model = torch.jit.script(net())
+    return nn.Sequential(model) if inside else model
+
+def lazy():
+    return nn.Sequential(nn.LazyLinear(6), nn.ReLU(), nn.Linear(6, 2))
 """
 NET = ModelFactory(factory="module_code:net")
 X = torch.ones(3, 4)
@@ -216,3 +229,40 @@ def test_a_class_that_asks_for_the_version_of_a_state_loads(tmp_path: Path) -> N
     held = load_file(tmp_path / WEIGHTS)
     save_file({k: v for k, v in held.items() if "batches" not in k}, tmp_path / WEIGHTS)
     load_tensors(other, tmp_path / WEIGHTS)
+
+
+@pytest.mark.parametrize("by", ["compiled", "parallel", "both"])
+def test_a_wrapped_model_is_unwrapped(allowed: Allowed, by: str) -> None:
+    model = build(ModelFactory(factory="module_code:wrapped", args={"by": by}), allowed)
+    assert type(model) is nn.Sequential
+    assert set(model.state_dict()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_scripted_model_is_refused_where_it_is_built(allowed: Allowed, inside: bool) -> None:
+    factory = ModelFactory(factory="module_code:scripted", args={"inside": inside})
+    with pytest.raises(InputError, match=r"scripted with torch\.jit") as failed:
+        build(factory, allowed)
+    assert ("the layer '0'" if inside else "the model is") in str(failed.value)
+
+
+def test_lazy_layers_can_not_be_given_other_sizes(allowed: Allowed) -> None:
+    model = build(ModelFactory(factory="module_code:lazy"), allowed)
+    with pytest.raises(InputError, match=r"those of 0 follow from the first batch") as failed:
+        refuse_lazy(model, "prune")
+    assert failed.value.where == "prune"
+    refuse_lazy(model[1:], "prune")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "model."])
+def test_weights_that_a_wrapper_saved_are_the_models(
+    allowed: Allowed, tmp_path: Path, prefix: str
+) -> None:
+    model = initial(NET, allowed)
+    kept = {f"{prefix}{name}": value + 1 for name, value in model.state_dict().items()}
+    save_file(kept, str(tmp_path / "wrapped.safetensors"))
+    load_weights(model, str(tmp_path / "wrapped.safetensors"), "model.weights")
+    assert torch.equal(model[0].weight, kept[f"{prefix}0.weight"])
+    save_file({**kept, f"{prefix}head.weight": X}, str(tmp_path / "more.safetensors"))
+    with pytest.raises(InputError, match=re.escape(f"the model has no '{prefix}")):
+        load_weights(model, str(tmp_path / "more.safetensors"), "model.weights")

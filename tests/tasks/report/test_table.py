@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from prefect_hone import load_recipe
+from prefect_hone.recipe.measures import MEASURES
 from prefect_hone.recipe.schema import Recipe
 from prefect_hone.tasks.decide import GateResult
 from prefect_hone.tasks.outcome import (
@@ -17,6 +18,7 @@ from prefect_hone.tasks.outcome import (
 )
 from prefect_hone.tasks.report.table import (
     caption,
+    cell,
     headers,
     headline,
     markdown,
@@ -148,3 +150,23 @@ def test_a_rate_that_could_not_be_found_says_why(recipe: Recipe) -> None:
     for found in (outcome(quick, slow), outcome(slow)):
         place = headers(found).index("server/s")
         assert rows(found, recipe)[-1][place] == "too slow"
+
+
+@pytest.mark.parametrize(
+    ("quality", "drop", "shown", "lost"),
+    [
+        (0.9944, 0.0, "0.9944 [0.9844, 1.0044]", "+0.0000"),
+        (32.59901, -0.00012, "32.5990 [32.5890, 32.6090]", "-0.0001"),
+        (0.00051234, 0.0000212, "0.0005123 [-0.0094877, 0.0105123]", "+0.0000212"),
+        (0.0, 0.0, "0.0000 [-0.0100, 0.0100]", "+0.0000"),
+    ],
+)
+def test_a_small_quality_has_four_significant_digits(
+    quality: float, drop: float, shown: str, lost: str
+) -> None:
+    metrics = {
+        "quality/mse": quality, "quality/mse_low": quality - 0.01,
+        "quality/mse_high": quality + 0.01, "quality/drop": drop,
+    }  # fmt: skip
+    assert cell(MEASURES["quality.value"], metrics, "mse") == shown
+    assert cell(MEASURES["quality.drop"], metrics, "mse") == lost
