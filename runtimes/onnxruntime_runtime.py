@@ -9,7 +9,7 @@ from typing import Any
 
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import for_batch_sizes
-from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs
+from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs, names_in_graph
 from .tensorrt_cache import tensorrt_cache
 
 NAME = "onnxruntime"
@@ -74,7 +74,8 @@ def load(folder: Path, options: LoadOptions) -> Predict:
             str(folder / GRAPH), chosen, providers=_providers(settings)
         )
 
-        wanted = ["output", *artifact.outputs[1:]]
+        takes = {item.name for item in session.get_inputs()}
+        wanted = names_in_graph(artifact.outputs, takes)
 
         def predict(inputs: Arrays) -> Outputs:
             return as_outputs(session.run(wanted, inputs), artifact.outputs)

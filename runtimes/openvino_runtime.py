@@ -18,7 +18,7 @@ import numpy as np
 
 from .compiled_artifact import CompiledArtifact
 from .fixed_batches import for_batch_sizes
-from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs
+from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs, names_in_graph
 
 NAME = "openvino"
 LIBRARIES: Mapping[str, str] = {"openvino": "openvino"}
@@ -87,7 +87,8 @@ def load(folder: Path, options: LoadOptions) -> Predict:
             model.reshape({port: _with_batch(port, size) for port in model.inputs})
         program = core().compile_model(model, settings.device, hints)
         request = program.create_infer_request()
-        ports = [program.output(name) for name in ("output", *artifact.outputs[1:])]
+        takes = {name for port in program.inputs for name in port.get_names()}
+        ports = [program.output(name) for name in names_in_graph(artifact.outputs, takes)]
 
         def predict(inputs: Arrays, _held: Any = weights) -> Outputs:
             found = request.infer(inputs, share_inputs=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -20,6 +20,21 @@ def main_of(outputs: Outputs) -> Array:
     """The output that was measured: the only one, or the first."""
     found = next(iter(outputs.values())) if isinstance(outputs, dict) else outputs
     return np.asarray(found)
+
+
+def names_in_graph(outputs: Sequence[str], inputs: Collection[str]) -> list[str]:
+    """What an ONNX graph calls the outputs, in which each value has a name of its own.
+
+    Args:
+        outputs: The model's names for them, the main one first; none if there is one output only.
+        inputs: Names of the inputs.
+    """
+    found = ["output"]
+    for name in outputs[1:]:
+        while name in inputs or name in found:
+            name = f"{name}_output"
+        found.append(name)
+    return found
 
 
 def as_outputs(values: Sequence[Array], names: Sequence[str]) -> Outputs:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .compiled_artifact import CompiledArtifact
 from .errors import RuntimeFailed
-from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs
+from .predict import Arrays, LoadOptions, Outputs, Predict, as_outputs, names_in_graph
 
 NAME = "tensorrt"
 LIBRARIES: Mapping[str, str] = {"tensorrt": "tensorrt", "torch": "torch"}
@@ -55,7 +55,7 @@ def load(folder: Path, options: LoadOptions) -> Predict:
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     takes = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
 
-    wanted = ["output", *artifact.outputs[1:]]
+    wanted = names_in_graph(artifact.outputs, takes)
     kinds = {name: getattr(torch, trt.nptype(engine.get_tensor_dtype(name)).__name__)
              for name in wanted}  # fmt: skip
 

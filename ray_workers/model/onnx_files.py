@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from ...recipe.errors import StepFailed
 from ...recipe.library_messages import telling
 from ...recipe.syntax import syntax_tree
+from ...runtimes.predict import names_in_graph
 from ..store.file_names import GRAPH, SAMPLES_FILE, WEIGHTS_BESIDE
 
 OUTPUT = "output"
@@ -131,16 +132,18 @@ def outputs_of(model: Any) -> tuple[str, ...]:
 
 
 def name_outputs(model: Any, names: Mapping[str, str]) -> None:
-    """Give the outputs of a graph besides the main one the model's own names.
+    """Give the outputs of a graph besides the main one the model's own names, or what
+    `names_in_graph` makes of them.
 
     Args:
         model: Its main output is called `output`.
         names: From the name in the graph to the model's.
     """
+    others = [old for old in names if old != OUTPUT]
     inputs = {item.name for item in model.graph.input}
-    for old, new in names.items():
-        if old != OUTPUT and new != OUTPUT and new not in inputs:
-            rename_value(model.graph, old, new)
+    wanted = names_in_graph([OUTPUT, *(names[old] for old in others)], inputs)
+    for old, new in zip(others, wanted[1:], strict=True):
+        rename_value(model.graph, old, new)
 
 
 def rename_value(graph: Any, old: str, new: str) -> None:

@@ -34,6 +34,7 @@ from ..data.calling import (
 from ..torch_private import oblivious_sizes, recurrent_operators
 from .axes import BATCH, Varying
 from .complex_numbers import NoRealForm, has_complex, without_complex
+from .embedding_bags import plain_embedding_bags
 from .experts import exportable_experts
 from .export_errors import as_export_error
 from .symbolic_len import free_sizes_by_len
@@ -93,7 +94,7 @@ def trace(
     main = main_output_name(outputs, chosen_output(model))
     with (
         quiet(), _named(model, returned), recurrent_operators(model), oblivious_sizes(),
-        exportable_experts(model), free_sizes_by_len(model),
+        exportable_experts(model), free_sizes_by_len(model), plain_embedding_bags(),
     ):  # fmt: skip
         program, not_real, watch = _exported(model, given, _shapes(model, given, axes))
     for name, node in zip(names, _inputs_of(program), strict=True):

@@ -49,6 +49,22 @@ def several(count=120, form="names"):
     return Data(train=parts[0], validation=parts[1], test=parts[2])
 
 
+def pairs(count=90):
+    """Rows of numbers and bags of words, and whether they belong together."""
+    generator = torch.Generator().manual_seed(6)
+    parts = []
+    for _ in range(3):
+        x = torch.randn(count // 3, 13, generator=generator)
+        words = torch.randint(0, 9, (count // 3, 4), generator=generator)
+        parts.append(
+            [
+                ({"image": a, "text": b}, i % 2)
+                for i, (a, b) in enumerate(zip(x, words, strict=True))
+            ]
+        )
+    return Data(train=parts[0], validation=parts[1], test=parts[2])
+
+
 def one_hot():
     """Rows of 13 numbers, with probabilities of 3 classes as targets."""
     generator = torch.Generator().manual_seed(4)

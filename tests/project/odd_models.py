@@ -154,6 +154,25 @@ def two_heads():
     return TwoHeads()
 
 
+class TwoTowers(nn.Module):
+    """Outputs with the names of its inputs, and one that is called as the main one is in graphs."""
+
+    def __init__(self):
+        super().__init__()
+        self.see, self.read = nn.Linear(13, 8), nn.EmbeddingBag(9, 8, padding_idx=0)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, image, text):
+        image, text = torch.tanh(self.see(image)), self.read(text)
+        logits = self.head(image * text)
+        return {"image": image, "text": text, "output": logits.softmax(1), "logits": logits}
+
+
+def two_towers():
+    torch.manual_seed(0)
+    return TwoTowers()
+
+
 def weighted_heads(outputs, targets):
     """Of samples that don't count the same; the sum and how much counts."""
     kind = nn.functional.cross_entropy(outputs["kind"], targets["kind"], reduction="none")

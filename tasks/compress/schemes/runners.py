@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ....ray_workers.model.onnx_files import OUTPUT, batch_arrays, is_large, write_graph
+from ....ray_workers.model.onnx_files import batch_arrays, is_large, write_graph
 from ....ray_workers.model.onnx_files import outputs_of as named_outputs_of
 from ....ray_workers.model.openvino_form import for_openvino
 from ....ray_workers.scratch import scratch_folder
 from ....ray_workers.store.file_names import GRAPH
 from ....runtimes.openvino_runtime import core
-from ....runtimes.predict import Arrays, Outputs, Predict, as_outputs, main_of
+from ....runtimes.predict import Arrays, Outputs, Predict, as_outputs, main_of, names_in_graph
 
 Array = np.ndarray[Any, Any]
 
@@ -65,7 +65,7 @@ def _onnxruntime(source: str | bytes, names: Sequence[str]) -> Predict:
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    wanted = [OUTPUT, *names[1:]]
+    wanted = names_in_graph(names, {item.name for item in session.get_inputs()})
 
     def run(inputs: Arrays) -> Outputs:
         return as_outputs(session.run(wanted, inputs), names)
@@ -77,7 +77,8 @@ def _openvino(source: str | bytes, names: Sequence[str]) -> Predict:
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     program = core().compile_model(core().read_model(source), "CPU", hints)
     request = program.create_infer_request()
-    wanted = [program.output(name) for name in (OUTPUT, *names[1:])]
+    takes = {name for port in program.inputs for name in port.get_names()}
+    wanted = [program.output(name) for name in names_in_graph(names, takes)]
 
     def run(inputs: Arrays) -> Outputs:
         found = request.infer(inputs)

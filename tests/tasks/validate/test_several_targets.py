@@ -96,3 +96,20 @@ def test_targets_in_a_tuple(workshop: Workshop) -> None:
     plain = found.train.model_copy(update={"loss": "cross_entropy", "loss_outputs": "main"})
     layout = workshop.lay_out(found.model_copy(update={"train": plain}))
     assert layout.shared.reference.handle.done.metrics["quality/tuple_right"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnxruntime", "nncf"])
+def test_outputs_may_have_the_names_of_inputs(workshop: Workshop, engine: str) -> None:
+    found = workshop.recipe(
+        "odd_models:two_towers",
+        data={"factory": "odd_data:pairs"},
+        targets=["onnxruntime-cpu", "openvino-cpu"],
+        variants=[{"name": "fp32"}, {"name": "int8", "passes": [{**INT8, "engine": engine}]}],
+    )
+    layout = workshop.lay_out(found)
+    for candidate in layout.candidates:
+        metrics = candidate.validated.done.metrics
+        least = 100 if candidate.name.startswith("fp32") else 15
+        for name in ("", "image/", "text/", "output/"):
+            assert metrics[f"parity/{name}sqnr_db"] > least, (candidate.name, name)
