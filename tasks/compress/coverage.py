@@ -18,6 +18,8 @@ from .schemes.job import HEAVY, RECURRENT, QuantizeJob, constants_in, producers
 
 _INTEGER = ("MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "QGemm", "QLinearMatMul",
             "QLinearConv", "MatMulNBits", "MatMulIntegerToFloat")  # fmt: skip
+#: Runtimes unpack 8-bit values behind these, which only move numbers, not before them.
+_MOVES = ("Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 _SHOWN = 4
 #: A file this many times larger than expected is worth a word.
 _LARGER = 1.5
@@ -44,16 +46,16 @@ def of_quantization(
     layers: list[LayerCoverage] = []
     for graph in graphs_of(made.graph):
         known = constants_in(made.graph) | constants_in(graph)
-        unpacked = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear"}
-        outer = producers(made)
+        makers = producers(made) | {o: n for n in graph.node for o in n.output}
+        unpacked = {name: n for name, n in makers.items() if n.op_type == "DequantizeLinear"}
         for node in graph.node:
-            count = _weights(node, known, unpacked | _unpacking(outer))
+            count = _weights(node, known, unpacked)
             if node.op_type in _INTEGER:
                 layers.append(_entry(node, count, None))
                 continue
             if node.op_type not in (*HEAVY, *RECURRENT) or (weights_only and not count):
                 continue
-            rounded = [name in unpacked or _is_unpacked(outer, name) for name in node.input[:3]]
+            rounded = [_is_unpacked(makers, name) for name in node.input[:3]]
             done = any(rounded[1:]) if weights_only else all(rounded[:2])
             body = graph is not made.graph
             why = None if done else reasons.get(layer_of(node)) or _why(node, count, scheme, body)
@@ -110,11 +112,10 @@ def _entry(node: Any, count: int, why: str | None) -> LayerCoverage:
 
 
 def _is_unpacked(made: dict[str, Any], name: str) -> bool:
+    """Whether a value is unpacked from 8 bits, and moved at most."""
+    while name in made and made[name].op_type in _MOVES:
+        name = str(made[name].input[0])
     return name in made and made[name].op_type == "DequantizeLinear"
-
-
-def _unpacking(made: dict[str, Any]) -> dict[str, Any]:
-    return {name: node for name, node in made.items() if node.op_type == "DequantizeLinear"}
 
 
 def _weights(node: Any, constants: dict[str, Any], unpacked: dict[str, Any]) -> int:
