@@ -136,6 +136,34 @@ def both_heads(outputs, targets):
     return token + 0.5 * even, kept.sum()
 
 
+class FixedHeads(nn.Module):
+    """Attention that takes the width of a head from the model's, which fewer heads don't have."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(VOCABULARY, 8), nn.Linear(8, VOCABULARY)
+        self.attention = nn.Module()
+        self.attention.heads = 2
+        for name in ("query", "key", "value", "out"):
+            bias = name != "key"  # of no effect: the optimizer would make noise large
+            setattr(self.attention, name, nn.Linear(8, 8, bias=bias))
+        self.mlp = nn.Module()
+        self.mlp.fc1, self.mlp.fc2 = nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x):
+        x = self.embed(x)
+        q, k, v = (
+            getattr(self.attention, name)(x).view(
+                *x.shape[:2], -1, x.shape[2] // self.attention.heads
+            )
+            for name in ("query", "key", "value")
+        )
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        scores = (q @ k.transpose(2, 3)).softmax(-1)
+        x = x + self.attention.out((scores @ v).transpose(1, 2).reshape(x.shape))
+        return self.head(x + self.mlp.fc2(torch.tanh(self.mlp.fc1(x))))
+
+
 class TwoHeads(nn.Module):
     """A class and a price, of rows of 13 numbers."""
 
@@ -263,7 +291,7 @@ class Normed(nn.Sequential):
 MODELS = {
     "tied": TiedLm, "blocks": SharedBlocks, "lstm": Lstm, "siamese": Siamese, "running": Running,
     "unused": UnusedHead, "frozen": Frozen, "detached": Detached, "chain": Chain, "several": Several, "branching": Branching, "norm": Normed, "plain": Plain,
-    "tied-head": TiedHead, "sparse": SparseEmbedding, "two heads": TwoHeads,
+    "tied-head": TiedHead, "sparse": SparseEmbedding, "two heads": TwoHeads, "fixed heads": FixedHeads,
 }  # fmt: skip
 
 

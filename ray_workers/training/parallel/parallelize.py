@@ -6,7 +6,7 @@ Each is imported only if the mesh uses it: together the imports take a second.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,9 @@ from ...model.copies import copied
 from ...model.ties import aliases
 from .axes import Axes
 from .blocks import find_blocks
+
+if TYPE_CHECKING:
+    from .tensor import TensorPlan
 
 
 @dataclass
@@ -219,19 +222,42 @@ def _split_layers(model: nn.Module, spec: Train, axes: Axes, allowed: Allowed, s
     from . import tensor
 
     plan = tensor.plan_for(model, spec.parallel.tensor, axes["tensor"], allowed)
-    expected = _outputs(copied(model), axes, sample) if plan.derived else None
+    if plan.derived:
+        plan = _proven(model, plan, axes, sample)
     tensor.split_layers(model, plan, axes, spec.parallel.tensor.sequence)
-    if expected is not None:
+    return plan.describe()
+
+
+def _proven(model: nn.Module, plan: TensorPlan, axes: Axes, sample: Any) -> TensorPlan:
+    """The derived plan, if the split model computes what the whole one does; else what is left
+    without attention, if that does.
+
+    Raises:
+        InputError: Neither does; with what the whole plan changes.
+    """
+    from . import tensor
+
+    expected = _outputs(copied(model), axes, sample)
+    first: InputError | None = None
+    tried: TensorPlan | None = plan
+    while tried is not None:
+        split = copied(model)
         try:
-            found = _outputs(model, axes, sample)
+            tensor.split_layers(split, tried, axes, sequence=False)
+            tensor.prove(tried, expected, _outputs(split, axes, sample))
         except (RuntimeError, ValueError) as error:
-            raise InputError(
-                f"the model does not run with the derived plan ({error}): {plan.describe()}",
+            first = first or InputError(
+                f"the model does not run with the derived plan ({error}): {tried.describe()}",
                 where="train.mesh.tensor",
                 do=tensor.IMPLEMENT,
-            ) from error
-        tensor.prove(plan, expected, found)
-    return plan.describe()
+            )
+        except InputError as error:
+            first = first or error
+        else:
+            return tried
+        tried = tried.instead
+    assert first is not None  # noqa: S101 (narrows a type)
+    raise first
 
 
 def _outputs(model: nn.Module, axes: Axes, sample: Any) -> torch.Tensor:

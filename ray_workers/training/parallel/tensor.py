@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -71,12 +71,15 @@ class TensorPlan:
         styles: A style, by name or as torch's object, for each layer or pattern of layers.
         derived: Whether it was derived, so that it must be verified.
         heads: Modules whose number of heads is divided, with the attribute's name.
+        instead: Of a derived plan, what is left of it without attention, whose code may need whole
+            matrices; None: nothing is.
     """
 
     source: str
     styles: dict[str, str | ParallelStyle]
     derived: bool = False
     heads: tuple[tuple[str, str], ...] = ()
+    instead: TensorPlan | None = None
 
     def describe(self) -> str:
         """A sentence for the user about the plan."""
@@ -106,6 +109,12 @@ def plan_for(model: nn.Module, spec: TensorParallel, workers: int, allowed: Allo
                 do=IMPLEMENT,
             )
         plan = _derive(model, workers)
+        try:
+            _check(model, plan, workers)
+        except InputError:
+            if plan.instead is None:
+                raise
+            plan = plan.instead
     _check(model, plan, workers)
     return plan
 
@@ -227,8 +236,9 @@ def _check(model: nn.Module, plan: TensorPlan, workers: int) -> None:
     for tied in tied_parameters(model):
         if len({_dimension(names, plan, name) for name in tied}) > 1:
             raise _split_unlike(tied)
+    divided = {name for name, _ in plan.heads} if plan.derived else set(names)
     for name, module in names.items():
-        for attribute in HEADS:
+        for attribute in HEADS if name in divided else ():
             count = getattr(module, attribute, None)
             if isinstance(count, int) and not isinstance(count, bool) and count % workers:
                 raise InputError(
@@ -348,18 +358,13 @@ def _derive(model: nn.Module, workers: int) -> TensorPlan:
     """A plan from how layers are connected, and attention's from their names, which tell its heads.
 
     A block is split only if it has both halves.
+
+    Raises:
+        InputError: No layer can be split.
     """
-    styles: dict[str, str | ParallelStyle] = {}
-    heads: list[tuple[str, str]] = []
-    for group in groups_of(model):
-        styles |= dict.fromkeys(group.columns, "colwise")
-        styles[group.row] = "rowwise"
-        heads += group.heads
-    for pair in find_pairs(model, styles):
-        if pair.width % workers == 0 and not _in_attention(model, pair.row):
-            styles |= dict.fromkeys(pair.columns, "colwise")
-            styles[pair.row] = "rowwise"
-    if not styles:
+    groups = groups_of(model)
+    whole = _derived(model, workers, groups)
+    if whole is None:
         raise InputError(
             "no layers of the model can be split: no attention is known by its layers' names, and "
             f"no linear layer of a width that {workers} divides leads to another through "
@@ -367,8 +372,44 @@ def _derive(model: nn.Module, workers: int) -> TensorPlan:
             where="train.mesh.tensor",
             do=IMPLEMENT,
         )
+    others = [group for group in groups if not group.is_attention]
+    if len(others) == len(groups):
+        return whole
+    attention = {n for group in groups if group.is_attention for n in (*group.columns, group.row)}
+    return replace(whole, instead=_derived(model, workers, others, attention))
+
+
+def _derived(
+    model: nn.Module, workers: int, groups: Sequence[Group], left: Collection[str] = ()
+) -> TensorPlan | None:
+    """The plan of some groups and of what is connected; None if nothing can be split.
+
+    Args:
+        model: The model.
+        workers: Among which layers are split.
+        groups: That are split.
+        left: Layers that stay whole.
+    """
+    styles: dict[str, str | ParallelStyle] = {}
+    heads: list[tuple[str, str]] = []
+    for group in groups:
+        styles |= dict.fromkeys(group.columns, "colwise")
+        styles[group.row] = "rowwise"
+        heads += group.heads
+    for pair in find_pairs(model, styles):
+        if {*pair.columns, pair.row}.intersection(left) or _in_attention(model, pair.row):
+            continue
+        if pair.width % workers == 0:
+            styles |= dict.fromkeys(pair.columns, "colwise")
+            styles[pair.row] = "rowwise"
+    if not styles:
+        return None
+    source = "a plan derived from how layers are connected"
     return TensorPlan(
-        "a plan derived from how layers are connected", styles, derived=True, heads=tuple(heads)
+        f"{source} (attention stays whole)" if left else source,
+        styles,
+        derived=True,
+        heads=tuple(heads),
     )
 
 

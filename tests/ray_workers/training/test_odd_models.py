@@ -78,6 +78,7 @@ CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("chain", {"shard": 2}, {}),
     ("chain", {"pipeline": 2}, STAGES),
     ("plain", {"tensor": 2}, {"clip_grad_norm": 10.0}),
+    ("fixed heads", {"tensor": 2}, {}),
 ]
 
 

@@ -272,6 +272,27 @@ def test_axes_alone() -> None:
 
 
 @pytest.mark.slow
+def test_what_is_left_of_a_plan_without_attention_is_known() -> None:
+    block = nn.Module()
+    block.attention, block.mlp = nn.Module(), nn.Module()
+    for name in ("query", "key", "value", "out"):
+        setattr(block.attention, name, nn.Linear(8, 8))
+    block.attention.heads = 2
+    block.mlp.fc1, block.mlp.fc2 = nn.Linear(8, 16), nn.Linear(16, 8)
+    plan = plan_for(block, TensorParallel(), 2, Allowed())
+    assert plan.heads == (("attention", "heads"),)
+    assert plan.instead is not None
+    assert plan.instead.styles == {"mlp.fc1": "colwise", "mlp.fc2": "rowwise"}
+    assert "attention stays whole" in plan.instead.describe()
+    fewer = plan_for(block, TensorParallel(), 4, Allowed())  # two heads can't be dealt out to four
+    assert fewer == plan_for(block, TensorParallel(), 4, Allowed())
+    assert fewer.styles == plan.instead.styles
+    del block.mlp
+    assert plan_for(block, TensorParallel(), 2, Allowed()).instead is None
+    with pytest.raises(InputError, match="can't be dealt out to 4 workers"):
+        plan_for(block, TensorParallel(), 4, Allowed())
+
+
 def test_a_bert_trains_by_a_plan_that_is_derived_and_proven() -> None:
     pytest.importorskip("transformers")
     assert together(2, _bert_outputs) == [True, True]
