@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
-# Four files of tests at a time: much of their time they wait for servers and processes to start.
+# Three files of tests at a time: much of their time they wait for servers and processes to start.
 # The quick ones don't: two, and each imports the libraries once.
 # A worker that dies ends the tests: its tests given to another, pytest-xdist waits for ever.
-SPREAD := -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+SPREAD := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 .PHONY: help demo test nightly quick lint env stack bench clean
 

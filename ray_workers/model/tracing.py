@@ -22,6 +22,7 @@ import torch
 
 from ...recipe.errors import HoneError, StepFailed
 from ...recipe.factories import users_place
+from ...recipe.library_messages import telling
 from ..data.calling import (
     Arrays,
     called,
@@ -199,6 +200,8 @@ def _of_real_numbers(
         return without_complex(program, model.forward, export), None
     except NoRealForm as error:
         return program, error
+    except Exception as error:  # a rule that does not fit how the operator is called
+        return program, NoRealForm(f"an operator ({telling(error)})")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import torch
 from .pairs import NoRealForm, Op, Pair, packets, pair_of, rule
 
 _A = torch.ops.aten
+_SMALLEST = 1e-38
 #: The parts of a complex type.
 _REAL = {
     torch.complex32: torch.float16,
@@ -37,7 +38,7 @@ def _joined(re: Any, im: Any) -> Any:
 
 @rule(
     *packets(
-        "alias", "as_strided", "atleast_1d", "avg_pool1d", "avg_pool2d", "broadcast_to", "chunk",
+        "alias", "atleast_1d", "avg_pool1d", "avg_pool2d", "broadcast_to", "chunk",
         "clone", "contiguous", "cumsum", "detach", "detach_", "diagonal", "dropout", "embedding",
         "expand", "expand_as", "fft_fftshift", "fft_ifftshift", "flatten", "flip", "gather",
         "index", "index_select", "lift_fresh", "lift_fresh_copy", "masked_select", "mean",
@@ -247,7 +248,8 @@ def _power(op: Op, z: Any, exponent: Any = 2) -> Pair:
 
 @rule(*packets("abs", "absolute"))
 def _abs(_op: Op, z: Pair) -> torch.Tensor:
-    return torch.sqrt(z.re * z.re + z.im * z.im)
+    # Where it is 0 the gradient is 0, as torch's is, and not 0/0.
+    return torch.sqrt((z.re * z.re + z.im * z.im).clamp(min=_SMALLEST))
 
 
 @rule(*packets("linalg_vector_norm", "norm"))
@@ -282,7 +284,6 @@ def _sqrt(op: Op, z: Pair) -> Pair:
 @rule(*packets("sgn"))
 def _sign(op: Op, z: Pair) -> Pair:
     size = _abs(op, z)
-    size = torch.where(size == 0, torch.ones_like(size), size)
     return Pair(z.re / size, z.im / size)
 
 

@@ -191,7 +191,12 @@ class Denoiser(nn.Module):
         (Rotary(), torch.randint(0, 20, (3, 12)), {1: 30}),
         (Fourier(), torch.randn(3, 3, 24), {}),
         (Denoiser(), torch.randn(3, 320), {1: 480}),
-        (Denoiser(win_length=48, normalized=True), torch.randn(3, 320), {}),
+        pytest.param(
+            Denoiser(win_length=48, normalized=True),
+            torch.randn(3, 320),
+            {},
+            marks=pytest.mark.nightly,
+        ),
     ],
     ids=["rotary", "fourier", "denoiser", "short windows"],
 )
@@ -231,3 +236,24 @@ def test_a_program_of_real_numbers_can_be_trained() -> None:
     module = program.module()
     module(torch.randn(2, 3, 24)).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in module.parameters())
+
+
+def test_the_gradient_of_no_sound_is_zero() -> None:
+    """Where a magnitude is 0 torch's gradient is 0, and that of a written-out root would be NaN."""
+    model = Of(lambda z: z.abs())
+    x = torch.randn(3, 4, 6, 2)
+    x[1] = 0
+    program = trace(model.eval(), {"input": x.numpy()}).program
+    given = x.clone().requires_grad_()
+    program.module()(given)[0].square().sum().backward()
+    assert given.grad is not None
+    assert given.grad.isfinite().all()
+    assert not given.grad[1].any()
+
+
+def test_a_rule_that_does_not_fit_leaves_the_program_as_it_was() -> None:
+    model = Of(lambda z: z.scatter(1, torch.zeros(3, 1, 6, dtype=torch.long), 2.0 + 1j)).eval()
+    traced = trace(model, {"input": torch.randn(3, 4, 6, 2).numpy()})
+    assert has_complex(traced.program)
+    with pytest.raises(StepFailed, match="of them is not known"):
+        to_onnx(model, traced)
