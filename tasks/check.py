@@ -27,7 +27,7 @@ from ..ray_workers.data.calling import (
 from ..ray_workers.data.groups import groupings
 from ..ray_workers.data.input_kinds import find_input
 from ..ray_workers.data.split_checks import check_finite, check_repeats, look_at_all
-from ..ray_workers.data.splits import Splits, batches, few_samples, split
+from ..ray_workers.data.splits import SampleBatch, Splits, batches, few_samples, split
 from ..ray_workers.data.targets import main_target, named_targets
 from ..ray_workers.events import Note
 from ..ray_workers.metrics import Judgement
@@ -134,7 +134,7 @@ def check(work: Workspace[CheckSpec]) -> Result:
         notes.append(
             "the test split has one sample: what is measured on it says little of other samples"
         )
-    if (several := _told_of_targets(splits, spec)) is not None:
+    if (several := _told_of_targets(few, spec)) is not None:
         notes.append(several)
     if overlaps:
         notes.append(
@@ -159,9 +159,9 @@ def check(work: Workspace[CheckSpec]) -> Result:
     )  # fmt: skip
 
 
-def _told_of_targets(splits: Splits, spec: CheckSpec) -> str | None:
+def _told_of_targets(few: SampleBatch, spec: CheckSpec) -> str | None:
     """Which of several targets a metric or loss of Hone's looks at, if the recipe doesn't say."""
-    names = [name for name, _ in named_targets(few_samples(splits).target)]
+    names = [name for name, _ in named_targets(few.target)]
     whole = ":" in spec.metric and ":" in spec.train.loss
     if len(names) < 2 or spec.data.target is not None or whole:
         return None

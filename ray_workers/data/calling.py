@@ -210,6 +210,25 @@ def arrays(inputs: Any) -> Arrays:
     return {name: _as_array(name, value) for name, value in flat_inputs(inputs)}
 
 
+def leaves(value: Any, whole: str, place: str = "") -> Iterator[tuple[str, Any]]:
+    """What is in a tuple or dictionary of a sample or batch, by the name of its place.
+
+    Args:
+        value: That.
+        whole: Name of a value that is neither; of the parts of a tuple: `whole_0`, `whole_1`.
+        place: Of the value in the sample.
+    """
+    if isinstance(value, Mapping):
+        items = [(str(name), inner) for name, inner in value.items()]
+    elif isinstance(value, tuple | list):
+        items = [(str(i) if place else f"{whole}_{i}", inner) for i, inner in enumerate(value)]
+    else:
+        yield place or whole, value
+        return
+    for name, inner in items:
+        yield from leaves(inner, whole, f"{place}.{name}" if place else name)
+
+
 def flat_inputs(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     """The inputs of a batch or a sample by the name of their place; None is left out."""
     if isinstance(value, Mapping):

@@ -6,7 +6,7 @@ What goes wrong names the sample: split, index and field.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.utils.data import Subset
 
 from ...recipe.errors import HoneError, InputError
 from ...recipe.factories import raised
-from .calling import INPUT, flat_inputs
+from .calling import INPUT, flat_inputs, leaves
 from .targets import TARGET, as_targets, named_targets
 
 
@@ -171,7 +171,7 @@ def fields(sample: Any) -> Iterator[tuple[str, Any]]:
         return
     for name, value in named_inputs(sample).items():
         yield "the input" if name == INPUT else f"the input '{name}'", value
-    for name, value in _walk(sample[1], "", TARGET):
+    for name, value in leaves(sample[1], TARGET):
         yield _of_target(name), value
 
 
@@ -182,16 +182,4 @@ def _of_target(name: str) -> str:
 
 def named_inputs(sample: Any) -> dict[str, Any]:
     """A sample's inputs by the name of their place."""
-    return dict(_walk(sample[0], ""))
-
-
-def _walk(value: Any, place: str, whole: str = INPUT) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        items = [(str(name), inner) for name, inner in value.items()]
-    elif isinstance(value, tuple | list):
-        items = [(str(i) if place else f"{whole}_{i}", inner) for i, inner in enumerate(value)]
-    else:
-        yield place or whole, value
-        return
-    for name, inner in items:
-        yield from _walk(inner, f"{place}.{name}" if place else name)
+    return dict(leaves(sample[0], INPUT))

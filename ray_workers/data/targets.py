@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ...recipe.errors import InputError, did_you_mean
-from .calling import mapped
+from .calling import leaves, mapped
 
 #: Name of a target that is one tensor; of the parts of a tuple: target_0, target_1.
 TARGET = "target"
@@ -33,18 +33,9 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Mapping) or (isinstance(value, torch.Tensor) and value.ndim > 0)
 
 
-def named_targets(target: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+def named_targets(target: Any) -> Iterator[tuple[str, Any]]:
     """The targets of a batch or a sample by their names; None is left out."""
-    if isinstance(target, Mapping):
-        items = [(str(name), one) for name, one in target.items()]
-    elif isinstance(target, tuple | list):
-        items = [(str(i) if place else f"{TARGET}_{i}", one) for i, one in enumerate(target)]
-    else:
-        if target is not None:
-            yield place or TARGET, target
-        return
-    for name, one in items:
-        yield from named_targets(one, f"{place}.{name}" if place else name)
+    return ((name, value) for name, value in leaves(target, TARGET) if value is not None)
 
 
 def main_target(target: Any, chosen: str | None = None) -> torch.Tensor:

@@ -82,10 +82,13 @@ class Judgement:
                 tensors (N, ...).
             targets: As a batch has them.
         """
-        found = dict(outputs) if isinstance(outputs, Mapping) else {OUTPUT: outputs}
-        given: Any = {name: _array(value) for name, value in found.items()}
-        if not self._every:
-            given = next(iter(given.values()))
+        found = outputs if isinstance(outputs, Mapping) else {OUTPUT: outputs}
+        given: Any
+        if self._every:
+            given = {name: _array(value) for name, value in found.items()}
+        else:
+            main = next(iter(found.values()))
+            given = _array(main.float() if isinstance(main, torch.Tensor) else main)
         if self._own:
             return self._functions.per_sample(given, as_arrays(targets))
         return self._functions.per_sample(given, main_target(targets, self._target).cpu().numpy())

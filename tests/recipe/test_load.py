@@ -378,6 +378,21 @@ def test_a_recipe_that_mlflow_kept_before_the_readers_moved_loads_as_it_is_now()
 
 
 @pytest.mark.parametrize(
+    ("metric", "mesh", "said"),
+    [
+        ("accuracy", "", "accuracy looks at one output: name a metric of your own"),
+        ("own:m", "  mesh: {pipeline: 2}\n", "a pipeline's last stage gives one output"),
+    ],
+)
+def test_a_metric_over_all_outputs_is_ones_own(
+    tmp_path: Path, metric: str, mesh: str, said: str
+) -> None:
+    quality = f'quality: {{metric: "{metric}", outputs: all, higher_is_better: true}}\n'
+    text = GOOD.replace("  batch_size: 16\n", f"  batch_size: 16\n{mesh}")
+    assert said in mistakes(tmp_path, quality + text)
+
+
+@pytest.mark.parametrize(
     ("train", "said"),
     [
         (["loss_outputs: all"], "cross_entropy compares one output with the target"),

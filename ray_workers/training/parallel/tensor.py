@@ -109,13 +109,13 @@ def plan_for(model: nn.Module, spec: TensorParallel, workers: int, allowed: Allo
                 do=IMPLEMENT,
             )
         plan = _derive(model, workers)
-        try:
-            _check(model, plan, workers)
-        except InputError:
-            if plan.instead is None:
-                raise
-            plan = plan.instead
-    _check(model, plan, workers)
+    try:
+        _check(model, plan, workers)
+    except InputError:
+        if plan.instead is None:
+            raise
+        plan = plan.instead
+        _check(model, plan, workers)
     return plan
 
 

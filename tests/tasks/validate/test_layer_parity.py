@@ -36,13 +36,18 @@ def graph(values: dict[str, np.ndarray]) -> Any:
             nodes.append(helper.make_node("Add", [f"r{i}", x], [f"a{i}"], name=f"add{i}"))
         x = f"a{i}" if i % 2 else f"r{i}"
     nodes[-1].output[0] = "output"
+    return model_of(nodes, values)
+
+
+def model_of(nodes: list[Any], constants: dict[str, np.ndarray]) -> Any:
+    """From `x` to `output`, both (N, WIDTH)."""
     sides = ["batch", WIDTH]
     return helper.make_model(
         helper.make_graph(
             nodes, "g",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, sides)],
             [helper.make_tensor_value_info("output", TensorProto.FLOAT, sides)],
-            [numpy_helper.from_array(value, name) for name, value in values.items()],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
         ),
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=10,
@@ -123,21 +128,11 @@ def test_a_mask_that_fp16_cannot_hold_is_no_departure() -> None:
     for node in nodes:
         entry = node.metadata_props.add()
         entry.key, entry.value = "hone.layer", node.name
-    sides = ["batch", WIDTH]
 
     def masked(low: float) -> Any:
         constants = {"l0.weight": weights()["l0.weight"], "low": np.array(low, np.float32),
                      "kept": np.arange(WIDTH) % 3 > 0}  # fmt: skip
-        return helper.make_model(
-            helper.make_graph(
-                copy.deepcopy(nodes), "g",
-                [helper.make_tensor_value_info("x", TensorProto.FLOAT, sides)],
-                [helper.make_tensor_value_info("output", TensorProto.FLOAT, sides)],
-                [numpy_helper.from_array(value, name) for name, value in constants.items()],
-            ),
-            opset_imports=[helper.make_opsetid("", 17)],
-            ir_version=10,
-        )  # fmt: skip
+        return model_of(copy.deepcopy(nodes), constants)
 
     x = np.random.default_rng(1).normal(size=(20, WIDTH)).astype(np.float32)
     layers = layer_parity(masked(-1e9), masked(-65504.0), {"x": x})
