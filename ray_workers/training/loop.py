@@ -234,7 +234,7 @@ def _make_model(job: TrainJob, splits: Splits, sample: Any) -> tuple[nn.Module, 
     from ..model.real_inputs import real_inputs
     from .qat import with_fake_quantization
 
-    inputs = real_inputs(splits, splits.train, 3, declared=job.model.dynamic_axes)
+    inputs = real_inputs(splits, splits.head, 3, declared=job.model.dynamic_axes)
     graph, notes = with_fake_quantization(model, inputs)
     return graph, least, notes
 
