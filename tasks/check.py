@@ -30,7 +30,7 @@ from ..ray_workers.data.split_checks import check_finite, check_repeats, look_at
 from ..ray_workers.data.splits import SampleBatch, Splits, batches, few_samples, split
 from ..ray_workers.data.targets import main_target, named_targets
 from ..ray_workers.events import Note
-from ..ray_workers.metrics import Judgement
+from ..ray_workers.metrics.judgement import Judgement
 from ..ray_workers.model.axes import Varying
 from ..ray_workers.model.module import initial
 from ..ray_workers.model.onnx_export import to_onnx

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..data.splits import Splits
 from ..data.targets import first_of, joined
-from ..metrics import Judgement, stacked
+from ..metrics import stacked
+from ..metrics.judgement import Judgement
 from .dealing import deal
 from .ema import Ema
 from .job import TrainJob

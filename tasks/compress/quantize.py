@@ -13,7 +13,8 @@ from typing import Any
 from ...ray_workers.data.asking import data_of
 from ...ray_workers.data.calling import arrays
 from ...ray_workers.data.splits import batch_indices, batches, split
-from ...ray_workers.metrics import Judgement, stacked
+from ...ray_workers.metrics import stacked
+from ...ray_workers.metrics.judgement import Judgement
 from ...ray_workers.model.float32_form import as_float32, has_other_floats
 from ...ray_workers.model.layers import require_layers
 from ...ray_workers.model.onnx_files import (

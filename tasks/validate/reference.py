@@ -10,7 +10,8 @@ from ...ray_workers.data.asking import data_of
 from ...ray_workers.data.calling import returned_by
 from ...ray_workers.data.groups import groupings, write_groupings
 from ...ray_workers.data.splits import batch_indices, batches, split
-from ...ray_workers.metrics import Judgement, stacked
+from ...ray_workers.metrics import stacked
+from ...ray_workers.metrics.judgement import Judgement
 from ...ray_workers.model.module import load_module
 from ...ray_workers.store.file_names import STATISTICS
 from ...ray_workers.workspace import Result, Workspace

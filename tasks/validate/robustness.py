@@ -17,7 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 from ...ray_workers.data.calling import Arrays, arrays, returned_by, tensors
 from ...ray_workers.data.splits import Splits, batch_indices, batches
-from ...ray_workers.metrics import Judgement, stacked
+from ...ray_workers.metrics import stacked
+from ...ray_workers.metrics.judgement import Judgement
 from ...ray_workers.model.module import load_module
 from ...ray_workers.runtime_process import RuntimeProcess
 from ...ray_workers.store.file_names import STATISTICS

@@ -16,7 +16,8 @@ from ...ray_workers.data.calling import arrays, returned_by
 from ...ray_workers.data.groups import read_groupings
 from ...ray_workers.data.splits import Splits, batch_indices, batches, split
 from ...ray_workers.data.targets import main_target
-from ...ray_workers.metrics import Judgement, stacked
+from ...ray_workers.metrics import stacked
+from ...ray_workers.metrics.judgement import Judgement
 from ...ray_workers.model.module import load_module
 from ...ray_workers.runtime_process import RuntimeProcess
 from ...ray_workers.store.file_names import STATISTICS

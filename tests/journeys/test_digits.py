@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from imports import HEAVY, imported_in, without_imports
 from prefect_hone.tasks.tracking.registered_bytes import verify
 
 pytestmark = pytest.mark.slow
@@ -145,9 +146,10 @@ def test_mlflow_has_everything(cold: dict, shared_hone) -> None:
 
 def test_the_same_recipe_again_does_nothing_twice(cold: dict, shared_hone) -> None:
     before = client(shared_hone).search_model_versions("name = 'digits'")
-    again = shared_hone.run("run", *DIGITS)
+    again = shared_hone.run("run", *DIGITS, PYTHONPROFILEIMPORTTIME="1")
     assert again.returncode == 0
-    assert again.stderr == ""
+    assert not imported_in(again.stderr) & {*HEAVY}
+    assert without_imports(again.stderr) == ""
     assert "done in" not in again.stdout, "nothing is computed"
     assert again.stdout.count("cached") >= len(cold["seconds"])
     assert len(client(shared_hone).search_model_versions("name = 'digits'")) == len(before)
