@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT / "support"), str(ROOT / "tasks" / "report")]
 from made_reports import made_large_report  # noqa: E402
 from prefect_hone.tasks.report.page import page  # noqa: E402
 from prefect_hone.tasks.report.pictures import draw  # noqa: E402
-from test_page_in_browser import CHROMIUM, WIDTHS, axe  # noqa: E402
+from test_page_in_browser import CHROMIUM, WHOLE, WIDTHS, axe  # noqa: E402
 
 TRIES = 5
 
@@ -37,9 +37,11 @@ def opened(browser: Any, url: str, width: int, scheme: str) -> tuple[list[float]
         tab = context.new_page()
         began = time.perf_counter()
         tab.goto(url)
-        wide = tab.evaluate("document.documentElement.scrollWidth")
+        tab.evaluate("document.documentElement.scrollWidth")
         took.append(time.perf_counter() - began)
         if attempt == 0:
+            tab.add_style_tag(content=WHOLE)
+            wide = tab.evaluate("document.documentElement.scrollWidth")
             tab.evaluate(axe())
             violations = tab.evaluate("axe.run()")["violations"]
             found = [f"{one['id']} ({one['impact']})" for one in violations]
@@ -69,7 +71,7 @@ def main(count: int, file: Path | None) -> int:
                     f"{width} px, {scheme}: opens in {statistics.median(took):.2f} s "
                     f"[{min(took):.2f}, {max(took):.2f}]; axe-core: {', '.join(found) or 'nothing'}"
                 )
-                good &= not found
+                good &= not found and statistics.median(took) < 1
         browser.close()
     return 0 if good else 1
 

@@ -15,6 +15,8 @@ from prefect_hone.tasks.report.pictures import draw
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium")
 WIDTHS = (1440, 390)
+#: Lays out what is out of sight, too.
+WHOLE = "section { content-visibility: visible !important }"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,7 @@ def test_it_opens_without_a_network_and_anybody_can_read_it(
     tab.on("request", lambda request: said.append(request.url) if request.url != url else None)
     tab.goto(url)
     assert said == []
+    tab.add_style_tag(content=WHOLE)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width, (
         "it doesn't scroll sideways"
     )
@@ -88,3 +91,39 @@ def test_a_table_is_sorted_by_a_click_and_is_whole_without_scripts(browser: Any,
     assert column(tab) == before
     assert tab.query_selector("#candidates thead button") is None
     silent.close()
+
+
+def test_printed_it_is_whole(browser: Any, url: str) -> None:
+    """Sections that are out of sight are not laid out on the screen, and pictures not decoded."""
+    skipped = "[...document.querySelectorAll('section')].filter(s => !s.checkVisibility({contentVisibilityAuto: true}) || getComputedStyle(s).contentVisibility != 'visible').length"
+    undrawn = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+    tab = browser.new_page()
+    tab.goto(url)
+    assert tab.evaluate(skipped) > 0
+    assert tab.evaluate("document.images.length") > 0
+    tab.emulate_media(media="print")
+    assert tab.evaluate(skipped) == 0
+    printed = tab.pdf()
+    tab.emulate_media(media="screen")
+    assert tab.evaluate(undrawn) == 0, "printing waits for pictures"
+    assert printed.count(b"/Subtype /Image") >= tab.evaluate(
+        "new Set([...document.images].map(i => i.src)).size"
+    )
+    tab.close()
+
+
+def test_a_link_within_it_leads_to_its_section(browser: Any, url: str) -> None:
+    """Though the sections between are laid out on the way."""
+    tab = browser.new_page(viewport={"width": 1440, "height": 300})
+    tab.goto(url)
+    links = tab.query_selector_all("nav a")
+    assert links
+    for link in links:
+        link.click()
+        tab.wait_for_function(
+            "place => Math.abs(document.querySelector(place).getBoundingClientRect().top) < 2 || "
+            "innerHeight + scrollY >= document.documentElement.scrollHeight - 1",
+            arg=link.get_attribute("href"), timeout=5000,
+        )  # fmt: skip
+        tab.evaluate("scrollTo(0, 0)")
+    tab.close()
