@@ -156,7 +156,7 @@ class RayFeed:
             local_shuffle_buffer_size=max(self.shuffle_rows, size),
             local_shuffle_seed=mixed_seed(self.seed, epoch, reader),
         )
-        for step, columns in enumerate(loaded):
+        for step, columns in enumerate(_full(loaded, size)):
             if step == 0:
                 self.feeder.shard.remote(epoch + 1, readers, reader)  # made ready meanwhile
             if step < skip:
@@ -165,6 +165,24 @@ class RayFeed:
             order = np.argsort(~own, kind="stable")
             wanted = {name: columns[name][order] for name in _names(self.inputs, self.target)}
             yield Rows(wanted, self.inputs, self.target), int(own.sum())
+
+
+def _full(batches: Iterator[Columns], size: int) -> Iterator[Columns]:
+    """The same rows in batches of which only the last is short.
+
+    Ray's shuffle buffer gives a short one whenever it is used up, which is at other steps for each
+    reader: they would have different numbers of steps, and wait for each other for ever.
+    """
+    left: Columns = {}
+    for batch in batches:
+        left = {n: np.concatenate([left[n], part]) if left else part for n, part in batch.items()}
+        count = len(left[_OWN])
+        for start in range(0, count - size + 1, size):
+            yield {name: part[start : start + size] for name, part in left.items()}
+        done = count // size * size
+        left = {name: part[done:] for name, part in left.items()} if done < count else {}
+    if left:
+        yield left
 
 
 def _wanted(data: Data) -> tuple[str, ...]:

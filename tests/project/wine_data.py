@@ -56,14 +56,14 @@ def _scaled(batch):
     }
 
 
-def streamed(rows=138, inputs="features", blocks=6):
+def streamed(rows=138, inputs="features", blocks=6, times=1):
     """The same as a Ray dataset whose preprocessing runs in Ray tasks; each row knows its number."""
     import numpy as np
     import ray.data
 
     torch_data = wine()
-    x = np.stack([sample[0].numpy() for sample in torch_data.train])[:rows]
-    y = np.array([int(sample[1]) for sample in torch_data.train])[:rows]
+    x = np.tile(np.stack([sample[0].numpy() for sample in torch_data.train])[:rows], (times, 1))
+    y = np.tile(np.array([int(sample[1]) for sample in torch_data.train])[:rows], times)
     table = ray.data.from_items(
         [{"raw": a, "scale": np.float32(1), "label": b} for a, b in zip(x, y, strict=True)],
         override_num_blocks=blocks,
