@@ -103,12 +103,16 @@ def test_each_row_counts_once_an_epoch_and_comes_in_the_same_order_again(ray_clu
     assert not np.array_equal(other[0][0][0], found[0][0][0]), "another epoch, another order"
 
 
-@pytest.mark.parametrize(("rows", "readers", "size"), [(128, 1, 32), (136, 2, 17)])
-def test_only_the_last_batch_is_short(ray_cluster: Any, rows: int, readers: int, size: int) -> None:
-    """Ray's shuffle buffer gave short ones in mid-epoch, so readers could differ in steps."""
-    found = read(make_feed(rows=rows, blocks=7), 0, readers, size)
+@pytest.mark.parametrize(
+    ("rows", "times", "blocks", "readers", "size"), [(128, 1, 7, 1, 32), (120, 2, 9, 2, 30)]
+)
+def test_only_the_last_batch_is_short(
+    ray_cluster: Any, rows: int, times: int, blocks: int, readers: int, size: int
+) -> None:
+    """Ray's shuffle buffer gave short ones in mid-epoch, of other sizes to each reader."""
+    found = read(make_feed(rows=rows, times=times, blocks=blocks), 0, readers, size)
     counts = [[own for _, own in batches] for batches in found]
-    assert counts == [[size] * (rows // readers // size)] * readers
+    assert counts == [[size] * (rows * times // readers // size)] * readers
 
 
 def test_wrong_columns_and_no_validation_are_told(ray_cluster: Any) -> None:
