@@ -170,8 +170,8 @@ class RayFeed:
 def _full(batches: Iterator[Columns], size: int) -> Iterator[Columns]:
     """The same rows in batches of which only the last is short.
 
-    Ray's shuffle buffer gives a short one whenever it is used up, of another size to each reader: an
-    epoch would have more steps than its rows make, and readers could differ in their number.
+    Ray's shuffle buffer gives a short one whenever it is used up, of another size to each reader:
+    an epoch would have more steps than its rows make, and readers could differ in their number.
     """
     left: Columns = {}
     for batch in batches:
